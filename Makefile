@@ -1,0 +1,53 @@
+# Needs python3 (3.11 or newer) and make; everything else is installed into .venv from constraints.txt.
+
+PYTHON  ?= python3
+VENV    := .venv
+PY      := $(VENV)/bin/python
+READY   := $(VENV)/.ready
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); \
+                   if [ "$$n" -gt 8 ]; then echo 8; else echo "$$n"; fi)
+
+# One process a core, one thread a process.
+export OMP_NUM_THREADS      ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS      ?= 1
+export MPLBACKEND           := Agg
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help figures test evidence bench mutate clean
+.DELETE_ON_ERROR:
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+figures: $(READY) ## all figures and paper_repro.md (ONLY="name ..." for some; FULL=1 for the large ones)
+	@$(PY) -m figures $(ONLY)
+
+test: $(READY) ## all tests, lint and type checks (ARGS="..." is passed to pytest)
+	@$(PY) -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
+
+evidence: $(READY) ## run the theorems' tests at length, record results/evidence.json, render paper_repro.md
+	@HYPOTHESIS_PROFILE=evidence $(PY) -m pytest -q -n $(WORKERS) --dist worksteal \
+	    --evidence=results/evidence.json
+	@$(PY) -m figures.report
+
+bench: $(READY) ## time our solvers against their peers, record results/bench.json (FULL=1 for the large ones)
+	@$(PY) -m benchmarks
+
+mutate: $(READY) ## break the formulas one by one and see which tests turn red (ARGS="--module theory/x.py")
+	@$(PY) -m tools.mutate $(ARGS)
+
+clean: ## remove the environment and everything that can be made again
+	rm -rf $(VENV) .mutate build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f figures/out/*.pdf
+
+# The build backend comes from the lock too: it is installed first and used without isolation.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; say which with make PYTHON=...")'
+	@test -x $(PY) || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
+	@$(PY) -m pip install --quiet -c constraints.txt setuptools
+	@$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
