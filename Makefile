@@ -48,6 +48,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; say which with make PYTHON=...")'
 	@test -x $(PY) || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
-	@$(PY) -m pip install --quiet -c constraints.txt setuptools
-	@$(PY) -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(PY) -m pip install -qq -c constraints.txt setuptools
+	@$(PY) -m pip install -qq -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@

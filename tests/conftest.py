@@ -1,8 +1,10 @@
-"""Settings shared by all tests: hypothesis profiles."""
+"""Settings shared by all tests: hypothesis profiles and the recording of evidence."""
 
 import os
 
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["pytester", "tests.evidence"]
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
 
