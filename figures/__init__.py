@@ -1,0 +1,1 @@
+"""Figures and the report: `python -m figures` makes both."""
