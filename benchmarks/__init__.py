@@ -1,0 +1,1 @@
+"""Timings of our solvers against their peers: `python -m benchmarks`."""

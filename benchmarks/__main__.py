@@ -1,0 +1,124 @@
+"""Run benchmarks/bench_*.py, print one table: `python -m benchmarks [NAME ...]`, FULL=1 for all.
+
+A bench module exposes `run(full: bool) -> list[dict]`, one row a measurement:
+
+    name, size       what was solved, and how large
+    ours_s, peer_s   seconds, the best of the repetitions (peer_s None: the peer was not run)
+    peer             what it is compared with
+    aim              the ratio aimed at (None: none)
+    note             what a reader must know, e.g. the certified gap
+
+`timed` is the clock for all of them. The ratios go to results/bench.json with the device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+HERE = Path(__file__).parent
+RECORD = HERE.parent / "results" / "bench.json"
+KEYS = ("name", "size", "ours_s", "peer", "peer_s", "aim", "note")
+
+
+def timed(call: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
+    """Seconds of the fastest of `repeat` calls, and what the last one returned."""
+    best, result = float("inf"), None
+    for _ in range(repeat):
+        start = time.perf_counter()
+        result = call()
+        best = min(best, time.perf_counter() - start)
+    return best, result
+
+
+def checked(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its ratio; ValueError if its keys are not the agreed ones."""
+    if set(row) - {"ratio"} != set(KEYS):
+        raise ValueError(f"a row has the keys {', '.join(KEYS)}, not {', '.join(row)}")
+    ratio = None if row["peer_s"] is None else row["peer_s"] / row["ours_s"]
+    return {**{key: row[key] for key in KEYS}, "ratio": ratio}
+
+
+def device() -> dict[str, Any]:
+    """The processor, its cores and the threads that numpy may use; no machine's name."""
+    model = platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        named = [ln for ln in cpuinfo.read_text().splitlines() if ln.startswith("model name")]
+        model = named[0].split(":", 1)[1].strip() if named else model
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "python": platform.python_version(),
+    }
+
+
+def table(rows: list[dict[str, Any]], title: str) -> Table:
+    """All rows for the terminal; a missed aim is red."""
+    shown = Table(title=title, title_justify="left")
+    for column in ("what", "size", "ours", "peer", "peer's", "ratio", "aim", "note"):
+        shown.add_column(column, justify="right" if column in ("ours", "peer's") else "left")
+    for row in rows:
+        ratio, aim = row["ratio"], row["aim"]
+        missed = ratio is not None and aim is not None and ratio < aim
+        shown.add_row(
+            escape(row["name"]),
+            str(row["size"]),
+            _seconds(row["ours_s"]),
+            escape(row["peer"]),
+            _seconds(row["peer_s"]),
+            "–" if ratio is None else f"[{'red' if missed else 'green'}]{ratio:.3g} x[/]",
+            "–" if aim is None else f">= {aim:g} x",
+            escape(row["note"]),
+        )
+    return shown
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "not run"
+    return f"{value:.3g} s" if value >= 0.1 else f"{1000 * value:.3g} ms"
+
+
+def main(argv: list[str] | None = None, record: Path = RECORD, folder: Path = HERE) -> int:
+    """Run from the shell; missed aims are shown, not failed on: machines differ."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="only bench_NAME.py (default: all)"
+    )
+    names = parser.parse_args(argv).names
+    known = {path.stem.removeprefix("bench_"): path for path in sorted(folder.glob("bench_*.py"))}
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"no bench {', '.join(unknown)}; there are: {', '.join(known) or 'none'}")
+    full = os.environ.get("FULL", "0") not in ("", "0")
+    console, rows = Console(), []
+    for name in track(names or list(known), description="benchmarks", console=Console(stderr=True)):
+        module = importlib.import_module(f"{folder.name}.bench_{name}")
+        rows += [checked(row) for row in module.run(full)]
+    where = device()
+    console.print(table(rows, f"{where['cpu']}, {where['cores']} cores"))
+    if not names:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        part = record.with_name(record.name + ".tmp")
+        content = {"command": "make bench", "full": full, "device": where, "rows": rows}
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
