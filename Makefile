@@ -28,7 +28,7 @@ test: $(READY) ## all tests, lint and type checks (ARGS="..." is passed to pytes
 	@$(PY) -m pytest -q -n $(WORKERS) --dist worksteal $(ARGS)
 
 evidence: $(READY) ## run the theorems' tests at length, record results/evidence.json, render paper_repro.md
-	@HYPOTHESIS_PROFILE=evidence $(PY) -m pytest -q -n $(WORKERS) --dist worksteal \
+	@HYPOTHESIS_PROFILE=evidence $(PY) -m pytest -q -n $(WORKERS) --dist worksteal -m claim \
 	    --evidence=results/evidence.json
 	@$(PY) -m figures.report
 

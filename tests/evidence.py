@@ -4,8 +4,8 @@
     def test_kl_is_monotone(claim):
         claim.below(kl_after, kl_before, what="KL after a round")
 
-`--evidence=PATH` writes the records of a whole, green run. The verdicts are computed from them in
-`figures/report.py`; nothing here judges a claim.
+`-m claim --evidence=PATH` writes the records of a whole, green run. The verdicts are computed from
+them in `figures/report.py`; nothing here judges a claim.
 """
 
 from __future__ import annotations
@@ -237,7 +237,9 @@ class _Writer:
         self.refusals: list[str] = []
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        self.refusals.append(f"{len(items)} tests were deselected")
+        lost = [item for item in items if item.get_closest_marker("claim")]
+        if lost:
+            self.refusals.append(f"{len(lost)} tests of claims were deselected")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -256,7 +258,9 @@ class _Writer:
         options = self.config.option
         narrowed = ["keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob"]
         self.refusals += [
-            f"option {name} selects" for name in narrowed if getattr(options, name, 0)
+            f"option {name} selects"
+            for name in narrowed
+            if getattr(options, name, None) and (name, options.markexpr) != ("markexpr", "claim")
         ]
         if self.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
             self.refusals.append("tests were named on the command line")

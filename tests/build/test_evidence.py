@@ -83,6 +83,8 @@ def test_processes_give_the_same_record_as_one(run):
         ("@pytest.mark.xfail\n@C('T1', rung='exact')\ndef test_x(claim): claim.close(1, 2, atol=0)",
          [], "test_x failed"),
         ("", ["-k", "test_a"], "option keyword selects"),
+        ("", ["-k", "test_a"], "3 tests of claims were deselected"),
+        ("", ["-m", "not claim"], "option markexpr selects"),
         ("", ["--deselect", "suite/test_it.py::test_a"], "option deselect selects"),
         ("", ["suite/test_it.py"], "tests were named on the command line"),
         ("def test_0(): assert 0", ["-x"], "the run was stopped early"),
@@ -100,6 +102,12 @@ def test_a_red_test_of_no_claim_does_not_lose_the_record(run):
     result, evidence = run(GREEN + "\ndef test_other(): assert 0")
     assert result.ret == 1
     assert len(evidence["records"]) == 4
+
+
+def test_the_tests_of_claims_alone_are_a_whole_run(run):
+    result, evidence = run(GREEN, "-m", "claim")
+    result.assert_outcomes(passed=4, deselected=1)
+    assert evidence == run(GREEN)[1]
 
 
 def test_a_skipped_test_is_recorded_as_skipped_and_measures_nothing(run):
