@@ -151,8 +151,9 @@ def campaign(
     plan: Plan, chosen: dict[str, list[Mutant]], state: Path, jobs: int
 ) -> dict[Mutant, str]:
     """Fate of every chosen mutant, from the state file where it is known there."""
-    known = json.loads(state.read_text()) if state.exists() else {}
-    digests = {module: plan.digest(module) for module in chosen}
+    digests = {module: plan.digest(module) for module in plan.tests}
+    recorded = json.loads(state.read_text()) if state.exists() else {}
+    known = {key: f for key, f in recorded.items() if key.split()[0] in digests.values()}
     keys = {
         m: f"{digests[m.module]} {m.module}:{m.start}:{m.mutation}"
         for ms in chosen.values()
