@@ -1,0 +1,139 @@
+"""Probability laws ``(..., n)`` (leading axes are prompts): validation and divergences, in nats.
+
+A probability of 0 on both sides is padding and contributes nothing to any divergence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.special import rel_entr, xlogy
+
+from theory.errors import refuse
+from theory.result import FloatArray
+
+SUM_TOLERANCE = 1e-8
+
+
+def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
+    """List what keeps ``law`` from being an array of probabilities ``(..., n)``."""
+    try:
+        array = np.asarray(law, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        return [f"{name}: not an array of numbers ({error})"]
+    if array.ndim == 0 or array.shape[-1] == 0:
+        return [f"{name}: shape {array.shape} has no outcomes; needed is (..., n) with n >= 1"]
+    problems = []
+    if outcomes is not None and array.shape[-1] != outcomes:
+        problems.append(f"{name}: {array.shape[-1]} outcomes on the last axis, needed {outcomes}")
+    for bad, what in ((~np.isfinite(array), "not finite"), (array < 0, "negative")):
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            problems.append(f"{name}: {what} at {where} ({array[where]}); needed are values in [0, 1]")
+    if not problems:
+        total = array.sum(-1)
+        off = np.abs(total - 1.0) > SUM_TOLERANCE
+        if np.any(off):
+            where = tuple(int(i) for i in np.argwhere(off)[0])
+            problems.append(
+                f"{name}: sums to {np.asarray(total)[where]:.9g} at prompt {where}; needed is 1"
+            )
+    return problems
+
+
+def check_laws(**laws: Any) -> tuple[FloatArray, ...]:
+    """Return the laws as float64 arrays of one common shape, or refuse with all problems."""
+    problems = [p for name, law in laws.items() for p in law_problems(law, name)]
+    arrays: list[FloatArray] = []
+    if not problems:
+        arrays = [np.asarray(law, dtype=np.float64) for law in laws.values()]
+        shapes = {name: a.shape for name, a in zip(laws, arrays, strict=True)}
+        if len({a.shape[-1] for a in arrays}) > 1:
+            problems.append(f"laws differ in the number of outcomes: {shapes}")
+        else:
+            try:
+                arrays = [np.array(a) for a in np.broadcast_arrays(*arrays)]
+            except ValueError:
+                problems.append(f"laws' prompt axes do not broadcast: {shapes}")
+    refuse(problems)
+    return tuple(arrays)
+
+
+def support_problems(inner: FloatArray, inner_name: str, outer: FloatArray, name: str) -> list[str]:
+    """Say where ``inner`` puts mass and ``outer`` none."""
+    bad = (inner > 0) & (outer == 0)
+    if not bad.any():
+        return []
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    return [
+        f"{inner_name} has mass at {where} where {name} has none; "
+        f"needed is support({inner_name}) within support({name})"
+    ]
+
+
+def log_law(law: FloatArray) -> FloatArray:
+    """Logarithm with -inf at 0, without a warning."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(law))
+
+
+def log_ratio(expert: FloatArray, policy: FloatArray) -> FloatArray:
+    """``u = log p/q``: +-inf where one side is 0, and 0 on padding (both sides 0)."""
+    with np.errstate(invalid="ignore"):
+        u = log_law(expert) - log_law(policy)
+    return np.where((expert == 0) & (policy == 0), 0.0, u)
+
+
+def expect(law: FloatArray, value: FloatArray) -> FloatArray:
+    """``E_law[value]``; entries of probability 0 are ignored, infinite ones included."""
+    return np.asarray(np.sum(law * np.where(law > 0, value, 0.0), axis=-1))
+
+
+def kl(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Kullback-Leibler divergence ``KL(p || q)``, non-negative measures allowed: shape ``(...)``."""
+    return np.asarray(rel_entr(p, q).sum(-1))
+
+
+def kl_stable(p: FloatArray, q: FloatArray) -> FloatArray:
+    """``KL(p || q)`` of laws as ``sum p (x - 1 - log x)``, ``x = q/p``: accurate when it is tiny."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = np.where(p > 0, (q - p) / np.where(p > 0, p, 1.0), 0.0)
+        term = p * (change - np.log1p(change))
+    return np.asarray((term + np.where(p > 0, 0.0, q)).sum(-1))
+
+
+def entropy(p: FloatArray) -> FloatArray:
+    """Shannon entropy in nats."""
+    return np.asarray(-xlogy(p, p).sum(-1))
+
+
+def total_variation(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Total variation distance, in [0, 1]."""
+    return np.asarray(0.5 * np.abs(p - q).sum(-1))
+
+
+def triangular(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Triangular discrimination ``Delta = sum (p - q)^2 / (p + q)``, in [0, 2]."""
+    total = p + q
+    return np.asarray((np.square(p - q) / np.where(total > 0, total, 1.0)).sum(-1))
+
+
+def js(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Jensen-Shannon divergence with equal weights, in [0, log 2]."""
+    middle = 0.5 * (p + q)
+    return 0.5 * (kl(p, middle) + kl(q, middle))
+
+
+def pearson(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Pearson ``chi^2(p || q) = sum (p - q)^2 / q``."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        term = np.square(p - q) / q
+    return np.asarray(np.where((p == 0) & (q == 0), 0.0, term).sum(-1))
+
+
+def random_law(rng: np.random.Generator, shape: tuple[int, ...], spread: float = 1.0) -> FloatArray:
+    """Draw laws ``(..., n)`` as softmax of normal logits of standard deviation ``spread``."""
+    logits = spread * rng.standard_normal(shape)
+    weight = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(weight / weight.sum(-1, keepdims=True))

@@ -1,0 +1,18 @@
+"""Registry of self-play objectives: ``names``, ``get``, ``register``, ``load_file``."""
+
+from theory.objectives import pointwise as _pointwise
+from theory.objectives import relative as _relative
+from theory.objectives.base import Group, Objective, Pairwise, Pointwise
+from theory.objectives.registry import get, load_file, names, register
+
+__all__ = [
+    "Group",
+    "Objective",
+    "Pairwise",
+    "Pointwise",
+    "get",
+    "load_file",
+    "names",
+    "register",
+]
+del _pointwise, _relative
