@@ -3,58 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import multiprocessing
 import os
 import sys
-import time
-import traceback
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from tqdm import tqdm
-
-from figures import catalogue as _catalogue
 from figures import report
+from figures.catalogue import catalogue
+from figures.runner import make_all
 
 OUT = Path(__file__).parent / "out"
-
-
-def make(module: str, name: str, out: Path) -> float:
-    """Compute and draw one figure: out/NAME.csv, .png, .pdf. Returns the seconds it took."""
-    from figures import style
-
-    start = time.perf_counter()
-    figure = importlib.import_module(module)
-    with style.mpl.rc_context(style.RC):
-        table = figure.table()
-        out.mkdir(parents=True, exist_ok=True)
-        part = out / f"{name}.csv.tmp"
-        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
-        part.replace(out / f"{name}.csv")
-        style.save(figure.plot(table), out / name)
-    return time.perf_counter() - start
-
-
-def make_all(entries: list[_catalogue.Entry], out: Path, jobs: int) -> dict[str, str]:
-    """Make the figures in `jobs` processes. Returns the failures: name -> traceback."""
-    failures = {}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        tasks: dict[Future[float], str] = {
-            pool.submit(make, f"{e.path.parent.name}.{e.path.stem}", e.name, out): e.name
-            for e in entries
-        }
-        with tqdm(total=len(tasks), desc="figures", unit="fig") as bar:
-            for task in as_completed(tasks):
-                name = tasks[task]
-                try:
-                    bar.write(f"  {name}: {task.result():.1f} s", file=sys.stderr)
-                except Exception as error:
-                    bar.write(f"  {name}: FAILED", file=sys.stderr)
-                    failures[name] = "".join(traceback.format_exception(error))
-                bar.update()
-    return failures
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8))
     options = parser.parse_args(argv)
-    entries = _catalogue.catalogue()
+    entries = catalogue()
     known = [entry.name for entry in entries]
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no figure {', '.join(unknown)}; there are: {', '.join(known) or 'none'}")

@@ -1,5 +1,10 @@
 """The figure runner, on figures of its own."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -82,6 +87,16 @@ def test_one_failure_does_not_lose_the_others(folder, tmp_path, capfd):
     shown = capfd.readouterr().err
     assert "ZeroDivisionError" in shown
     assert "1 of 3 figures failed: two" in shown
+
+
+def test_from_the_shell_the_figures_and_the_report_are_made(folder, tmp_path):
+    leave = shutil.ignore_patterns("fig_*", "out", "__pycache__")
+    shutil.copytree(Path(runner.__file__).parent, tmp_path / "figures", ignore=leave)
+    shutil.copy(folder / "fig_1.py", tmp_path / "figures")
+    done = subprocess.run([sys.executable, "-m", "figures"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "figures" / "out" / "one.png").exists()
+    assert "![one](figures/out/one.png)" in (tmp_path / "paper_repro.md").read_text()
 
 
 def test_only_the_named_figures_are_made(folder, tmp_path):

@@ -2,6 +2,10 @@
 
 import ast
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -131,6 +135,17 @@ def test_a_campaign_on_a_small_package(tree, capsys, monkeypatch):
     (tree / "tests" / "test_link.py").write_text(TESTS + "\n")
     with pytest.raises(AssertionError, match="run again"):
         mutate.main(["--jobs", "1"], root=tree)
+
+
+def test_from_the_shell(tree):
+    for path in Path(mutate.__file__).parent.glob("*.py"):
+        shutil.copy(path, tree / "tools")
+    command = [sys.executable, "-m", "tools.mutate", "--max-per-module", "7"]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    assert "theory/link.py: mutants 7" in done.stdout, done.stderr
+    record = json.loads((tree / "results" / "mutation.json").read_text())
+    assert record["sampled_with_seed"] == 0
+    assert record["total"]["killed"] >= 2  # 8 of all 13 are
 
 
 def test_a_sample_is_the_same_every_time(tree, capsys):
