@@ -15,7 +15,7 @@ Formula = Callable[[Any], Any]
 
 def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
     """Elementwise derivative of a formula written for torch, by autograd in float64."""
-    import torch  # noqa: PLC0415  (a second of import, and only derivatives need it)
+    import torch
 
     point = torch.tensor(np.asarray(x, dtype=np.float64), requires_grad=True)
     value = formula(point)

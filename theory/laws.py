@@ -30,7 +30,9 @@ def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
     for bad, what in ((~np.isfinite(array), "not finite"), (array < 0, "negative")):
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
-            problems.append(f"{name}: {what} at {where} ({array[where]}); needed are values in [0, 1]")
+            problems.append(
+                f"{name}: {what} at {where} ({array[where]}); needed are values in [0, 1]"
+            )
     if not problems:
         total = array.sum(-1)
         off = np.abs(total - 1.0) > SUM_TOLERANCE
@@ -101,6 +103,19 @@ def kl_stable(p: FloatArray, q: FloatArray) -> FloatArray:
         change = np.where(p > 0, (q - p) / np.where(p > 0, p, 1.0), 0.0)
         term = p * (change - np.log1p(change))
     return np.asarray((term + np.where(p > 0, 0.0, q)).sum(-1))
+
+
+def kl_of_logratio(p: FloatArray, u: FloatArray, q: FloatArray) -> FloatArray:
+    """``KL(p || q)`` of laws from ``u = log p/q`` as ``sum p (e^-u - 1 + u)``.
+
+    Every term is non-negative and exact near 0; far away, where p or q underflows, it falls back on
+    ``q - p + p u``.
+    """
+    near = np.where(np.abs(u) < 1.0, u, 0.0)
+    with np.errstate(invalid="ignore"):
+        far = q - p + p * u
+    term = np.where(np.abs(u) < 1.0, p * (np.expm1(-near) + near), far)
+    return np.asarray(np.where(p > 0, term, q).sum(-1))
 
 
 def entropy(p: FloatArray) -> FloatArray:

@@ -91,8 +91,13 @@ def logsumexp(x: Array, axis: int = -1) -> Array:
 
 
 def log_normalise(x: Array, axis: int = -1) -> Array:
-    """``x - logsumexp(x)``: the log-probabilities of the unnormalised log-weights ``x``."""
+    """``x - logsumexp(x)``: the log-probabilities of the unnormalised log-weights ``x``.
+
+    The maximum is taken off first, so that weights of any magnitude come out normalised.
+    """
     xp = namespace(x)
+    top = xp.max(x, axis=axis, keepdims=True)
+    x = x - xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     return x - xp.expand_dims(logsumexp(x, axis=axis), axis=axis)
 
 

@@ -115,6 +115,8 @@ class Objective:
         """Why ``part`` (link, loss, saddle, potential, ...) does not exist; None if it does."""
         if part in self.absent:
             return self.absent[part]
+        if part == "reward":
+            return self.missing("link")
         methods = {
             "saddle": "a",
             "link": "link_formula",
@@ -203,6 +205,7 @@ class Objective:
         Raises:
             Unavailable: if there is no such best response. InvalidInput: laws or extras.
         """
+        self.require("reward")
         self._check_extras(extras, PREFERENCE if "preference" in self.needs else (), ())
         p, q = laws.check_laws(expert=expert, policy=policy)
         r = self._best_response(p, q, **extras)
@@ -226,7 +229,9 @@ class Objective:
 
     # -- losses ---------------------------------------------------------------------------------
 
-    def loss(self, expert_logratio: Array, policy_logratio: Array, beta: Any, **extras: Any) -> Array:
+    def loss(
+        self, expert_logratio: Array, policy_logratio: Array, beta: Any, **extras: Any
+    ) -> Array:
         """Loss per pair, elementwise after broadcasting, in the implicit reward ``beta * logratio``.
 
         Args:
@@ -356,13 +361,14 @@ class Pairwise(Objective):
         """As :meth:`Objective.missing`; a pairwise payoff under p x pi is not a separable game."""
         if part == "saddle" and part not in self.absent:
             return "its payoff is a mean over pairs p x pi, not E_p[a] + E_pi[b]; use equilibrium"
+        if part == "reward" and part not in self.absent:
+            return None  # without a link, Newton's method on the pairs
         return super().missing("loss" if part == "risk" else part)
 
     def _best_response(self, p: FloatArray, q: FloatArray, **extras: Any) -> FloatArray:
-        if self.has_link or "reward" in self.absent:
-            self.require("reward")
+        if self.has_link:
             return super()._best_response(p, q, **extras)
-        from theory.pairwise import best_response  # noqa: PLC0415  (pairwise imports objectives)
+        from theory.pairwise import best_response
 
         return best_response(p[..., :, None] * q[..., None, :], self.pair_loss)
 

@@ -15,14 +15,14 @@ Conic = tuple[Any, list[Any]]
 
 def kl(left: Any, right: Any) -> Conic:
     """``sum left log(left/right)``: exponential cones."""
-    import cvxpy as cp  # noqa: PLC0415
+    import cvxpy as cp
 
     return cp.sum(cp.rel_entr(left, right)), []
 
 
 def squared_over(numerator: Any, denominator: Any) -> Conic:
     """``sum numerator^2 / denominator``: one rotated second-order cone an entry (quad-over-lin)."""
-    import cvxpy as cp  # noqa: PLC0415
+    import cvxpy as cp
 
     size = int(np.prod(numerator.shape))
     bound = cp.Variable(size)
@@ -33,21 +33,21 @@ def squared_over(numerator: Any, denominator: Any) -> Conic:
 
 def weighted_squares(difference: Any, weight: np.ndarray) -> Conic:
     """``sum weight difference^2``: a quadratic."""
-    import cvxpy as cp  # noqa: PLC0415
+    import cvxpy as cp
 
     return cp.sum_squares(cp.multiply(np.sqrt(weight), difference)), []
 
 
 def absolute(difference: Any) -> Conic:
     """``sum |difference|``: linear."""
-    import cvxpy as cp  # noqa: PLC0415
+    import cvxpy as cp
 
     return cp.norm1(difference), []
 
 
 def root_product(expert: np.ndarray, policy: Any) -> Conic:
     """``sum sqrt(expert policy)``: concave, second-order cones."""
-    import cvxpy as cp  # noqa: PLC0415
+    import cvxpy as cp
 
     return cp.sum(cp.multiply(np.sqrt(expert), cp.sqrt(policy))), []
 

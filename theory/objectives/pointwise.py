@@ -270,7 +270,7 @@ class Brier(ToReverseKL):
     def conic_game(self, expert: Any, policy: Any) -> conic.Conic:
         # -sum p pi/(p+pi), as 4 p pi/(p+pi) = (p+pi) - (p-pi)^2/(p+pi)
         value, cones = conic.squared_over(expert - policy, expert + policy)
-        import cvxpy as cp  # noqa: PLC0415
+        import cvxpy as cp
 
         return 0.25 * (value - cp.sum(policy) - np.sum(expert)), cones
 

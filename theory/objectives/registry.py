@@ -90,5 +90,7 @@ def load_file(path: str | Path) -> list[str]:
         raise InvalidInput(f"{path}: {type(error).__name__}: {error}") from error
     found = [n for n, cls in _REGISTRY.items() if cls.__module__ == module_name]
     if not found:
-        raise InvalidInput(f'{path}: registers no objective; decorate a class with @register("name")')
+        raise InvalidInput(
+            f'{path}: registers no objective; decorate a class with @register("name")'
+        )
     return found

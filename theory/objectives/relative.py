@@ -172,7 +172,9 @@ class AlphaSpin(Logistic):
     base_weight: float = 0.5
     unit = ("base_weight",)
     citation = "alpha-SPIN, arXiv 2404.04291 (abstract only)"
-    notes = "Fixed point p^(1/beta) base^((1-1/beta) w), to a power: p only if beta = 1 or base = p."
+    notes = (
+        "Fixed point p^(1/beta) base^((1-1/beta) w), to a power: p only if beta = 1 or base = p."
+    )
     absent: ClassVar[dict[str, str]] = {
         "potential": "the rounds start from the mixture, not from pi_t",
         "equilibrium": "the fixed point depends on beta and on the base, unlike a game's",

@@ -1,0 +1,238 @@
+"""Self-play inside a log-linear class ``pi_theta ∝ pi_base exp(features theta)`` (T15).
+
+The class is usually misspecified: the expert is not in it. One-step rounds minimise the risk of the
+implicit reward over theta; two-step rounds take the unrestricted best response and project the
+policy step onto the class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import minimize
+
+from theory import laws, xp
+from theory.errors import InvalidInput, NotConverged, refuse
+from theory.objectives import Objective
+from theory.result import FloatArray, Solution
+from theory.rounds import reward_of_log_laws
+
+Kind = Literal["one_step", "two_step"]
+GRADIENT_TOLERANCE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class LogLinear:
+    """Exponential family over ``n`` outcomes: ``features`` (n, d), base log-law zero."""
+
+    features: FloatArray
+
+    def __post_init__(self) -> None:
+        """Refuse features that are not a finite matrix of full column rank modulo constants."""
+        shape = np.shape(self.features)
+        if len(shape) != 2 or not np.all(np.isfinite(self.features)):
+            raise InvalidInput(f"features: shape {shape}; needed is a finite matrix (n, d)")
+        centred = self.features - self.features.mean(0)
+        if np.linalg.matrix_rank(centred) < shape[1]:
+            raise InvalidInput(
+                f"features: {shape[1]} columns of rank {np.linalg.matrix_rank(centred)} modulo "
+                "constants; needed are identifiable parameters"
+            )
+
+    def log_law(self, theta: Any) -> Any:
+        """``log pi_theta``, shape (n,); numpy or torch like ``theta``."""
+        features = self.features
+        if xp.namespace(theta) is not xp.namespace(features):
+            features = xp.namespace(theta).asarray(features)
+        return xp.log_normalise(features @ theta)
+
+    def law(self, theta: FloatArray) -> FloatArray:
+        """``pi_theta``, shape (n,)."""
+        return np.asarray(np.exp(self.log_law(theta)))
+
+    def maximum_likelihood(self, expert: FloatArray) -> FloatArray:
+        """``argmax_theta E_p log pi_theta``: the destination of SFT, shape (d,)."""
+        return self._minimise(lambda theta: -(xp_dot(expert, self.log_law(theta))))
+
+    def reverse_kl_projection(self, expert: FloatArray, start: FloatArray) -> FloatArray:
+        """A local minimiser of ``KL(pi_theta||p)`` reached from ``start``, shape (d,)."""
+        log_p = laws.log_law(expert)
+
+        def risk(theta: Any) -> Any:
+            log_law = self.log_law(theta)
+            return xp_dot(xp.exp(log_law), log_law - _like(log_p, log_law))
+
+        return self._minimise(risk, start)
+
+    def potential_minimiser(
+        self, expert: FloatArray, obj: Objective, start: FloatArray
+    ) -> FloatArray:
+        """Stationary point of ``D_Phi(pi_theta||p)`` reached from ``start`` (T15), shape (d,).
+
+        The gradient is ``-Cov_theta(features, R(log p/pi_theta))`` because ``-R`` is that of D_Phi.
+        """
+        log_p = laws.log_law(expert)
+
+        def gradient(theta: FloatArray) -> FloatArray:
+            law = self.law(theta)
+            reward = reward_of_log_laws(obj, log_p, np.asarray(self.log_law(theta)))
+            return -(law * (reward - law @ reward)) @ self.features
+
+        def value(theta: FloatArray) -> tuple[float, FloatArray]:
+            return float(obj.potential(self.law(theta), expert)), gradient(theta)
+
+        found = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-11})
+        return np.asarray(found.x)
+
+    def self_play(
+        self,
+        expert: FloatArray,
+        theta: FloatArray,
+        obj: Objective,
+        beta: float,
+        rounds: int,
+        kind: Kind = "one_step",
+        temperature: float = 1.0,
+        tau: float = 0.0,
+        ref: FloatArray | None = None,
+    ) -> Solution:
+        """Exact rounds in the class; ``policies`` (rounds + 1, n), ``details["theta"]`` beside.
+
+        Args:
+            expert: law ``p`` (n,).
+            theta: first parameter (d,).
+            obj: objective with a risk ("one_step") or a best response ("two_step").
+            beta: weight of the policy player's KL step, > 0.
+            rounds: number of rounds.
+            kind: what a round is.
+            temperature: own responses are drawn from ``pi_t^(1/temperature)``, normalised, while
+                log-ratios divide by ``pi_t``: 1 is exact, anything else off-policy.
+            tau: weight of the anchor in the implicit reward ("one_step" only).
+            ref: reference law of the anchor (n,).
+
+        Raises:
+            InvalidInput: arguments. NotConverged: an inner minimisation failed.
+        """
+        (expert,) = laws.check_laws(expert=expert)
+        obj.require("risk" if kind == "one_step" else "reward")
+        refuse(
+            [
+                f"kind={kind!r}; needed is 'one_step' or 'two_step'"
+                if kind not in ("one_step", "two_step")
+                else None,
+                "tau needs ref" if tau > 0 and ref is None else None,
+                "tau: two-step rounds in the class have no anchor here"
+                if tau > 0 and kind == "two_step"
+                else None,
+                f"beta={beta!r}; needed is > 0" if not beta > 0 else None,
+                f"temperature={temperature!r}; needed is > 0" if not temperature > 0 else None,
+            ]
+        )
+        path = [np.asarray(theta, dtype=np.float64)]
+        start_law = self.law(path[0])
+        for _ in range(rounds):
+            log_q = np.asarray(self.log_law(path[-1]))
+            if kind == "two_step":
+                path.append(self._two_step(expert, log_q, path[-1], obj, beta))
+                continue
+            own = np.exp(xp.log_normalise(log_q / temperature))
+            risk = self._one_step_risk(expert, own, log_q, obj, beta, tau, ref, start_law)
+            path.append(self._minimise(risk, path[-1]))
+        thetas = np.stack(path)
+        policies = np.stack([self.law(t) for t in path])
+        nothing = np.asarray(np.nan)
+        moved = float(laws.total_variation(policies[-1], policies[-2])) if rounds else np.nan
+        settled = "converged" if moved <= 1e-10 else "moving"
+        return Solution(
+            policy=policies[-1],
+            reward=np.full_like(policies[-1], np.nan),
+            primal=nothing,
+            dual=nothing,
+            gap=nothing,
+            status=f"{settled}: the last round moved {moved:.1e} in total variation",
+            iterations=rounds,
+            policies=policies,
+            details={"theta": thetas},
+        )
+
+    def _one_step_risk(
+        self,
+        expert: FloatArray,
+        own: FloatArray,
+        log_q: FloatArray,
+        obj: Objective,
+        beta: float,
+        tau: float,
+        ref: FloatArray | None,
+        start: FloatArray,
+    ) -> Callable[[Any], Any]:
+        def risk(theta: Any) -> Any:
+            log_law = self.log_law(theta)
+            prior = 0.0 if obj.reference_free else _like(log_q, log_law)
+            ratio = log_law - prior
+            extras: dict[str, Any] = {}
+            if (tau > 0 and ref is not None) or "anchor" in obj.needs:
+                law = start if ref is None else ref
+                anchor = log_law - _like(laws.log_law(law), log_law)
+                extras = {"tau": tau, "expert_anchor": anchor, "policy_anchor": anchor}
+            if "history" in obj.needs:
+                extras |= {"history_logratio": ratio, "history_law": _like(start, log_law)}
+            return obj.risk(
+                ratio, ratio, beta, _like(expert, log_law), _like(own, log_law), **extras
+            )
+
+        return risk
+
+    def _two_step(
+        self, expert: FloatArray, log_q: FloatArray, theta: FloatArray, obj: Objective, beta: float
+    ) -> FloatArray:
+        """``max_theta E_pi[r] - beta KL(pi_theta||pi_t)``, from the current parameter."""
+        reward = reward_of_log_laws(obj, laws.log_law(expert), log_q)
+
+        def risk(candidate: Any) -> Any:
+            log_law = self.log_law(candidate)
+            inner = beta * (log_law - _like(log_q, log_law)) - _like(reward, log_law)
+            return xp_dot(xp.exp(log_law), inner)
+
+        return self._minimise(risk, theta)
+
+    def _minimise(self, risk: Callable[[Any], Any], start: FloatArray | None = None) -> FloatArray:
+        """Newton's method with exact derivatives (torch), after BFGS from ``start``."""
+        import torch
+
+        def at(theta: FloatArray) -> tuple[float, FloatArray]:
+            point = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+            value = risk(point)
+            (gradient,) = torch.autograd.grad(value, point)
+            return float(value.detach()), gradient.numpy()
+
+        first = np.zeros(self.features.shape[1]) if start is None else start
+        theta = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-8}).x
+        for _ in range(20):
+            gradient = at(theta)[1]
+            if np.abs(gradient).max() <= 1e-13:
+                break
+            point = torch.tensor(theta, dtype=torch.float64)
+            hessian = torch.autograd.functional.hessian(risk, point).numpy()
+            step = np.linalg.lstsq(hessian, -gradient, rcond=1e-13)[0]
+            if np.abs(at(theta + step)[1]).max() >= np.abs(gradient).max():
+                break
+            theta = theta + step
+        worst = float(np.abs(at(theta)[1]).max())
+        if worst > GRADIENT_TOLERANCE:
+            raise NotConverged(f"minimisation in the class stopped at gradient {worst:.1e}", theta)
+        return np.asarray(theta)
+
+
+def xp_dot(weight: Any, value: Any) -> Any:
+    """``sum weight value`` in the namespace of ``value``; weight 0 ignores the value."""
+    return xp.namespace(value).sum(_like(weight, value) * value)
+
+
+def _like(array: Any, other: Any) -> Any:
+    """``array`` in the namespace of ``other``."""
+    namespace = xp.namespace(other)
+    return array if xp.namespace(array) is namespace else namespace.asarray(array)
