@@ -111,18 +111,18 @@ def theory_card(obj: Objective) -> TheoryCard:
         potential = NONE + str(obj.missing("potential"))
     kinds = {"saddle": "conic_game", "equilibrium": "conic_potential"}
     lacks = {k: obj.missing(k) or obj.missing(part) for k, part in kinds.items()}
-    for kind, why in lacks.items():
-        if why:
+    for kind, lack in lacks.items():
+        if lack:
             reasons["conic"] = (
-                reasons.get("conic", "") + f"{'; ' * ('conic' in reasons)}{kind}: {why}"
+                reasons.get("conic", "") + f"{'; ' * ('conic' in reasons)}{kind}: {lack}"
             )
     gradient = _gradient_at_start(obj)
     if math.isnan(gradient[0]):
         reasons["gradient_at_start"] = str(obj.missing("risk"))
-    exact, why_not = _one_step_exact(obj)
-    reasons |= {"one_step_exact": why_not} if why_not else {}
-    mle, why_not = _fixed_point_is_mle(obj, gradient)
-    reasons |= {"fixed_point_is_mle": why_not} if why_not else {}
+    exact, why_inexact = _one_step_exact(obj)
+    mle, why_elsewhere = _fixed_point_is_mle(obj, gradient)
+    found = {"one_step_exact": why_inexact, "fixed_point_is_mle": why_elsewhere}
+    reasons |= {name: reason for name, reason in found.items() if reason}
     return TheoryCard(
         objective=obj.label,
         form=obj.form,

@@ -12,7 +12,7 @@ from theory.result import FloatArray
 def equilibrium_bounds(
     obj: Objective, expert: FloatArray, policy: FloatArray, ref: FloatArray | None, tau: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Value of ``F = D_Phi(pi||p) + tau KL(pi||ref)`` at the policy, and a lower bound of ``min F``.
+    """``F = D_Phi(pi||p) + tau KL(pi||ref)`` at the policy, and a lower bound of ``min F``.
 
     ``D_Phi`` is convex with gradient ``-r`` (T5), so
     ``F(pi') >= D_Phi(pi) + E_pi[r] - E_pi'[r] + tau KL(pi'||ref)``, whose minimum over ``pi'`` is

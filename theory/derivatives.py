@@ -1,4 +1,4 @@
-"""Derivatives and inverses of the definitions' formulas: automatic, so that nothing is typed twice."""
+"""Derivatives and inverses of the definitions' formulas, so that nothing is typed twice."""
 
 from __future__ import annotations
 

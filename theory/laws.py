@@ -93,12 +93,12 @@ def expect(law: FloatArray, value: FloatArray) -> FloatArray:
 
 
 def kl(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Kullback-Leibler divergence ``KL(p || q)``, non-negative measures allowed: shape ``(...)``."""
+    """Kullback-Leibler divergence ``KL(p || q)``, shape (...); any non-negative measures."""
     return np.asarray(rel_entr(p, q).sum(-1))
 
 
 def kl_stable(p: FloatArray, q: FloatArray) -> FloatArray:
-    """``KL(p || q)`` of laws as ``sum p (x - 1 - log x)``, ``x = q/p``: accurate when it is tiny."""
+    """``KL(p || q)`` of laws as ``sum p (x - 1 - log x)``, ``x = q/p``: exact when tiny."""
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(p > 0, (q - p) / np.where(p > 0, p, 1.0), 0.0)
         term = p * (change - np.log1p(change))

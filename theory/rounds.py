@@ -175,13 +175,15 @@ def _token_path(
         reward = token_reward(game, log_p, log_q, obj, level)
         path.append(game.soft_value_iteration(reward, log_q, beta, tau, log_ref).policy)
     policies = np.stack(path)
-    reward = token_reward(game, log_p, policies[-1], obj, level) if branch is None else np.nan
+    reward = np.full_like(policies[-1], np.nan)
+    if branch is None:
+        reward = token_reward(game, log_p, policies[-1], obj, level)
     kl = np.stack([game.kl(log_p, policy) for policy in path])
     ratio = np.abs(game.conditional_logratio(log_p, policies)).max((-2, -1))
     unknown = np.full(game.n_prompts, np.nan)
     return Solution(
         policy=policies[-1],
-        reward=np.broadcast_to(reward, policies[-1].shape),
+        reward=reward,
         primal=unknown,
         dual=unknown,
         gap=unknown,
@@ -212,7 +214,7 @@ def _solution(
     tau: float,
     notes: list[str],
 ) -> Solution:
-    """The result of a sequence-level path; ``policies`` is what the caller's game calls a policy."""
+    """The result of a sequence-level path; ``policies`` in the form of the caller's game."""
     p, last = np.exp(log_p), path[-1]
     reward = (
         reward_of_log_laws(obj, log_p, last)

@@ -6,8 +6,8 @@ A definition (see ``definitions.py``) writes formulas against numpy and torch al
 * ``Pairwise``: a loss ``pair_loss(d)`` of the reward difference ``d = r(y) - r(y')``;
 * ``Group``: a risk ``group_risk`` of all rewards of a prompt at once;
 
-and, where known, the reward link ``link_formula(u)``, the potential and two conic forms. A part that
-does not exist is named in ``absent`` with the reason, which its verb then raises.
+and, where known, the reward link ``link_formula(u)``, the potential and two conic forms. A part
+that does not exist is named in ``absent`` with the reason, which its verb then raises.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class Objective:
         return np.asarray(self.link(laws.log_ratio(p, q), laws.triangular(p, q)[..., None]))
 
     def value(self, expert: FloatArray, policy: FloatArray, reward: FloatArray) -> FloatArray:
-        """Payoff ``E_p[a(r)] + E_pi[b(r)]`` of a given reward (laws of mass other than 1 allowed)."""
+        """Payoff ``E_p[a(r)] + E_pi[b(r)]`` of a given reward; any non-negative measures."""
         self.require("saddle")
         with np.errstate(all="ignore"):
             on_expert, on_own = np.asarray(self.a(reward)), np.asarray(self.b(reward))
@@ -232,7 +232,7 @@ class Objective:
     def loss(
         self, expert_logratio: Array, policy_logratio: Array, beta: Any, **extras: Any
     ) -> Array:
-        """Loss per pair, elementwise after broadcasting, in the implicit reward ``beta * logratio``.
+        """Loss per pair, elementwise after broadcasting; the implicit reward is ``beta * logratio``.
 
         Args:
             expert_logratio: ``log pi/pi_t`` of expert (or winner) responses, in nats.
