@@ -124,8 +124,6 @@ def _sequence_path(
     branch: OneStep | None,
 ) -> tuple[FloatArray, list[str]]:
     """All log-policies of sequence-level rounds, and what the rounds had to say."""
-    from theory.one_step import one_step_round
-
     log_p, log_start = log_laws[:2]
     log_ref = log_laws[2] if len(log_laws) > 2 else None
     base = log_start if log_ref is None else log_ref
@@ -136,6 +134,8 @@ def _sequence_path(
             reward = reward_of_log_laws(obj, log_p, prior)
             path.append(gibbs_step(prior, reward, beta, log_ref, tau))
         else:
+            from theory.one_step import one_step_round
+
             step = one_step_round(
                 np.exp(log_p),
                 np.exp(prior),
@@ -161,13 +161,13 @@ def _token_path(
     level: Level,
 ) -> Solution:
     """Rounds with a reward per token: soft value iteration, or each state's own one-step round."""
-    from theory.one_step import one_step_round
-
     log_p, log_ref = given[0], given[2] if len(given) > 2 else None
     path = [given[1]]
     for beta in betas:
         log_q = path[-1]
         if branch is not None:
+            from theory.one_step import one_step_round
+
             rows = (np.exp(log_p), np.exp(log_q), obj, beta)
             ref = None if log_ref is None or tau == 0 else np.exp(log_ref)
             path.append(laws.log_law(one_step_round(*rows, ref=ref, tau=tau, branch=branch).policy))
