@@ -1,0 +1,274 @@
+"""Nash equilibria of preference games, plain and anchored, with their certificates.
+
+The game is symmetric and of constant sum: two policies meet, the payoff is the win rate
+``P(pi > pi')``, and its value is 1/2. With ``A = 2P - 1`` (skew) and a payoff scale ``g`` (the
+reward is ``g A pi``) the anchored game is
+
+    J(pi, pi') = P(pi > pi') - tau/(2g) [KL(pi||ref) - KL(pi'||ref)].
+
+Because ``<pi, A pi> = 0``, the gap of ``(pi, pi)`` in it is ``(tau/g) KL(pi || br(pi))`` with
+``br(pi) ∝ ref e^{g A pi/tau}``, and tends to the plain gap ``max_y 2 P(y > pi) - 1`` as tau -> 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linprog
+
+from theory import laws, xp
+from theory.errors import NotConverged, refuse
+from theory.preferences.games import check_game, check_preference, expected_win
+from theory.result import FloatArray, Solution
+
+STAGES = 200
+NEWTON = 60
+
+
+def duality_gap(policy: Any, preference: Any) -> FloatArray:
+    """Gap ``max_y P(y > pi) - min_y P(pi > y) = 2 max_y P(y > pi) - 1`` of the pair (pi, pi).
+
+    Twice the largest margin over 1/2 by which a response beats the policy; in [0, 1], and 0 exactly
+    at a Nash equilibrium.
+
+    Args:
+        policy: probabilities (..., n).
+        preference: ``P`` (..., n, n).
+
+    Returns:
+        Shape (...), in win probability.
+
+    Raises:
+        InvalidInput: a preference or law that is none, all problems at once.
+    """
+    checked, law = check_game(preference, policy=policy)
+    return plain_gap(checked, law)
+
+
+def exploitability(policy: Any, preference: Any) -> FloatArray:
+    """``max_y P(y > pi) - 1/2``: half the duality gap, what one best response wins over a draw."""
+    return 0.5 * duality_gap(policy, preference)
+
+
+def regularised_gap(
+    policy: Any, preference: Any, ref: Any, tau: float, scale: float = 1.0
+) -> FloatArray:
+    """Duality gap of (pi, pi) in the anchored game J above: ``(tau/g) KL(pi || br(pi))``.
+
+    Args:
+        policy: probabilities (..., n), with mass only where ``ref`` has mass.
+        preference: ``P`` (..., n, n).
+        ref: anchor, probabilities (..., n).
+        tau: weight of the anchor in units of the reward, > 0.
+        scale: ``g``, reward of a certain win (SPIF 1/c, SPPO 1/2, IPO and INPO m).
+
+    Returns:
+        Shape (...), in win probability.
+
+    Raises:
+        InvalidInput: unusable arguments, all named at once.
+    """
+    _check_positive(tau=tau, scale=scale)
+    checked, law, anchor = check_game(preference, policy=policy, ref=ref)
+    refuse(laws.support_problems(law, "policy", anchor, "ref"))
+    return anchored_gap(checked, laws.log_law(law), laws.log_law(anchor), tau, scale)
+
+
+def plain_gap(preference: FloatArray, law: FloatArray) -> FloatArray:
+    """As :func:`duality_gap`, without checks."""
+    return np.asarray(expected_win(2.0 * preference - 1.0, law).max(-1))
+
+
+def anchored_gap(
+    preference: FloatArray, log_policy: FloatArray, log_ref: FloatArray, tau: float, scale: float
+) -> FloatArray:
+    """As :func:`regularised_gap` from log-policies, without checks."""
+    log_br = _soft_response(preference, np.exp(log_policy), log_ref, tau, scale)
+    with np.errstate(invalid="ignore"):
+        u = np.where(np.isneginf(log_policy), 0.0, log_policy - log_br)
+    return tau / scale * laws.kl_of_logratio(np.exp(log_policy), u, np.exp(log_br))
+
+
+def _soft_response(
+    preference: FloatArray, law: FloatArray, log_ref: FloatArray, tau: float, scale: float
+) -> FloatArray:
+    """``log br(pi)``, ``br ∝ ref e^{g A pi/tau}``."""
+    payoff = scale * expected_win(2.0 * preference - 1.0, law)
+    return np.asarray(xp.log_normalise(log_ref + payoff / tau))
+
+
+def nash(preference: Any, tolerance: float = 1e-9, raise_on_failure: bool = True) -> Solution:
+    """A Nash equilibrium of the preference game, by linear program (Munos et al. 2023; T12).
+
+    ``min_{pi, t} t`` subject to ``A pi <= t``, ``pi`` a law; the optimum is ``t = 0``. There may be
+    other equilibria; which one comes out is the solver's choice.
+
+    Args:
+        preference: ``P`` (..., n, n); one program a prompt.
+        tolerance: on the duality gap.
+        raise_on_failure: raise instead of returning a policy whose gap exceeds the tolerance.
+
+    Returns:
+        A :class:`Solution`: ``primal = max_y P(y > pi)``, ``dual = min_y P(pi > y)``, ``gap`` their
+        difference (the duality gap), ``reward = 2 P(y > pi) - 1``.
+
+    Raises:
+        InvalidInput: no preference. NotConverged: a gap above the tolerance.
+    """
+    _check_positive(tolerance=tolerance)
+    checked = check_preference(preference)
+    skew = 2.0 * checked - 1.0
+    n = skew.shape[-1]
+    found = [_nash_of_one(a) for a in skew.reshape(-1, n, n)]
+    policy = np.array([law for law, _ in found]).reshape(skew.shape[:-1])
+    payoff = expected_win(skew, policy)
+    gap = payoff.max(-1)
+    done = bool(np.all(gap <= tolerance))
+    solution = Solution(
+        policy=policy,
+        reward=payoff,
+        primal=0.5 + 0.5 * gap,
+        dual=0.5 - 0.5 * gap,
+        gap=gap,
+        status=f"{'converged' if done else 'not converged'}: duality gap {gap.max():.1e}, "
+        f"asked for {tolerance:.1e}; the equilibrium need not be the only one",
+        iterations=sum(steps for _, steps in found),
+    )
+    if not done and raise_on_failure:
+        raise NotConverged(f"nash: {solution.status}", solution)
+    return solution
+
+
+def _nash_of_one(skew: FloatArray) -> tuple[FloatArray, int]:
+    """Law and pivots of one game: HiGHS, then its active set solved again to rounding."""
+    n = len(skew)
+    answer = linprog(
+        np.append(np.zeros(n), 1.0),
+        A_ub=np.hstack([skew, -np.ones((n, 1))]),
+        b_ub=np.zeros(n),
+        A_eq=np.append(np.ones(n), 0.0)[None],
+        b_eq=[1.0],
+        bounds=[(0, None)] * n + [(None, None)],
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    if answer.x is None:
+        return np.full(n, 1.0 / n), int(answer.nit)
+    law = np.maximum(answer.x[:n], 0.0)
+    law /= law.sum()
+    tight, used = skew @ law > -1e-7, law > 1e-9
+    rows = np.vstack([skew[np.ix_(tight, used)], np.ones((1, used.sum()))])
+    right = np.append(np.zeros(tight.sum()), 1.0)
+    polished = np.zeros(n)
+    polished[used] = np.maximum(np.linalg.lstsq(rows, right, rcond=None)[0], 0.0)
+    if polished.sum() > 0:
+        polished /= polished.sum()
+        if (skew @ polished).max() < (skew @ law).max():
+            law = polished
+    return law, int(answer.nit)
+
+
+def regularised_nash(
+    preference: Any,
+    ref: Any,
+    tau: float,
+    scale: float = 1.0,
+    tolerance: float = 1e-12,
+    raise_on_failure: bool = True,
+) -> Solution:
+    """The equilibrium ``z* ∝ ref e^{g A z*/tau}`` of the anchored game (T12), the only one.
+
+    Newton's method on ``x = log z/ref``: ``x - g A z(x)/tau = const``, following ``1/tau`` upwards
+    from a value where ``z`` is near ``ref``. The Jacobian is ``1 - K/tau`` with ``K`` skew in
+    ``L2(z)``, so it is never singular and no step fails.
+
+    Args:
+        preference: ``P`` (..., n, n).
+        ref: anchor, probabilities (..., n); outcomes of mass 0 keep it.
+        tau: weight of the anchor in units of the reward, > 0.
+        scale: ``g``, reward of a certain win (SPIF 1/c, SPPO 1/2, IPO and INPO m).
+        tolerance: on :func:`regularised_gap`.
+        raise_on_failure: raise instead of returning a policy whose gap exceeds the tolerance.
+
+    Returns:
+        A :class:`Solution` in win probability: ``primal = max_pi J(pi, z)``, ``dual =
+        min_pi J(z, pi)``, ``gap`` their difference; ``reward = g (2 P(y > z) - 1)`` in nats.
+
+    Raises:
+        InvalidInput: unusable arguments, all named at once. NotConverged: a gap above tolerance.
+    """
+    _check_positive(tau=tau, scale=scale, tolerance=tolerance)
+    checked, anchor = check_game(preference, ref=ref)
+    log_ref = laws.log_law(anchor)
+    skew = scale * (2.0 * checked - 1.0)
+    goal, x = 1.0 / tau, np.zeros_like(anchor)
+    speed = min(goal, 0.5 / max(float(np.abs(skew).max()), 1e-300))
+    steps = 0
+    for _ in range(STAGES):
+        x, spent = _newton(skew, log_ref, x, speed)
+        steps += spent
+        if speed == goal:
+            break
+        # the path is x = speed * payoff(z): keep z and scale x with the speed
+        faster = min(goal, 2.0 * speed)
+        x, speed = x * (faster / speed), faster
+    log_z = np.asarray(xp.log_normalise(log_ref + x))
+    z = np.exp(log_z)
+    gap = anchored_gap(checked, log_z, log_ref, tau, scale)
+    done = bool(np.all(gap <= tolerance))
+    solution = Solution(
+        policy=z,
+        reward=expected_win(skew, z),
+        primal=0.5 + 0.5 * gap,
+        dual=0.5 - 0.5 * gap,
+        gap=gap,
+        status=f"{'converged' if done else 'not converged'}: duality gap of the anchored game "
+        f"{gap.max():.1e}, asked for {tolerance:.1e}",
+        iterations=steps,
+    )
+    if not done and raise_on_failure:
+        raise NotConverged(f"regularised_nash: {solution.status}", solution)
+    return solution
+
+
+def _newton(
+    skew: FloatArray, log_ref: FloatArray, x: FloatArray, speed: float
+) -> tuple[FloatArray, int]:
+    """Damped Newton for ``x = speed * skew @ z(x)`` (all prompts at once), and the steps taken."""
+    n = x.shape[-1]
+
+    def residual(x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        z = np.exp(xp.log_normalise(log_ref + x))
+        return x - speed * expected_win(skew, z), z
+
+    for step in range(NEWTON):
+        off, z = residual(x)
+        before = np.abs(off).max(-1)
+        if np.all(before <= 1e-14 * (1.0 + np.abs(x).max(-1))):
+            return x, step
+        payoff = expected_win(skew, z)
+        # d z = z (dx - E_z dx), so the Jacobian is 1 - speed (skew - payoff 1^T) diag(z)
+        matrix = np.eye(n) - speed * (skew - payoff[..., None]) * z[..., None, :]
+        move = np.linalg.solve(matrix, -off[..., None])[..., 0]
+        share = np.ones((*x.shape[:-1], 1))
+        for _ in range(30):
+            rises = np.abs(residual(x + share * move)[0]).max(-1) > (1.0 - 0.25 * share[..., 0]) * (
+                before
+            ) + 1e-14 * (1.0 + np.abs(x).max(-1))
+            if not rises.any():
+                break
+            share = np.where(rises[..., None], 0.5 * share, share)
+        x = x + share * move
+    return x, NEWTON
+
+
+def _check_positive(**numbers: Any) -> None:
+    refuse(
+        f"{name}={value!r}; needed is a finite number > 0"
+        for name, value in numbers.items()
+        if not isinstance(value, (int, float, np.number))
+        or isinstance(value, bool)
+        or not np.isfinite(value)
+        or value <= 0
+    )
