@@ -200,7 +200,7 @@ class LogLinear:
         return self._minimise(risk, theta)
 
     def _minimise(self, risk: Callable[[Any], Any], start: FloatArray | None = None) -> FloatArray:
-        """Newton's method with exact derivatives (torch), after BFGS from ``start``."""
+        """Newton's method with exact derivatives (torch); BFGS first where it does not descend."""
         import torch
 
         def at(theta: FloatArray) -> tuple[float, FloatArray]:
@@ -209,19 +209,26 @@ class LogLinear:
             (gradient,) = torch.autograd.grad(value, point)
             return float(value.detach()), gradient.numpy()
 
+        def newton(theta: FloatArray) -> tuple[FloatArray, float]:
+            value, gradient = at(theta)
+            for _ in range(30):
+                if np.abs(gradient).max() <= 1e-13:
+                    break
+                point = torch.tensor(theta, dtype=torch.float64)
+                hessian = torch.autograd.functional.hessian(risk, point).numpy()
+                step = np.linalg.lstsq(hessian, -gradient, rcond=1e-13)[0]
+                after = at(theta + step)
+                grows = np.abs(after[1]).max() >= np.abs(gradient).max()
+                if grows or not after[0] <= value + 1e-12 * (1.0 + abs(value)):
+                    break
+                theta, (value, gradient) = theta + step, after
+            return theta, float(np.abs(gradient).max())
+
         first = np.zeros(self.features.shape[1]) if start is None else start
-        theta = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-8}).x
-        for _ in range(20):
-            gradient = at(theta)[1]
-            if np.abs(gradient).max() <= 1e-13:
-                break
-            point = torch.tensor(theta, dtype=torch.float64)
-            hessian = torch.autograd.functional.hessian(risk, point).numpy()
-            step = np.linalg.lstsq(hessian, -gradient, rcond=1e-13)[0]
-            if np.abs(at(theta + step)[1]).max() >= np.abs(gradient).max():
-                break
-            theta = theta + step
-        worst = float(np.abs(at(theta)[1]).max())
+        theta, worst = newton(first)
+        if worst > GRADIENT_TOLERANCE:
+            found = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-8})
+            theta, worst = newton(found.x)
         if worst > GRADIENT_TOLERANCE:
             raise NotConverged(f"minimisation in the class stopped at gradient {worst:.1e}", theta)
         return np.asarray(theta)

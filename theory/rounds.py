@@ -226,12 +226,13 @@ def _solution(
     )
     with np.errstate(invalid="ignore"):
         ratio = np.where(np.isneginf(log_p), 0.0, log_p - path)
+        gap = primal - dual
     return Solution(
         policy=policies[-1],
         reward=reward,
         primal=primal,
         dual=dual,
-        gap=primal - dual,
+        gap=gap,
         status=_status(np.exp(path), notes),
         iterations=len(path) - 1,
         policies=policies,

@@ -232,7 +232,7 @@ class Objective:
     def loss(
         self, expert_logratio: Array, policy_logratio: Array, beta: Any, **extras: Any
     ) -> Array:
-        """Loss per pair, elementwise after broadcasting; the implicit reward is ``beta * logratio``.
+        """Loss per pair, elementwise after broadcasting; implicit reward ``beta * logratio``.
 
         Args:
             expert_logratio: ``log pi/pi_t`` of expert (or winner) responses, in nats.

@@ -1,0 +1,234 @@
+"""T5-T7: a two-step round is mirror descent on an f-divergence; its constants and thresholds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.theory.strategies import Game, games, label, with_fixed_link
+from theory import laws, objectives, self_play, theory_card
+from theory.objectives import Objective
+from theory.result import FloatArray
+
+FIXED = with_fixed_link()
+SMOOTH = [obj for obj in FIXED if obj.name != "ipm"]
+ABSENT = {"sppo", "spin_hinge", "ipo", "inpo", "tspin", "alpha_spin"}
+
+
+def test_every_objective_is_here_or_named_absent() -> None:
+    assert {obj.name for obj in FIXED} | ABSENT == set(objectives.names())
+    for name in ABSENT:
+        obj = objectives.get(name)
+        assert obj.missing("link") or obj.missing("potential")
+
+
+def slope_range(obj: Objective, *ratios: FloatArray) -> tuple[float, float]:
+    """inf and sup of R' over the hull of 0 and the given log-ratios."""
+    stacked = np.concatenate([np.ravel(u) for u in ratios] + [np.zeros(1)])
+    grid = np.linspace(stacked.min(), stacked.max(), 801)
+    slopes = obj.slope(grid)
+    return float(slopes.min()), float(slopes.max())
+
+
+@pytest.mark.parametrize("obj", FIXED, ids=label)
+@pytest.mark.claim("T5", "C1", rung="exact")
+@given(game=games())
+def test_reward_is_minus_gradient_of_potential(claim, obj: Objective, game: Game) -> None:
+    """d/dpi D_Phi(pi||p) = -r + const: directional derivatives along random tangents."""
+    p, q = game.expert, game.start
+    if obj.name == "ipm":  # kinks where p = pi: stay on one side of all of them
+        assume(np.abs(np.log(p / q)).min() > 1e-2)
+    direction = q * game.rng.standard_normal(q.shape)
+    direction -= q * direction.sum(-1, keepdims=True)
+    step = 1e-5 / np.abs(direction / q).max()
+    ahead, behind = obj.potential(q + step * direction, p), obj.potential(q - step * direction, p)
+    slope = (ahead - behind) / (2 * step)
+    predicted = -(obj.reward(p, q) * direction).sum(-1)
+    scale = np.abs(obj.reward(p, q) * direction).sum(-1).max() + obj.potential(q, p).max()
+    claim.close(slope, predicted, atol=2e-5 * scale + 1e-9, what="directional derivative of D_Phi")
+
+
+@pytest.mark.parametrize("obj", FIXED, ids=label)
+@pytest.mark.claim("T5", rung="exact")
+@given(game=games())
+def test_round_is_the_mirror_descent_step(claim, obj: Objective, game: Game) -> None:
+    """pi_{t+1} minimises <-r_t, pi> + beta KL(pi||pi_t): no random policy does better."""
+    beta = float(game.rng.uniform(0.3, 3.0))
+    after = self_play(game.expert, game.start, obj, beta=beta, rounds=1).policy
+    assume((after > 0).all())  # an unbounded reward can push mass below the floating-point range
+    reward = obj.reward(game.expert, game.start)
+
+    def surrogate(policy: FloatArray) -> FloatArray:
+        return -laws.expect(policy, reward) + beta * laws.kl(policy, game.start)
+
+    for other in (game.start, game.ref, game.expert, 0.99 * after + 0.01 * game.ref):
+        # strong convexity: the excess is beta KL(other || pi_{t+1}) exactly
+        excess = surrogate(other) - surrogate(after)
+        size = 1.0 + np.abs(reward).max()
+        claim.close(
+            excess,
+            beta * laws.kl(other, after),
+            atol=1e-12 * size,
+            rtol=1e-9,
+            what="excess = beta KL",
+        )
+
+
+def _rounds_in_range(obj: Objective, game: Game, rounds: int = 6):
+    """A path whose beta is at least sup R' over every hull of {0, u_t, u_{t+1}} on it."""
+    p, q = game.expert, game.start
+    card = theory_card(obj)
+    beta = card.L if np.isfinite(card.L) else 1.2 * slope_range(obj, laws.log_ratio(p, q))[1]
+    beta *= float(game.rng.uniform(1.0, 3.0))
+    path = self_play(p, q, obj, beta=beta, rounds=rounds)
+    ratios = [laws.log_ratio(p, policy) for policy in path.policies]
+    assume(slope_range(obj, *ratios)[1] <= beta * (1 + 1e-9))
+    return beta, path, ratios
+
+
+@pytest.mark.parametrize("obj", SMOOTH, ids=label)
+@pytest.mark.claim("T6", "C3", rung="exact")
+@given(game=games())
+def test_convergence_bounds(claim, obj: Objective, game: Game) -> None:
+    """T6 (i)-(iii), with its constants, at every round."""
+    p = game.expert
+    beta, path, ratios = _rounds_in_range(obj, game)
+    divergence = np.stack([obj.potential(policy, p) for policy in path.policies])
+    kl = path.details["kl"]
+    tiny = 1e-13 * (1 + divergence[0].max() + kl[0].max())
+    claim.below(divergence[1:], divergence[:-1], atol=tiny, what="(i) D_Phi decreases")
+    rounds = np.arange(1, len(kl))[:, None]
+    claim.below(divergence[1:], beta * kl[0] / rounds, atol=tiny, what="(ii) D_Phi <= beta KL_0/T")
+    for t in range(len(kl) - 1):
+        mu = slope_range(obj, ratios[t], ratios[t + 1])[0]
+        bound = (1 - mu / beta) * kl[t] - divergence[t + 1] / beta
+        claim.below(kl[t + 1], bound, atol=1e-10 * (1 + kl[0].max()), what="(iii) KL contracts")
+
+
+@pytest.mark.parametrize("obj", SMOOTH, ids=label)
+@pytest.mark.claim("T6", "C3", rung="exact")
+@given(game=games(), beta=st.floats(0.3, 4.0))
+def test_local_rate(claim, obj: Objective, game: Game, beta: float) -> None:
+    """(iv): log-ratios near the expert contract by 1 - R'(0)/beta, up to a constant."""
+    p = game.expert
+    tilt = 1e-6 * game.rng.standard_normal(p.shape)
+    start = p * np.exp(tilt)
+    start /= start.sum(-1, keepdims=True)
+    path = self_play(p, start, obj, beta=beta, rounds=1)
+    before, after = (laws.log_ratio(p, policy) for policy in path.policies)
+    factor = 1 - float(obj.slope(0.0)) / beta
+    centred = after - (p * after).sum(-1, keepdims=True)
+    expected = factor * (before - (p * before).sum(-1, keepdims=True))
+    claim.close(centred, expected, atol=1e-10 * (1 + 1 / beta), what="log-ratio after a round")
+
+
+@pytest.mark.parametrize("obj", SMOOTH, ids=label)
+@pytest.mark.claim("T6", "C3", "C5", rung="exact", kind="necessity", condition="beta > R'(0)/2")
+@given(game=games(max_spread=1.0), below=st.floats(0.3, 0.95))
+def test_below_the_threshold_the_expert_repels(claim, obj, game: Game, below: float) -> None:
+    """beta < R'(0)/2: a start next to the expert is driven away from it."""
+    p = game.expert
+    start = p * np.exp(1e-6 * game.rng.standard_normal(p.shape))
+    start /= start.sum(-1, keepdims=True)
+    beta = below * theory_card(obj).stability_beta
+    factor = float(obj.slope(0.0)) / beta - 1
+    rounds = int(np.ceil(np.log(1e5) / np.log(factor)))
+    path = self_play(p, start, obj, beta=beta, rounds=rounds)
+    tilt = path.details["max_logratio"]
+    claim.exhibits(tilt[-1] / tilt[0], at_least=50.0, what="growth of max |u|")
+
+
+@pytest.mark.parametrize("obj", [o for o in SMOOTH if o.reward_bounds[0] > -np.inf], ids=label)
+@pytest.mark.claim("T6", rung="exact")
+@given(game=games(), beta=st.floats(0.3, 4.0))
+def test_mass_where_the_expert_has_none_decays(claim, obj: Objective, game: Game, beta) -> None:
+    """Where p = 0 < pi mass decays by e^{(R(-inf)-R(0))/beta} a round once pi is p elsewhere."""
+    n = game.expert.shape[-1]
+    weight = np.where(np.arange(n) == 0, 0.0, game.expert)
+    p = weight / weight.sum(-1, keepdims=True)
+    start = 1e-9 * (np.arange(n) == 0) + (1 - 1e-9) * p
+    path = self_play(p, start, obj, beta=beta, rounds=1)
+    decay = path.policies[1, :, 0] / path.policies[0, :, 0]
+    predicted = np.exp((obj.reward_bounds[0] - float(obj.link(0.0))) / beta)
+    claim.close(decay, np.full_like(decay, predicted), atol=1e-7, what="decay of unsupported mass")
+
+
+@pytest.mark.claim(
+    "T6", rung="exact", kind="necessity", condition="a differentiable link (no jump)"
+)
+@given(game=games(max_spread=1.0), beta=st.floats(1.0, 20.0))
+def test_hard_bounded_rewards_never_settle(claim, game: Game, beta: float) -> None:
+    """The sign link ends in a two-cycle of size about bound/beta, however small the step."""
+    obj = objectives.get("ipm", bound=1.0)
+    path = self_play(game.expert, game.start, obj, beta=beta, rounds=400)
+    late = path.details["max_logratio"][-50:].max(0)
+    claim.exhibits(late * beta, at_least=0.2, what="late max |u| in units of bound/beta")
+    claim.below(late, 2.5 / beta, what="late max |u| stays within 2.5 bound/beta")
+
+
+@pytest.mark.claim("T7", "C3", rung="exact")
+@given(game=games(), beta=st.floats(0.05, 5.0), rounds=st.integers(0, 12))
+def test_spin_in_closed_form(claim, game: Game, beta: float, rounds: int) -> None:
+    path = self_play(game.expert, game.start, objectives.get("spin"), beta=beta, rounds=rounds)
+    log_p, log_0 = np.log(game.expert), np.log(game.start)
+    logits = log_p + (1 - 1 / beta) ** rounds * (log_0 - log_p)
+    logits -= logits.max(-1, keepdims=True)
+    predicted = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    scale = max(1.0, abs(1 - 1 / beta) ** rounds)
+    claim.close(path.policy, predicted, atol=1e-12 * scale, what="SPIN's geometric path")
+
+
+@pytest.mark.claim("T7", "C3", "C5", rung="exact", kind="necessity", condition="beta > 1/2 (SPIN)")
+@given(game=games(max_spread=1.0))
+def test_spin_at_its_published_beta_diverges(claim, game: Game) -> None:
+    """beta = 0.1: every log-ratio difference is multiplied by -9 a round."""
+    spin = objectives.get("spin")
+    path = self_play(game.expert, game.start, spin, beta=0.1, rounds=2)
+    u = laws.log_ratio(game.expert, game.start)
+    wide = np.ptp(u, axis=-1)
+    assume(wide.min() > 1e-3 and 81 * wide.max() < 600)
+    spans = np.ptp(laws.log_ratio(game.expert, path.policies), axis=-1)
+    claim.close(spans[1:] / spans[:-1], 9.0, atol=1e-9, what="growth of the log-ratio range")
+    claim.exhibits(path.details["kl"][-1] / path.details["kl"][0], at_least=9.0, what="KL growth")
+    cycle = self_play(game.expert, game.start, spin, beta=0.5, rounds=2).policy
+    claim.close(cycle, game.start, atol=1e-12, what="period two at beta = 1/2")
+
+
+@pytest.mark.parametrize("name", ["iq_learn", "policy_only"])
+@pytest.mark.claim(
+    "T8", "C4", rung="exact", kind="necessity", condition="the chi^2 penalty is on the mixture"
+)
+def test_one_sided_penalties_are_unbounded(claim, name: str) -> None:
+    """Penalties on one side: the reward grows without bound with the mismatch; SPIF stays in."""
+    mismatch = np.array([1e-2, 1e-4, 1e-6])
+    p = np.stack([1 - mismatch, mismatch], -1)
+    q = p[:, ::-1]
+    largest = np.abs(objectives.get(name).reward(p, q)).max(-1)
+    claim.exhibits(
+        largest[1:] / largest[:-1], at_least=90.0, what="reward growth per 100x mismatch"
+    )
+    claim.below(np.abs(objectives.get("spif").reward(p, q)).max(), 1.0, what="SPIF reward <= 1/c")
+
+
+@pytest.mark.parametrize("obj", SMOOTH, ids=label)
+@pytest.mark.claim("T6", "C3", rung="exact")
+@given(game=games(), tau=st.floats(0.05, 3.0))
+def test_anchored_rounds_are_globally_linear(claim, obj, game: Game, tau: float) -> None:
+    """(v): KL(pi*||pi_t) contracts by (beta - mu)/(beta + tau) to the anchored equilibrium."""
+    from theory import equilibrium
+
+    p, q, ref = game.expert, game.start, game.ref
+    target = equilibrium(p, ref, obj, tau=tau).policy
+    ratios = [laws.log_ratio(p, x) for x in (q, target)]
+    low, high = slope_range(obj, *ratios)
+    card = theory_card(obj)
+    beta = card.L if np.isfinite(card.L) else 1.5 * high
+    path = self_play(p, q, obj, beta=beta, rounds=6, ref=ref, tau=tau)
+    ratios += [laws.log_ratio(p, x) for x in path.policies]
+    low, high = slope_range(obj, *ratios)
+    assume(high <= beta * (1 + 1e-9))
+    kl = np.stack([laws.kl_stable(target, policy) for policy in path.policies])
+    bound = (beta - low) / (beta + tau) * kl[:-1]
+    claim.below(kl[1:], bound, atol=1e-11 * (1 + kl[0].max()), what="(v) KL(pi*||pi_t)")
