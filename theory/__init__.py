@@ -1,7 +1,8 @@
 """Self-play fine-tuning as a regularised game: objectives, exact solvers, certificates, cards."""
 
-from theory import objectives
+from theory import objectives, preferences
 from theory.card import TheoryCard, theory_card
+from theory.equilibria import equilibrium, saddle_point
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.result import Solution
 from theory.rounds import self_play
@@ -14,7 +15,10 @@ __all__ = [
     "TheoryCard",
     "TokenMDP",
     "Unavailable",
+    "equilibrium",
     "objectives",
+    "preferences",
+    "saddle_point",
     "self_play",
     "theory_card",
 ]

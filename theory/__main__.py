@@ -11,11 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from theory import objectives
-from theory.card import TheoryCard, theory_card
+from theory.card import markdown_table, theory_card
 from theory.errors import InvalidInput
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-COLUMNS = ("L", "mu", "slope_at_zero", "stability_beta", "reward_bounds", "potential")
 
 
 @app.command("list")
@@ -54,21 +53,6 @@ def card(
         for name, value in one.rows():
             table.add_row(name, escape(value))
         Console().print(table)
-
-
-def markdown_table(cards: list[TheoryCard]) -> str:
-    """One row an objective; what is absent shows as a dash."""
-    heads = ["objective", "form", "L", "mu", "R'(0)", "stable iff beta >", "reward bounds"]
-    heads += ["potential", "one step exact", "ends at the MLE"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for one in cards:
-        values = dict(one.rows())
-        cells = [one.objective, one.form]
-        cells += [values[c] for c in COLUMNS]
-        cells += ["yes" if one.one_step_exact else "no", "yes" if one.fixed_point_is_mle else "no"]
-        shown = ["–" if cell.startswith("none: ") else cell.replace("||", "‖") for cell in cells]
-        lines.append("| " + " | ".join(shown) + " |")
-    return "\n".join(lines)
 
 
 def _names(item: str) -> list[str]:

@@ -145,6 +145,22 @@ def theory_card(obj: Objective) -> TheoryCard:
     )
 
 
+def markdown_table(cards: list[TheoryCard]) -> str:
+    """One row an objective; what is absent shows as a dash."""
+    columns = ("L", "mu", "slope_at_zero", "stability_beta", "reward_bounds", "potential")
+    heads = ["objective", "form", "L", "mu", "R'(0)", "stable iff beta >", "reward bounds"]
+    heads += ["potential", "one step exact", "ends at the MLE"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for one in cards:
+        values = dict(one.rows())
+        cells = [one.objective, one.form]
+        cells += [values[c] for c in columns]
+        cells += ["yes" if one.one_step_exact else "no", "yes" if one.fixed_point_is_mle else "no"]
+        shown = ["–" if cell.startswith("none: ") else cell.replace("||", "‖") for cell in cells]
+        lines.append("| " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
 def _slopes(obj: Objective) -> tuple[float, float, float]:
     """``inf R'``, ``sup R'`` and ``R'(0)`` over all log-ratios; links of Delta at Delta = 0."""
     step = 1e-9

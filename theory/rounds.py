@@ -20,6 +20,7 @@ from theory import laws, xp
 from theory.certificate import equilibrium_bounds
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
+from theory.one_step import one_step_round
 from theory.result import FloatArray, Solution
 from theory.token_mdp import TokenMDP
 
@@ -134,8 +135,6 @@ def _sequence_path(
             reward = reward_of_log_laws(obj, log_p, prior)
             path.append(gibbs_step(prior, reward, beta, log_ref, tau))
         else:
-            from theory.one_step import one_step_round
-
             step = one_step_round(
                 np.exp(log_p),
                 np.exp(prior),
@@ -166,8 +165,6 @@ def _token_path(
     for beta in betas:
         log_q = path[-1]
         if branch is not None:
-            from theory.one_step import one_step_round
-
             rows = (np.exp(log_p), np.exp(log_q), obj, beta)
             ref = None if log_ref is None or tau == 0 else np.exp(log_ref)
             path.append(laws.log_law(one_step_round(*rows, ref=ref, tau=tau, branch=branch).policy))
