@@ -12,7 +12,7 @@ import numpy as np
 from theory import text
 from theory.errors import InvalidInput
 from theory.token_mdp import TokenMDP
-from theory.token_tree import MAX_STATE_ACTIONS, FloatArray, IntArray, check_tree
+from theory.token_tree import MAX_STATE_ACTIONS, FloatArray, IntArray, check_tree, is_whole
 
 EOS, UNKNOWN = "</s>", "<unk>"
 
@@ -50,9 +50,9 @@ def ngram_game(
         problems.append(f"unit must be 'word' or 'char', got {unit!r}")
     if not (np.isfinite(smoothing) and smoothing >= 0):
         problems.append(f"smoothing must be a finite number >= 0, got {smoothing}")
-    if not isinstance(order, (int, np.integer)) or isinstance(order, bool) or order < 0:
+    if not is_whole(order, 0):
         problems.append(f"order must be a whole number >= 0, got {order!r}")
-    if not isinstance(vocab_size, (int, np.integer)) or vocab_size < 3:
+    if not is_whole(vocab_size, 3):
         problems.append(
             "vocab_size must be a whole number of at least 3 (end of sequence, <unk> and a token), "
             f"got {vocab_size!r}"
@@ -140,18 +140,18 @@ def _laws(
             code = code * base + stream[at - back] - 1
         cell = code * vocab + stream[at]
         cells = base**length * vocab
-        pooled = np.bincount(cell, minlength=cells).reshape(-1, vocab) + smoothing
+        pooled = np.bincount(cell, minlength=cells).reshape(-1, vocab) + float(smoothing)
         whole = _normalised(pooled, np.full(vocab, 1.0 / vocab))
         if prompts == 1:
             laws.append(whole[None])
             continue
         own = owners[at] >= 0
-        counts = np.bincount((owners[at] * cells + cell)[own], minlength=prompts * cells)
-        counts = counts.reshape(prompts, -1, vocab) + smoothing * vocab * whole
+        seen_in = np.bincount((owners[at] * cells + cell)[own], minlength=prompts * cells)
+        counts = seen_in.reshape(prompts, -1, vocab) + smoothing * vocab * whole
         laws.append(_normalised(counts, whole))
     return laws
 
 
-def _normalised(counts: FloatArray, fallback: FloatArray) -> FloatArray:
+def _normalised(counts: Any, fallback: FloatArray) -> FloatArray:
     total = counts.sum(-1, keepdims=True)
     return np.where(total > 0, counts / np.where(total > 0, total, 1.0), fallback)

@@ -7,7 +7,8 @@ Per-token rewards r(s, a) see a policy through its occupancy d(s, a), the expert
                   it minimises  sum_sa e Phi(d/e) + tau KL(pi || ref),  Phi'(x) = -R(-log x)
 
 KL is that of the sequence laws, sum_sa d log pi(a|s)/ref(a|s).  Both are convex in d, which is
-bound by flow constraints, and have no closed form.  Prompts count with weight 1 each and do not interact.
+bound by flow constraints, and have no closed form.  Prompts count with
+weight 1 each and do not interact.
 
 Occupancies are measures, not laws: their mass is the expected length.  So a payoff at ratio 1 that
 is not zero (R(0) in the equilibrium, -b(R(0)) in the saddle point) pays for every token: GAIL, NWJ
@@ -17,11 +18,11 @@ and the pointwise logistic game prefer long responses, also at tau = 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 
-from theory import derivatives
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.objectives.base import Objective
 from theory.result import Solution
@@ -38,7 +39,7 @@ SMALLEST = 1e-290
 class Evaluation:
     """A policy and what it is worth: all (S, A), except the primal value (prompts,).
 
-    given is g + d payoff = e h, the part of the dual value that the expert pays.
+    regret is log pi/ref; given is g + d payoff = e h, the expert's part of the dual value.
     """
 
     log_policy: FloatArray
@@ -46,6 +47,7 @@ class Evaluation:
     occupancy: FloatArray
     ratio: FloatArray
     payoff: FloatArray
+    regret: FloatArray
     given: FloatArray
     primal: FloatArray
 
@@ -76,7 +78,7 @@ class OccupancyProblem:
         problems = []
         if kind not in ("saddle", "equilibrium"):
             problems.append(f"kind must be 'saddle' or 'equilibrium', got {kind!r}")
-        if not (np.isscalar(tau) and np.isfinite(tau) and tau > 0):
+        if not (isinstance(tau, (int, float, np.number)) and np.isfinite(tau) and tau > 0):
             problems.append(f"tau must be a finite number > 0, got {tau!r}")
         for name, policy in (("expert", expert), ("ref", ref)):
             try:
@@ -156,7 +158,7 @@ class OccupancyProblem:
                 reward = self.reward_at(ratio)
                 paid = np.where(mass > 0, mass * np.asarray(self.obj.b(reward)), 0.0)
                 return expert * np.asarray(self.obj.a(reward)) + paid
-            return _potential(self.obj, expert, mass, ratio) + self.offset * (mass - expert)
+            return _potential(self.obj, expert, mass, ratio, self.offset)
 
     def unreached_value(self) -> FloatArray:
         """(S, A) g(e, 0) where only the expert goes; 0 elsewhere."""
@@ -176,14 +178,15 @@ class OccupancyProblem:
         with np.errstate(divide="ignore", invalid="ignore"):
             log_mass = np.log(reach)[:, None] + log_policy
             ratio = np.where(both, self.log_expert - log_mass, 0.0)
-            regret = np.where(live, log_policy - self.ref, 0.0)
+            regret = np.where(self.open, log_policy - self.ref, 0.0)
         absent = self.open & (self.expert == 0)
         payoff = np.where(both, self.payoff_at(ratio), np.where(absent, self.absent, 0.0))
         value = np.where(both, self.value_of(self.expert, mass, ratio), self.unreached_value())
-        given = value + np.where(both, mass * payoff, 0.0)
+        with np.errstate(invalid="ignore"):  # a policy of infinite value, which no step accepts
+            given = value + np.where(both, mass * payoff, 0.0)
         value = np.where(absent & live, -mass * payoff, value)
         primal = self._per_prompt(value + tau * mass * regret)
-        return Evaluation(log_policy, policy, mass, ratio, payoff, given, primal)
+        return Evaluation(log_policy, policy, mass, ratio, payoff, regret, given, primal)
 
     def lower_bound(self, at: Evaluation) -> FloatArray:
         """(prompts,) bound of the minimum from below, from the best response to a policy.
@@ -196,7 +199,9 @@ class OccupancyProblem:
         return self._per_prompt(at.given) - soft
 
     def _per_prompt(self, entries: FloatArray) -> FloatArray:
-        return np.bincount(self.game.prompt, weights=entries.sum(-1), minlength=self.game.n_prompts)
+        rows = entries.sum(-1)
+        found = np.bincount(self.game.prompt, weights=rows, minlength=self.game.n_prompts)
+        return np.asarray(found, dtype=np.float64)
 
     def solution(
         self, at: Evaluation, status: str, iterations: int, details: dict[str, Any]
@@ -231,13 +236,35 @@ def _require(obj: Objective, kind: Kind) -> None:
         obj.require("equilibrium")
 
 
+@cache
+def _gauss(order: int) -> tuple[FloatArray, FloatArray]:
+    return np.polynomial.legendre.leggauss(order)
+
+
+def integrated_link(obj: Objective, ratio: FloatArray, order: int = 24) -> FloatArray:
+    """Phi(e^-u) = int_0^u R(v) e^-v dv by Gauss-Legendre quadrature (T5), u within [-700, 60]."""
+    nodes, weights = _gauss(order)
+    end = np.clip(ratio, -700.0, 60.0)[..., None]
+    points = 0.5 * end * (nodes + 1.0)
+    return np.asarray(
+        (0.5 * end * weights * np.asarray(obj.link(points)) * np.exp(-points)).sum(-1)
+    )
+
+
 def _potential(
-    obj: Objective, expert: FloatArray, mass: FloatArray, ratio: FloatArray
+    obj: Objective, expert: FloatArray, mass: FloatArray, ratio: FloatArray, offset: float
 ) -> FloatArray:
-    """The value e Phi(d/e) per entry as the objective writes it, or by quadrature of its link."""
-    if obj._defines("potential_formula"):
-        return np.asarray(obj.potential_formula(mass[..., None], expert[..., None]))
-    return expert * derivatives.potential_density(obj.link, ratio)
+    """The value e Phi(d/e) per entry as the objective writes it, or by quadrature.
+
+    Closed forms subtract: where d/e is huge they lose digits, and quadrature takes over.
+    """
+    if not obj._defines("potential_formula"):
+        return expert * integrated_link(obj, ratio, 256)
+    value = obj.potential_formula(mass[..., None], expert[..., None]) + offset * (mass - expert)
+    far = (ratio < -15.0) & (expert > 0)
+    if far.any():
+        value[far] = expert[far] * integrated_link(obj, ratio[far], 256)
+    return np.asarray(value)
 
 
 def _offset(obj: Objective) -> float:
@@ -245,12 +272,10 @@ def _offset(obj: Objective) -> float:
     have any mass, so the multiple that makes Phi'(1) = -R(0) is found by quadrature of the link."""
     if not obj._defines("potential_formula"):
         return 0.0
-    points = np.exp(np.array([-1.0, 0.7, 2.0]))
-    exact = derivatives.potential_density(obj.link, -np.log(points))
-    ones = np.ones_like(points)
-    written = _potential(obj, ones, points, -np.log(points)) - _potential(
-        obj, ones, ones, np.zeros_like(points)
-    )
+    points = np.exp(np.array([-1.0, -0.4, 0.7]))
+    exact = integrated_link(obj, -np.log(points))
+    ones = np.ones((len(points), 1))
+    written = obj.potential_formula(points[:, None], ones) - obj.potential_formula(ones, ones)
     slopes = (exact - written) / (points - 1.0)
     if np.ptp(slopes) > 1e-8 * (1.0 + np.abs(slopes).max()):
         raise Unavailable(

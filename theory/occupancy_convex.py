@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from theory import derivatives
 from theory.errors import Unavailable
 from theory.objectives.base import Objective
-from theory.occupancy import OccupancyProblem
+from theory.occupancy import OccupancyProblem, integrated_link
 from theory.result import Solution
 from theory.token_tree import FloatArray
 
@@ -76,7 +75,7 @@ def _conditional(problem: OccupancyProblem, flow: FloatArray) -> FloatArray:
 def _game_value(
     problem: OccupancyProblem, state: Any, action: Any, mass: Any
 ) -> tuple[Any, list[Any]]:
-    """The sum of g(e, d) from the objective's conic form where e > 0, and -d payoff(-inf) elsewhere."""
+    """The sum of g(e, d): the objective's conic form where e > 0, -d payoff(-inf) elsewhere."""
     import cvxpy as cp
 
     part = "conic_game" if problem.kind == "saddle" else "conic_potential"
@@ -102,9 +101,9 @@ def _missing_slope(obj: Objective) -> float:
     Found from its values at single entries and the quadrature of the link; the two must differ by
     such a multiple alone.
     """
-    points = np.exp(np.array([0.0, -1.0, 0.7, 1.5]))
+    points = np.exp(np.array([0.0, -1.0, -0.4, 0.7]))
     written = np.array([_single(obj, x) for x in points])
-    exact = derivatives.potential_density(obj.link, -np.log(points[1:]))
+    exact = integrated_link(obj, -np.log(points[1:]))
     slopes = (exact - (written[1:] - written[0])) / (points[1:] - 1.0)
     if np.ptp(slopes) > 1e-6 * (1.0 + np.abs(slopes).max()):
         raise Unavailable(

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from theory.errors import InvalidInput
 
+from theory.errors import InvalidInput
 from theory.token_recursions import TokenRecursions
 from theory.token_tree import (
     MAX_STATE_ACTIONS,
@@ -29,6 +29,7 @@ from theory.token_tree import (
     IntArray,
     check_layout,
     check_tree,
+    is_whole,
     tree_layout,
 )
 
@@ -152,7 +153,7 @@ class TokenMDP(TokenRecursions):
         """
         if self.is_tree:
             return self, np.arange(self.n_states)
-        if self.source is not None and self.source.is_tree:
+        if self.source is not None and self.source_state is not None and self.source.is_tree:
             return self.source, self.source_state
         return self._unrolled
 
@@ -287,7 +288,7 @@ class TokenMDP(TokenRecursions):
         carried over by `merge_policy`.  Raises InvalidInput if states that would be merged allow
         different actions, or do not determine their last tokens.
         """
-        if isinstance(order, bool) or not isinstance(order, (int, np.integer)) or order < 0:
+        if not is_whole(order, 0):
             raise InvalidInput([f"order must be a whole number >= 0, got {order!r}"])
         kept = np.full((self.n_states, order), -1, dtype=np.int64)
         for back in range(min(order, self.horizon - 1)):

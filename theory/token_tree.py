@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from theory.errors import InvalidInput
 
 IntArray = NDArray[np.int64]
@@ -25,6 +26,13 @@ ROW_TOLERANCE = 1e-9
 """A row of a policy may miss total probability 1 by this much."""
 
 _SHOWN = 3
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether the value is an integer (no boolean) of at least `least`."""
+    return (
+        isinstance(value, (int, np.integer)) and not isinstance(value, bool) and int(value) >= least
+    )
 
 
 def tree_size(vocab: int, horizon: int, prompts: int, eos: int | None, order: int | None) -> int:
