@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -76,8 +76,9 @@ def equilibrium(
 ) -> Solution:
     """Fixed point of the rounds: ``r = R(log p/pi)``, ``pi = ref e^{r/tau}/Z`` (T9, T10).
 
-    It minimises ``D_Phi(pi || p) + tau KL(pi || ref)``; that is the primal value. The dual value is
-    the minimum after linearising ``D_Phi`` at the policy, and ``gap = tau KL(pi || ref e^{r/tau}/Z)``.
+    It minimises ``D_Phi(pi || p) + tau KL(pi || ref)``; that is the primal value. The dual value
+    is the minimum after linearising ``D_Phi`` at the policy: a gap of
+    ``tau KL(pi || ref e^{r/tau}/Z)``.
     With IPO's link ``kappa tanh(u/2)`` the gain kappa belongs to the policy that is found, and the
     value minimised is ``2 kappa KL(p || (p+pi)/2) + tau KL(pi || ref)``.
     Arguments, result and errors as in :func:`saddle_point`.
@@ -90,7 +91,7 @@ def equilibrium(
 
 @dataclass(frozen=True)
 class Game:
-    """A validated instance: normalised laws (..., n), objective, anchor weight, which equilibrium."""
+    """A validated instance: normalised laws (..., n), objective, anchor, which equilibrium."""
 
     kind: Kind
     expert: FloatArray
@@ -102,6 +103,10 @@ class Game:
     def has_gain(self) -> bool:
         """Whether the link has a gain ``kappa(Delta(p, pi))`` (pairwise squared losses, T9)."""
         return hasattr(self.obj, "kappa")
+
+    def at(self, prompt: tuple[int, ...]) -> Game:
+        """The game of one prompt, laws (n,)."""
+        return replace(self, expert=self.expert[prompt], ref=self.ref[prompt])
 
     def delta_of(self, policy: FloatArray) -> FloatArray:
         """``Delta(p, pi)`` with a last axis of 1."""
@@ -129,7 +134,8 @@ class Game:
 
     def reward(self, policy: FloatArray, pay: FloatArray, delta: FloatArray | None) -> FloatArray:
         """The reward of that pay: ``R(log p/pi)``, or within the jump of a set-valued link."""
-        u = laws.log_ratio(self.expert, policy)
+        # where p = 0 < ref the reward is the limit, also if the policy has left the outcome
+        u = np.where(self.expert == 0, -np.inf, laws.log_ratio(self.expert, policy))
         with np.errstate(all="ignore"):
             r = np.asarray(self.obj.link(u, delta))
         if self.kind == "equilibrium":
@@ -174,7 +180,7 @@ def _numeric_link(obj: Objective) -> bool:
 
 
 def _torch_pay(obj: Objective, kind: Kind, u: Any, delta: FloatArray | None) -> Any:
-    import torch  # noqa: PLC0415
+    import torch
 
     r = obj.link_formula(u, None if delta is None else torch.from_numpy(np.array(delta)))
     return r if kind == "equilibrium" else -obj.b(r)
@@ -196,7 +202,7 @@ def _solve(
     game = _checked(kind, expert, ref, obj, tau, method, tolerance)
     limit = TOLERANCE[method] if tolerance is None else float(tolerance)
     if method == "convex":
-        from theory import convex  # noqa: PLC0415  (cvxpy is optional for language models)
+        from theory import convex
 
         policy, iterations, solver = convex.solve(game)
     else:
@@ -226,7 +232,7 @@ def solve_gain(
 ) -> FloatArray:
     """Policy whose own ``Delta(p, pi)`` is the one that its link's gain was computed from (T9).
 
-    ``Delta(p, pi(delta)) - delta`` changes its sign over [0, 2]: regula falsi (Illinois), per prompt.
+    ``Delta(p, pi(delta)) - delta`` changes its sign over [0, 2]: Illinois method, per prompt.
     """
 
     def excess_at(delta: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -342,7 +348,7 @@ def _available(kind: Kind, obj: Objective) -> None:
 
 def _support(game: Game) -> list[str]:
     """Refuse laws for which the value is infinite at every policy."""
-    p, ref, problem = game.expert, game.ref, game.separable(np.zeros(1) if game.has_gain else None)
+    p, ref, problem = game.expert, game.ref, game.separable(np.zeros(()) if game.has_gain else None)
     found = []
     if np.any((p > 0) & (ref == 0)):
         where = laws.support_problems(p, "expert", ref, "ref")

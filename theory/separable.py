@@ -47,7 +47,7 @@ class Separable:
 
 def value_and_slope(formula: Callable[[Any], Any], u: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Value and derivative of a formula written for torch, in one pass (float64)."""
-    import torch  # noqa: PLC0415  (a second of import, and only solvers need it)
+    import torch
 
     point = torch.from_numpy(np.array(u, dtype=np.float64)).requires_grad_(True)
     value = formula(point)
@@ -64,8 +64,8 @@ def solve(problem: Separable) -> tuple[FloatArray, int]:
     """Policy ``(..., n)`` and the number of evaluations of the pay, by safeguarded Newton.
 
     Newton acts on the multiplier (outside) and on all log-ratios at once (inside); both have
-    brackets, so that flat, steep and set-valued pays (a sign link) end as well. The inner iterations
-    are only as exact as the outer error needs.
+    brackets, so that flat, steep and set-valued pays (a sign link) end as well. The inner
+    iterations are only as exact as the outer error needs.
     """
     mass = _Mass(problem)
     low, high = mass.bracket()
@@ -96,9 +96,10 @@ class _Mass:
         self.uncovered = bool(np.any((p > 0) & (ref == 0)))
         # where p = 0 < ref, u = -inf and the pay is constant: mass ref e^{(k(-inf) - c)/tau}
         self.off = np.where((p == 0) & (ref > 0), ref, 0.0)
-        bottom = float(problem.pay(np.asarray(-np.inf))) if self.off.any() else -np.inf
-        self.log_off = laws.log_law(self.off.sum(-1, keepdims=True)) + bottom / self.tau
-        self.bottom = bottom
+        mass_off = self.off.sum(-1, keepdims=True)
+        with np.errstate(all="ignore"):
+            self.bottom = problem.pay(np.full(mass_off.shape, -np.inf)) / self.tau
+        self.log_off = np.where(mass_off > 0, laws.log_law(mass_off) + self.bottom, -np.inf)
         self.inner = _LogRatios(problem, self.tau * self.shift)
 
     def first_guess(self) -> FloatArray:
@@ -109,7 +110,7 @@ class _Mass:
         return self.inner.k_zero + slope * np.where(np.isfinite(start), start, 0.0)[..., None]
 
     def bracket(self) -> tuple[FloatArray, FloatArray]:
-        """Multipliers of total mass >= 1 and <= 1: every ``u`` of one sign, widened for supports."""
+        """Multipliers of mass >= 1 and <= 1: every ``u`` of one sign, widened for supports."""
         inner, shift = self.inner, self.shift
         top = np.max(np.where(self.core, shift, -np.inf), -1, keepdims=True, initial=0.0)
         bottom = np.min(np.where(self.core, shift, np.inf), -1, keepdims=True, initial=0.0)
@@ -152,7 +153,7 @@ class _Mass:
         policy = np.exp(self.log_p - self.inner.u)
         if not self.off.any():
             return policy
-        log_off = laws.log_law(self.off) + (self.bottom - c) / self.tau
+        log_off = laws.log_law(self.off) + self.bottom - c / self.tau
         return np.where(self.off > 0, np.exp(log_off), policy)
 
 
@@ -234,15 +235,16 @@ def certificate(
 ) -> tuple[FloatArray, FloatArray]:
     """Upper bound of the suboptimality of *any* policy, and the pay that proves it.
 
-    For a feasible pay ``k`` the dual value is ``sum_y min D + <..>`` in closed form, and primal minus
-    dual equals, without a difference of large numbers,
+    Tangents of the ``D_y`` with slopes ``-k`` bound the value from below, by a minimum in closed
+    form. Primal minus that bound is, without a difference of large numbers,
 
         tau KL(pi || ref e^{k/tau} / Z)  +  sum_y (D_y(pi) - [tangent of D_y with slope -k](pi)).
 
-    With ``k = k(log p/pi)`` the second sum is 0. A pay that is set-valued at the policy, or a policy
-    with an error of size ``nudge`` from another solver, needs ``k`` from nearby: each outcome then
-    gets the pay nearest to ``tau log(pi/ref) + c`` that is a slope of ``D_y`` within ``nudge`` of
-    ``pi(y)``, and the second sum is bounded by ``sum nudge |k - k(log p/pi)|``. The best nudge counts.
+    With ``k = k(log p/pi)`` the second sum is 0. A pay that is set-valued at the policy, or a
+    policy with an error of size ``nudge`` from another solver, needs ``k`` from nearby: each
+    outcome then gets the pay nearest to ``tau log(pi/ref) + c`` that is a slope of ``D_y`` within
+    ``nudge`` of ``pi(y)``; the second sum is at most ``sum nudge |k - k(log p/pi)|``. The best
+    nudge counts.
 
     Returns:
         The gap (...) >= 0 and the pay (..., n).
@@ -251,19 +253,20 @@ def certificate(
     used = ref > 0
 
     def pay(law: FloatArray) -> FloatArray:
-        seen = np.where((p > 0) & used, np.maximum(law, TINY), law)
-        return np.where(used, problem.pay(laws.log_ratio(p, seen)), 0.0)
+        u = laws.log_ratio(p, np.maximum(law, TINY))
+        return np.where(used, problem.pay(u), 0.0)
 
     at_policy = pay(policy)
     best_pay = at_policy
     best = tau * laws.kl_stable(policy, gibbs(ref, at_policy, tau))
-    wanted = tau * laws.log_ratio(policy, ref)
+    held = policy > 0
+    wanted = tau * laws.log_ratio(np.where(held, policy, 1.0), np.where(held, ref, 1.0))
     for nudge in nudges:
         if nudge == 0.0:
             continue
         lowest, highest = pay(policy + nudge), pay(np.maximum(policy - nudge, 0.0))
-        c = _centre(lowest - wanted, highest - wanted, policy)
-        chosen = np.clip(wanted + c, lowest, highest)
+        c = _centre(np.where(held, lowest - wanted, 0.0), highest - wanted, policy)
+        chosen = np.where(held, np.clip(wanted + c, lowest, highest), at_policy)
         with np.errstate(invalid="ignore"):
             moved = nudge * np.where(chosen == at_policy, 0.0, np.abs(chosen - at_policy))
         total = tau * laws.kl_stable(policy, gibbs(ref, chosen, tau)) + moved.sum(-1)
@@ -281,7 +284,8 @@ def gibbs(ref: FloatArray, pay: FloatArray, tau: float) -> FloatArray:
 def _centre(low: FloatArray, high: FloatArray, weight: FloatArray) -> FloatArray:
     """The number nearest to all intervals [low, high] in weighted squares, by bisection."""
     left = np.min(np.where(weight > 0, low, np.inf), -1, keepdims=True)
-    right = np.max(np.where(weight > 0, np.minimum(high, 1e300), -np.inf), -1, keepdims=True)
+    high = np.where(weight > 0, np.minimum(high, 1e300), 0.0)
+    right = np.max(np.where(weight > 0, high, -np.inf), -1, keepdims=True)
     for _ in range(100):
         c = 0.5 * left + 0.5 * right
         pull = weight * (np.maximum(low - c, 0.0) - np.maximum(c - high, 0.0))
