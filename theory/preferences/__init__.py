@@ -29,6 +29,7 @@ from theory.preferences.predictions import (
     local_gain,
     local_growth,
     local_threshold,
+    log_partition,
     nash_md_bound,
     payoff_scale,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "local_gain",
     "local_growth",
     "local_threshold",
+    "log_partition",
     "low_rank",
     "nash",
     "nash_md",

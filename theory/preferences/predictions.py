@@ -103,7 +103,8 @@ def average_gap_bound(
 
     Hoeffding bounds each logarithm by ``(2 Lip/beta_t)^2/8``, and the left side at the best ``y``
     is ``g gap(average) sum_t 1/beta_t``. No factor two for the second player: the game is
-    symmetric. With constant ``beta = Lip sqrt(T/(2 log n))`` and a uniform start it is ``max|2P-1| sqrt(2 log n / T)``.
+    symmetric. With constant ``beta = Lip sqrt(T/(2 log n))`` and a uniform start it is
+    ``max|2P-1| sqrt(2 log n / T)``.
     """
     checked, law = check_game(preference, start=start)
     weights = np.broadcast_to(1.0 / np.asarray(beta, dtype=np.float64), (rounds,))

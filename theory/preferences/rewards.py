@@ -144,6 +144,6 @@ def _refuse_separable(preference: FloatArray, law: FloatArray, obj: Pairwise) ->
         *prompt, i, j = (int(k) for k in np.argwhere(missing)[0])
         where = f" (prompt {tuple(prompt)})" if prompt else ""
         raise InvalidInput(
-            f"{obj.name}: separable pairs: outcome {i} never beats {j}, directly or in turn{where}; "
-            "the loss has no finite minimiser, use a squared loss or a preference without certain wins"
+            f"{obj.name}: separable pairs: outcome {i} never beats {j}, directly or in turn"
+            f"{where}; the loss has no finite minimiser: use a squared loss, or no certain wins"
         )
