@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from theory import xp
+from theory.errors import InvalidInput
 from theory.result import FloatArray
 
 Formula = Callable[[Any], Any]
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+FAR = 700.0
+"""Log-ratio (nats) up to which exp(u) and exp(-u) are representable."""
 
 
 def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
@@ -26,43 +30,97 @@ def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
     return np.asarray(value.detach().numpy())
 
 
-def invert_link(a: Formula, b: Formula, u: Any) -> FloatArray:
-    """Solve ``log(-b'(r)/a'(r)) = u`` for r by bisection over ``r = sinh(s)`` (T1), in numpy.
+def invert_link(a: Formula, b: Formula, u: Any) -> Any:
+    """Solve ``log(-b'(r)/a'(r)) = u`` for r by bisection over ``r = sinh(s)`` (T1).
 
-    Outside the interval where ``a' > 0 > b'`` the ratio is taken as its limit, so bounded links
-    come out at their bounds.
+    Outside the interval where ``a' > 0 > b'``, and where a or b is undefined (NaN), the ratio is
+    taken as its limit, so bounded links come out at their bounds. Returns what ``u`` is, numpy or
+    torch, in its dtype; torch gradients are those of the implicit function.
+
+    Raises:
+        InvalidInput: no reward was found at which ``a' > 0 > b'``.
     """
-    target = np.asarray(u.detach() if hasattr(u, "detach") else u, dtype=np.float64)
+    target = np.asarray(u.detach().cpu() if hasattr(u, "detach") else u, dtype=np.float64)
     low, high = np.full(target.shape, -700.0), np.full(target.shape, 700.0)
+    inside = _interior(a, b)
     for _ in range(110):
         middle = 0.5 * (low + high)
-        r = np.sinh(middle)
-        with np.errstate(all="ignore"):
-            gain, cost = derivative(a, r), -derivative(b, r)
-            ratio = np.log(cost) - np.log(gain)
-        ratio = np.where(gain <= 0, np.inf, np.where(cost <= 0, -np.inf, ratio))
+        ratio = _log_odds(a, b, np.sinh(middle))
+        ratio = np.where(np.isnan(ratio), np.where(middle < inside, -np.inf, np.inf), ratio)
         below = (ratio < target) | (np.isneginf(ratio) & np.isneginf(target))
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     r = np.sinh(0.5 * (low + high))
-    r = np.where(np.abs(r) > 1e300, np.copysign(np.inf, r), r)
-    return r if isinstance(u, np.ndarray) else xp.namespace(u).asarray(r)
+    limit = np.isinf(target) & (_vanishing(a, b, r, np.sinh(inside)) | (np.abs(r) > 1e300))
+    r = np.where(limit, target, r)
+    if not hasattr(u, "detach"):
+        return r.astype(u.dtype) if isinstance(u, np.ndarray) else r
+    namespace = xp.namespace(u)
+    found = namespace.asarray(r, dtype=u.dtype, device=u.device)
+    if not u.requires_grad:
+        return found
+    slope = namespace.asarray(implicit_slope(a, b, r), dtype=u.dtype, device=u.device)
+    moved = namespace.where(namespace.isfinite(u), u - u.detach(), namespace.zeros_like(u))
+    return found + slope * moved
+
+
+def _log_odds(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
+    """``log(-b'/a')`` at r; +-inf beyond the interval where ``a' > 0 > b'``, NaN if undefined."""
+    with np.errstate(all="ignore"):
+        gain, cost = derivative(a, r), -derivative(b, r)
+        ratio = np.log(cost) - np.log(gain)
+        ratio = np.where((gain <= 0) & (cost > 0), np.inf, ratio)
+        ratio = np.where((cost <= 0) & (gain > 0), -np.inf, ratio)
+        undefined = np.isnan(np.asarray(a(r)) + np.asarray(b(r))) | ((gain <= 0) & (cost <= 0))
+    return np.where(undefined, np.nan, ratio)
+
+
+def _vanishing(a: Formula, b: Formula, r: FloatArray, inside: float) -> BoolArray:
+    """Whether a' or b' has already faded away just before r: an underflow, not a bound."""
+    near = r + 1e-3 * (inside - r)
+    with np.errstate(all="ignore"):
+        fades = [np.abs(derivative(f, near) / derivative(f, inside)) < 1e-12 for f in (a, b)]
+    return np.asarray(fades[0] | fades[1])
+
+
+def _interior(a: Formula, b: Formula) -> float:
+    """The s of a reward ``sinh(s)`` near 0 at which ``a' > 0 > b'``."""
+    side = np.concatenate([[0.0], np.geomspace(1e-6, 700.0, 200)])
+    grid = np.stack([side, -side], axis=-1).ravel()  # by distance from 0
+    found = np.isfinite(_log_odds(a, b, np.sinh(grid)))
+    if not found.any():
+        raise InvalidInput(
+            "no reward was found at which a increases and b decreases (a' > 0 > b'); "
+            "check their signs, or write link_formula"
+        )
+    return float(grid[np.argmax(found)])
 
 
 def implicit_slope(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
-    """``R' = 1 / (b''/b' - a''/a')`` at reward ``r``, from differentiating T1's stationarity."""
+    """``R' = 1 / (b''/b' - a''/a')`` at reward ``r``, from differentiating T1's stationarity.
+
+    0 at the bound of a bounded link; NaN where the payoffs are too flat to tell (underflow).
+    """
+    curvature = np.zeros(np.shape(r))
     with np.errstate(all="ignore"):
-        curvature = derivative(b, r, 2) / derivative(b, r) - derivative(a, r, 2) / derivative(a, r)
-        return np.asarray(np.where(np.isfinite(curvature), 1.0 / curvature, 0.0))
+        for formula, sign in ((b, 1.0), (a, -1.0)):
+            first, second = derivative(formula, r), derivative(formula, r, 2)
+            flat = (np.abs(first) < 1e-280) & (np.abs(second) < 1e-280)
+            curvature = curvature + np.where(flat, np.nan, sign * second / first)
+        return np.asarray(np.where(np.isinf(curvature), 0.0, 1.0 / curvature))
 
 
 def potential_density(link: Callable[[FloatArray], Any], u: FloatArray) -> FloatArray:
     """``Phi(e^-u) = int_0^u R(v) e^-v dv`` by 256-point Gauss-Legendre quadrature (T5).
 
     Substituting x = e^-v in ``Phi(x) = -int_1^x R(-log t) dt``. For u = +inf (policy mass 0) the
-    integral is cut at 745, where e^-v underflows; for u = -inf the caller's expert mass is 0.
+    integral is cut at 700, and infinite if ``R(v) e^-v`` has not vanished by then; for u = -inf
+    the caller's expert mass is 0.
     """
     nodes, weights = np.polynomial.legendre.leggauss(256)
-    end = np.clip(u, -700.0, 60.0)[..., None]
+    end = np.clip(u, -FAR, FAR)[..., None]
     v = 0.5 * end * (nodes + 1.0)
     values = np.asarray(link(v)) * np.exp(-v)
-    return np.asarray((0.5 * end * weights * values).sum(-1))
+    density = np.asarray((0.5 * end * weights * values).sum(-1))
+    with np.errstate(over="ignore"):
+        diverges = float(np.asarray(link(np.asarray(FAR)))) * np.exp(-FAR) > 1e-12
+    return np.where(np.isposinf(u) & diverges, np.inf, density)

@@ -37,8 +37,13 @@ def exp(x: Array) -> Array:
 
 def expm1(x: Array) -> Array:
     """``exp(x) - 1``, accurate near 0; +inf where it exceeds the dtype."""
+    xp = namespace(x)
     with np.errstate(over="ignore"):
-        return namespace(x).expm1(x)
+        if not hasattr(x, "requires_grad"):
+            return xp.expm1(x)
+        # torch's derivative, expm1(x) + 1, loses all digits far below 0
+        far, zero = x < -1.0, xp.zeros_like(x)
+        return xp.where(far, xp.exp(xp.where(far, x, zero)) - 1.0, xp.expm1(xp.where(far, zero, x)))
 
 
 def tanh(x: Array) -> Array:
@@ -54,8 +59,8 @@ def softplus(x: Array) -> Array:
 
 
 def sigmoid(x: Array) -> Array:
-    """Logistic function through tanh, which saturates without overflow."""
-    return 0.5 * (1.0 + tanh(0.5 * x))
+    """Logistic function as ``exp(log_sigmoid(x))``: to full relative accuracy on both sides."""
+    return exp(log_sigmoid(x))
 
 
 def log_sigmoid(x: Array) -> Array:

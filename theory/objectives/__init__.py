@@ -2,7 +2,8 @@
 
 from theory.objectives import pointwise as _pointwise
 from theory.objectives import relative as _relative
-from theory.objectives.base import Group, Objective, Pairwise, Pointwise
+from theory.objectives.base import Objective
+from theory.objectives.forms import Group, Pairwise, Pointwise
 from theory.objectives.registry import get, load_file, names, register
 
 __all__ = [

@@ -1,6 +1,7 @@
 """What an objective is: a few formulas from which everything else is derived.
 
-A definition (see ``definitions.py``) writes formulas against numpy and torch alike (``theory.xp``):
+A definition derives from one of three forms (:mod:`theory.objectives.forms`) and writes formulas
+against numpy and torch alike (:mod:`theory.xp`):
 
 * ``Pointwise``: the reward player's payoffs ``a(r)`` on expert and ``b(r)`` on own responses;
 * ``Pairwise``: a loss ``pair_loss(d)`` of the reward difference ``d = r(y) - r(y')``;
@@ -13,12 +14,14 @@ that does not exist is named in ``absent`` with the reason, which its verb then 
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from theory import derivatives, laws, xp
-from theory.errors import InvalidInput, Unavailable, refuse
+from theory.errors import Unavailable, refuse
+from theory.objectives import inputs
 from theory.result import FloatArray
 
 Form = Literal["pointwise", "pairwise", "group"]
@@ -61,7 +64,7 @@ class Objective:
         problems = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if not number or not np.isfinite(value):
                 problems.append(f"{self.name}: {field.name}={value!r}; needed is a finite number")
             elif field.name in self.positive and value <= 0:
@@ -108,8 +111,10 @@ class Objective:
 
     # -- what exists ---------------------------------------------------------------------------
 
-    def _defines(self, method: str) -> bool:
-        return getattr(type(self), method) is not getattr(Objective, method)
+    def _defines(self, *methods: str) -> bool:
+        """Whether the definition writes these formulas itself."""
+        ours = (__name__, "theory.objectives.forms")
+        return all(getattr(type(self), method).__module__ not in ours for method in methods)
 
     def missing(self, part: str) -> str | None:
         """Why ``part`` (link, loss, saddle, potential, ...) does not exist; None if it does."""
@@ -117,17 +122,16 @@ class Objective:
             return self.absent[part]
         if part == "reward":
             return self.missing("link")
-        methods = {
-            "saddle": "a",
-            "link": "link_formula",
-            "potential": "link_formula",
-            "conic_game": "conic_game",
-            "conic_potential": "conic_potential",
-        }
-        if part in methods and not self._defines(methods[part]):
-            return "the definition does not give it"
         if part == "potential" and self.missing("link"):
             return f"it is an integral of the link, and there is none: {self.missing('link')}"
+        methods: dict[str, tuple[str, ...]] = {
+            "saddle": ("a", "b"),
+            "link": ("link_formula",),
+            "conic_game": ("conic_game",),
+            "conic_potential": ("conic_potential",),
+        }
+        if not self._defines(*methods.get(part, ())):
+            return f"the definition gives no {' and '.join(methods[part])}"
         return None
 
     def require(self, part: str) -> None:
@@ -168,10 +172,12 @@ class Objective:
             delta: ``Delta(p, q)``, broadcastable against ``u``; only IPO-like links depend on it.
 
         Raises:
-            Unavailable: if the objective has no link, with the reason.
+            Unavailable: if the objective has no link, with the reason. InvalidInput: u or delta.
         """
         self.require("link")
-        return self.link_formula(xp.as_array(u), delta)
+        return self.link_formula(
+            inputs.numbers(u, "u"), None if delta is None else inputs.checked_delta(delta)
+        )
 
     def slope(self, u: Array, delta: Array | None = None) -> FloatArray:
         """Derivative ``R'(u)`` by automatic differentiation of the one link formula (numpy)."""
@@ -206,8 +212,11 @@ class Objective:
             Unavailable: if there is no such best response. InvalidInput: laws or extras.
         """
         self.require("reward")
-        self._check_extras(extras, PREFERENCE if "preference" in self.needs else (), ())
+        needed = PREFERENCE if "preference" in self.needs else ()
+        problems = inputs.extras_problems(extras, needed, ())
+        inputs.refuse_for(self.name, problems or inputs.preference_problems(**extras))
         p, q = laws.check_laws(expert=expert, policy=policy)
+        inputs.refuse_for(self.name, inputs.shape_problems(expert=p, **extras))
         r = self._best_response(p, q, **extras)
         r = np.where((p == 0) & (q == 0), 0.0, r)
         if self.up_to_constant:
@@ -246,7 +255,10 @@ class Objective:
             Unavailable: no loss per pair exists. InvalidInput: beta or extras.
         """
         self.require("loss")
-        r_y, r_own, rest = self._implicit(expert_logratio, policy_logratio, beta, extras)
+        x, y = self._logratios(expert_logratio, policy_logratio, beta, extras)
+        shapes = {"expert_logratio": x, "policy_logratio": y, **extras}
+        inputs.refuse_for(self.name, inputs.shape_problems(**shapes))
+        r_y, r_own, rest = self._implicit(x, y, beta, extras)
         return self._loss(r_y, r_own, **rest)
 
     def risk(
@@ -261,12 +273,23 @@ class Objective:
         """Risk per prompt of (..., G) expert and (..., K) own responses, all pairs: shape (...).
 
         Weights (non-negative, normalised here; None is uniform) carry laws, groups and masks;
-        whatever stands at weight 0 is ignored.
+        whatever stands at weight 0 is ignored, in the extras as well.
         """
         self.require("risk")
-        expert_logratio = _masked(expert_logratio, expert_weight)
-        policy_logratio = _masked(policy_logratio, policy_weight)
-        r_y, r_own, rest = self._implicit(expert_logratio, policy_logratio, beta, extras)
+        x, y = self._logratios(expert_logratio, policy_logratio, beta, extras)
+        sides = {"expert": expert_weight, "policy": policy_weight}
+        inputs.refuse_for(
+            self.name,
+            [
+                *inputs.kind_problems(x=x, **sides),
+                *inputs.response_problems("expert", "G", x, expert_weight),
+                *inputs.response_problems("policy", "K", y, policy_weight),
+            ],
+        )
+        sides["history"] = extras.get("history_law")
+        extras = {k: inputs.masked(v, sides.get(k.split("_")[0])) for k, v in extras.items()}
+        x, y = inputs.masked(x, expert_weight), inputs.masked(y, policy_weight)
+        r_y, r_own, rest = self._implicit(x, y, beta, extras)
         return self._risk(r_y, r_own, expert_weight, policy_weight, **rest)
 
     def _loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
@@ -275,144 +298,35 @@ class Objective:
     def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
         raise NotImplementedError
 
+    def _logratios(
+        self, expert_logratio: Array, policy_logratio: Array, beta: Any, extras: dict[str, Any]
+    ) -> tuple[Array, Array]:
+        """Both log-ratios as arrays, after refusing unusable arguments of a loss or risk."""
+        required = tuple(e for need in sorted(self.needs) for e in _EXTRAS[need])
+        if not self.reference_free and any(name in extras for name in ANCHOR):
+            required += ANCHOR
+        x = inputs.numbers(expert_logratio, f"{self.name}: expert_logratio")
+        y = inputs.numbers(policy_logratio, f"{self.name}: policy_logratio")
+        inputs.refuse_for(
+            self.name,
+            [
+                *inputs.extras_problems(extras, required, self.optional_extras),
+                inputs.beta_problem(beta),
+                inputs.tau_problem(extras.get("tau", 0.0)),
+                *inputs.kind_problems(expert_logratio=x, policy_logratio=y, **extras),
+            ],
+        )
+        return x, y
+
     def _implicit(
         self, expert_logratio: Array, policy_logratio: Array, beta: Any, extras: dict[str, Any]
     ) -> tuple[Array, Array, dict[str, Any]]:
-        required = tuple(e for need in sorted(self.needs) for e in _EXTRAS[need])
-        anchored = not self.reference_free and any(name in extras for name in ANCHOR)
-        self._check_extras(extras, required + (ANCHOR if anchored else ()), self.optional_extras)
-        if not np.all(np.isfinite(_detached(beta))) or np.any(_detached(beta) <= 0):
-            raise InvalidInput(f"{self.name}: beta={beta!r}; needed is a finite number > 0")
-        r_y, r_own = beta * xp.as_array(expert_logratio), beta * xp.as_array(policy_logratio)
-        if anchored:
-            tau = extras["tau"]
-            if not np.all(_detached(tau) >= 0):
-                raise InvalidInput(f"{self.name}: tau={tau!r}; needed is a number >= 0")
-            r_y = r_y + tau * extras["expert_anchor"]
-            r_own = r_own + tau * extras["policy_anchor"]
+        """Implicit rewards of both sides, and the extras that are no anchor."""
+        r_y, r_own = beta * expert_logratio, beta * policy_logratio
+        if "tau" in extras:
+            r_y = r_y + extras["tau"] * extras["expert_anchor"]
+            r_own = r_own + extras["tau"] * extras["policy_anchor"]
         rest = {k: v for k, v in extras.items() if k not in ANCHOR}
         if "history_logratio" in rest:
             rest["r_history"] = beta * xp.as_array(rest.pop("history_logratio"))
         return r_y, r_own, rest
-
-    def _check_extras(
-        self, extras: dict[str, Any], required: tuple[str, ...], optional: tuple[str, ...]
-    ) -> None:
-        known = set(required) | set(optional)
-        refuse(
-            [f"{self.name}: missing extra {e!r}" for e in required if e not in extras]
-            + [
-                f"{self.name}: unused extra {e!r}; it takes {sorted(known) or 'none'}"
-                for e in extras
-                if e not in known
-            ]
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Pointwise(Objective):
-    """Separable objective ``max_r E_p[a(r)] + E_q[b(r)]``; loss ``-a(r_y) - b(r_y')``."""
-
-    form: ClassVar[Form] = "pointwise"
-
-    def link_formula(self, u: Array, delta: Array | None) -> Array:
-        """Solve ``log(-b'(r)/a'(r)) = u`` numerically (T1) where no closed form is written."""
-        return derivatives.invert_link(self.a, self.b, u)
-
-    def slope(self, u: Array, delta: Array | None = None) -> FloatArray:
-        """``R'(u)``: of the closed form, else ``1/(b''/b' - a''/a')`` at ``r = R(u)``."""
-        if type(self).link_formula is not Pointwise.link_formula:
-            return super().slope(u, delta)
-        self.require("link")
-        return derivatives.implicit_slope(self.a, self.b, np.asarray(self.link(u)))
-
-    def expert_term(self, r: Array, **extras: Any) -> Array:
-        """Loss of an expert response: ``-a(r)``."""
-        return -self.a(r)
-
-    def policy_term(self, r: Array, **extras: Any) -> Array:
-        """Loss of an own response: ``-b(r)``."""
-        return -self.b(r)
-
-    def _loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
-        return self.expert_term(r_y, **extras) + self.policy_term(r_own, **extras)
-
-    def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
-        on_expert = xp.weighted_mean(self.expert_term(r_y, **extras), w_y)
-        return on_expert + xp.weighted_mean(self.policy_term(r_own, **extras), w_own)
-
-    def missing(self, part: str) -> str | None:
-        """As :meth:`Objective.missing`; the risk exists where the loss does."""
-        return super().missing("loss" if part == "risk" else part)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pairwise(Objective):
-    """Loss ``pair_loss(r(y) - r(y'))`` of independent pairs, invariant to a shift of the reward."""
-
-    form: ClassVar[Form] = "pairwise"
-    up_to_constant: ClassVar[bool] = True
-
-    def pair_loss(self, d: Array) -> Array:
-        """Loss of the reward difference ``d``: convex, decreasing at 0."""
-        raise NotImplementedError
-
-    def missing(self, part: str) -> str | None:
-        """As :meth:`Objective.missing`; a pairwise payoff under p x pi is not a separable game."""
-        if part == "saddle" and part not in self.absent:
-            return "its payoff is a mean over pairs p x pi, not E_p[a] + E_pi[b]; use equilibrium"
-        if part == "reward" and part not in self.absent:
-            return None  # without a link, Newton's method on the pairs
-        return super().missing("loss" if part == "risk" else part)
-
-    def _best_response(self, p: FloatArray, q: FloatArray, **extras: Any) -> FloatArray:
-        if self.has_link:
-            return super()._best_response(p, q, **extras)
-        from theory.pairwise import best_response
-
-        return best_response(p[..., :, None] * q[..., None, :], self.pair_loss)
-
-    def _loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
-        return self.pair_loss(r_y - r_own)
-
-    def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
-        pairs = self.pair_loss(r_y[..., :, None] - r_own[..., None, :])
-        return xp.weighted_mean(xp.weighted_mean(pairs, _pair(w_own, r_own)), w_y)
-
-
-@dataclasses.dataclass(frozen=True)
-class Group(Objective):
-    """Risk of all rewards of a prompt at once; there is no loss per pair."""
-
-    form: ClassVar[Form] = "group"
-
-    def group_risk(self, r_y: Array, r_own: Array, w_y: Array | None, w_own: Array | None) -> Array:
-        """Risk of rewards (..., G) and (..., K) under the weights (None is uniform)."""
-        raise NotImplementedError
-
-    def missing(self, part: str) -> str | None:
-        """As :meth:`Objective.missing`; a group objective has a risk in place of a loss."""
-        if part == "loss" and part not in self.absent:
-            return "a group objective needs all responses of a prompt at once; use risk"
-        return super().missing(part)
-
-    def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
-        return self.group_risk(r_y, r_own, w_y, w_own)
-
-
-def _masked(x: Array, weight: Array | None) -> Array:
-    """Zero where the weight is 0, so that padding reaches neither value nor gradient."""
-    x = xp.as_array(x)
-    if weight is None:
-        return x
-    namespace = xp.namespace(x, weight)
-    x, weight = namespace.broadcast_arrays(x, weight)
-    return namespace.where(weight > 0, x, namespace.zeros_like(x))
-
-
-def _pair(weight: Array | None, like: Array) -> Array | None:
-    return None if weight is None else weight[..., None, :]
-
-
-def _detached(x: Any) -> FloatArray:
-    return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from theory.errors import InvalidInput
-from theory.objectives.base import Group, Objective, Pairwise, Pointwise
+from theory.errors import InvalidInput, refuse
+from theory.objectives.base import Objective
+from theory.objectives.forms import Group, Pairwise, Pointwise
 
 _REGISTRY: dict[str, type[Objective]] = {}
 T = TypeVar("T", bound=Objective)
@@ -51,18 +52,19 @@ def get(name: str, /, **parameters: float) -> Objective:
     Raises:
         InvalidInput: unknown name or parameter, or a value out of range.
     """
-    if name not in _REGISTRY:
+    if name not in names():
         close = difflib.get_close_matches(str(name), _REGISTRY, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise InvalidInput(f"unknown objective {name!r}.{hint} Known: {', '.join(_REGISTRY)}")
     definition = _REGISTRY[name]
-    allowed = [f.name for f in dataclasses.fields(definition)]
-    unknown = [p for p in parameters if p not in allowed]
-    if unknown:
-        raise InvalidInput(
-            f"{name}: unknown parameter {', '.join(map(repr, unknown))}; it takes "
-            f"{', '.join(allowed) or 'none'}"
-        )
+    fields = dataclasses.fields(definition)
+    allowed = [f.name for f in fields]
+    required = [f.name for f in fields if f.default is dataclasses.MISSING]
+    takes = f"it takes {', '.join(allowed) or 'none'}"
+    refuse(
+        [f"{name}: unknown parameter {p!r}; {takes}" for p in parameters if p not in allowed]
+        + [f"{name}: missing parameter {p!r}" for p in required if p not in parameters]
+    )
     return definition(**parameters)
 
 
@@ -82,11 +84,16 @@ def load_file(path: str | Path) -> list[str]:
         raise InvalidInput(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
+    before = dict(_REGISTRY)
+    for name in [n for n, cls in before.items() if cls.__module__ == module_name]:
+        del _REGISTRY[name]  # read again: what the file no longer defines is gone
     try:
         spec.loader.exec_module(module)
-    except InvalidInput:
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        _REGISTRY.clear()
+        _REGISTRY.update(before)
+        if isinstance(error, InvalidInput):
+            raise InvalidInput([f"{path}: {p}" for p in error.problems]) from error
         raise InvalidInput(f"{path}: {type(error).__name__}: {error}") from error
     found = [n for n, cls in _REGISTRY.items() if cls.__module__ == module_name]
     if not found:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from theory import laws, xp
 from theory.errors import InvalidInput
 from theory.objectives import conic
-from theory.objectives.base import Array, Group, Pairwise
+from theory.objectives.base import Array
+from theory.objectives.forms import Group, Pairwise
 from theory.objectives.pointwise import ChiSquareMixture
 from theory.objectives.registry import register
 from theory.result import FloatArray
