@@ -11,6 +11,7 @@ from tests.theory.symbolic.algebra import (
     exact,
     fraction_law,
     link,
+    risk,
     sign,
     symbolic,
     triangular,
@@ -18,7 +19,7 @@ from tests.theory.symbolic.algebra import (
     weights,
 )
 from theory import objectives
-from theory.objectives.base import Pointwise
+from theory.objectives import Pointwise
 
 X, P, Q = sp.symbols("x p q", positive=True)  # x = p/q = e^u
 R, S, D = sp.symbols("r s d", real=True)
@@ -95,18 +96,17 @@ def test_pairwise_link_is_the_best_response_of_the_pair_loss(name, claim):
 @pytest.mark.parametrize("name", ["ipo", "inpo"])
 def test_squared_loss_has_the_tanh_link_with_gain_kappa(name, claim):
     obj = symbolic(name)
-    extras = {"tau": 0, "expert_anchor": 0, "policy_anchor": 0} if obj.needs else {}
     rng = np.random.default_rng(0)
     for n in range(2, 7):
         p, q = weights("p", n), weights("q", n)
         rewards = array(*sp.symbols(f"r1:{n + 1}", real=True))
-        risk = exact(obj.risk(rewards, rewards, 1, p, q, **extras))
+        loss = risk(obj, rewards, p, q)
         for _ in range(3):
             here, own = fraction_law(rng, n), fraction_law(rng, n)
             laws = dict(zip([*p, *q], [*here, *own], strict=True))
             delta = triangular(here, own)
             best = {r: link(obj, a / b, delta) for r, a, b in zip(rewards, here, own, strict=True)}
-            at_laws = risk.xreplace(laws)
+            at_laws = loss.xreplace(laws)
             claim.exact(
                 all(vanishes(sp.diff(at_laws, r).subs(best)) for r in rewards),
                 "kappa tanh(u/2) is stationary (exact rational check, random laws)",
@@ -209,9 +209,9 @@ def test_group_link_is_the_best_response_of_the_group_risk(name, n, power, claim
     obj = symbolic(name)
     p, q = weights("p", n) ** power, weights("q", n) ** power
     rewards = array(*sp.symbols(f"r1:{n + 1}", real=True))
-    risk = exact(obj.risk(rewards, rewards, 1, p, q)).subs(ODDS, sp.Rational(1, 3))
+    loss = risk(obj, rewards, p, q).subs(ODDS, sp.Rational(1, 3))
     ratios = [a * sum(q) / (b * sum(p)) if power == 1 else a / b for a, b in zip(p, q, strict=True)]
     best = {r: link(obj, x) + S for r, x in zip(rewards, ratios, strict=True)}
     for r in rewards:
-        gradient = sp.diff(risk, r).subs(best)
+        gradient = sp.diff(loss, r).subs(best)
         claim.exact(vanishes(gradient), f"R(u) + any constant is stationary ({n} outcomes)")
