@@ -83,12 +83,13 @@ def self_play(
         named = {"expert": expert, "start": start}
         checked = laws.check_laws(**named, **({} if ref is None else {"ref": ref}))
         log_laws = [laws.log_law(law) for law in checked]
-        refuse(_anchor_problems(log_laws, tau))
+        refuse(_support_problems(obj, log_laws, tau))
         path, notes = _sequence_path(log_laws, obj, steps, tau, branch)
         return _solution(np.exp(path), path, log_laws[0], obj, log_laws[2:], tau, notes)
     given = [game.validate_policy(law, what) for law, what in _named(expert, start, ref)]
     if level == "sequence":
         log_laws = [game.log_sequence_law(law) for law in given]
+        refuse(_support_problems(obj, log_laws, tau))
         path, notes = _sequence_path(log_laws, obj, steps, tau, branch)
         states = game.policy_from_log_law(path)
         return _solution(states, path, log_laws[0], obj, log_laws[2:], tau, notes)
@@ -260,10 +261,21 @@ def _named(*given: Any) -> Iterator[tuple[Any, str]]:
             yield law, name
 
 
-def _anchor_problems(log_laws: list[FloatArray], tau: float) -> list[str]:
-    if tau == 0 or len(log_laws) < 3:
-        return []
-    return laws.support_problems(np.exp(log_laws[1]), "start", np.exp(log_laws[2]), "ref")
+def _support_problems(obj: Objective, log_laws: list[FloatArray], tau: float) -> list[str]:
+    """Supports under which no policy step exists."""
+    live = [~np.isneginf(law) for law in log_laws]
+    problems = []
+    if tau > 0 and len(live) > 2:
+        problems += laws.support_problems(live[1], "start", live[2], "ref")
+    apart = ~(live[0] & live[1]).any(-1)
+    unbounded = obj.has_link and obj.reward_bounds[0] == -np.inf
+    if apart.any() and unbounded:
+        where = tuple(int(i) for i in np.argwhere(apart)[0])
+        problems.append(
+            f"start and expert have disjoint supports at prompt {where}; {obj.name} "
+            "needs an overlap, since its reward is unbounded below where the expert has no mass"
+        )
+    return problems
 
 
 def _check(
@@ -313,4 +325,10 @@ def _check(
     if "preference" in obj.needs:
         raise Unavailable(f"{obj.name} has no expert law: use preferences.self_play")
     obj.require("reward" if one_step is False else "risk")
+    if level == "occupancy" and obj.has_link:
+        try:
+            obj.link(0.0)
+        except InvalidInput as error:
+            why = "its gain depends on Delta of two laws, and occupancies are measures"
+            raise Unavailable(f"{obj.name} has no level='occupancy': {why}") from error
     return [float(b) for b in np.broadcast_to(values, (rounds,))] if rounds else []
