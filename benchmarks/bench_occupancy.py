@@ -34,8 +34,16 @@ def _row(game: TokenMDP, ref: np.ndarray, kind: Any) -> dict[str, Any]:
 
     def solve(method: Any) -> Any:
         return occupancy_game(
-            game, game.expert, ref, obj, TAU, kind, method, raise_on_failure=False
-        )
+            game,
+            game.expert,
+            ref,
+            obj,
+            TAU,
+            kind,
+            method,
+            raise_on_failure=False,
+            solver_options={"solver": "CLARABEL"},
+        )  # at the peer's own tolerances
 
     ours, fast = timed(lambda: solve("fast"))
     theirs, conic = timed(lambda: solve("convex"), repeat=1 if size > 3000 else 3)

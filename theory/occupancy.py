@@ -78,7 +78,7 @@ class OccupancyProblem:
         problems = []
         if kind not in ("saddle", "equilibrium"):
             problems.append(f"kind must be 'saddle' or 'equilibrium', got {kind!r}")
-        if not (isinstance(tau, (int, float, np.number)) and np.isfinite(tau) and tau > 0):
+        if not _is_positive(tau):
             problems.append(f"tau must be a finite number > 0, got {tau!r}")
         for name, policy in (("expert", expert), ("ref", ref)):
             try:
@@ -226,6 +226,11 @@ class OccupancyProblem:
         )
 
 
+def _is_positive(value: Any) -> bool:
+    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    return bool(number and np.isfinite(value) and value > 0)
+
+
 def _require(obj: Objective, kind: Kind) -> None:
     if kind == "saddle":
         obj.require("saddle")
@@ -311,7 +316,7 @@ def occupancy_game(
         tol: allowed duality gap, relative to max(1, |primal|).
         max_iterations: of the Newton iteration ("fast").
         raise_on_failure: raise NotConverged (with `.solution`) instead of returning.
-        solver_options: passed to cvxpy's solve ("convex"; solver="CLARABEL" unless given).
+        solver_options: passed to cvxpy's solve ("convex"); None: Clarabel, as exact as it gets.
 
     Returns:
         Solution with the log-policy (S, A), the reward R(u) (S, A), and primal, dual and gap per
@@ -335,7 +340,7 @@ def occupancy_game(
     else:
         from theory.occupancy_convex import solve_convex
 
-        found = solve_convex(problem, tol, solver_options or {})
+        found = solve_convex(problem, tol, solver_options)
     if raise_on_failure and not found.converged:
         raise NotConverged(found.status, found)
     return found

@@ -214,7 +214,9 @@ def _search(
             trial = _moved(problem, at, step * shape)
             after = float(trial.primal.sum())
             fell = np.isfinite(after) and after <= before - 1e-4 * promise
-            if promise < small and after > before - small:  # too little for values to resolve
+            if (
+                np.isfinite(after) and promise < small and after > before - small
+            ):  # too little for values to resolve
                 fell = _residual(problem, trial) < _residual(problem, at)
             if fell and (best is None or after < float(best.primal.sum())):
                 best = trial

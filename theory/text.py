@@ -34,7 +34,9 @@ def load_pairs(path: str | Path | None = None) -> list[Pair]:
     """Pairs of a JSON-lines file (plain or .gz) with the fields prompt, response and perhaps ref.
 
     Without a path: the shipped text, see data/README.md.  The book is `ref` without chapter and
-    verse.  Raises InvalidInput naming file, line and reason of every bad line (the first five).
+    verse; paragraph marks (¶) and surrounding space are dropped.
+
+    Raises InvalidInput naming file, line and reason of every bad line (the first five).
     """
     file = SHIPPED if path is None else Path(path)
     if not file.is_file():
@@ -89,7 +91,8 @@ def _pair(line: str) -> Pair | str:
         reasons.append(f"field 'ref' must be text, got {type(record['ref']).__name__}")
     if reasons:
         return "; ".join(reasons)
-    return Pair(_VERSE.sub("", record.get("ref", "")), record["prompt"], record["response"])
+    prompt, response = (record[side].replace("¶", "").strip() for side in ("prompt", "response"))
+    return Pair(_VERSE.sub("", record.get("ref", "")), prompt, response)
 
 
 def split_by_book(

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from theory.errors import InvalidInput
 
+from theory.errors import InvalidInput
 from theory.token_tree import BoolArray, FloatArray, IntArray, check_layout, policy_problems
 
 
@@ -70,11 +70,6 @@ class TokenLayout:
     @property
     def horizon(self) -> int:
         return int(self.depth[-1]) + 1
-
-    @property
-    def n_responses(self) -> int:
-        """N, the largest number of complete responses of a prompt (of the unrolled tree)."""
-        return int(self.unrolled()[0]._responses.shape[1])
 
     @cached_property
     def is_tree(self) -> bool:

@@ -146,6 +146,11 @@ class TokenMDP(TokenRecursions):
 
     # ------------------------------------------------------------------ sequence laws
 
+    @property
+    def n_responses(self) -> int:
+        """N, the largest number of complete responses of a prompt (of the unrolled tree)."""
+        return int(self.unrolled()[0]._responses.shape[1])
+
     def unrolled(self) -> tuple[TokenMDP, IntArray]:
         """The tree of all prefixes, and the state of this game that each of its states belongs to.
 

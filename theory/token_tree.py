@@ -99,7 +99,7 @@ def tree_layout(
     return next_state, depths, owners
 
 
-def _where(mask: BoolArray, described: Sequence[str] | None = None) -> str:
+def _where(mask: Any, described: Sequence[str] | None = None) -> str:
     rows = np.flatnonzero(mask)
     shown = ", ".join(described[:_SHOWN] if described else [str(r) for r in rows[:_SHOWN]])
     more = len(rows) - min(_SHOWN, len(rows))
