@@ -6,7 +6,7 @@ One test a figure, so that each table is computed once.
 import numpy as np
 import pandas as pd
 
-from figures import fig_1_links, fig_2_convergence, fig_3_phase
+from figures import fig_1_links, fig_2_convergence, fig_3_phase, fig_4_stability
 from figures.tidy import COLUMNS, MEASURED, THEORY
 
 
@@ -92,3 +92,35 @@ def test_phase():
     assert (gaps["average policy"] <= gaps["bound"]).all()
     assert gaps["last policy"].iloc[-1] > gaps["last policy"].iloc[0]
     assert gaps["average policy"].iloc[-1] < 0.2 * gaps["last policy"].iloc[-1]
+
+
+def test_stability(monkeypatch):
+    monkeypatch.setattr(fig_4_stability, "SEEDS", 3)
+    monkeypatch.setattr(fig_4_stability, "ROUNDS", 250)
+    monkeypatch.setattr(fig_4_stability, "STEPS", np.array([0.3, 0.9, 1.8, 2.2, 4.0, 20.0]))
+    table = tidy(fig_4_stability)
+    size = table[table.series == "largest late |u|"].pivot(
+        index="objective", columns="x", values="y"
+    )
+    local = size.drop(index=["gail", "policy_only"])
+    assert (local[[0.3, 0.9, 1.8]] == fig_4_stability.SETTLED).all(axis=None)
+    assert (size[[2.2, 4.0, 20.0]] > 10 * fig_4_stability.SETTLED).all(axis=None)
+    assert (size.loc[["spin", "airl", "nwj"], [2.2, 4.0, 20.0]] == fig_4_stability.CAP).all(
+        axis=None
+    )
+    for name in ("spif", "centred_spif", "ipo"):
+        assert (size.loc[name] < 4.0 * size.columns).all()
+    assert size.loc["gail", 0.3] == fig_4_stability.SETTLED  # below R'(0)/L
+    cycles = table[(table.panel == "bifurcation") & (table.kind == MEASURED)]
+    assert (cycles.y.abs() < 2.0 * cycles.x).all()
+    assert cycles[cycles.x < 3.9].y.abs().max() < 1e-3
+    spread = cycles[cycles.x.between(4.5, 6.0)].groupby("x").y.agg(lambda y: y.round(2).nunique())
+    assert (spread == 2).all()
+    exponent = table[table.panel == "lyapunov"]
+    assert (exponent[exponent.x < 6.0].y < 0.01).all()
+    assert exponent[exponent.x.between(8.5, 9.5)].y.min() > 0.3
+    burn = table[(table.panel == "burn-in") & (table.kind == MEASURED)]
+    spif = burn[(burn.objective == "spif") & (burn.series != "KL") & (burn.x > 9)]
+    assert len(spif) >= 13
+    assert (spif.y / spif.x).between(0.5, 1.0).all()
+    assert burn[burn.objective == "spin"].y.max() < 12

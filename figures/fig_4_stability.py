@@ -1,0 +1,235 @@
+"""Which objectives settle, cycle or diverge as the effective step R'(0)/beta grows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from figures import style
+from figures.tidy import FULL, MEASURED, THEORY, Rows, curves, mark, note, path_of, shown
+from theory import laws, objectives, self_play, theory_card, xp
+from theory.objectives import Objective
+from theory.result import FloatArray
+
+NAME = "stability"
+CAPTION = (
+    "Stability against the effective step R'(0)/beta, the same scale for every objective. Beyond "
+    "2 (black line) none settles: SPIN and the other unbounded rewards diverge, SPIF and IPO "
+    "cycle within max|u| < 2 eta. From far away GAIL and the policy-only penalty diverge before "
+    "(white bars: the step R'(0)/L up to which descent is guaranteed from everywhere). "
+    "SPIF's cycles double and become chaotic; the price of its bounded reward is a burn-in of "
+    "between 1/2 and 1 times beta c max u_0 rounds until max u = O(1), u = log p/pi. "
+    "Points and colours: exact rounds on random laws; lines: theory."
+)
+CLAIMS = ("T6", "T7", "T8", "C4", "C5")
+
+DRAWN = ("spin", "iq_learn", "spif", "ipo")
+MAP = ["spin", "airl", "nwj", "renyi", "exponential", "spif", "centred_spif", "ipo"] + [
+    "iq_learn",
+    "gail",
+    "policy_only",
+]
+SETTLED, CAP = 1e-3, 1e4
+SEEDS, OUTCOMES, ROUNDS = (16, 20, 800) if FULL else (6, 20, 300)
+STEPS = np.geomspace(0.1, 20.0, 47 if FULL else 29)
+
+
+def table() -> pd.DataFrame:
+    """Late log-ratios by objective and step, SPIF's attractor by eta, burn-in times."""
+    rows = Rows()
+    rng = np.random.default_rng(4)
+    expert, start = (laws.random_law(rng, (SEEDS, OUTCOMES), 1.0) for _ in range(2))
+    for name in MAP:
+        obj = objectives.get(name)
+        card = theory_card(obj)
+        size = [late_size(obj, expert, start, card.slope_at_zero / s) for s in STEPS]
+        rows.add("map", name, "largest late |u|", MEASURED, STEPS, size)
+        rows.add("map", name, "descent", THEORY, card.slope_at_zero / card.descent_beta, 0.0)
+    rows.add("map", "spif", "2 eta", THEORY, STEPS[STEPS >= 2.0], 4.0 * STEPS[STEPS >= 2.0])
+    _bifurcation(rows)
+    _burn_in(rows, rng)
+    return rows.table()
+
+
+def late_size(obj: Objective, expert: FloatArray, start: FloatArray, beta: float) -> float:
+    """Largest |log p/pi_t| over all seeds and the last fifth of the rounds, clipped to the axis."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        path = self_play(expert, start, obj, beta, rounds=ROUNDS)
+    size = np.nan_to_num(path.details["max_logratio"][-ROUNDS // 5 :], nan=CAP, posinf=CAP)
+    return float(np.clip(size.max(), SETTLED, CAP))
+
+
+def _bifurcation(rows: Rows) -> None:
+    """SPIF on three outcomes, all etas at once: late log-ratios and the Lyapunov exponent."""
+    p = np.array([0.5, 0.3, 0.2])
+    eta = np.linspace(3.0, 11.0, 641 if FULL else 201)
+    log_q = np.tile(np.log([0.2, 0.45, 0.35]), (len(eta), 1))
+    tangent = np.tile([0.3, -0.5, 0.2], (len(eta), 1))
+    burn, kept, growth = 500, 16, np.zeros(len(eta))
+    total = burn + 400
+    for t in range(total):
+        u = np.log(p) - log_q
+        log_q = np.asarray(xp.log_normalise(log_q + eta[:, None] * np.tanh(0.5 * u)))
+        tangent = tangent * (1.0 - 0.5 * eta[:, None] / np.cosh(0.5 * u) ** 2)
+        tangent = tangent - (np.exp(log_q) * tangent).sum(-1, keepdims=True)
+        size = np.linalg.norm(tangent, axis=-1)
+        tangent /= size[:, None]
+        growth += np.log(size) if t >= burn else 0.0
+        if t >= total - kept:
+            rows.add("bifurcation", "spif", "u", MEASURED, eta, np.round(u[:, 2], 4))
+    rows.add("lyapunov", "spif", "exponent", MEASURED, eta, growth / (total - burn))
+    rows.add("bifurcation", "spif", "2 eta", THEORY, [3.0, 11.0], [6.0, 22.0])
+
+
+def _burn_in(rows: Rows, rng: np.random.Generator) -> None:
+    """Rounds from far starts until max log p/pi_t <= 1 and until KL <= 1, for SPIF and SPIN."""
+    reach = np.geomspace(6.0, 150.0, 14)
+    p = laws.random_law(rng, (len(reach), 30), 1.0)
+    v = rng.standard_normal(p.shape)
+    v *= (reach / v.max(-1))[:, None]
+    start = p * np.exp(-v)
+    start /= start.sum(-1, keepdims=True)
+    top: FloatArray = np.log(p / start).max(axis=-1)
+    for name, beta in (("spif", 1.0), ("spin", 2.0)):
+        path = self_play(p, start, objectives.get(name), beta, rounds=int(1.1 * top.max()))
+        ratio = np.log(p) - laws.log_law(path_of(path))
+        for series, size in (("max log p/π", ratio.max(-1)), ("KL", path.details["kl"])):
+            first = np.argmax(size <= 1.0, axis=0)
+            rows.add("burn-in", name, series, MEASURED, top, np.maximum(first, 1))
+    ends = np.array([6.0, 500.0])
+    rows.add("burn-in", "spif", "low", THEORY, ends, 0.5 * ends)
+    rows.add("burn-in", "spif", "high", THEORY, ends, ends)
+
+
+def plot(table: pd.DataFrame) -> Figure:
+    """Sizes and map above, bifurcation and price below."""
+    fig = style.plt.figure(figsize=(style.WIDTHS[2], 5.9))
+    top, bottom = fig.subfigures(2, 1, height_ratios=(1.0, 1.05))
+    left, right = top.subplots(1, 2, width_ratios=(1.0, 1.25))
+    _sizes(left, table)
+    _map(right, table)
+    grid = bottom.add_gridspec(2, 2, height_ratios=(3.0, 1.0), width_ratios=(1.35, 1.0))
+    _orbit(bottom.add_subplot(grid[0, 0]), bottom.add_subplot(grid[1, 0]), table)
+    _price(bottom.add_subplot(grid[:, 1]), table)
+    return fig
+
+
+def _sizes(ax: Axes, table: pd.DataFrame) -> None:
+    for name, series, rows in curves(table, "map"):
+        if series == "2 eta":
+            ax.plot(rows.x, rows.y, **style.line("spif"), zorder=1)
+        elif name in DRAWN and series != "descent":
+            out = rows.y >= CAP
+            look = style.points(name)
+            ax.plot(rows.x[~out], rows.y[~out], **look, markersize=3.4, label=shown(name))
+            ax.plot(rows.x[out], rows.y[out], **{**look, "marker": "^"}, markersize=4)
+    ax.axvline(2.0, color="k", linewidth=1.2)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_ylim(6e-4, 2.5e4)
+    ax.legend(loc="upper left", bbox_to_anchor=(-0.02, 0.95), handletextpad=0.1)
+    mark(ax, 5.2, 65, "2η", color=style.BLUE)
+    _steps(ax)
+    ax.set_yticks([1e-3, 1e-1, 1e1, 1e3, CAP], ["settled", "0.1", "10", "10³", "diverged"])
+    ax.minorticks_off()
+    style.label(ax, "effective step R'(0)/β", "largest late |log p/π| [nats]", "Beyond step 2 …")
+
+
+def _steps(ax: Axes) -> None:
+    ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10, 20], ["0.1", "0.2", "½", "1", "2", "5", "10", "20"])
+
+
+def _map(ax: Axes, table: pd.DataFrame) -> None:
+    part = table[(table.panel == "map") & (table.series == "largest late |u|")]
+    grid = part.pivot(index="objective", columns="x", values="y").loc[MAP]
+    steps = grid.columns.to_numpy(dtype=float)
+    ratio = steps[1] / steps[0]
+    edges = np.append(steps / np.sqrt(ratio), steps[-1] * np.sqrt(ratio))
+    colours = style.plt.get_cmap("YlOrRd").with_extremes(under="#DCE9F5", over="#4A0010")
+    values = np.clip(grid.to_numpy(), 2e-3, 2 * CAP)
+    values = np.where(values >= CAP, 2 * CAP, np.where(values <= 2e-3, 1e-3, values))
+    mesh = ax.pcolormesh(
+        edges, np.arange(len(MAP) + 1) - 0.5, values, cmap=colours, norm=LogNorm(0.05, CAP)
+    )
+    for i, name in enumerate(MAP):
+        bar = table[(table.series == "descent") & (table.objective == name)].x.iloc[0]
+        if bar > 0:
+            ax.plot([bar, bar], [i - 0.45, i + 0.45], color="white", linewidth=2.2)
+    ax.axvline(2.0, color="k", linewidth=1.2)
+    mark(ax, 0.105, 3.5, "left of a white bar\n(R'(0)/L): descent\nfrom every start", fontsize=7)
+    ax.set_xscale("log")
+    ax.set_yticks(range(len(MAP)), [shown(name) for name in MAP], fontsize=7.5)
+    ax.invert_yaxis()
+    ax.grid(False)
+    _steps(ax)
+    ax.minorticks_off()
+    bar = ax.figure.colorbar(mesh, ax=ax, extend="both", shrink=0.95, pad=0.02, aspect=16)
+    bar.set_ticks([0.1, 1, 10, 100, 1000], labels=["0.1", "1", "10", "100", "10³"])
+    bar.ax.minorticks_off()
+    bar.ax.set_title("diverged", fontsize=7, pad=9)
+    bar.ax.set_xlabel("settled", fontsize=7, labelpad=8)
+    style.label(ax, "effective step R'(0)/β", "", "… bounded rewards cycle, others do not")
+
+
+def _orbit(ax: Axes, below: Axes, table: pd.DataFrame) -> None:
+    for _, series, rows in curves(table, "bifurcation"):
+        if series == "2 eta":
+            for sign in (-1, 1):
+                ax.plot(rows.x, sign * rows.y, **style.line("spif"), linewidth=1.2)
+        else:
+            look: dict[str, Any] = {
+                "color": "k",
+                "linestyle": "none",
+                "marker": ".",
+                "markersize": 1.0,
+            }
+            ax.plot(rows.x, rows.y, **look, rasterized=True)
+    for one in (ax, below):
+        one.axvline(4.0, color="k", linewidth=1.2)
+        one.set_xlim(3.0, 11.0)
+    ax.set_ylim(-12, 16)
+    mark(ax, 4.9, 13.6, "bounds ±2η", color=style.BLUE)
+    mark(ax, 4.1, -10.5, "η = 4")
+    ax.set_xticklabels([])
+    style.label(ax, "", "late log p/π of\noutcome 3 [nats]", "SPIF: two-cycle, doubling, chaos")
+    for _, _, rows in curves(table, "lyapunov"):
+        calm = rows.y <= 0
+        below.plot(rows.x[calm], rows.y[calm], ".", color="k", markersize=2)
+        below.plot(rows.x[~calm], rows.y[~calm], ".", color=style.RED, markersize=2)
+    below.axhline(0, color=style.GREY, linewidth=0.8)
+    below.set_ylim(-1.2, 0.8)
+    note(below, 0.99, 0.2, "above 0: chaos", color=style.RED, ha="right")
+    style.label(below, "η = 1/(βc), effective step η/2", "Lyapunov\nexponent")
+
+
+def _price(ax: Axes, table: pd.DataFrame) -> None:
+    for name, series, rows in curves(table, "burn-in"):
+        if series in ("low", "high"):
+            ax.plot(rows.x, rows.y, **style.line("spif"), linewidth=1.3)
+            continue
+        look = style.points(name)
+        if series == "KL":
+            look |= {"markerfacecolor": "white", "markeredgewidth": 1.0, "zorder": 1}
+            look["markeredgecolor"] = style.colour(name)
+        ax.plot(rows.x, rows.y, **look, markersize=3.8)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_ylim(0.8, 700)
+    note(ax, 0.04, 0.93, "SPIF: lines ½ and 1 × βc max u₀", color=style.BLUE)
+    note(ax, 0.98, 0.40, "SPIN, same effective step", color=style.RED, ha="right")
+    keys = [
+        Line2D([], [], **style.points("expert"), markersize=3.8),
+        Line2D([], [], **{**style.points("expert"), "mew": 1.0}, mfc="white", markersize=3.8),
+    ]
+    texts = ["until max u ≤ 1 nat", "until KL(p‖π) ≤ 1 nat"]
+    ax.legend(keys, texts, loc="lower right", handletextpad=0.1, fontsize=7)
+    title = "The price of bounds: a linear burn-in"
+    style.label(ax, "βc · max u₀, u = log p/π [nats]", "rounds", title)
