@@ -47,6 +47,7 @@ def _row(game: TokenMDP, ref: np.ndarray, kind: Any) -> dict[str, Any]:
 
     ours, fast = timed(lambda: solve("fast"))
     theirs, conic = timed(lambda: solve("convex"), repeat=1 if size > 3000 else 3)
+    stated = conic.details["solver_status"] or "no solution"
     apart = np.abs(fast.details["occupancy"] - conic.details["occupancy"]).max()
     return {
         "name": f"occupancy game, SPIF, {kind}",
@@ -55,6 +56,6 @@ def _row(game: TokenMDP, ref: np.ndarray, kind: Any) -> dict[str, Any]:
         "peer": "cvxpy + Clarabel",
         "peer_s": theirs,
         "aim": 20.0 if size > 3000 else None,
-        "note": f"gap {float(fast.gap.max()):.0e} (peer's policy {float(conic.gap.max()):.0e}), "
+        "note": f"gap {float(fast.gap.max()):.0e} (peer: {stated}, {float(conic.gap.max()):.0e}), "
         f"occupancies within {apart:.0e}",
     }

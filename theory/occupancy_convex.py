@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -71,7 +72,9 @@ def _solve_once(problem: OccupancyProblem, tol: float, options: dict[str, Any]) 
     program = cp.Problem(cp.Minimize(value + problem.tau * relative), constraints + cones)
     with warnings.catch_warnings():  # "may be inaccurate" is decided by the gap below
         warnings.filterwarnings("ignore", message="Solution may be inaccurate")
-        program.solve(**options)
+        # a solver that gives up leaves no values: not converged
+        with contextlib.suppress(cp.error.SolverError):
+            program.solve(**options)
     if mass.value is None:
         log_policy = np.where(problem.open, problem.ref, -np.inf)
         log_policy = game._backward(log_policy, 1.0)[0]
