@@ -93,11 +93,11 @@ def _burn_in(rows: Rows, rng: np.random.Generator) -> None:
     """Rounds from far starts until max log p/pi_t <= 1 and until KL <= 1, for SPIF and SPIN."""
     reach = np.geomspace(6.0, 150.0, 14)
     p = laws.random_law(rng, (len(reach), 30), 1.0)
-    v = rng.standard_normal(p.shape)
+    v = rng.standard_normal((len(reach), 30))
     v *= (reach / v.max(-1))[:, None]
     start = p * np.exp(-v)
     start /= start.sum(-1, keepdims=True)
-    top: FloatArray = np.log(p / start).max(axis=-1)
+    top = np.max(np.log(p / start), axis=-1)
     for name, beta in (("spif", 1.0), ("spin", 2.0)):
         path = self_play(p, start, objectives.get(name), beta, rounds=int(1.1 * top.max()))
         ratio = np.log(p) - laws.log_law(path_of(path))

@@ -6,7 +6,13 @@ One test a figure, so that each table is computed once.
 import numpy as np
 import pandas as pd
 
-from figures import fig_1_links, fig_2_convergence, fig_3_phase, fig_4_stability
+from figures import (
+    fig_1_links,
+    fig_2_convergence,
+    fig_3_phase,
+    fig_4_stability,
+    fig_5_one_step,
+)
 from figures.tidy import COLUMNS, MEASURED, THEORY
 
 
@@ -124,3 +130,27 @@ def test_stability(monkeypatch):
     assert len(spif) >= 13
     assert (spif.y / spif.x).between(0.5, 1.0).all()
     assert burn[burn.objective == "spin"].y.max() < 12
+
+
+def test_one_step():
+    table = tidy(fig_5_one_step)
+    gap = matched(table, "gap")
+    np.testing.assert_allclose(gap[gap.x < 1e-3].y, gap[gap.x < 1e-3].theory, rtol=0.05)
+    cost = matched(table, "cost")
+    np.testing.assert_allclose(cost[cost.x < 1e-3].y, cost[cost.x < 1e-3].theory, rtol=0.05)
+    measured = table[(table.panel == "cost") & (table.kind == MEASURED)]
+    assert measured[measured.objective != "spif"].y.max() < 1e-14
+    even = measured[(measured.objective == "spif") & (measured.series == "1")]
+    slope = np.polyfit(np.log(even.x[:5]), np.log(even.y[:5]), 1)[0]
+    assert abs(slope - 2.0) < 0.01
+    mass = table[(table.panel == "mass") & (table.kind == MEASURED)]
+    np.testing.assert_allclose(mass.y, mass.x, rtol=2e-3)
+    found = table[table.panel == "example"].set_index("series").x
+    assert abs(found["one-step SPIF, global optimum"] - 0.0202) < 5e-5
+    assert (found[~found.index.str.contains("global")] < 1.1e-9).all()
+    reward = matched(table, "reward")
+    np.testing.assert_allclose(reward.y, reward.theory, rtol=1e-3)
+    part = table[(table.panel == "reward") & (table.kind == MEASURED)]
+    bounded = part[(part.series == "two steps") | (part.objective == "centred_spif")]
+    assert len(bounded) == 18
+    assert (bounded.y <= 1.0).all()
