@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from theory import derivatives
 from theory.errors import InvalidInput
@@ -172,6 +171,8 @@ def _slopes(obj: Objective) -> tuple[float, float, float]:
     with np.errstate(over="ignore"):
         slopes = obj.slope(grid, np.asarray(0.0))
     at_zero = float(slopes[len(side) - 1])
+    known = ~np.isnan(slopes)  # of payoffs alone, the slope is lost where they underflow
+    grid, slopes = grid[known], slopes[known]
     return _extreme(obj, grid, slopes, -1), _extreme(obj, grid, slopes, 1), at_zero
 
 
@@ -188,13 +189,14 @@ def _extreme(obj: Objective, grid: FloatArray, slopes: FloatArray, sign: int) ->
             return 0.0  # still decaying
     if not inside:
         return float(slopes[at])
-    found = minimize_scalar(
-        lambda u: -sign * float(obj.slope(u, np.asarray(0.0))),
-        bounds=(grid[at - 1], grid[at + 1]),
-        method="bounded",
-        options={"xatol": 1e-10},
-    )
-    return sign * max(sign * float(slopes[at]), -float(found.fun))
+    best, left, right = sign * float(slopes[at]), grid[at - 1], grid[at + 1]
+    for _ in range(4):
+        points = np.linspace(left, right, 41)
+        values = sign * obj.slope(points, np.asarray(0.0))
+        top = int(np.argmax(values))
+        best = max(best, float(values[top]))
+        left, right = points[max(top - 1, 0)], points[min(top + 1, 40)]
+    return sign * best
 
 
 def _opponent_factor(obj: Objective) -> float:
@@ -245,7 +247,10 @@ def _one_step_exact(obj: Objective) -> tuple[bool, str]:
     rng = np.random.default_rng(0)
     x, y, shift = rng.normal(size=(2, 3)), rng.normal(size=(2, 4)), rng.normal(size=(2, 1))
     extras = _extras(obj)
-    change = obj.risk(x + shift, y + shift, 1.0, **extras) - obj.risk(x, y, 1.0, **extras)
+    with np.errstate(invalid="ignore"):  # some payoffs are undefined at some rewards
+        change = obj.risk(x + shift, y + shift, 1.0, **extras) - obj.risk(x, y, 1.0, **extras)
+    if not np.all(np.isfinite(change)):
+        return False, "the loss is not defined at every implicit reward"
     if np.max(np.abs(change)) <= 1e-10:
         return True, ""
     return False, "the loss changes when the reward is shifted by a constant (partition gap, T4)"
@@ -259,6 +264,7 @@ def _fixed_point_is_mle(obj: Objective, gradient: tuple[float, float]) -> tuple[
         ("anchor" in obj.needs, "the anchor moves the fixed point"),
         (obj.reference_free, "reference-free: the reward is not zero at pi = pi_t"),
         (_opponent_factor(obj) != 1.0, "the opponent is not pi_t"),
+        (not np.all(np.isfinite(gradient)), "the loss has no finite gradient at pi = pi_t"),
         (not gradient[0] < 0, "the loss does not reward expert responses at pi = pi_t"),
     ]
     for fails, why in premises:

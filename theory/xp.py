@@ -55,7 +55,11 @@ def softplus(x: Array) -> Array:
     """``log(1 + exp(x))`` as ``max(x, 0) + log1p(exp(-|x|))``."""
     xp = namespace(x)
     zero = xp.zeros_like(x)
-    return xp.logaddexp(zero, x)
+    if not hasattr(x, "requires_grad"):
+        return xp.logaddexp(zero, x)
+    # torch's second derivative of logaddexp overflows from 355 nats on
+    up = x >= 0
+    return xp.where(up, x, zero) + xp.log1p(xp.exp(-xp.where(up, x, -x)))
 
 
 def sigmoid(x: Array) -> Array:
