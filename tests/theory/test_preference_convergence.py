@@ -504,3 +504,23 @@ def test_under_bradley_terry_the_top_response_gains_every_round(
         claim.close(
             log_odds, (scores - scores[0]) / beta, 1e-10, what="DPO: log-odds a round are scores"
         )
+
+
+# --- predictions by hand ------------------------------------------------------------------------
+
+
+def test_predictions_by_hand() -> None:
+    cycle, third = preferences.rock_paper_scissors(0.6), np.full(3, 1 / 3)
+    assert preferences.cycle_speed(cycle, third, 2.0) == pytest.approx(2.0 * 0.6 / np.sqrt(3.0))
+    assert preferences.local_threshold(cycle, third, 0.0) == np.inf
+    assert preferences.local_threshold(preferences.bradley_terry([0.0, 1.0]), [0.5, 0.5], 0.0) == 0
+    assert preferences.local_threshold(cycle, third, 0.2) == pytest.approx((0.12 - 0.04) / 0.4)
+    assert preferences.local_threshold(cycle, third, 2.0) == 0
+    assert preferences.nash_md_bound(1.0, 3, 0.25) == pytest.approx(0.5)
+    assert preferences.anchored_beta(cycle, 0.1, 2.0) == pytest.approx(1.2**2 / 0.1)
+    assert preferences.average_gap_bound(cycle, third, 2.0, 4, 0.5) == pytest.approx(
+        (np.log(3.0) + 4 * 0.3**2 / 8.0) / (0.5 * 4 / 2.0)
+    )
+    z = preferences.log_partition(np.array([1.0, -1.0]), np.array([0.3, 0.7]), 2.0)
+    assert z == pytest.approx(np.log(0.3 * np.exp(0.5) + 0.7 * np.exp(-0.5)))
+    assert preferences.log_partition(np.array([0.0, 9.0]), np.array([1.0, 0.0]), 1.0) == 0.0
