@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from tools.mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[1]
 KILLED, SURVIVED, TIMEOUT = "killed", "survived", "timeout"
+_BROKEN = 99  # exit status of a test process that could not even start pytest
 _LEAVE = (".*", "__pycache__", "*.egg-info", "out", "build", "dist", "*.pdf")
 
 
@@ -93,10 +95,15 @@ def _child(copy: str, args: list[str], log: str) -> None:
         del sys.modules[name]
     os.environ.update(HYPOTHESIS_PROFILE="mutate", OMP_NUM_THREADS="1")
     with open(log, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        import pytest
+        try:
+            import pytest
 
-        quiet = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "--tb=line"]
-        status = int(pytest.main([*quiet, *args]))
+            # Plain asserts: rewriting would warn about every module that is preloaded.
+            quiet = "-x -q -p no:cacheprovider -p no:xdist --no-header --tb=line --assert=plain"
+            status = int(pytest.main([*quiet.split(), *args]))
+        except BaseException:
+            traceback.print_exc()
+            status = _BROKEN
     os._exit(status)
 
 
@@ -129,6 +136,8 @@ class Runner:
             path.write_bytes(original)
         if process.exitcode == 5:
             raise RuntimeError(f"{module}: pytest {' '.join(args[1])} has no tests")
+        if process.exitcode == _BROKEN:
+            raise RuntimeError(f"{module}: pytest did not run:\n{self.log.read_text()[-3000:]}")
         return SURVIVED if process.exitcode == 0 else KILLED
 
 

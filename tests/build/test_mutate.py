@@ -95,6 +95,7 @@ def test_what_is_no_formula_is_left_alone(source):
 def tree(tmp_path):
     for folder in ("theory", "tests", "tools"):
         (tmp_path / folder).mkdir()
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     (tmp_path / "theory" / "__init__.py").write_text("")
     (tmp_path / "theory" / "link.py").write_text(SOURCE)
     (tmp_path / "tests" / "test_link.py").write_text(TESTS)
