@@ -131,6 +131,24 @@ def test_reference_free_rounds_rest_away_from_the_expert(claim):
     claim.exact(vanishes(BETA * sp.log(rest) - best), "T-SPIN: p^(1/(1+beta)) rests, not p")
 
 
+@pytest.mark.claim("T15", rung="symbolic")
+def test_history_term_of_tspin(claim):
+    obj, weight = symbolic("tspin"), sp.Symbol("history_weight", positive=True)
+    y, own, first = sp.symbols("y own first", real=True)
+    written = sp.log(1 + sp.exp(own - y)) + weight * sp.log(1 + sp.exp(first - own))
+    claim.exact(vanishes(exact(obj._loss(y, own, r_history=first)) - written), "its loss")
+    rewards = array(*sp.symbols("r1:3", real=True))
+    p, q, h = weights("p", 2), weights("q", 2), weights("h", 2)
+    mean = sum(
+        a * b * k * written.subs({y: i, own: j, first: z}, simultaneous=True)
+        for a, i in zip(p, rewards, strict=True)
+        for b, j in zip(q, rewards, strict=True)
+        for k, z in zip(h, rewards, strict=True)
+    )
+    found = risk(obj, rewards, p, q, r_history=rewards, history_law=h)
+    claim.exact(vanishes(found - mean / (sum(p) * sum(q) * sum(h))), "and its risk, over all three")
+
+
 @pytest.mark.claim("T7", rung="symbolic")
 def test_alpha_spin_rests_between_expert_and_base(claim):
     share, base = sp.symbols("w base", positive=True)

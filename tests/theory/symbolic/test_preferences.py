@@ -5,6 +5,7 @@ import pytest
 import sympy as sp
 
 from tests.theory.symbolic.algebra import array, exact, link, symbolic, vanishes, weights
+from theory import objectives
 
 P, X, C, MARGIN, BETA, TAU = sp.symbols("P x c margin beta tau", positive=True)
 D, R, SIGMA = sp.symbols("d r sigma", real=True)
@@ -58,6 +59,8 @@ def test_spif_on_winner_and_loser_laws_is_sppo(name, claim):
     claim.exact(vanishes(reward - (2 * P - 1) / C), "SPIF's link at logit P is (2P - 1)/c")
     sppo = symbolic("sppo")
     claim.exact(vanishes(link(sppo, P / (1 - P)) - (P - HALF)), "SPPO's is P - 1/2")
+    inpo = objectives.get("inpo").margin * (2 * P - 1)
+    claim.exact(vanishes(inpo - (P - HALF)), "and INPO's with its default margin")
     claim.exact(
         vanishes(reward / BETA - P * 2 / (BETA * C) - link(obj, 1) + 1 / (BETA * C)),
         "so the step is e^(eta P), eta = 2/(beta c), up to a constant",

@@ -238,3 +238,20 @@ def test_local_contraction_of_a_round(name, claim):
     claim.exact(vanishes(edge + 1), "and -1 at beta = R'(0)/2")
     mean = sp.expand(sp.series(sp.exp(-U) * U + U**2, U, 0, 3).removeO())
     claim.exact(constant(mean - U, U), "q u = p (u - u^2 + ...): E_q u is of second order")
+
+
+@pytest.mark.claim("T3", rung="symbolic")
+@pytest.mark.parametrize(
+    ("name", "beta"),
+    [("airl", 1), ("space", 1), ("brier", 1), ("exponential", sp.Rational(1, 2)), ("nwj", 1)],
+)
+def test_pointwise_losses_that_are_exact_at_one_beta(name, beta, claim):
+    obj = symbolic(name)
+    weight = sp.exp(link(obj, X) / beta)
+    if name == "nwj":
+        claim.exact(vanishes(weight - sp.E * X), "NWJ: log Z = 1 at beta = 1 ...")
+        claim.exact(constant(exact(obj.b(R)) * sp.exp(-R), R), "... but E_q b(r) is then fixed")
+        return
+    claim.exact(vanishes(weight - X), "E_q e^(R/beta) = E_q p/q = 1: the best response is feasible")
+    off = sp.exp(link(obj, X) / (2 * beta))
+    claim.exact(sign(-sp.diff(off, X, 2)) == 1, "at twice that beta log Z < 0, by Jensen")
