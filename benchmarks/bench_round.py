@@ -8,6 +8,7 @@ written) against numpy's copy of one law on one thread (16 bytes).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -39,7 +40,7 @@ def run(full: bool) -> list[dict[str, Any]]:
     rows = []
     for name, aim in (("spif", 5.0), ("spin", None)):
         obj = objectives.get(name)
-        calls = {
+        calls: dict[str, Callable[[], Any]] = {
             "copy": partial(np.copyto, out, p),
             "plain": partial(plain, obj, p, q, BETA),
             **{str(t): partial(fast_round.step, obj, p, q, BETA, out, t) for t in threads},

@@ -13,11 +13,10 @@ import cvxpy as cp
 import numpy as np
 
 from benchmarks.__main__ import timed
-from theory import convex, laws, objectives
+from theory import convex, laws, objectives, separable
 from theory.equilibria import Game, saddle_point
 from theory.errors import NotConverged
 from theory.result import FloatArray
-from theory.separable import certificate
 
 TAU = 0.1
 OBJECTIVE = objectives.get("spif")
@@ -72,7 +71,7 @@ def _peer(p: FloatArray, ref: FloatArray, ours: FloatArray) -> tuple[float, floa
             continue
         policy = np.maximum(policy, convex.FLOOR)
         policy = policy / policy.sum()
-        gap, _ = certificate(game.separable(), policy, convex.NUDGES)
+        gap, _ = separable.certificate(game.separable(), policy, separable.NUDGES)
         return seconds, float(gap), float(np.abs(policy - ours).max()), tried
     raise NotConverged(
         f"Clarabel failed in all {len(convex.FORMULATIONS)} formulations at n={p.size}"

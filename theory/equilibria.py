@@ -27,7 +27,6 @@ Kind = Literal["saddle", "equilibrium"]
 METHODS = ("fast", "convex")
 TOLERANCE = {"fast": 1e-9, "convex": 1e-8}
 CLEAN = 1e-3  # a gap well below the tolerance needs no search for a better reward
-NUDGES = (1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9)
 
 
 def saddle_point(
@@ -271,7 +270,7 @@ def certified(
         problem = game.separable(delta)
         gap, pay = separable.certificate(problem, policy)
         if np.any(gap > CLEAN * tolerance):
-            gap, pay = separable.certificate(problem, policy, NUDGES)
+            gap, pay = separable.certificate(problem, policy, separable.NUDGES)
         reward = game.reward(policy, pay, delta)
         dual = primal - gap
     else:  # any constant reward R(0) proves the expert's own value

@@ -27,6 +27,10 @@ PayAndSlope = Callable[[FloatArray], tuple[FloatArray, FloatArray]]
 EPS = float(np.finfo(np.float64).eps)
 JUMP_WIDTH = 1e-200
 TINY = 5e-324
+NUDGES = (
+    *((0.0, relative) for relative in (4e-16, 2e-15, 1e-14)),
+    *((absolute, 0.0) for absolute in (1e-15, 1e-14, 1e-13, 1e-12, 1e-11, 1e-10, 1e-9)),
+)
 MAX_OUTER = 200
 MAX_INNER = 400
 
@@ -231,7 +235,7 @@ class _LogRatios:
 
 
 def certificate(
-    problem: Separable, policy: FloatArray, nudges: tuple[float, ...] = (0.0,)
+    problem: Separable, policy: FloatArray, nudges: tuple[tuple[float, float], ...] = ()
 ) -> tuple[FloatArray, FloatArray]:
     """Upper bound of the suboptimality of *any* policy, and the pay that proves it.
 
@@ -241,10 +245,10 @@ def certificate(
         tau KL(pi || ref e^{k/tau} / Z)  +  sum_y (D_y(pi) - [tangent of D_y with slope -k](pi)).
 
     With ``k = k(log p/pi)`` the second sum is 0. A pay that is set-valued at the policy, or a
-    policy with an error of size ``nudge`` from another solver, needs ``k`` from nearby: each
-    outcome then gets the pay nearest to ``tau log(pi/ref) + c`` that is a slope of ``D_y`` within
-    ``nudge`` of ``pi(y)``; the second sum is at most ``sum nudge |k - k(log p/pi)|``. The best
-    nudge counts.
+    policy with the errors of another solver, needs ``k`` from nearby: each outcome then gets the
+    pay nearest to ``tau log(pi/ref) + c`` that is a slope of ``D_y`` within ``nudge`` of ``pi(y)``,
+    and the second sum is at most ``sum nudge |k - k(log p/pi)|``. Nudges are pairs (absolute,
+    relative to pi); the best counts.
 
     Returns:
         The gap (...) >= 0 and the pay (..., n).
@@ -261,9 +265,8 @@ def certificate(
     best = tau * laws.kl_stable(policy, gibbs(ref, at_policy, tau))
     held = policy > 0
     wanted = tau * laws.log_ratio(np.where(held, policy, 1.0), np.where(held, ref, 1.0))
-    for nudge in nudges:
-        if nudge == 0.0:
-            continue
+    for absolute, relative in nudges:
+        nudge = absolute + relative * policy
         lowest, highest = pay(policy + nudge), pay(np.maximum(policy - nudge, 0.0))
         c = _centre(np.where(held, lowest - wanted, 0.0), highest - wanted, policy)
         chosen = np.where(held, np.clip(wanted + c, lowest, highest), at_policy)
