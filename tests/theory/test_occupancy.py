@@ -105,6 +105,14 @@ def test_both_agree_when_supports_differ(instance, which):
     np.testing.assert_allclose(fast.primal, conic.primal, atol=1e-8)
 
 
+@pytest.mark.parametrize("name", ["policy_only", "spif", "nwj"])
+def test_conjugate_gradients_need_few_products_also_where_links_are_steep(name):
+    rng = np.random.default_rng(0)
+    game = TokenMDP.random(8, 5, rng=rng, order=1, concentration=0.3)
+    found = occupancy_game(game, game.expert, game.random_policy(rng), objectives.get(name), 0.05)
+    assert found.details["products"] <= 60  # without the preconditioner about 100
+
+
 # --- what the solution is ------------------------------------------------------------------------
 
 

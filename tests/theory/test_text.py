@@ -147,6 +147,10 @@ def test_prompts_are_first_words_and_share_strength():
     # the rest after "a": "b a", "b", "a b a": end 3, b 3, a 3
     np.testing.assert_allclose(np.exp(game.expert[0]), [3 / 9, 3 / 9, 3 / 9, 0])
     np.testing.assert_allclose(np.exp(game.expert[1]), [1, 0, 0, 0])
+    # half a pseudo-count a token, four tokens, as the model of all prompts has them
+    pooled = (np.array([5, 4, 3, 0]) + 0.5) / 14
+    some = TokenMDP.from_text(SENTENCES, vocab_size=4, horizon=2, order=0, prompts=2, smoothing=0.5)
+    np.testing.assert_allclose(np.exp(some.expert[0]), ([3, 3, 3, 0] + 2 * pooled) / 11)
     both = TokenMDP.from_text(SENTENCES, vocab_size=4, horizon=2, order=0, prompts=2, smoothing=1e9)
     np.testing.assert_allclose(both.expert[0], both.expert[1], atol=1e-6)
 

@@ -142,6 +142,21 @@ def test_kl_of_sequences_is_the_chain_rule(case):
     np.testing.assert_array_equal(np.isinf(outside), missed)
 
 
+def test_log_ratios_are_infinite_on_one_side_and_zero_where_both_are_absent():
+    game = TokenMDP.tree(4, 1)
+    p, q = np.array([[0.5, 0.5, 0, 0]]), np.array([[0.25, 0, 0.75, 0]])
+    with np.errstate(divide="ignore"):
+        u = game.conditional_logratio(np.log(p), np.log(q))
+    np.testing.assert_allclose(u, [[np.log(2), np.inf, -np.inf, 0.0]])
+    np.testing.assert_allclose(game.sequence_sum(u), u)
+
+
+def test_infinities_that_meet_on_a_response_count_as_nothing():
+    game = TokenMDP.tree(2, 2, eos=None)
+    u = np.array([[np.inf, 1.0], [-np.inf, np.inf], [2.0, -np.inf]])
+    np.testing.assert_array_equal(game.sequence_sum(u), [[0.0, np.inf, 3.0, -np.inf]])
+
+
 # --- soft value iteration ------------------------------------------------------------------------
 
 
@@ -206,6 +221,12 @@ def test_rewards_of_minus_infinity_forbid_and_never_make_nan():
     np.testing.assert_allclose(np.exp(out.policy[1]), 1 / 3)
     assert np.exp(out.policy[0, 1]) == 0
     assert game.occupancy(out.policy)[1].sum() == 0
+    allowed = np.ones((2, 2), dtype=bool)
+    allowed[1, 1] = False
+    narrow = TokenMDP.from_arrays([[1, -1], [-1, -1]], allowed=allowed)
+    late = np.where(narrow.depth[:, None] == 1, -np.inf, 0.0) * np.ones((2, 2))
+    out = narrow.soft_value_iteration(late, narrow.uniform_policy())
+    np.testing.assert_array_equal(np.exp(out.policy), [[0.0, 1.0], [1.0, 0.0]])
     reward[0] = -np.inf
     with pytest.raises(InvalidInput, match=r"no response of state 0 \(prompt 0, after no tokens\)"):
         game.soft_value_iteration(reward, game.uniform_policy())
