@@ -12,6 +12,7 @@ from figures import (
     fig_3_phase,
     fig_4_stability,
     fig_5_one_step,
+    fig_6_destination,
 )
 from figures.tidy import COLUMNS, MEASURED, THEORY
 
@@ -149,8 +150,32 @@ def test_one_step():
     assert abs(found["one-step SPIF, global optimum"] - 0.0202) < 5e-5
     assert (found[~found.index.str.contains("global")] < 1.1e-9).all()
     reward = matched(table, "reward")
-    np.testing.assert_allclose(reward.y, reward.theory, rtol=1e-3)
+    np.testing.assert_allclose(reward.y, reward.theory, rtol=5e-3)  # as the mass tends to 0
     part = table[(table.panel == "reward") & (table.kind == MEASURED)]
     bounded = part[(part.series == "two steps") | (part.objective == "centred_spif")]
     assert len(bounded) == 18
     assert (bounded.y <= 1.0).all()
+
+
+def test_destination(monkeypatch):
+    for name, value in {
+        "MAP_ROUNDS": 3,
+        "ROUNDS": 24,
+        "PATHS": ["spin", "ipo", "nwj", "centred_spif", "policy_only"],
+        "ON_MAP": ("spin",),
+        "CORNERS": fig_6_destination.CORNERS[:1],
+    }.items():
+        monkeypatch.setattr(fig_6_destination, name, value)
+    table = tidy(fig_6_destination)
+    paths = table[table.panel == "distance"]
+    assert paths.objective.nunique() == 5
+    for _, path in paths.groupby("objective"):
+        assert path.y.iloc[-1] < 1e-5 * path.y.iloc[0]
+    ends = table[table.panel == "ends"].pivot(index="series", columns="kind", values="x")
+    one = ends.index.str.contains("one step")
+    assert (ends[one][MEASURED] < 1e-5).all()
+    assert (ends[~one][MEASURED] > 0.02).all()
+    two = ends[ends.index.str.contains("two steps")]
+    np.testing.assert_allclose(two[MEASURED], two[THEORY], rtol=2e-3)
+    local = matched(table, "local")
+    np.testing.assert_allclose(local.y, local.theory, atol=1e-3)
