@@ -61,7 +61,7 @@ class TheoryCard:
                 continue
             value = getattr(self, field.name)
             shown = _shown(value)
-            absent = shown in ("nan", "nan, nan", "", "no")
+            absent = shown in ("nan", "nan, nan", "nothing", "no")
             reason = self.reasons.get(field.name)
             if reason and (absent or field.name == "conic"):
                 shown = (
@@ -278,6 +278,8 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if value == ():
+        return "nothing"
     if isinstance(value, tuple):
         return ", ".join(_shown(v) for v in value)
     return str(value)

@@ -151,7 +151,7 @@ def test_an_empty_definition_says_what_it_lacks() -> None:
         (objectives.Group, "no link_formula", "use risk"),
     ):
         obj = type("Empty", (form,), {})()
-        assert not (obj.has_link or obj.has_loss or obj.has_saddle)
+        assert (obj.has_link, obj.has_loss, obj.has_saddle) == (False, False, False)
         for verb, reason in (("link", link), ("loss", loss), ("reward", link)):
             with pytest.raises(Unavailable, match=reason):
                 VERBS[verb](obj)
@@ -211,6 +211,7 @@ def test_a_failing_file_leaves_the_registry_alone(registry, tmp_path) -> None:
 
 # --- losses against independent formulas ---------------------------------------------------------
 
+SIDES = ("expert", "policy")
 beta_strategy = st.floats(0.02, 5.0)
 
 
@@ -253,7 +254,7 @@ def test_sppo_hard_is_pointwise_spif(claim, seed: int, beta: float) -> None:
     sppo = objectives.get("sppo").loss(a, b, beta, **labels)
     claim.close(sppo, hard, atol=1e-9, rtol=1e-10, what="SPPO with hard labels")
     soft = np.random.default_rng(seed).uniform(size=(2, 64))
-    given_p = {f"{k}_preference": torch.tensor(p) for k, p in zip(("expert", "policy"), soft)}
+    given_p = {f"{k}_preference": torch.tensor(p) for k, p in zip(SIDES, soft, strict=True)}
     terms = [
         beta**2 * (x - (p - 0.5) / beta) ** 2 for x, p in zip((a, b), given_p.values(), strict=True)
     ]
@@ -307,7 +308,8 @@ def test_loss_at_extreme_logratios(name: str) -> None:
             value = obj.risk(x[:, None], y[:, None], 1.0, **extras)
         found = [value, *torch.autograd.grad(value.sum(), (x, y))]
         size = (1 + np.abs(grid).sum(-1)) ** 2
-        for what, got, expected in zip(("loss", "d/dx", "d/dy"), found, [true, *slopes]):
+        names = ("loss", "d/dx", "d/dy")
+        for what, got, expected in zip(names, found, [true, *slopes], strict=True):
             assert_to_dtype(got.detach().numpy(), expected, size, f"{name} {what} {dtype}")
         if obj.has_loss:
             arrays = [z.detach().numpy() for z in (x, y)]
