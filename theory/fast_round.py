@@ -42,7 +42,8 @@ def step(
     Args:
         obj: objective with a link; ``beta``: weight of the KL step, > 0.
         expert: law p, contiguous float64 (..., n); that it is a law is not checked here.
-        policy: law pi_t, contiguous float64, the same shape.
+        policy: law pi_t, contiguous float64, the same shape; the objective's opponent, where
+            that is another law (alpha_spin).
         out: where the result goes (also ``policy`` itself); allocated if not given.
         threads: default: the cores that this process may use.
 
@@ -156,8 +157,10 @@ def _careful(
 ) -> FloatArray:
     """The same with zeros, denormal masses and exponents of any size, by log-weights."""
     with np.errstate(all="ignore"):
-        exponent = np.asarray(obj.link(laws.log_ratio(p, q), delta)) / beta
-    log_w = np.where(q > 0, laws.log_law(q) + exponent, -np.inf)
+        normal = (p >= SMALL) & (q >= SMALL)  # there log(p/q) has the smaller rounding
+        u = np.where(normal, np.log(p / q), laws.log_ratio(p, q))
+        exponent = np.asarray(obj.link(u, delta)) / beta
+        log_w = np.where(q > 0, laws.log_law(q) + exponent, -np.inf)
     top = log_w.max(-1, keepdims=True)
     top = np.where(np.isfinite(top), top, -1e300)
     np.exp(log_w - top, out=w)
