@@ -3,29 +3,32 @@
     min over laws pi of  sum_i f_i(r_i),   f_i = -p_i a - q_i b,   r_i = s log(pi_i / w_i)
 
 with ``s = beta + tau`` and the prior ``w = pi_t^{beta/s} pi_ref^{tau/s}``. Read as a function of
-``pi_i`` alone, ``F_i(pi_i) = f_i(r_i)`` has the slope ``h_i = s f_i'(r_i)/pi_i`` and its curvature has
-the sign of ``D_i = f_i'' - f_i'/s``. A stationary law has ``h_i(pi_i) = lambda`` for all i (or pi_i = 0
-and ``h_i(0) >= lambda``). What is used:
+``pi_i`` alone, ``F_i(pi_i) = f_i(r_i)`` has the slope ``h_i = s f_i'(r_i)/pi_i`` and its curvature
+has the sign of ``D_i = f_i'' - f_i'/s``. A stationary law has ``h_i(pi_i) = lambda`` for all i (or
+pi_i = 0 and ``h_i(0) >= lambda``). What is used:
 
-*Shape.* Where every ``F_i`` is convex up to one *fold* and concave from there on, ``h_i = lambda`` has
-one root on each part: the near branch, increasing in lambda, and the far branch, decreasing. With
-``A = a'/s - a''`` and ``B = b'/s - b''``, ``D = p A + q B`` has that sign pattern for all p, q >= 0 iff
-``(A, B)`` starts in the first quadrant and turns clockwise once B < 0. Algebra for the registered
-objectives: quadratic a, b (SPIF, IQ-Learn, policy-only, SPPO): (A, B) runs along a line down and
-reaches B = 0 first; logistic (AIRL, SPACE): D / s(r) s(-r) is a concave quadratic in s(r), positive at
-0; exponential and NWJ: ``p e^{-r}(1+1/s) + q e^r (1-1/s)`` and ``p/s + q e^{r-1}(1-1/s)`` change sign once
-if s < 1, never otherwise; Brier: once if s <= 1, twice (concave, convex, concave) if s > 1.
-:func:`single_fold` checks the pattern on a grid of rewards for any objective.
+*Shape.* Where every ``F_i`` is convex up to one *fold* and concave from there on, ``h_i = lambda``
+has one root on each part: the near branch, increasing in lambda, and the far branch, decreasing.
+With ``A = a'/s - a''`` and ``B = b'/s - b''``, ``D = p A + q B`` has that sign pattern for all p,
+q >= 0 iff ``(A, B)`` starts in the first quadrant and turns clockwise once B < 0. Algebra for the
+registered objectives: quadratic a, b (SPIF, IQ-Learn, policy-only, SPPO): (A, B) runs along a line
+down and reaches B = 0 first; logistic (AIRL, SPACE): D / s(r) s(-r) is a concave quadratic in
+s(r), positive at 0; exponential and NWJ: ``p e^{-r}(1+1/s) + q e^r (1-1/s)`` and ``p/s + q
+e^{r-1}(1-1/s)`` change sign once if s < 1, never otherwise; Brier: once if s <= 1, twice (concave,
+convex, concave) if s > 1. :func:`single_fold` checks the pattern on a grid of rewards for any
+objective.
 
 *At most one outcome is far.* At a local minimum the Hessian, diagonal with entries ``F_i''``, is
 positive semidefinite on the plane ``sum v = 0``, so at most one entry is negative.
 
-*Z >= 1* (the two-step weights ``w e^{R/s}`` sum to at least one): then lambda <= 0, all r_i <= R_i, all
-outcomes are on the near branch and the minimum is unique; for concave a, b it is the minimum of a
-convex problem (``sum pi <= 1`` is convex in r) whatever the shape.
+*Z >= 1* (the two-step weights ``w e^{R/s}`` sum to at least one): then lambda <= 0, all r_i <=
+R_i, all outcomes are on the near branch and the minimum is unique; for concave a, b it is the
+minimum of a convex problem (``sum pi <= 1`` is convex in r) whatever the shape.
 
-*Z < 1*: with j far at mass m, the others solve a convex problem of mass 1 - m with value
-``V_j(1 - m)`` convex in m, while ``F_j(m)`` is concave: chords of ``F_j`` plus tangents of ``V_j`` (slope
+*No fold* below mass one (NWJ and exponential at s >= 1): the problem is convex in pi.
+
+*Z < 1*: with j far at mass m, the others solve a convex problem of mass 1 - m with value ``V_j(1 -
+m)`` convex in m, while ``F_j(m)`` is concave: chords of ``F_j`` plus tangents of ``V_j`` (slope
 -lambda) bound the risk from below on every interval of m. Bisecting the intervals with the lowest
 bound gives the global minimum with a certificate.
 """
@@ -138,7 +141,7 @@ class Problem:
 
     def force(self, log_pi: FloatArray) -> tuple[FloatArray, FloatArray]:
         """``f'`` and ``f''`` in the reward, 0 where nothing can have mass."""
-        r = self.reward(np.maximum(log_pi, -1e6))
+        r = self.reward(np.where(np.isneginf(log_pi), self.floor, log_pi))
         with np.errstate(all="ignore"):
             (a1, a2), (b1, b2) = slopes(self.obj.a, r), slopes(self.obj.b, r)
             first = -np.where(self.p > 0, self.p * a1, 0.0) - np.where(self.q > 0, self.q * b1, 0.0)
@@ -148,8 +151,9 @@ class Problem:
 
     def slope(self, log_pi: FloatArray) -> FloatArray:
         """``h = s f'/pi``, the slope of the loss in the outcome's mass."""
-        with np.errstate(over="ignore"):
-            return np.where(self.alive, self.s * self.force(log_pi)[0] * np.exp(-log_pi), np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
+            h = self.s * self.force(log_pi)[0] * np.exp(-log_pi)
+        return np.where(self.alive, np.where(np.isnan(h), 0.0, h), np.inf)  # 0 inf: at r = R
 
     def losses(self, log_pi: FloatArray) -> FloatArray:
         """``f_i`` per outcome."""
@@ -157,9 +161,7 @@ class Problem:
         with np.errstate(all="ignore"):
             a, b = np.asarray(self.obj.a(r)), np.asarray(self.obj.b(r))
             on_expert = np.where(self.p > 0, self.p * a, 0.0)
-            return np.where(
-                self.alive, -on_expert - np.where(self.q > 0, self.q * b, 0.0), 0.0
-            )
+            return np.where(self.alive, -on_expert - np.where(self.q > 0, self.q * b, 0.0), 0.0)
 
 
 @dataclass(frozen=True)
@@ -167,8 +169,8 @@ class Found:
     """Stationary laws: log-policy (B, n) and, per prompt, multiplier and what is known of them.
 
     ``far`` is the outcome on its concave part (-1: none), ``fold`` the one whose fold the near
-    branch met before it was normalised (-1: none), ``gap`` the certified distance of the risk to its
-    global minimum (NaN: not certified), ``settled`` whether the equations hold.
+    branch met before it was normalised (-1: none), ``gap`` the certified distance of the risk to
+    its global minimum (NaN: not certified), ``settled`` whether the equations hold.
     """
 
     log_pi: FloatArray
@@ -185,13 +187,13 @@ class Found:
 
 
 def newton(prob: Problem, log_pi: FloatArray, multiplier: FloatArray) -> Found:
-    """Newton's method on ``s f' = lambda pi``, ``sum pi = 1`` from a given point, all prompts at once.
+    """Newton's method on ``s f' = lambda pi``, ``sum pi = 1`` from a given point, all prompts.
 
-    Outcomes that start at mass 0 stay there. Whatever it converges to is stationary; which branch
-    each outcome is on is read from the curvature afterwards.
+    Outcomes that start at a mass that underflows stay there. Whatever it converges to is
+    stationary; which branch each outcome is on is read from the curvature afterwards.
     """
     x, lam = log_pi.copy(), multiplier.copy()
-    on = np.isfinite(x) & prob.alive
+    on = (x > 1.5 * LOWEST) & prob.alive
     settled = np.zeros(lam.shape, dtype=bool)
     curvature = np.ones_like(x)
     for _ in range(60):
@@ -208,10 +210,16 @@ def newton(prob: Problem, log_pi: FloatArray, multiplier: FloatArray) -> Found:
         bad = ~np.isfinite(step).all(-1) | ~np.isfinite(change)
         step, change = np.where(bad[:, None], 0.0, step), np.where(bad, 0.0, change)
         size = np.abs(step).max(-1)
-        # a far outcome amplifies rounding: its mass is asked for to 1e-14, its logarithm to 1e-9
+        relative = (np.abs(step) / (1.0 + np.abs(np.where(on, x, 0.0)))).max(-1)
+        # a far outcome amplifies rounding: its mass is asked for to 1e-14, its logarithm to 1e-9;
+        # where the curvature nearly vanishes, the equations to rounding
         small = (pi * np.abs(step)).max(-1) <= 1e-14
-        settled = ~bad & small & (size <= 1e-9) & (np.abs(pi.sum(-1) - 1.0) <= 1e-12)
+        with np.errstate(invalid="ignore"):
+            noise = 1e-13 * (prob.s * np.abs(g) + np.abs(lam[:, None]) * pi)
+            solved = (np.abs(residual) <= noise).all(-1) | (small & (relative <= 1e-9))
+        settled = ~bad & solved & (np.abs(pi.sum(-1) - 1.0) <= 1e-12)
         damping = np.minimum(1.0, 2.0 / np.maximum(size, 1e-300))
+        damping = np.where(settled & (size > 1e-9), 0.0, damping)
         x = np.where(on, x + damping[:, None] * step, x)
         lam = lam + damping * change
         if np.all(settled | bad):
@@ -230,7 +238,8 @@ def _fold(prob: Problem, toward: FloatArray) -> FloatArray:
 
     def convex(x: FloatArray) -> BoolArray:
         g, dg = prob.force(x)
-        return np.asarray(dg - g / prob.s > 0)
+        with np.errstate(all="ignore"):
+            return np.asarray(dg - g / prob.s > 0)
 
     never = convex(outside)
     for _ in range(64):
@@ -243,36 +252,43 @@ def _fold(prob: Problem, toward: FloatArray) -> FloatArray:
 def near(prob: Problem, lam: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     """Log-mass with ``h = lam`` on the convex part [low, high]; an end where there is no root.
 
-    Safeguarded Newton's method, elementwise. Outcomes that stay at a vanishing floor get -inf.
+    Safeguarded Newton's method, elementwise, on the elements that have not settled. Outcomes that
+    stay at a vanishing floor get -inf.
     """
-    lam, low, high = np.broadcast_arrays(lam, low, high)
+    whole = np.broadcast_arrays(lam, low, high, prob.p, prob.q, prob.log_w, prob.best)
+    shape = whole[0].shape
+    lam, low, high, *rest = (np.ravel(x) for x in whole)
+    flat = Problem(prob.obj, prob.s, *rest)
 
-    def excess(x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        g, dg = prob.force(x)
-        pull = lam * np.exp(x)
-        return prob.s * g - pull, prob.s**2 * dg - pull
+    def excess(part: Problem, at: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        g, dg = part.force(x)
+        # a force that underflowed below the two-step mass is still negative
+        g = np.where((g == 0) & (x < part.start - 1.0), -np.inf, g)
+        with np.errstate(all="ignore"):
+            pull = at * np.exp(x)
+            return prob.s * g - pull, prob.s**2 * dg - pull
 
-    at_low, at_high = excess(low)[0] >= 0, excess(high)[0] <= 0
-    vanishing = np.isneginf(prob.start) & prob.alive
-    done = at_low | at_high | ~prob.alive
+    at_low, at_high = excess(flat, lam, low)[0] >= 0, excess(flat, lam, high)[0] <= 0
+    found = np.where(at_low, low, np.where(at_high, high, np.clip(flat.start, low, high)))
     left, right = low.copy(), high.copy()
-    x = np.where(at_low, low, np.where(at_high, high, np.clip(prob.start, low, high)))
-    x = np.where(prob.alive, x, low)
+    active = np.flatnonzero(~(at_low | at_high | ~flat.alive))
     for sweep in range(200):
-        value, rate = excess(x)
-        right, left = np.where(value > 0, x, right), np.where(value > 0, left, x)
+        if len(active) == 0:
+            break
+        x = found[active]
+        value, rate = excess(flat.rows(active), lam[active], x)
+        right[active] = np.where(value > 0, x, right[active])
+        left[active] = np.where(value > 0, left[active], x)
         with np.errstate(all="ignore"):
             step = x - value / rate
-        usable = (rate > 0) & (step >= left) & (step <= right)
+        usable = (rate > 0) & (step >= left[active]) & (step <= right[active])
         if sweep % 4 == 3:
             usable &= np.abs(step - x) <= 1e-3
-        moved = np.where(usable, step, 0.5 * (left + right))
-        moved = np.where(done, x, moved)
-        done = done | (np.abs(moved - x) <= 4e-16 * (1.0 + np.abs(x)))
-        x = moved
-        if done.all():
-            break
-    return np.where(prob.alive & ~(vanishing & at_low), x, -np.inf)
+        moved = np.where(usable, step, 0.5 * (left[active] + right[active]))
+        found[active] = moved
+        active = active[np.abs(moved - x) > 4e-16 * (1.0 + np.abs(x))]
+    vanished = np.isneginf(flat.start) & at_low
+    return np.where(flat.alive & ~vanished, found, -np.inf).reshape(shape)
 
 
 def _mass(log_pi: FloatArray) -> FloatArray:
@@ -312,11 +328,11 @@ def _continued(prob: Problem, shaped: bool) -> Found:
     return found
 
 
-def _over_the_fold(prob: Problem, j: FloatArray, top: FloatArray, fold: FloatArray) -> Found:
+def _over_the_fold(prob: Problem, j: Any, top: FloatArray, fold: FloatArray) -> Found:
     """Beyond its fold, outcome j takes mass and lambda falls again: the first normalised point.
 
-    Along this curve the mass of j is ``1 - N(lambda) + near_j(lambda)``; the law is stationary where
-    its slope there is lambda. It is where the slope first exceeds lambda on the way down.
+    Along this curve the mass of j is ``1 - N(lambda) + near_j(lambda)``; the law is stationary
+    where its slope there is lambda. It is where the slope first exceeds lambda on the way down.
     """
     row = np.arange(len(j))
     lifted = prob.lifted()
@@ -333,27 +349,27 @@ def _over_the_fold(prob: Problem, j: FloatArray, top: FloatArray, fold: FloatArr
         slope = prob.slope(log_pi.swapaxes(0, 1))[:, row, j].T
         return log_pi, slope >= lam
 
-    share = np.concatenate([np.linspace(1.0, 0.1, 91), np.geomspace(0.09, 1e-30, 160)])
+    share = np.concatenate([np.linspace(1.0, 0.2, 17), np.geomspace(0.15, 1e-30, 60)])
     for _ in range(4):
         lam = top[:, None] * share
         passed = state(lam)[1]
         at = np.maximum(np.argmax(passed, axis=-1), 1)
         grid = np.broadcast_to(share, lam.shape)
-        share = np.linspace(grid[row, at - 1], grid[row, at], 33, axis=-1)
-    lam = (top[:, None] * share)[:, 16]
+        share = np.linspace(grid[row, at - 1], grid[row, at], 17, axis=-1)
+    lam = (top[:, None] * share)[:, 8]
     found = newton(prob, state(lam[:, None])[0][:, 0], lam)
-    return Found(found.log_pi, lam * 0 + found.multiplier, found.far, j, found.gap, found.settled)
+    return Found(found.log_pi, found.multiplier, found.far, j, found.gap, found.settled)
 
 
 def solve_near(prob: Problem, shaped: bool, convex: bool) -> Found:
     """The branch continued from lambda = 0 (from pi_t where the law is there), for each prompt.
 
-    Any stationary law without a far outcome is on it, for each ``F_i`` has one convex part; so Newton's
-    method from the two-step round is tried first, then lambda is bracketed.
+    Any stationary law without a far outcome is on it, for each ``F_i`` has one convex part; so
+    Newton's method from the two-step round is tried first, then lambda is bracketed.
     """
     start = prob.start
     z = np.asarray(xp.logsumexp(start))
-    begin = np.where(prob.alive, start - z[:, None], -np.inf)
+    begin = np.where(prob.alive, start - np.where(np.isfinite(z), z, 0.0)[:, None], -np.inf)
     at = np.where(np.isfinite(begin), begin, 0.0)
     force = np.where(np.isfinite(begin), prob.force(at)[0], 0.0)
     found = newton(prob, begin, prob.s * force.sum(-1))
@@ -362,5 +378,8 @@ def solve_near(prob: Problem, shaped: bool, convex: bool) -> Found:
     unsure |= (z < 0) & (np.isneginf(start) & prob.alive).any(-1)
     if unsure.any():
         found.put(unsure, _continued(prob.rows(unsure), shaped))
-    found.gap[found.settled & (z >= 0) & (shaped or convex)] = 0.0
+    g, dg = prob.force(np.zeros_like(start))
+    no_fold = (~prob.alive | (dg > g / prob.s)).all(-1)
+    least = ((z >= 0) & (shaped or convex)) | (no_fold & shaped)
+    found.gap[found.settled & least] = 0.0
     return found

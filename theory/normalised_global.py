@@ -1,8 +1,8 @@
 """Global minimum over normalised policies, with a certificate, where Z < 1 (reconstruction, T4).
 
-See :mod:`theory.normalised` for the argument: at most one outcome j is far, and for each j the risk is
-a concave plus a convex function of its mass m. All j share one grid of multipliers: with the others on
-their near branch at lambda, ``m = 1 - N(lambda) + near_j(lambda)``.
+See :mod:`theory.normalised` for the argument: at most one outcome j is far, and for each j the
+risk is a concave plus a convex function of its mass m. All j share one grid of multipliers: with
+the others on their near branch at lambda, ``m = 1 - N(lambda) + near_j(lambda)``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.normalised import BoolArray, Found, Problem, _fold, near, newton, solve_near
+from theory.normalised import Found, Problem, _fold, near, newton, solve_near
 from theory.result import FloatArray
 
 TOLERANCE = 1e-10
@@ -61,8 +61,8 @@ def _grid(prob: Problem, lam: FloatArray, floor: FloatArray, fold: FloatArray) -
     return _Grid(lam, mass, clipped, others, own, lifted.slope(log_mass))
 
 
-def _bounds(prob: Problem, grid: _Grid) -> tuple[FloatArray, BoolArray]:
-    """Lower bound of the risk between neighbouring multipliers (B, K-1, n), and where it applies."""
+def _bounds(prob: Problem, grid: _Grid) -> FloatArray:
+    """Lower bound of the risk between neighbouring multipliers (B, K-1, n); inf where none is."""
     a, b = slice(None, -1), slice(1, None)
     lam_a, lam_b = grid.lam[:, a, None], grid.lam[:, b, None]
     large, small = grid.clipped[:, a], grid.clipped[:, b]
@@ -83,12 +83,10 @@ def _bounds(prob: Problem, grid: _Grid) -> tuple[FloatArray, BoolArray]:
     room = 1e-9
     possible = (grid.pull[:, a] <= lam_b * (1 + room)) & (grid.pull[:, b] >= lam_a * (1 - room))
     possible &= (large > small) & prob.alive[:, None]
-    return np.where(possible, lowest, np.inf), possible
+    return np.where(possible, lowest, np.inf)
 
 
 def _search(prob: Problem, start: Found) -> Found:
-    rows = len(prob.p)
-    row = np.arange(rows)
     fold, floor = _fold(prob, np.zeros_like(prob.p)), prob.floor
     floor = np.minimum(floor, fold)
     highest = prob.slope(fold).min(-1)
@@ -96,16 +94,17 @@ def _search(prob: Problem, start: Found) -> Found:
     grid = _grid(prob, highest[:, None] * share, floor, fold)
     start_risk = prob.losses(start.log_pi).sum(-1)
     start_risk = np.where(start.settled, start_risk, np.inf)
-    for _ in range(ROUNDS):
-        bound, _ = _bounds(prob, grid)
+    sweep = 0
+    while True:
+        bound = _bounds(prob, grid)
         feasible = (grid.mass > np.exp(fold)[:, None]) & prob.alive[:, None]
         value = np.where(feasible, grid.own + grid.others, np.inf)
         best = np.minimum(start_risk, value.min((-2, -1)))
         tolerance = TOLERANCE * np.maximum(1.0, np.abs(best))
         per_interval = bound.min(-1)
         wanted = per_interval < (best - tolerance)[:, None]
-        if not wanted.any():
-            break
+        if sweep == ROUNDS or not wanted.any():
+            return _finished(prob, start, start_risk, grid, value, bound, floor, fold)
         order = np.argsort(np.where(wanted, per_interval, np.inf), axis=-1)[:, :SPLITS]
         left, right = (np.take_along_axis(grid.lam, order + k, -1) for k in (0, 1))
         middle = np.where(left > 0, np.sqrt(left) * np.sqrt(right), 1e-3 * right)
@@ -113,7 +112,22 @@ def _search(prob: Problem, start: Found) -> Found:
         # prompts that are done repeat a point that they have
         middle = np.where(np.take_along_axis(wanted, order, -1), middle, left)
         grid = _merge(grid, _grid(prob, middle, floor, fold))
-    flat = value.reshape(rows, -1).argmin(-1)
+        sweep += 1
+
+
+def _finished(
+    prob: Problem,
+    start: Found,
+    start_risk: FloatArray,
+    grid: _Grid,
+    value: FloatArray,
+    bound: FloatArray,
+    floor: FloatArray,
+    fold: FloatArray,
+) -> Found:
+    """The best candidate, made exact by Newton's method, with its gap to the lowest bound."""
+    row = np.arange(len(prob.p))
+    flat = value.reshape(len(row), -1).argmin(-1)
     k, j = flat // value.shape[-1], flat % value.shape[-1]
     dumped = value.min((-2, -1)) < start_risk
     lam = grid.lam[row, k]
@@ -124,7 +138,8 @@ def _search(prob: Problem, start: Found) -> Found:
     ours.put(dumped, Found(*(getattr(polished, n)[dumped] for n in Found.__dataclass_fields__)))
     risk = prob.losses(ours.log_pi).sum(-1)
     gap = np.maximum(risk - np.minimum(bound.min((-2, -1)), start_risk), 0.0)
-    ours.gap[:] = np.where(ours.settled, gap, np.nan)
+    closed = ours.settled & (gap <= 10 * TOLERANCE * np.maximum(1.0, np.abs(risk)))
+    ours.gap[:] = np.where(closed, gap, np.nan)
     ours.fold[:] = -1
     return ours
 

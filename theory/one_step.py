@@ -2,9 +2,9 @@
 
     r_theta = beta log(pi/pi_t) + tau log(pi/pi_ref),   minimised over normalised policies pi
 
-For a loss that does not see a common shift of the reward this is the two-step round (T3). A pointwise
-loss does see it: the normalisation is missed by ``log Z`` and has a multiplier, and for Z < 1 the
-problem is not convex (T4).
+For a loss that does not see a common shift of the reward this is the two-step round (T3). A
+pointwise loss does see it: the normalisation is missed by ``log Z`` and has a multiplier, and for
+Z < 1 the problem is not convex (T4).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from theory import derivatives, laws, xp
 from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.normalised import BoolArray, Found, Problem, concave, single_fold, solve_near
+from theory.normalised_global import solve_global
 from theory.objectives import Objective
 from theory.pairwise import best_response
 from theory.result import FloatArray
 
 Branch = Literal["near", "global"]
-CERTIFIED = 1e-9
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class OneStep:
             shift-invariant losses.
         dumped: index of the outcome on its far branch, -1 where none is.
         dumped_mass: the mass there, 0 where none is.
-        gap: certified bound of risk minus least risk; NaN where not certified.
+        gap: certified bound of risk minus least risk, at most 1e-9 max(1, |risk|); NaN where not
+            certified.
         converged: whether the stationarity equations hold.
     """
 
@@ -54,7 +55,7 @@ class OneStep:
     @property
     def certified(self) -> BoolArray:
         """Per prompt: whether the law is the global minimum by its certificate."""
-        return np.asarray(self.converged & (self.gap <= CERTIFIED))
+        return np.asarray(self.converged & ~np.isnan(self.gap))
 
 
 def one_step_round(
@@ -79,8 +80,8 @@ def one_step_round(
         ref: reference of the anchor, needed for tau > 0.
         tau: weight of the anchor, >= 0.
         branch: for pointwise losses, "near": the stationary law continued from the two-step round
-            (where it reaches its fold before it is normalised, it is followed over the fold, and one
-            outcome takes the missing mass); "global": the least minimum, with its certificate.
+            (where it reaches its fold before it is normalised, it is followed over the fold, and
+            one outcome takes the missing mass); "global": the least minimum, with its certificate.
         history: law ``pi_0`` of the history term (T-SPIN).
         preference: ``P(y > pi_t)`` of each outcome (SPPO).
 
@@ -89,11 +90,10 @@ def one_step_round(
         NotConverged: no stationary law was reached; ``solution`` holds what there is.
     """
     _check(obj, beta, ref, tau, branch, history, preference)
-    given = {"expert": expert, "policy": policy}
-    extra = {"ref": ref, "history": history}
-    named = laws.check_laws(**given, **{k: v for k, v in extra.items() if v is not None})
-    by_name = dict(zip([*given, *(k for k, v in extra.items() if v is not None)], named, strict=True))
-    p, q = named[:2]
+    given = {"expert": expert, "policy": policy, "ref": ref, "history": history}
+    given = {name: law for name, law in given.items() if law is not None}
+    by_name = dict(zip(given, laws.check_laws(**given), strict=True))
+    p, q = by_name["expert"], by_name["policy"]
     log_q = laws.log_law(q)
     if ref is not None and tau > 0:
         refuse(laws.support_problems(q, "policy", by_name["ref"], "ref"))
@@ -120,16 +120,15 @@ def _pointwise(
     branch: Branch,
 ) -> OneStep:
     shape = on_expert.shape
-    prob = _problem(obj, *(x.reshape(-1, shape[-1]) for x in (on_expert, on_own, log_prior)), s)
+    rows = (-1, shape[-1])
+    flat = on_expert.reshape(rows), on_own.reshape(rows), log_prior.reshape(rows)
+    prob = _problem(obj, *flat, s)
     lightest = -np.min(np.where(prob.alive, prob.log_w, np.inf))
     largest = 2.0 ** np.ceil(np.log2(max(1.0, s * lightest)))
     shaped, convex = single_fold(obj, s, largest), concave(obj, s, largest)
-    if branch == "near":
-        found = solve_near(prob, shaped, convex)
-    else:
-        from theory.normalised_global import solve_global
-
-        found = solve_global(prob, shaped, convex)
+    solve = solve_near if branch == "near" else solve_global
+    with np.errstate(all="ignore"):  # what overflows does not settle, and is refused below
+        found = solve(prob, shaped, convex)
     log_pi = np.where(prob.alive, found.log_pi, -np.inf)
     far = found.far
     mass = np.where(far >= 0, np.exp(log_pi)[np.arange(len(far)), far], 0.0)
@@ -156,6 +155,7 @@ def _problem(
     """The normalised problem (B, n), without outcomes whose loss is unbounded below at mass 0."""
     if float(derivatives.derivative(obj.b, np.array([-1e150]))[0]) < 0:
         log_prior = np.where(p == 0, -np.inf, log_prior)  # b = -r ...: the risk is -inf at mass 0
+        _refuse_disjoint(obj, log_prior)
     log_w = log_prior / s
     u = np.where(np.isfinite(log_w), laws.log_ratio(p, q), 0.0)
     with np.errstate(all="ignore"):
@@ -182,13 +182,23 @@ def _shift_invariant(
             )
     alive = np.isfinite(log_prior)
     with np.errstate(invalid="ignore"):
-        log_pi = xp.log_normalise(np.where(alive, (log_prior + reward) / s, -np.inf))
+        weight = np.where(alive, (log_prior + reward) / s, -np.inf)
+    _refuse_disjoint(obj, weight)
+    log_pi = xp.log_normalise(weight)
     return _exact(
         log_pi,
         np.where(alive, s * log_pi - np.where(alive, log_prior, 0.0), 0.0),
         "certified: the risk does not change when all rewards shift by a constant, so the best "
         "response is an implicit reward, and one step is the two-step round",
     )
+
+
+def _refuse_disjoint(obj: Objective, weight: FloatArray) -> None:
+    if np.any(np.isneginf(weight).all(-1)):
+        raise InvalidInput(
+            f"{obj.name}: the best response is -inf on every own response, so no law follows; "
+            "needed is an outcome with mass under both expert and policy"
+        )
 
 
 def _reference_free(
@@ -209,7 +219,7 @@ def _reference_free(
     return _exact(
         log_pi,
         np.where(live, beta * log_pi, 0.0),
-        "certified: the loss is convex in differences of beta log pi, and Newton's method solved it",
+        "certified: the loss is convex in differences of beta log pi; solved by Newton's method",
     )
 
 
@@ -225,7 +235,7 @@ def _status(found: Found, branch: Branch, shaped: bool) -> str:
     count = len(found.gap)
     if not found.settled.all():
         return f"not converged on {int((~found.settled).sum())} of {count} prompts; not certified"
-    certified = found.gap <= CERTIFIED
+    certified = ~np.isnan(found.gap)
     dumped = int((found.far >= 0).sum())
     over = int((found.fold >= 0).sum())
     said = f"; one outcome is on its far branch on {dumped} of {count} prompts" if dumped else ""
@@ -281,7 +291,7 @@ def _check(
         obj.require("reward")
 
 
-# -- predictions ------------------------------------------------------------------------------------
+# -- predictions ---------------------------------------------------------------------------------
 
 
 def partition_gap(
@@ -289,8 +299,8 @@ def partition_gap(
 ) -> FloatArray:
     """``log Z_t = log E_{pi_t} e^{R(u)/beta}``, shape (...) (reconstruction, T4).
 
-    What the best response misses by to be the implicit reward of a normalised policy. Only pointwise
-    rewards have a level of their own.
+    What the best response misses by to be the implicit reward of a normalised policy. Only
+    pointwise rewards have a level of their own.
 
     Raises:
         Unavailable: the objective has no link, or its rewards are defined up to a constant.
@@ -308,8 +318,8 @@ def partition_gap(
 def local_rate_one_step(obj: Objective, beta: float) -> float:
     """Factor by which a one-step round contracts a small log-ratio (reconstruction, T4).
 
-    ``1 - a'/(beta(|a''|+|b''|) + a' + b')`` at r = 0; for shift-invariant losses the two-step factor
-    ``1 - R'(0)/beta`` (T3, T6 iv).
+    ``1 - a'/(beta(|a''|+|b''|) + a' + b')`` at r = 0; for shift-invariant losses the two-step
+    factor ``1 - R'(0)/beta`` (T3, T6 iv).
 
     Raises:
         Unavailable: the objective has no loss, or its opponent is not pi_t.
