@@ -104,15 +104,17 @@ def kl_stable(p: FloatArray, q: FloatArray) -> FloatArray:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(p > 0, (q - p) / np.where(p > 0, p, 1.0), 0.0)
-        term = p * (change - np.log1p(change))
+        near = np.abs(change) < 0.5  # beyond it 1 + change would lose the digits of a small q/p
+        log = np.where(near, np.log1p(np.where(near, change, 0.0)), np.log(q) - np.log(p))
+        term = np.where(p > 0, p * (change - log), 0.0)
     return np.asarray((term + np.where(p > 0, 0.0, q)).sum(-1))
 
 
 def kl_of_logratio(p: FloatArray, u: FloatArray, q: FloatArray) -> FloatArray:
     """``KL(p || q)`` of laws from ``u = log p/q`` as ``sum p (e^-u - 1 + u)``.
 
-    Every term is non-negative (relative error about 1e-16 / max |u|); far away, where p or q underflows, it falls back on
-    ``q - p + p u``.
+    Every term is non-negative (relative error about 1e-16 / max |u|); far away, where p or q
+    underflows, it falls back on ``q - p + p u``.
     """
     near = np.where(np.abs(u) < 1.0, u, 0.0)
     with np.errstate(invalid="ignore"):
