@@ -22,7 +22,8 @@ NAME = "destination"
 CAPTION = (
     "In a misspecified log-linear class (30 outcomes, 5 features) the one-step rounds of every "
     "objective end at the maximum-likelihood law, where SFT ends too, by different paths; two-step "
-    "rounds, off-policy temperatures, an anchor and the reference-free T-SPIN end elsewhere. "
+    "rounds (where: that depends on their start), off-policy temperatures, an anchor and the "
+    "reference-free T-SPIN end elsewhere. "
     "Top left: parameters in the plane through the origin, the maximum of likelihood and the "
     "reverse-KL projection (grey: level lines of the SFT loss). Bottom right: factor per round at "
     "the maximum along the fastest and the slowest direction. Lines and bars: theory."
@@ -103,7 +104,7 @@ def table() -> pd.DataFrame:
             rows.add("plane", name, f"one step {i}", MEASURED, *(theta @ it.axes).T)
     for name in ("spin", "spif"):
         obj = objectives.get(name)
-        beta = 4.0 * theory_card(obj).slope_at_zero
+        beta = 2.0 * theory_card(obj).slope_at_zero
         said = f"{shown(name)}, two steps"
         for i, corner in enumerate(CORNERS[:1] + CORNERS[2:]):
             theta = play(name, beta, 2 * ROUNDS, corner, kind="two_step").details["theta"]
@@ -195,10 +196,10 @@ def _plane(ax: Axes, table: pd.DataFrame) -> None:
     keys = [Line2D([], [], color=style.colour(n), linewidth=1.2) for n in ON_MAP]
     keys += [Line2D([], [], color="k", linestyle="--", linewidth=1.2)]
     texts = [shown(n) for n in ON_MAP] + ["two steps"]
-    place: dict[str, Any] = {"loc": "lower right", "frameon": True, "framealpha": 1.0}
-    ax.legend(keys, texts, **place, edgecolor="none", fontsize=7, handlelength=1.4)
+    place: dict[str, Any] = {"loc": "upper center", "ncols": 5, "columnspacing": 0.8}
+    ax.legend(keys, texts, **place, fontsize=6.8, handlelength=1.2, handletextpad=0.3)
     ax.set_xlim(-1.4, 9.6)
-    ax.set_ylim(-3.0, 4.6)
+    ax.set_ylim(-3.0, 5.4)
     style.label(
         ax, "parameter, 1st direction", "2nd direction", "One step ends at the MLE, two do not"
     )
