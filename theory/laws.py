@@ -97,6 +97,13 @@ def kl(p: FloatArray, q: FloatArray) -> FloatArray:
     return np.asarray(rel_entr(p, q).sum(-1))
 
 
+def log_quotient(q: FloatArray, p: FloatArray) -> FloatArray:
+    """``log q/p`` of positive numbers, with full relative accuracy also where q is next to p."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = (q - p) / p
+        return np.where(np.abs(change) < 0.5, np.log1p(change), np.log(q) - np.log(p))
+
+
 def kl_stable(p: FloatArray, q: FloatArray) -> FloatArray:
     """``KL(p || q)`` of laws as ``sum p (x - 1 - log x)``, ``x = q/p``.
 
@@ -104,9 +111,7 @@ def kl_stable(p: FloatArray, q: FloatArray) -> FloatArray:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(p > 0, (q - p) / np.where(p > 0, p, 1.0), 0.0)
-        near = np.abs(change) < 0.5  # beyond it 1 + change would lose the digits of a small q/p
-        log = np.where(near, np.log1p(np.where(near, change, 0.0)), np.log(q) - np.log(p))
-        term = np.where(p > 0, p * (change - log), 0.0)
+        term = np.where(p > 0, p * (change - log_quotient(q, p)), 0.0)
     return np.asarray((term + np.where(p > 0, 0.0, q)).sum(-1))
 
 
