@@ -99,6 +99,15 @@ def gaps(claim: Claim, evidence: Iterable[Record]) -> list[str]:
     return found
 
 
+def reach(claim: Claim, evidence: Iterable[Record]) -> str:
+    """How far up the verdict reaches: the highest rung with evidence, and the highest there is."""
+    seen = [rung for rung in RUNGS if any(r.counts and r.rung == rung for r in evidence)]
+    top = [rung for rung in RUNGS if rung in claim.rungs][-1]
+    if not seen:
+        return "–"
+    return seen[-1] if RUNGS.index(seen[-1]) >= RUNGS.index(top) else f"{seen[-1]}, not yet {top}"
+
+
 # --- reading ------------------------------------------------------------------------------------
 
 
@@ -196,16 +205,24 @@ def _versions(provenance: dict[str, Any]) -> str:
 
 
 def _summary(claims: Sequence[Claim], by_claim: dict[str, list[Record]]) -> str:
-    rows = ["## Verdicts", "", f"| claim | source | verdict | {' | '.join(RUNGS)} |",
-            "|---|---|---|" + "---:|" * len(RUNGS)]  # fmt: skip
+    rows = ["## Verdicts", "", f"| claim | source | verdict | as far as | {' | '.join(RUNGS)} |",
+            "|---|---|---|---|" + "---:|" * len(RUNGS)]  # fmt: skip
     for claim in claims:
         evidence = by_claim[claim.id]
         counts = [sum(r.instances for r in evidence if r.counts and r.rung == g) for g in RUNGS]
         rows.append(
             f"| [{claim.id}](#{claim.id.lower()}) {claim.title} | {claim.source} | "
-            f"{_bold(verdict(evidence))} | {' | '.join(str(n) if n else '–' for n in counts)} |"
+            f"{_bold(verdict(evidence))} | {reach(claim, evidence)} | "
+            f"{' | '.join(str(n) if n else '–' for n in counts)} |"
         )
-    return "\n".join([*rows, "", "Numbers are instances checked on each rung."])
+    return "\n".join(
+        [
+            *rows,
+            "",
+            "*As far as*: the highest rung with evidence. Numbers are "
+            "instances checked on each rung.",
+        ]
+    )
 
 
 def _bold(found: Verdict) -> str:
@@ -232,7 +249,8 @@ def _section(claim: Claim, evidence: Sequence[Record], figures: Sequence[Entry])
     lines = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id} {claim.title}',
         f"{claim.statement}",
-        f"Source: {claim.source}. Verdict: {_bold(verdict(evidence))}.",
+        f"Source: {claim.source}. Verdict: {_bold(verdict(evidence))} (as far as: "
+        f"{reach(claim, evidence)}).",
     ]
     counted = [r for r in evidence if r.counts]
     if counted:

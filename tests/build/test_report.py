@@ -52,6 +52,13 @@ def test_a_missing_rung_is_a_gap():
     assert gaps(Claim("T1", "", "", "", ("exact", "language model")), full) == []
 
 
+def test_the_reach_of_a_verdict_is_said():
+    claim = Claim("C1", "", "", "paper (abstract)", ("exact", "language model"))
+    assert report.reach(claim, []) == "–"
+    assert report.reach(claim, [YES]) == "exact, not yet language model"
+    assert report.reach(claim, [YES, Record("run", ("C1",), "language model")]) == "language model"
+
+
 def test_the_claims_are_those_of_the_plugin():
     claims = report.read_claims()
     assert tuple(claim.id for claim in claims) == plugin.CLAIMS
@@ -86,7 +93,7 @@ def test_a_section_tells_everything():
     assert "**holds if** \\|b\\| > 1" in text
     assert "- [T1](#t1) — *necessary: |b| > 1*: dropped (9 seen, at least 1 predicted)" in text
     assert "![links](figures/out/links.png)\n\n*All links.*" in text
-    assert "## T2 Second\n\nTwo.\n\nSource: reconstruction. Verdict: **holds**." in text
+    assert "Two.\n\nSource: reconstruction. Verdict: **holds** (as far as: exact, not yet" in text
     assert "No evidence yet on the rung dynamics." in text
 
 
