@@ -273,7 +273,7 @@ class _Writer:
         else:
             records = sorted(self.records, key=lambda record: record["test"])
             where = provenance(self.config.rootpath)
-            write_json(self.path, {"provenance": where, "records": records})
+            write_record(self.path, where, records)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         terminalreporter.section("evidence")
@@ -323,10 +323,14 @@ def rounded(value: Any) -> Any:
     return [rounded(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write rounded, stable JSON; the old file stays whole until the new one is."""
+def write_record(path: Path, where: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    """Write rounded, stable JSON, one test a line; the old file stays whole until it is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(rounded(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    head, *lines = (
+        json.dumps(rounded(part), ensure_ascii=False, allow_nan=False) for part in [where, *records]
+    )
+    rows = ",\n  ".join(lines)
+    text = f'{{"provenance": {head},\n "records": [\n  {rows}\n]}}\n'
     with tempfile.NamedTemporaryFile(
         "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
     ) as file:

@@ -128,7 +128,7 @@ def test_what_the_plugin_writes_is_what_the_report_reads(tmp_path):
     row = {"test": "t.py::test_it", "outcome": "passed", **plugin._marked("T1", rung="exact"),
            "instances": 1, "checks": checks}  # fmt: skip
     provenance = plugin.provenance(tmp_path)
-    plugin.write_json(tmp_path / "evidence.json", {"provenance": provenance, "records": [row]})
+    plugin.write_record(tmp_path / "evidence.json", provenance, [row])
     (tmp_path / "bench.json").write_text(json.dumps({"rows": []}))
     records, found = report.read_records(tmp_path)
     assert found == {"evidence.json": provenance}
