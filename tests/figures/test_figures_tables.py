@@ -13,6 +13,7 @@ from figures import (
     fig_4_stability,
     fig_5_one_step,
     fig_6_destination,
+    fig_7_saddle,
 )
 from figures.tidy import COLUMNS, MEASURED, THEORY
 
@@ -179,3 +180,27 @@ def test_destination(monkeypatch):
     np.testing.assert_allclose(two[MEASURED], two[THEORY], rtol=2e-3)
     local = matched(table, "local")
     np.testing.assert_allclose(local.y, local.theory, atol=1e-3)
+
+
+def test_saddle(monkeypatch):
+    monkeypatch.setattr(fig_7_saddle, "HORIZON", 4)
+    monkeypatch.setattr(fig_7_saddle, "TAUS", np.array([0.02, 0.3, 5.0]))
+    monkeypatch.setattr(fig_7_saddle, "LIKELIEST", 300)
+    table = tidy(fig_7_saddle)
+    responses = table[table.panel == "responses"].pivot(
+        index="series", columns="objective", values="x"
+    )
+    assert responses.index.str.contains("he said").any()
+    towards = responses.loc["he said", [*responses.columns[2:], "reference"]]
+    assert towards.is_monotonic_decreasing
+    gap = table[table.panel == "gap"]
+    assert gap[gap.series != "cvxpy"].y.max() < 1e-9
+    assert gap.groupby("series").y.count().to_dict() == {"cvxpy": 6, "fast": 12, "per token": 3}
+    apart = table[table.panel == "apart"].groupby("objective").y.max()
+    assert (apart[["iq_learn", "gail"]] < 1e-9).all()
+    assert (apart[["spif", "airl"]] > 0.05).all()
+    way = table[table.panel == "way"].drop_duplicates(["objective", "series", "x"])
+    both = way.pivot(index=["objective", "x"], columns="series", values="y").dropna(subset="rounds")
+    assert len(both) == 6
+    np.testing.assert_allclose(both["rounds"], both["solver"], atol=1e-9)
+    np.testing.assert_allclose(both["rounds"]["spin"], both["closed form"]["spin"], atol=1e-9)
