@@ -62,8 +62,8 @@ def check_laws(**laws: Any) -> tuple[FloatArray, ...]:
     return tuple(arrays)
 
 
-def support_problems(inner: FloatArray, inner_name: str, outer: FloatArray, name: str) -> list[str]:
-    """Say where ``inner`` puts mass and ``outer`` none."""
+def support_problems(inner: Any, inner_name: str, outer: Any, name: str) -> list[str]:
+    """Say where ``inner`` puts mass and ``outer`` none; laws, or masks of their supports."""
     bad = (inner > 0) & (outer == 0)
     if not bad.any():
         return []

@@ -8,6 +8,7 @@ policy step onto the class.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from theory import laws, xp
-from theory.errors import InvalidInput, NotConverged, refuse
+from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray, Solution
 from theory.rounds import reward_of_log_laws
@@ -32,7 +33,11 @@ class LogLinear:
 
     def __post_init__(self) -> None:
         """Refuse features that are not a finite matrix of full column rank modulo constants."""
-        shape = np.shape(self.features)
+        try:
+            object.__setattr__(self, "features", np.array(self.features, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"features: not an array of numbers ({error})") from None
+        shape = self.features.shape
         if len(shape) != 2 or not np.all(np.isfinite(self.features)):
             raise InvalidInput(f"features: shape {shape}; needed is a finite matrix (n, d)")
         centred = self.features - self.features.mean(0)
@@ -116,22 +121,9 @@ class LogLinear:
         Raises:
             InvalidInput: arguments. NotConverged: an inner minimisation failed.
         """
+        theta = self._checked(expert, theta, obj, beta, rounds, kind, temperature, tau, ref)
         (expert,) = laws.check_laws(expert=expert)
-        obj.require("risk" if kind == "one_step" else "reward")
-        refuse(
-            [
-                f"kind={kind!r}; needed is 'one_step' or 'two_step'"
-                if kind not in ("one_step", "two_step")
-                else None,
-                "tau needs ref" if tau > 0 and ref is None else None,
-                "tau: two-step rounds in the class have no anchor here"
-                if tau > 0 and kind == "two_step"
-                else None,
-                f"beta={beta!r}; needed is > 0" if not beta > 0 else None,
-                f"temperature={temperature!r}; needed is > 0" if not temperature > 0 else None,
-            ]
-        )
-        path = [np.asarray(theta, dtype=np.float64)]
+        path = [theta]
         start_law = self.law(path[0])
         for _ in range(rounds):
             log_q = np.asarray(self.log_law(path[-1]))
@@ -157,6 +149,49 @@ class LogLinear:
             policies=policies,
             details={"theta": thetas},
         )
+
+    def _checked(
+        self,
+        expert: Any,
+        theta: Any,
+        obj: Any,
+        beta: Any,
+        rounds: Any,
+        kind: Any,
+        temperature: Any,
+        tau: Any,
+        ref: Any,
+    ) -> FloatArray:
+        """The first parameter as an array, after refusing everything that is unusable."""
+        if not isinstance(obj, Objective):
+            raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
+        n, d = self.features.shape
+        problems = laws.law_problems(expert, "expert", outcomes=n)
+        problems += laws.law_problems(ref, "ref", outcomes=n) if ref is not None else []
+        for name, value, least in (
+            ("beta", beta, 0.0),
+            ("temperature", temperature, 0.0),
+            ("tau", tau, -1e-300),
+        ):
+            if not isinstance(value, numbers.Real) or not least < float(value) < np.inf:
+                sign = ">= 0" if least else "> 0"
+                problems.append(f"{name}={value!r}; needed is a finite number {sign}")
+        whole = isinstance(rounds, numbers.Integral) and not isinstance(rounds, bool)
+        if not whole or rounds < 0:
+            problems.append(f"rounds={rounds!r}; needed is a whole number >= 0")
+        if np.shape(theta) != (d,):
+            problems.append(f"theta: shape {np.shape(theta)}; needed is ({d},)")
+        if kind not in ("one_step", "two_step"):
+            problems.append(f"kind={kind!r}; needed is 'one_step' or 'two_step'")
+        if tau != 0 and ref is None:
+            problems.append(f"tau={tau!r} needs ref, the reference law of the anchor")
+        if tau != 0 and kind == "two_step":
+            problems.append("tau: two-step rounds in the class have no anchor here")
+        refuse(problems)
+        if "preference" in obj.needs:
+            raise Unavailable(f"{obj.name} has no expert law: use preferences.self_play")
+        obj.require("risk" if kind == "one_step" else "reward")
+        return np.array(theta, dtype=np.float64)
 
     def _one_step_risk(
         self,

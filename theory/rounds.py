@@ -23,6 +23,7 @@ from theory.objectives import Objective
 from theory.one_step import one_step_round
 from theory.result import FloatArray, Solution
 from theory.token_mdp import TokenMDP
+from theory.token_tree import policy_problems
 
 Level = Literal["sequence", "conditional", "occupancy"]
 OneStep = Literal["near", "global"]
@@ -74,7 +75,7 @@ def self_play(
         InvalidInput: unusable arguments, all named at once. Unavailable: the objective has no such
             round, with the reason.
     """
-    betas = _check(obj, beta, rounds, ref, tau, one_step, game, level)
+    betas = _check(obj, beta, rounds, ref, tau, one_step, game, level, expert, start)
     branch: OneStep | None = (
         None if one_step is False else ("near" if one_step is True else one_step)
     )
@@ -287,8 +288,13 @@ def _check(
     one_step: Any,
     game: Any,
     level: Any,
+    expert: Any,
+    start: Any,
 ) -> list[float]:
-    """Return one beta a round, or refuse with everything that is wrong."""
+    """Return one beta a round, or refuse with everything that is wrong.
+
+    The laws are looked at here only beside other problems: they are checked where they are used.
+    """
     if not isinstance(obj, Objective):
         raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
     problems: list[str | None] = []
@@ -321,6 +327,11 @@ def _check(
         problems.append(f"game={game!r}; needed is a TokenMDP")
     elif game is not None and level == "sequence" and not game.is_tree:
         problems.append("level='sequence' leaves the policies of merged states; use another level")
+    for law, name in _named(expert, start, ref) if problems else ():
+        if game is None:
+            problems += laws.law_problems(law, name)
+        elif isinstance(game, TokenMDP):
+            problems += policy_problems(law, game.allowed, game.describe, name)
     refuse(problems)
     if "preference" in obj.needs:
         raise Unavailable(f"{obj.name} has no expert law: use preferences.self_play")

@@ -182,7 +182,8 @@ class Objective:
     def slope(self, u: Array, delta: Array | None = None) -> FloatArray:
         """Derivative ``R'(u)`` by automatic differentiation of the one link formula (numpy)."""
         self.require("link")
-        fixed = None if delta is None else float(np.asarray(delta))
+        fixed = None if delta is None else float(np.asarray(inputs.checked_delta(delta)))
+        u = inputs.detached(inputs.numbers(u, "u"))
         return derivatives.derivative(lambda v: self.link_formula(v, fixed), u)
 
     @property
@@ -256,7 +257,7 @@ class Objective:
         """
         self.require("loss")
         x, y = self._logratios(expert_logratio, policy_logratio, beta, extras)
-        shapes = {"expert_logratio": x, "policy_logratio": y, **extras}
+        shapes = {"expert_logratio": x, "policy_logratio": y, "beta": beta, **extras}
         inputs.refuse_for(self.name, inputs.shape_problems(**shapes))
         r_y, r_own, rest = self._implicit(x, y, beta, extras)
         return self._loss(r_y, r_own, **rest)
@@ -278,12 +279,15 @@ class Objective:
         self.require("risk")
         x, y = self._logratios(expert_logratio, policy_logratio, beta, extras)
         sides = {"expert": expert_weight, "policy": policy_weight}
+        sides = {k: w if w is None else inputs.numbers(w, f"{k}_weight") for k, w in sides.items()}
+        expert_weight, policy_weight = sides.values()
         inputs.refuse_for(
             self.name,
             [
                 *inputs.kind_problems(x=x, **sides),
                 *inputs.response_problems("expert", "G", x, expert_weight),
                 *inputs.response_problems("policy", "K", y, policy_weight),
+                *inputs.prompt_problems(x, y, extras),
             ],
         )
         sides["history"] = extras.get("history_law")

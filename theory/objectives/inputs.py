@@ -18,6 +18,8 @@ Array = xp.Array
 def numbers(x: Any, name: str) -> Array:
     """``x`` as an array of its own kind, or refuse what is none."""
     try:
+        if x is None or isinstance(x, str):  # numpy would read None as NaN, and "1" as 1
+            raise TypeError(type(x).__name__)
         return xp.as_array(x)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name}={x!r}; needed are numbers ({error})") from None
@@ -25,6 +27,8 @@ def numbers(x: Any, name: str) -> Array:
 
 def detached(x: Any) -> FloatArray:
     """The values of an array or a number as numpy, NaN for what is no number."""
+    if isinstance(x, str):
+        return np.asarray(np.nan)
     try:
         return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
     except (TypeError, ValueError):
@@ -90,7 +94,9 @@ def response_problems(side: str, count: str, logratio: Any, weight: Any) -> list
     if weight is None:
         return []
     problems = shape_problems(**{name: logratio, f"{side}_weight": weight})
-    if getattr(weight, "dtype", None) == object:  # symbolic: shapes are all there is to check
+    if (
+        isinstance(weight, np.ndarray) and weight.dtype.kind == "O"
+    ):  # symbolic: shapes are all there is to check
         return problems
     values = detached(weight)
     if not np.all(np.isfinite(values) & (values >= 0)):
@@ -99,6 +105,22 @@ def response_problems(side: str, count: str, logratio: Any, weight: Any) -> list
         problems.append(f"{side}_weight: a single number; needed is one for every response")
     elif not np.all(values.sum(-1) > 0):
         problems.append(f"{side}_weight: all 0 for a prompt; needed is some response to weigh")
+    return problems
+
+
+def prompt_problems(x: Any, y: Any, extras: dict[str, Any]) -> list[str]:
+    """Say if the prompts of both sides, or an extra and its side, do not fit."""
+    prompts = {"expert": np.shape(x)[:-1], "policy": np.shape(y)[:-1]}
+    try:
+        np.broadcast_shapes(*prompts.values())
+    except ValueError:
+        listed = ", ".join(f"{side} {tuple(shape)}" for side, shape in prompts.items())
+        return [f"prompt axes (all but the last) do not broadcast: {listed}"]
+    problems = []
+    for side, logratio in (("expert", x), ("policy", y)):
+        own = {name: e for name, e in extras.items() if name.startswith(side)}
+        if own:
+            problems += shape_problems(**{f"{side}_logratio": logratio}, **own)
     return problems
 
 

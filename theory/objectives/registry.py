@@ -27,8 +27,11 @@ def register(name: str) -> Callable[[type[T]], type[T]]:
             from none of Pointwise, Pairwise, Group.
     """
 
+    if not name or name != str(name):
+        raise InvalidInput(f'register({name!r}): needed is a name, as in @register("my_objective")')
+
     def enter(cls: type[T]) -> type[T]:
-        if not issubclass(cls, (Pointwise, Pairwise, Group)):
+        if not {Pointwise, Pairwise, Group} & set(getattr(cls, "__mro__", ())):
             raise InvalidInput(f"{name}: derive from Pointwise, Pairwise or Group")
         taken = _REGISTRY.get(name)
         if taken is not None and taken.__module__ != cls.__module__:
