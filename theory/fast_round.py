@@ -23,7 +23,7 @@ from theory.objectives import Objective
 from theory.objectives.pointwise import ChiSquareMixture
 from theory.result import FloatArray
 
-BLOCK = 1 << 15  # entries: three of these blocks stay in a core's second-level cache
+BLOCK = 1 << 16  # entries; fewer and larger calls, as threads take turns between them
 SMALL = 1e-290  # below it a ratio may leave the floating-point range: the careful formula is used
 LARGE = 300.0  # exponents up to here neither overflow nor lose a weight
 Kernel = Callable[[FloatArray, FloatArray, FloatArray, FloatArray, Any], FloatArray]
@@ -181,6 +181,14 @@ def _map(task: Callable[[int, int], None], count: int, workers: int) -> None:
         list(pool.map(task, ends[:-1], ends[1:]))
 
 
+def _scratch(
+    p: FloatArray, q: FloatArray, w: FloatArray, shape: tuple[int, ...]
+) -> FloatArray | None:
+    """Room for a block's intermediate values; None if the result's own can be used."""
+    in_place = np.may_share_memory(w, p) or np.may_share_memory(w, q)
+    return np.empty(shape) if in_place else None
+
+
 def _whole_rows(
     kernel: Kernel, p: FloatArray, q: FloatArray, w: FloatArray, delta: Any, workers: int
 ) -> None:
@@ -189,10 +197,10 @@ def _whole_rows(
     many = max(1, BLOCK // n)
 
     def task(first: int, last: int) -> None:
-        scratch = np.empty((many, n))
+        scratch = _scratch(p, q, w, (many, n))
         for start in range(first, last, many):
             part = slice(start, min(start + many, last))
-            x = scratch[: part.stop - start]
+            x = w[part] if scratch is None else scratch[: part.stop - start]
             kernel(p[part], q[part], x, w[part], None if delta is None else delta[part])
             w[part] /= w[part].sum(-1, keepdims=True)
 
@@ -208,10 +216,10 @@ def _one_row(
     total, log_scale = np.zeros(blocks), np.zeros(blocks)
 
     def weigh(first: int, last: int) -> None:
-        scratch = np.empty(BLOCK)
+        scratch = _scratch(p, q, w, (BLOCK,))
         for i in range(first, last):
             part = slice(i * BLOCK, min((i + 1) * BLOCK, n))
-            x = scratch[: part.stop - part.start]
+            x = w[part] if scratch is None else scratch[: part.stop - part.start]
             log_scale[i] = kernel(p[part], q[part], x, w[part], delta)[0]
             total[i] = w[part].sum()
 
