@@ -122,6 +122,22 @@ def test_potential_is_the_integral_of_the_link(claim, obj: Objective, game: Game
     checks.check_potential(obj, game, claim)
 
 
+@over(checks.check_conic_game)
+@pytest.mark.claim("T10", rung="exact")
+@FEW
+@given(game=games(max_n=5, max_spread=1.5))
+def test_conic_game_is_the_game_value(claim, obj: Objective, game: Game) -> None:
+    checks.check_conic_game(obj, game, claim)
+
+
+@over(checks.check_conic_potential)
+@pytest.mark.claim("T10", rung="exact")
+@FEW
+@given(game=games(max_n=5, max_spread=1.5))
+def test_conic_potential_is_the_potential(claim, obj: Objective, game: Game) -> None:
+    checks.check_conic_potential(obj, game, claim)
+
+
 @pytest.mark.claim("T1", rung="exact")
 @given(game=games(), bound=st.floats(0.1, 5))
 def test_hard_bound_is_attained(claim, game: Game, bound: float) -> None:
