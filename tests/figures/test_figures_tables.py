@@ -227,4 +227,4 @@ def test_tokens(monkeypatch):
     assert np.abs(np.log(path.y) - np.log(path.theory)).max() < 0.05
     part = table[(table.panel == "path") & (table.objective == "spin")]
     both = part.pivot(index="x", columns="series", values="y")
-    np.testing.assert_allclose(both["sequence"], both["conditional"], rtol=1e-6)
+    np.testing.assert_allclose(both["sequence"], both["conditional"], rtol=1e-6, atol=1e-15)
