@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.theory.strategies import Game, games, label, with_fixed_link
-from theory import laws, objectives, self_play, theory_card
+from theory import equilibrium, laws, objectives, self_play, theory_card
 from theory.objectives import Objective
 from theory.result import FloatArray
 
@@ -212,13 +212,42 @@ def test_one_sided_penalties_are_unbounded(claim, name: str) -> None:
     claim.below(np.abs(objectives.get("spif").reward(p, q)).max(), 1.0, what="SPIF reward <= 1/c")
 
 
+@pytest.mark.parametrize("obj", FIXED, ids=label)
+@pytest.mark.claim("T10", rung="exact")
+@given(game=games(max_n=6), tau=st.sampled_from([0.0, 0.2, 1.0]), rounds=st.integers(0, 4))
+def test_gap_of_a_path_bounds_its_distance(claim, obj, game: Game, tau: float, rounds: int) -> None:
+    """The certificate of an iterate: F(pi_T) - F(any policy) <= gap, and F is what it says."""
+    p, ref = game.expert, game.ref
+    path = self_play(p, game.start, obj, beta=1.5, rounds=rounds, ref=ref, tau=tau)
+    assume((path.policy > 0).all() and np.isfinite(path.gap).all())
+
+    def value(policy: FloatArray) -> FloatArray:
+        return obj.potential(policy, p) + tau * laws.kl(policy, ref)
+
+    size = 1 + np.abs(path.primal).max() + np.abs(path.dual).max()
+    claim.close(path.primal, value(path.policy), atol=1e-12 * size, what="value of the last policy")
+    best = p if tau == 0 else equilibrium(p, ref, obj, tau=tau).policy
+    for other in (best, ref, game.start):
+        claim.below(
+            path.dual, value(other), atol=1e-11 * size, what="dual below every policy's value"
+        )
+
+
+@pytest.mark.claim("T10", rung="exact")
+def test_gap_of_a_settled_path_closes(claim) -> None:
+    """Where rounds have settled, the certificate says so: the gap is rounding error."""
+    rng = np.random.default_rng(0)
+    p, q, ref = laws.random_law(rng, (3, 2, 8))
+    for tau in (0.0, 0.3):
+        path = self_play(p, q, objectives.get("spif"), beta=1.0, rounds=200, ref=ref, tau=tau)
+        claim.close(path.gap, 0.0, atol=1e-13, what=f"gap after 200 rounds, tau = {tau:g}")
+
+
 @pytest.mark.parametrize("obj", SMOOTH, ids=label)
 @pytest.mark.claim("T6", "C3", rung="exact")
 @given(game=games(), tau=st.floats(0.05, 3.0))
 def test_anchored_rounds_are_globally_linear(claim, obj, game: Game, tau: float) -> None:
     """(v): KL(pi*||pi_t) contracts by (beta - mu)/(beta + tau) to the anchored equilibrium."""
-    from theory import equilibrium
-
     p, q, ref = game.expert, game.start, game.ref
     target = equilibrium(p, ref, obj, tau=tau).policy
     ratios = [laws.log_ratio(p, x) for x in (q, target)]
