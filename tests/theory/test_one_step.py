@@ -230,8 +230,8 @@ def test_stationarity_of_spif_as_stated(claim, game, beta, c):
 
 # --- T4: the partition function ------------------------------------------------------------------
 
-# With m = (p+q)/2, t = (p-q)/(p+q): Z = E_m[(1-t) e^{eta t}], E_m t = 0. The tangent of that function
-# at 0 lies above it on [-1, 1], so that Z <= 1, iff it does at t = -1: 2 e^-eta <= 2 - eta.
+# With m = (p+q)/2, t = (p-q)/(p+q): Z = E_m[(1-t) e^{eta t}], E_m t = 0. The tangent of this
+# at t = 0 lies above it on [-1, 1], so that Z <= 1, iff it does at t = -1: 2 e^-eta <= 2 - eta.
 SHARP = brentq(lambda eta: 2.0 * np.exp(-eta) - 2.0 + eta, 1.0, 1.9)
 
 
