@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,11 @@ def implicit_slope(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
         return np.asarray(np.where(np.isinf(curvature), 0.0, 1.0 / curvature))
 
 
+@lru_cache(maxsize=1)
+def _gauss_legendre() -> tuple[FloatArray, FloatArray]:
+    return np.polynomial.legendre.leggauss(256)
+
+
 def potential_density(link: Callable[[FloatArray], Any], u: FloatArray) -> FloatArray:
     """``Phi(e^-u) = int_0^u R(v) e^-v dv`` by 256-point Gauss-Legendre quadrature (T5).
 
@@ -121,7 +127,7 @@ def potential_density(link: Callable[[FloatArray], Any], u: FloatArray) -> Float
     integral is cut at 700, and infinite if ``R(v) e^-v`` has not vanished by then; for u = -inf
     the caller's expert mass is 0.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(256)
+    nodes, weights = _gauss_legendre()
     end = np.clip(u, -FAR, FAR)[..., None]
     v = 0.5 * end * (nodes + 1.0)
     values = np.asarray(link(v)) * np.exp(-v)

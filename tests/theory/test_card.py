@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.theory import checks
 from tests.theory.strategies import Game, games, label
-from tests.theory.test_links import applies
+from tests.theory.test_links import FEW, applies
 from theory import InvalidInput, objectives, self_play, theory_card, xp
 from theory.card import markdown_table
 from theory.objectives import Group, Objective, Pairwise, Pointwise
@@ -151,6 +151,7 @@ def test_absent_values_have_a_reason() -> None:
 
 @pytest.mark.parametrize("obj", applies(checks.check_card), ids=label)
 @pytest.mark.claim("T6", rung="exact")
+@FEW
 @given(game=games(max_n=3))
 def test_slopes_stay_within_the_card(claim, obj: Objective, game: Game) -> None:
     checks.check_card(obj, game, claim)

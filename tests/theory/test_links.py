@@ -300,7 +300,7 @@ def test_payoffs_alone_give_everything(claim, obj: Objective) -> None:
         claim.close(getattr(card, name), getattr(known, name), atol=1e-7, rtol=1e-6, what=name)
     assert card.fixed_point_is_mle == known.fixed_point_is_mle
     rng = np.random.default_rng(0)
-    p, q = laws.random_law(rng, (2, 2, 5))
+    p, q = laws.random_law(rng, (2, 1, 3))
     claim.close(stranger.potential(q, p), obj.potential(q, p), atol=1e-9, what="potential")
 
 
