@@ -42,7 +42,7 @@ def self_play(
     one_step: bool | OneStep = False,
     game: TokenMDP | None = None,
     level: Level = "sequence",
-    progress: bool = False,
+    progress: bool = True,
 ) -> Solution:
     """Run exact rounds of self-play against an expert (reconstruction, T1-T4, T14).
 
@@ -63,7 +63,7 @@ def self_play(
             ``R(log p(a|s)/pi(a|s))`` per token; "occupancy" ``R(log d_p(s,a)/d_pi(s,a))``. The
             policy step is soft value iteration. With ``one_step`` the conditional level trains
             each state's own law, without continuation values.
-        progress: show a progress bar.
+        progress: show a progress bar, in a terminal, from the third second on.
 
     Returns:
         A :class:`Solution`; ``policies`` holds all iterates (rounds + 1, ..., n), the start first,
@@ -79,7 +79,8 @@ def self_play(
     branch: OneStep | None = (
         None if one_step is False else ("near" if one_step is True else one_step)
     )
-    steps = tqdm(betas, desc=f"{obj.name} rounds", disable=not progress, leave=False)
+    disable = None if progress else True  # None: where standard error is a terminal
+    steps = tqdm(betas, desc=f"{obj.name} rounds", disable=disable, delay=3.0, leave=False)
     if game is None:
         named = {"expert": expert, "start": start}
         checked = laws.check_laws(**named, **({} if ref is None else {"ref": ref}))
