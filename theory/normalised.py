@@ -286,7 +286,7 @@ def near(prob: Problem, lam: FloatArray, low: FloatArray, high: FloatArray) -> F
             usable &= np.abs(step - x) <= 1e-3
         moved = np.where(usable, step, 0.5 * (left[active] + right[active]))
         found[active] = moved
-        active = active[np.abs(moved - x) > 4e-16 * (1.0 + np.abs(x))]
+        active = active[np.abs(moved - x) > 1e-13 * (1.0 + np.abs(x))]
     vanished = np.isneginf(flat.start) & at_low
     return np.where(flat.alive & ~vanished, found, -np.inf).reshape(shape)
 

@@ -14,9 +14,10 @@ from scipy.optimize import brentq, minimize
 from tests.theory.strategies import Game, games, label
 from theory import laws, objectives
 from theory.errors import InvalidInput, NotConverged, Unavailable
-from theory.normalised import single_fold
+from theory.normalised import _fold, single_fold
+from theory.normalised_global import _bounds, _grid
 from theory.objectives import Objective, Pointwise
-from theory.one_step import local_rate_one_step, one_step_round, partition_gap
+from theory.one_step import _problem, local_rate_one_step, one_step_round, partition_gap
 from theory.result import FloatArray
 
 NO_ONE_STEP = {
@@ -184,7 +185,8 @@ def test_global_minimum_against_a_multistart_optimiser(claim, obj, game, beta, t
     proved = single_fold(obj, beta + tau, 1024.0)
     assert found.certified.all() or not proved
     risk = risk_of_logits(game, obj, beta, tau)
-    ours = float(risk(torch.tensor(np.log(np.maximum(found.policy[0], 1e-300)))))
+    prior = beta * np.log(game.start) + tau * np.log(game.ref)
+    ours = float(risk(torch.tensor((found.reward + prior)[0] / (beta + tau))))  # no underflow
     other = multistart(risk, game)
     scale = max(1.0, abs(ours))
     claim.below(
@@ -212,7 +214,7 @@ def test_stationarity_and_the_two_branches(claim, obj, game, beta):
         size = np.maximum(1.0, np.abs(force).max())
         pull = found.multiplier[..., None] * found.policy
         claim.close(force / size, pull / size, 1e-8, what="beta f'(r) = lambda pi")
-        log_ratio = np.log(np.maximum(found.policy, 1e-300) / q)
+        log_ratio = found.reward / beta
         risks.append(np.asarray(obj.risk(log_ratio, log_ratio, beta, p, q)))
     scale = 1e-9 * np.maximum(1.0, np.abs(risks[0]))
     assert np.all(risks[1] <= risks[0] + scale)
@@ -226,6 +228,27 @@ def test_stationarity_of_spif_as_stated(claim, game, beta, c):
     found = one_step_round(p, q, objectives.get("spif", c=c), beta, branch="global")
     total = ((p + q) * found.reward).sum(-1, keepdims=True)
     claim.close((p + q) * found.reward, (p - q) / c + found.policy * total, 1e-9, what="(p+q) r")
+
+
+@pytest.mark.claim("T4", rung="exact")
+@pytest.mark.parametrize(("name", "beta"), [("spif", 0.7), ("airl", 1.6), ("iq_learn", 0.9)])
+def test_lower_bounds_hold_on_coarse_grids(claim, name, beta):
+    """Chords and tangents bound every dumped minimum from below, whatever the multipliers."""
+    rng, obj = np.random.default_rng(7), objectives.get(name)
+    p, q = laws.random_law(rng, (80, 5), 1.3), laws.random_law(rng, (80, 5), 1.3)
+    found = one_step_round(p, q, obj, beta, branch="global")
+    assert found.certified.all()
+    dumped = found.dumped >= 0
+    assert dumped.sum() >= 10
+    prob = _problem(obj, p, q, beta * np.log(q), beta).rows(dumped)
+    least = prob.losses(np.log(found.policy[dumped])).sum(-1)
+    fold = _fold(prob, np.zeros_like(prob.p))
+    at = (np.arange(len(least)), slice(None), found.dumped[dumped])
+    for points in (2, 5, 12):
+        share = np.concatenate([[0.0], np.geomspace(1e-8, 1.0, points)])
+        lam = prob.slope(fold).min(-1)[:, None] * share
+        bound = _bounds(prob, _grid(prob, lam, np.minimum(prob.floor, fold), fold))
+        claim.below(bound[at].min(-1), least, atol=1e-9, what="lower bound against the least risk")
 
 
 # --- T4: the partition function ------------------------------------------------------------------
