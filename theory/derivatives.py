@@ -67,14 +67,11 @@ def invert_link(a: Formula, b: Formula, u: Any) -> Any:
 
 
 def _log_odds(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
-    """``log(-b'/a')`` at r; +-inf beyond the interval where ``a' > 0 > b'``, NaN if undefined."""
+    """``log(-b'/a')`` at r; NaN outside the interval where a, b are defined and ``a' > 0 > b'``."""
     with np.errstate(all="ignore"):
         gain, cost = derivative(a, r), -derivative(b, r)
-        ratio = np.log(cost) - np.log(gain)
-        ratio = np.where((gain <= 0) & (cost > 0), np.inf, ratio)
-        ratio = np.where((cost <= 0) & (gain > 0), -np.inf, ratio)
-        undefined = np.isnan(np.asarray(a(r)) + np.asarray(b(r))) | ((gain <= 0) & (cost <= 0))
-    return np.where(undefined, np.nan, ratio)
+        defined = ~np.isnan(np.asarray(a(r)) + np.asarray(b(r)))
+        return np.where(defined & (gain > 0) & (cost > 0), np.log(cost) - np.log(gain), np.nan)
 
 
 def _leaves_range(a: Formula, b: Formula, r: FloatArray, inside: float) -> BoolArray:

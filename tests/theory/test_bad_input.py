@@ -66,6 +66,26 @@ CALLS: dict[str, tuple[Call, str]] = {
     "get: infinite": (lambda: get("space", mu=np.inf), r"space: mu=inf; needed is a finite number"),
     "get: a truth value": (lambda: get("ipm", bound=True), r"ipm: bound=True; needed is a finite"),
     # objectives: definitions and files
+    "link: some deltas out of range": (
+        lambda: IPO.link(P, np.array([0.5, 2.5])),
+        r"delta=array.*; needed is Delta\(p, q\), within \[0, 2\]",
+    ),
+    "loss: some betas": (
+        lambda: SPIN.loss(P, Q, np.array([1.0, -1.0])),
+        r"spin: beta=array.*; needed is a finite number > 0",
+    ),
+    "loss: some taus": (
+        lambda: INPO.loss(P, Q, 1.0, tau=np.array([1.0, -1]), expert_anchor=P, policy_anchor=P),
+        r"inpo: tau=array.*; needed is a finite number >= 0",
+    ),
+    "risk: some weights": (
+        lambda: SPIN.risk(P, Q, 1.0, np.array([2.0, -1.0])),
+        r"spin: expert_weight: needed are finite numbers >= 0",
+    ),
+    "risk: some prompts without weight": (
+        lambda: SPIN.risk(BATCH[0], BATCH[0], 1.0, np.array([[1.0, 1, 1], [0, 0, 0]])),
+        r"spin: expert_weight: all 0 for a prompt",
+    ),
     "register: a taken name": (
         lambda: register("spin")(type("Mine", (Pointwise,), {"__module__": "mine"})),
         r"objective name 'spin' is taken; choose another",
@@ -523,3 +543,5 @@ def test_what_looks_wrong_but_is_right() -> None:
     assert self_play(BATCH[0], THREE, SPIF, rounds=np.int64(1)).policy.shape == (2, 3)
     assert LogLinear([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).features.shape == (3, 2)
     assert SPIF.link(3).shape == ()
+    assert IPO.link(np.inf, 2.0) == pytest.approx(0.5)
+    assert IPO.link(np.inf, 0.0) == pytest.approx(1.0)

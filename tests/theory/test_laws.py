@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.theory.strategies import Game, games
 from theory import InvalidInput, laws
 
+DEEP = np.random.default_rng(0).dirichlet(np.ones(4), (2, 2, 3))
 PADDED = np.array([[0.5, 0.5, 0.0, 0.0], [0.2, 0.0, 0.8, 0.0]])
 OTHER = np.array([[0.25, 0.75, 0.0, 0.0], [0.2, 0.3, 0.5, 0.0]])
 
@@ -40,7 +41,8 @@ DEFINITIONS = {
 @pytest.mark.parametrize("divergence", DEFINITIONS, ids=lambda f: f.__name__)
 @given(game=games())
 def test_divergences_are_their_definitions(divergence, game: Game) -> None:
-    for p, q in ((game.expert, game.start), (PADDED, OTHER), (OTHER, PADDED), (PADDED, PADDED)):
+    pairs = [(game.expert, game.start), (PADDED, OTHER), (OTHER, PADDED), (PADDED, PADDED)]
+    for p, q in [*pairs, (PADDED[0], OTHER[0]), (DEEP[0], DEEP[1])]:
         expected = each(p, q, DEFINITIONS[divergence])
         np.testing.assert_allclose(divergence(p, q), expected, rtol=1e-12, atol=1e-15)
         assert divergence(p, q).shape == p.shape[:-1]
@@ -114,6 +116,9 @@ def test_entropy_and_random_laws(game: Game) -> None:
     drawn = laws.random_law(game.rng, (3, 1000), spread=2.0)
     np.testing.assert_allclose(drawn.sum(-1), 1.0, atol=1e-12)
     assert 1.8 < np.log(drawn).std(-1).mean() < 2.2
+    wide = laws.random_law(game.rng, (2, 3, 8), spread=1e3)
+    np.testing.assert_allclose(wide.sum(-1), 1.0, atol=1e-12)
+    np.testing.assert_allclose(laws.entropy(DEEP), -(DEEP * np.log(DEEP)).sum(-1), rtol=1e-13)
 
 
 def test_check_laws_returns_copies_of_one_shape() -> None:

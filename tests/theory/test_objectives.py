@@ -16,7 +16,7 @@ from tests.evidence import Claim
 from tests.theory import checks
 from tests.theory.strategies import Game, games, label
 from tests.theory.test_links import EVERY, applies
-from theory import InvalidInput, Unavailable, objectives, saddle_point
+from theory import InvalidInput, Unavailable, objectives, saddle_point, xp
 from theory.objectives import Objective
 
 POINTWISE = [
@@ -383,6 +383,56 @@ def test_numpy_and_torch_agree(obj: Objective, seed: int) -> None:
     checks.check_numpy_and_torch(obj, game, Claim())
 
 
+ELEMENTARY = {
+    "exp": mp.exp,
+    "expm1": mp.expm1,
+    "tanh": mp.tanh,
+    "softplus": lambda x: mp.log1p(mp.exp(x)),
+    "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
+    "log_sigmoid": lambda x: -mp.log1p(mp.exp(-x)),
+    "square": lambda x: x * x,
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTARY)
+def test_elementary_functions_keep_their_digits(name: str) -> None:
+    """Relative accuracy of value, slope and curvature, far out and near 0."""
+    x = np.array([-600.0, -90.0, -37.5, -1.5, -1.0, -1e-3, -1e-9, 0, 1e-9, 0.3, 1.5, 40, 90, 600])
+    with mp.workdps(600):
+        at = [mp.mpf(float(v)) for v in x]
+        h = mp.mpf(10) ** -60
+        f = ELEMENTARY[name]
+        value = [f(v) for v in at]
+        slope = [(f(v + h) - f(v - h)) / (2 * h) for v in at]
+        bend = [(f(v + h) - 2 * f(v) + f(v - h)) / h**2 for v in at]
+        true = [np.array([float(v) for v in row]) for row in (value, slope, bend)]
+    point = torch.tensor(x, requires_grad=True)
+    first = getattr(xp, name)(point)
+    (second,) = torch.autograd.grad(first.sum(), point, create_graph=True)
+    (third,) = torch.autograd.grad(second.sum(), point)
+    for got, expected in zip((first, second, third), true, strict=True):
+        got = got.detach().numpy()
+        # 1 - tanh^2, and the curvature of s near 0, are accurate absolutely, not relatively
+        absolute = {"tanh": 1e-15, "sigmoid": 1e-16 if expected is true[2] else 1e-300}
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=absolute.get(name, 1e-300))
+    np.testing.assert_allclose(getattr(xp, name)(x), true[0], rtol=1e-12, atol=1e-300)
+
+
+def test_array_helpers() -> None:
+    x = np.array([[0.0, -np.inf, 3.0], [-np.inf, -np.inf, -np.inf]])
+    np.testing.assert_allclose(xp.logsumexp(x), [np.logaddexp(0, 3), -np.inf])
+    np.testing.assert_allclose(xp.logsumexp(x, axis=0), [0, -np.inf, 3])
+    huge = np.array([1e300, 1e300 * (1 - 1e-15)])
+    np.testing.assert_array_equal(np.exp(xp.log_normalise(huge)), [1, 0])
+    np.testing.assert_allclose(xp.log_normalise(np.array([-2000.0, -2000.0])), -np.log(2))
+    np.testing.assert_array_equal(xp.sign(np.array([-2.0, 0.0, 5.0])), [-1, 0, 1])
+    np.testing.assert_array_equal(xp.relu(np.array([-2.0, 0.0, 5.0])), [0, 0, 5])
+    value, weight = np.array([[1.0, np.nan], [3.0, 5.0]]), np.array([[2.0, 0.0], [1.0, 3.0]])
+    np.testing.assert_allclose(xp.weighted_mean(value, weight), [1.0, 4.5])
+    np.testing.assert_allclose(xp.weighted_mean(value[1], None), 4.0)
+    np.testing.assert_allclose(xp.weighted_mean(value[1:], weight[1:], axis=0), [3, 5])
+
+
 # --- risks ---------------------------------------------------------------------------------------
 
 
@@ -509,6 +559,17 @@ def test_anchor_adds_to_the_implicit_reward() -> None:
         moved = (0.7 * x + 0.3 * ax) / 0.7, (0.7 * y + 0.3 * ay) / 0.7
         rest = checks.extras_for(obj, *moved)
         np.testing.assert_allclose(got, obj.loss(*moved, 0.7, **rest), rtol=1e-12)
+
+
+def test_extras_may_be_lists() -> None:
+    obj = objectives.get("inpo")
+    x, y, ax, ay = np.random.default_rng(3).normal(size=(4, 6))
+    for verb in (obj.loss, obj.risk):
+        lists = verb(
+            x.tolist(), y.tolist(), 0.7, tau=0.3, expert_anchor=ax.tolist(), policy_anchor=list(ay)
+        )
+        arrays = verb(x, y, 0.7, tau=0.3, expert_anchor=ax, policy_anchor=ay)
+        np.testing.assert_array_equal(lists, arrays)
 
 
 def test_history_term() -> None:

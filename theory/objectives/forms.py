@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-import numpy as np
-
 from theory import derivatives, xp
 from theory.objectives.base import Array, Form, Objective
 from theory.result import FloatArray
@@ -21,13 +19,6 @@ class Pointwise(Objective):
     def link_formula(self, u: Array, delta: Array | None) -> Array:
         """Solve ``log(-b'(r)/a'(r)) = u`` numerically (T1) where no closed form is written."""
         return derivatives.invert_link(self.a, self.b, u)
-
-    def slope(self, u: Array, delta: Array | None = None) -> FloatArray:
-        """``R'(u)``: of the closed form, else ``1/(b''/b' - a''/a')`` at ``r = R(u)``."""
-        if type(self).link_formula is not Pointwise.link_formula:
-            return super().slope(u, delta)
-        self.require("link")
-        return derivatives.implicit_slope(self.a, self.b, np.asarray(self.link(u)))
 
     def expert_term(self, r: Array, **extras: Any) -> Array:
         """Loss of an expert response: ``-a(r)``."""
