@@ -14,7 +14,7 @@ from theory.objectives import Objective
 from theory.result import FloatArray
 
 NONE = "none: "
-_TAIL = (400.0, 700.0)
+_TAIL = (100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,8 +242,8 @@ def _one_step_exact(obj: Objective) -> tuple[bool, str]:
     """T3: the risk must not change when the reward is shifted by a constant of the prompt."""
     if obj.missing("risk"):
         return False, str(obj.missing("risk"))
-    if not obj.has_link:
-        return False, f"there is no two-step round to compare with: {obj.missing('link')}"
+    if obj.missing("reward"):
+        return False, f"there is no two-step round to compare with: {obj.missing('reward')}"
     rng = np.random.default_rng(0)
     x, y, shift = rng.normal(size=(2, 3)), rng.normal(size=(2, 4)), rng.normal(size=(2, 1))
     extras = _extras(obj)

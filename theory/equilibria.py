@@ -10,7 +10,6 @@ the pay ``-b(R(u))`` and ``R(u)``; ``method="convex"`` solves it by cvxpy and Cl
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -304,11 +303,11 @@ def _checked(
     tolerance: float | None,
 ) -> Game:
     problems = laws.law_problems(expert, "expert") + laws.law_problems(ref, "ref")
-    if not _is_number(tau) or not 0 <= float(tau) < np.inf:
+    if not laws.is_real(tau) or not 0 <= float(tau) < np.inf:
         problems.append(f"tau={tau!r}; needed is a finite number >= 0")
     if method not in METHODS:
         problems.append(f"method={method!r}; needed is one of {', '.join(map(repr, METHODS))}")
-    if tolerance is not None and not (_is_number(tolerance) and 0 < float(tolerance) < np.inf):
+    if tolerance is not None and not (laws.is_real(tolerance) and 0 < float(tolerance) < np.inf):
         problems.append(f"tolerance={tolerance!r}; needed is a finite number > 0 or None")
     if not isinstance(obj, Objective):
         problems.append(f'obj={obj!r}; needed is an objective, as from objectives.get("spif")')
@@ -320,10 +319,6 @@ def _checked(
     if game.tau > 0:
         refuse(_support(game))
     return game
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, numbers.Real) and not isinstance(x, bool)
 
 
 def _available(kind: Kind, obj: Objective) -> None:

@@ -5,6 +5,7 @@ A probability of 0 on both sides is padding and contributes nothing to any diver
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ from theory.errors import refuse
 from theory.result import FloatArray
 
 SUM_TOLERANCE = 1e-8
+
+
+def is_real(x: Any) -> bool:
+    """Whether ``x`` is one real number, numpy's scalars included; a truth value is none."""
+    return isinstance(x, numbers.Real) and not isinstance(x, bool)
 
 
 def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
@@ -104,11 +110,17 @@ def log_quotient(q: FloatArray, p: FloatArray) -> FloatArray:
         return np.where(np.abs(change) < 0.5, np.log1p(change), np.log(q) - np.log(p))
 
 
+def without_subnormals(p: FloatArray) -> FloatArray:
+    """Positive probabilities raised to 1e-300, whose ratios are within the floating-point range."""
+    return np.where(p > 0, np.maximum(p, 1e-300), p)
+
+
 def kl_stable(p: FloatArray, q: FloatArray) -> FloatArray:
     """``KL(p || q)`` of laws as ``sum p (x - 1 - log x)``, ``x = q/p``.
 
     Terms are non-negative, so outcomes do not cancel: relative error about 1e-16 / max |x - 1|.
     """
+    p = without_subnormals(p)
     with np.errstate(divide="ignore", invalid="ignore"):
         change = np.where(p > 0, (q - p) / np.where(p > 0, p, 1.0), 0.0)
         term = np.where(p > 0, p * (change - log_quotient(q, p)), 0.0)

@@ -76,9 +76,7 @@ def self_play(
             round, with the reason.
     """
     betas = _check(obj, beta, rounds, ref, tau, one_step, game, level, expert, start)
-    branch: OneStep | None = (
-        None if one_step is False else ("near" if one_step is True else one_step)
-    )
+    branch = one_step if isinstance(one_step, str) else ("near" if one_step else None)
     disable = None if progress else True  # None: where standard error is a terminal
     steps = tqdm(betas, desc=f"{obj.name} rounds", disable=disable, delay=3.0, leave=False)
     if game is None:
@@ -164,13 +162,16 @@ def _token_path(
 ) -> Solution:
     """Rounds with a reward per token: soft value iteration, or each state's own one-step round."""
     log_p, log_ref = given[0], given[2] if len(given) > 2 else None
-    path = [given[1]]
+    start = given[1]
+    history = np.exp(start) if "history" in obj.needs else None
+    path = [start]
     for beta in betas:
-        log_q = path[-1]
+        log_q = np.asarray(obj.opponent(path[-1], start, start if log_ref is None else log_ref))
         if branch is not None:
             rows = (np.exp(log_p), np.exp(log_q), obj, beta)
             ref = None if log_ref is None or tau == 0 else np.exp(log_ref)
-            path.append(laws.log_law(one_step_round(*rows, ref=ref, tau=tau, branch=branch).policy))
+            step = one_step_round(*rows, ref=ref, tau=tau, branch=branch, history=history)
+            path.append(laws.log_law(step.policy))
             continue
         reward = token_reward(game, log_p, log_q, obj, level)
         path.append(game.soft_value_iteration(reward, log_q, beta, tau, log_ref).policy)
@@ -224,6 +225,7 @@ def _solution(
     primal, dual = equilibrium_bounds(
         obj, p, np.exp(last), np.exp(log_ref[0]) if log_ref else None, tau
     )
+    reward = np.where(np.isneginf(log_p) & np.isneginf(last), 0.0, reward)  # padding
     with np.errstate(invalid="ignore"):
         ratio = np.where(np.isneginf(log_p), 0.0, log_p - path)
         gap = primal - dual
@@ -310,17 +312,17 @@ def _check(
         problems.append(f"beta={beta!r}; needed is a finite number > 0, or one a round")
     elif counted and len(values) not in (1, rounds):
         problems.append(f"beta: {len(values)} values for {rounds} rounds; needed is one a round")
-    if not isinstance(tau, (int, float)) or not np.isfinite(tau) or tau < 0:
+    if not laws.is_real(tau) or not np.isfinite(tau) or tau < 0:
         problems.append(f"tau={tau!r}; needed is a finite number >= 0")
     elif tau > 0 and ref is None:
         problems.append(f"tau={tau!r} needs ref, the reference policy of the anchor")
-    if one_step not in (False, True, "near", "global"):
+    if not isinstance(one_step, (bool, np.bool_)) and one_step not in get_args(OneStep):
         problems.append(f"one_step={one_step!r}; needed is False, True, 'near' or 'global'")
     if level not in get_args(Level):
         problems.append(f"level={level!r}; needed is one of {', '.join(get_args(Level))}")
     elif game is None and level != "sequence":
         problems.append(f"level={level!r} needs game, a TokenMDP")
-    elif level == "occupancy" and one_step is not False:
+    elif level == "occupancy" and one_step:
         problems.append(
             "one_step: an implicit reward has no occupancy form; use level='conditional'"
         )
@@ -336,7 +338,7 @@ def _check(
     refuse(problems)
     if "preference" in obj.needs:
         raise Unavailable(f"{obj.name} has no expert law: use preferences.self_play")
-    obj.require("reward" if one_step is False else "risk")
+    obj.require("risk" if one_step else "reward")
     if level == "occupancy" and obj.has_link:
         try:
             obj.link(0.0)

@@ -285,13 +285,16 @@ def gibbs(ref: FloatArray, pay: FloatArray, tau: float) -> FloatArray:
 
 
 def _centre(low: FloatArray, high: FloatArray, weight: FloatArray) -> FloatArray:
-    """The number nearest to all intervals [low, high] in weighted squares, by bisection."""
+    """The largest number nearest to all intervals [low, high] in weighted squares, by bisection.
+
+    The largest, because outcomes that the policy has left prove it only under a large multiplier.
+    """
     left = np.min(np.where(weight > 0, low, np.inf), -1, keepdims=True)
     high = np.where(weight > 0, np.minimum(high, 1e300), 0.0)
     right = np.max(np.where(weight > 0, high, -np.inf), -1, keepdims=True)
     for _ in range(100):
         c = 0.5 * left + 0.5 * right
         pull = weight * (np.maximum(low - c, 0.0) - np.maximum(c - high, 0.0))
-        below = pull.sum(-1, keepdims=True) > 0
+        below = pull.sum(-1, keepdims=True) >= 0
         left, right = np.where(below, c, left), np.where(below, right, c)
     return 0.5 * left + 0.5 * right

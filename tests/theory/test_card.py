@@ -236,13 +236,30 @@ def test_card_of_payoffs_alone() -> None:
     assert "saddle: the definition gives no conic_game" in rows["conic"]
 
 
+def test_a_slope_that_levels_off_slowly_is_bounded() -> None:
+    class Slow(Pointwise):
+        """R' = 1/(s(-r) + 0.2/(1 - 0.2 r)), which tends to 1 as 1/r for r -> -inf."""
+
+        def a(self, r):
+            return r - 0.1 * xp.square(r)
+
+        def b(self, r):
+            return -xp.softplus(r)
+
+    r = np.linspace(-50, 4.999, 1_000_001)
+    slope = 1 / (1 / (1 + np.exp(r)) + 0.2 / (1 - 0.2 * r))
+    assert pytest.approx(slope.max(), rel=1e-8) == theory_card(Slow()).L
+
+
 def test_card_of_relative_strangers() -> None:
     quartic = theory_card(Quartic())
     assert math.isnan(quartic.L)
     assert quartic.gradient_at_start == pytest.approx((-4, 4))
     assert quartic.fixed_point_is_mle
-    assert not quartic.one_step_exact
-    assert "no two-step round" in quartic.reasons["one_step_exact"]
+    assert quartic.one_step_exact  # its best response exists, though no link does
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
+    one, two = (self_play(p, q, Quartic(), 2.0, 2, one_step=o).policy for o in (True, False))
+    np.testing.assert_allclose(one, two, atol=1e-9)
     spread = theory_card(Spread())
     assert spread.gradient_at_start == pytest.approx((-1, 1))
     assert not spread.one_step_exact

@@ -483,6 +483,16 @@ def test_ipm_in_closed_form() -> None:
         np.testing.assert_allclose(two.reward, sol.reward, atol=1e-9)
 
 
+@pytest.mark.parametrize("tau", [1e-4, 1e-3, 0.05])
+def test_ipm_where_the_policy_leaves_outcomes(tau: float) -> None:
+    """The expert has no mass on the last outcome: for small tau the equilibrium is the expert."""
+    p, ref = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.3, 0.5])
+    for solve in (equilibrium, saddle_point):
+        sol = solve(p, ref, objectives.get("ipm"), tau)
+        assert sol.gap <= 1e-9
+        np.testing.assert_allclose(sol.policy, p, atol=1e-12)
+
+
 # --- failure and bad input ----------------------------------------------------------------------
 
 

@@ -180,3 +180,10 @@ def test_support_problems() -> None:
     assert problem == (
         "start has mass at (0, 1) where ref has none; needed is support(start) within support(ref)"
     )
+
+
+def test_kl_of_subnormal_probabilities() -> None:
+    """x = q/p exceeds the floating-point range, the divergence does not."""
+    p, q = np.array([1.0, 1e-321]), np.array([0.4, 0.6])
+    np.testing.assert_allclose(laws.kl_stable(p, q), np.log(2.5), rtol=1e-12)
+    assert np.isinf(laws.kl_stable(p, np.array([1.0, 0.0])))

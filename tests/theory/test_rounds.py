@@ -140,6 +140,20 @@ def test_below_the_threshold_the_expert_repels(claim, obj, game: Game, below: fl
     claim.exhibits(tilt[-1] / tilt[0], at_least=50.0, what="growth of max |u|")
 
 
+@pytest.mark.parametrize("name", ["gail", "nwj", "spif", "spin"])
+def test_padding_gets_no_reward_on_a_path(name: str) -> None:
+    p, q = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.8, 0.0])
+    assert self_play(p, q, objectives.get(name), rounds=2).reward[-1] == 0.0
+
+
+def test_numpy_numbers_are_numbers() -> None:
+    p, q, obj = [0.5, 0.5], [0.2, 0.8], objectives.get("spif")
+    for tau in (np.float32(0.5), np.float64(0.5)):
+        path = self_play(p, q, obj, rounds=np.int64(2), ref=q, tau=tau, one_step=np.False_)
+        expected = self_play(p, q, obj, rounds=2, ref=q, tau=0.5)
+        np.testing.assert_array_equal(path.policies, expected.policies)
+
+
 @pytest.mark.parametrize("obj", [o for o in SMOOTH if o.reward_bounds[0] > -np.inf], ids=label)
 @pytest.mark.claim("T6", rung="exact")
 @given(game=games(), beta=st.floats(0.3, 4.0))

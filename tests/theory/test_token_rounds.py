@@ -160,3 +160,35 @@ def test_occupancy_rewards_need_a_larger_beta(claim) -> None:
 def _tilted(law: FloatArray, tilt: FloatArray) -> FloatArray:
     weight = law * np.exp(tilt)
     return np.asarray(weight / weight.sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("one_step", [False, True])
+@given(drawn=token_games(), beta=st.floats(0.6, 3.0))
+def test_alpha_spin_mixes_its_opponent_at_every_token(one_step: bool, drawn, beta: float) -> None:
+    """Conditional rounds are those of each state's own law if no value comes after it."""
+    game, expert, start = drawn
+    obj = objectives.get("alpha_spin", base_weight=0.3)
+    if game.horizon > 1 and not one_step:  # continuation values: a round of SPIN from the mixture
+        base = game.random_policy(np.random.default_rng(0), 1.0)
+        prior = np.asarray(obj.opponent(start, start, base))
+        got = self_play(
+            expert, start, obj, beta, 1, ref=base, game=game, level="conditional"
+        ).policies[-1]
+        expected = self_play(expert, prior, SPIN, beta, 1, game=game, level="conditional").policy
+    else:
+        got = self_play(
+            expert, start, obj, beta, 3, one_step=one_step, game=game, level="conditional"
+        ).policies[-1]
+        rows = self_play(np.exp(expert), np.exp(start), obj, beta, 3, one_step=one_step)
+        expected = laws.log_law(rows.policy)
+    np.testing.assert_allclose(np.exp(got), np.exp(expected), atol=1e-10)
+
+
+def test_tspin_per_token_has_each_states_history() -> None:
+    game = TokenMDP.random(vocab=3, horizon=2, seed=3)
+    start, tspin = game.uniform_policy(), objectives.get("tspin")
+    path = self_play(
+        game.expert, start, tspin, 2.0, 3, one_step=True, game=game, level="conditional"
+    )
+    rows = self_play(np.exp(game.expert), np.exp(start), tspin, 2.0, 3, one_step=True)
+    np.testing.assert_allclose(np.exp(path.policies), rows.policies, atol=1e-12)

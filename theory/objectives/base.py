@@ -259,7 +259,7 @@ class Objective:
         x, y = self._logratios(expert_logratio, policy_logratio, beta, extras)
         shapes = {"expert_logratio": x, "policy_logratio": y, "beta": beta, **extras}
         inputs.refuse_for(self.name, inputs.shape_problems(**shapes))
-        r_y, r_own, rest = self._implicit(x, y, beta, extras)
+        r_y, r_own, rest = self._implicit(x, y, beta, self._extras(extras))
         return self._loss(r_y, r_own, **rest)
 
     def risk(
@@ -281,6 +281,7 @@ class Objective:
         sides = {"expert": expert_weight, "policy": policy_weight}
         sides = {k: w if w is None else inputs.numbers(w, f"{k}_weight") for k, w in sides.items()}
         expert_weight, policy_weight = sides.values()
+        extras = self._extras(extras)
         inputs.refuse_for(
             self.name,
             [
@@ -321,6 +322,13 @@ class Objective:
             ],
         )
         return x, y
+
+    def _extras(self, extras: dict[str, Any]) -> dict[str, Any]:
+        """Extras with lists as arrays; single numbers stay, as they go with numpy and torch."""
+        return {
+            k: inputs.numbers(v, f"{self.name}: {k}") if isinstance(v, (list, tuple)) else v
+            for k, v in extras.items()
+        }
 
     def _implicit(
         self, expert_logratio: Array, policy_logratio: Array, beta: Any, extras: dict[str, Any]

@@ -212,7 +212,7 @@ def step_weights(
         problems.append(f"beta={beta!r}; needed is a finite number {sign}, or one a round")
     elif counted and len(values) not in (1, rounds):
         problems.append(f"beta: {len(values)} values for {rounds} rounds; needed is one a round")
-    if not isinstance(tau, (int, float)) or not np.isfinite(tau) or tau < 0:
+    if not laws.is_real(tau) or not np.isfinite(tau) or tau < 0:
         problems.append(f"tau={tau!r}; needed is a finite number >= 0")
     elif tau > 0 and ref is None:
         problems.append(f"tau={tau!r} needs ref, the reference policy of the anchor")

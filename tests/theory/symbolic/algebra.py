@@ -183,6 +183,7 @@ def read_by_sympy(patch: Any) -> None:
     for module in (laws, conic, pointwise, rounds):
         patch.setattr(module, "np", NAMESPACE)
     patch.setattr(laws, "log_quotient", _elementwise(lambda q, p: sp.log(q / p)))
+    patch.setattr(laws, "without_subnormals", lambda p: p)
     patch.setattr(laws, "rel_entr", _Cones.rel_entr)
     patch.setattr(laws, "xlogy", _elementwise(lambda x, y: x * sp.log(y)))
     patch.setattr(pointwise, "math", types.SimpleNamespace(log=NAMESPACE.log))
