@@ -277,6 +277,8 @@ def certified(
         gap = primal - dual
         reward = np.asarray(game.obj.link(laws.log_ratio(game.expert, policy), delta))
     reward = np.where((game.expert == 0) & (game.ref == 0), 0.0, reward)
+    if game.kind == "equilibrium":  # the saddle point's reward is no more free to move
+        reward = game.obj.centred(reward, game.expert, policy)
     worst = float(np.max(gap, initial=0.0))
     met = bool(np.all(gap <= tolerance)) and bool(np.all(np.isfinite(primal)))
     relation = "<=" if met else "above the tolerance"

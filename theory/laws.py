@@ -15,6 +15,7 @@ from theory.errors import refuse
 from theory.result import FloatArray
 
 SUM_TOLERANCE = 1e-8
+SINGLE_SUM_TOLERANCE = 1e-5  # of laws given in single precision or less
 
 
 def is_real(x: Any) -> bool:
@@ -41,7 +42,7 @@ def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
             )
     if not problems:
         total = array.sum(-1)
-        off = np.abs(total - 1.0) > SUM_TOLERANCE
+        off = np.abs(total - 1.0) > _sum_tolerance(law)
         if np.any(off):
             where = tuple(int(i) for i in np.argwhere(off)[0])
             problems.append(
@@ -50,12 +51,26 @@ def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
     return problems
 
 
+def _sum_tolerance(law: Any) -> float:
+    """How far from 1 a law may sum: rounding of its own dtype, never less than 1e-8."""
+    kind = getattr(law, "dtype", None)
+    single = kind is not None and str(kind).split(".")[-1] in ("float32", "float16", "bfloat16")
+    return SINGLE_SUM_TOLERANCE if single else SUM_TOLERANCE
+
+
+def _as_float64(law: Any) -> FloatArray:
+    """The law in float64; one of a narrower type is normalised again there."""
+    array = np.asarray(law, dtype=np.float64)
+    narrow = _sum_tolerance(law) > SUM_TOLERANCE
+    return array / array.sum(-1, keepdims=True) if narrow else array
+
+
 def check_laws(**laws: Any) -> tuple[FloatArray, ...]:
     """Return the laws as float64 arrays of one common shape, or refuse with all problems."""
     problems = [p for name, law in laws.items() for p in law_problems(law, name)]
     arrays: list[FloatArray] = []
     if not problems:
-        arrays = [np.asarray(law, dtype=np.float64) for law in laws.values()]
+        arrays = [_as_float64(law) for law in laws.values()]
         shapes = {name: a.shape for name, a in zip(laws, arrays, strict=True)}
         if len({a.shape[-1] for a in arrays}) > 1:
             problems.append(f"laws differ in the number of outcomes: {shapes}")

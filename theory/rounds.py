@@ -225,7 +225,7 @@ def _solution(
     primal, dual = equilibrium_bounds(
         obj, p, np.exp(last), np.exp(log_ref[0]) if log_ref else None, tau
     )
-    reward = np.where(np.isneginf(log_p) & np.isneginf(last), 0.0, reward)  # padding
+    reward = obj.centred(reward, p, np.exp(last))
     with np.errstate(invalid="ignore"):
         ratio = np.where(np.isneginf(log_p), 0.0, log_p - path)
         gap = primal - dual

@@ -281,7 +281,8 @@ def certificate(
 
 def gibbs(ref: FloatArray, pay: FloatArray, tau: float) -> FloatArray:
     """``ref e^{pay/tau}`` normalised: what minimises ``-E_pi[pay] + tau KL(pi || ref)``."""
-    return np.asarray(np.exp(xp.log_normalise(laws.log_law(ref) + pay / tau)))
+    with np.errstate(invalid="ignore"):  # an infinite pay has no Gibbs law: NaN, not certified
+        return np.asarray(np.exp(xp.log_normalise(laws.log_law(ref) + pay / tau)))
 
 
 def _centre(low: FloatArray, high: FloatArray, weight: FloatArray) -> FloatArray:

@@ -338,7 +338,7 @@ def test_gain_of_the_squared_margin(claim, obj: Objective, g: Anchored) -> None:
     claim.below(gain, obj.margin, what="kappa <= m", atol=1e-15)
     claim.below(np.full_like(gain, 0.5 * obj.margin), gain, what="m/2 <= kappa")
     u = laws.log_ratio(g.expert, sol.policy)
-    predicted = gain[..., None] * np.tanh(0.5 * u)
+    predicted = obj.centred(gain[..., None] * np.tanh(0.5 * u), g.expert, sol.policy)
     claim.close(sol.reward, predicted, atol=1e-13, what="r = kappa tanh(u/2)")
     # the excess Delta(p, pi(delta)) - delta changes its sign once on a grid of delta
     game = Game("equilibrium", g.expert, g.ref, obj, g.tau)

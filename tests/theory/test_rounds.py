@@ -275,3 +275,21 @@ def test_anchored_rounds_are_globally_linear(claim, obj, game: Game, tau: float)
     kl = np.stack([laws.kl_stable(target, policy) for policy in path.policies])
     bound = (beta - low) / (beta + tau) * kl[:-1]
     claim.below(kl[1:], bound, atol=1e-11 * (1 + kl[0].max()), what="(v) KL(pi*||pi_t)")
+
+
+def test_laws_in_single_precision_are_normalised_again() -> None:
+    p, q = np.float32([0.3, 0.7]), np.float32([0.1, 0.9])
+    path = self_play(p, q, objectives.get("spin"), beta=1.0, rounds=1)
+    exact = p.astype(np.float64) / p.astype(np.float64).sum()
+    np.testing.assert_allclose(path.policy, exact, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["spin", "ipo", "centred_spif", "gail"])
+def test_rewards_of_solutions_are_those_of_the_objective(name: str) -> None:
+    """Centred where only defined up to a constant, 0 on padding, from every solver alike."""
+    p, q = np.array([0.5, 0.3, 0.2, 0.0]), np.array([0.1, 0.2, 0.7, 0.0])
+    obj = objectives.get(name)
+    path = self_play(p, q, obj, beta=2.0, rounds=2)
+    np.testing.assert_allclose(path.reward, obj.reward(p, path.policy), atol=1e-13)
+    point = equilibrium(p, q, obj, tau=0.3)
+    np.testing.assert_allclose(point.reward, obj.reward(p, point.policy), atol=1e-9)

@@ -219,13 +219,17 @@ class Objective:
         p, q = laws.check_laws(expert=expert, policy=policy)
         inputs.refuse_for(self.name, inputs.shape_problems(expert=p, **extras))
         r = self._best_response(p, q, **extras)
-        r = np.where((p == 0) & (q == 0), 0.0, r)
-        if self.up_to_constant:
-            finite = np.isfinite(r)
-            mass = np.where(finite, q, 0.0)
-            mean = laws.expect(mass, np.where(finite, r, 0.0)) / np.maximum(mass.sum(-1), 1e-300)
-            r = np.where((p == 0) & (q == 0), 0.0, r - mean[..., None])
-        return r
+        return self.centred(r, p, q)
+
+    def centred(self, r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
+        """``r`` as :meth:`reward` gives it: 0 on padding, of mean 0 if only defined up to that."""
+        padding = (p == 0) & (q == 0)
+        if not self.up_to_constant:
+            return np.where(padding, 0.0, r)
+        finite = np.isfinite(r) & ~padding
+        mass = np.where(finite, q, 0.0)
+        mean = laws.expect(mass, np.where(finite, r, 0.0)) / np.maximum(mass.sum(-1), 1e-300)
+        return np.where(padding, 0.0, r - mean[..., None])
 
     def _best_response(self, p: FloatArray, q: FloatArray, **extras: Any) -> FloatArray:
         return np.asarray(self.link(laws.log_ratio(p, q), laws.triangular(p, q)[..., None]))
