@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from theory.errors import InvalidInput
 
+from theory.errors import InvalidInput
 from theory.token_layout import TokenLayout
 from theory.token_tree import FloatArray, policy_problems
 

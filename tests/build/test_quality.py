@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check", "--quiet", "--output-format=concise", "."],
+        ["ruff", "check", "--no-cache", "--quiet", "--output-format=concise", "."],
         ["ruff", "format", "--check", "--quiet", "--diff", "."],
         ["mypy", "--no-error-summary"],
     ],
