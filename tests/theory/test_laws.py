@@ -173,6 +173,25 @@ def test_rounding_is_no_mistake() -> None:
     assert laws.law_problems(p * (1 + 5e-8), "law") != []
 
 
+def test_single_precision_is_rounded_more_and_normalised_again() -> None:
+    p = laws.random_law(np.random.default_rng(0), (3, 1000)).astype(np.float32) * np.float32(
+        1.00002
+    )
+    (wide,) = laws.check_laws(expert=p)
+    assert np.abs(p.astype(np.float64).sum(-1) - 1).min() > 1e-6
+    np.testing.assert_allclose(wide.sum(-1), 1.0, atol=1e-14)
+    np.testing.assert_allclose(wide, p, rtol=1e-4)
+    assert laws.law_problems(p.astype(np.float64), "law")
+    exact = np.array([0.1, 0.2, 0.7])
+    np.testing.assert_array_equal(laws.check_laws(expert=exact)[0], exact)
+
+
+def test_number_of_outcomes() -> None:
+    assert laws.law_problems(np.array([0.5, 0.5]), "law", outcomes=2) == []
+    assert laws.law_problems(DEEP[0], "law", outcomes=4) == []
+    assert laws.law_problems(DEEP[0], "law", outcomes=3)[0].startswith("law: 4 outcomes")
+
+
 def test_support_problems() -> None:
     p, q = np.array([[0.5, 0.5, 0.0]]), np.array([[0.5, 0.0, 0.5]])
     assert laws.support_problems(p, "start", p, "ref") == []

@@ -425,6 +425,9 @@ def test_array_helpers() -> None:
     huge = np.array([1e300, 1e300 * (1 - 1e-15)])
     np.testing.assert_array_equal(np.exp(xp.log_normalise(huge)), [1, 0])
     np.testing.assert_allclose(xp.log_normalise(np.array([-2000.0, -2000.0])), -np.log(2))
+    for weight in ([1e16, 1e16 + 2], [1e16, 1e16 + 2, -1e18]):  # steps of 2 are all that is left
+        total = np.exp(xp.log_normalise(np.array(weight))).sum()
+        np.testing.assert_allclose(total, 1.0, rtol=1e-14)
     np.testing.assert_array_equal(xp.sign(np.array([-2.0, 0.0, 5.0])), [-1, 0, 1])
     np.testing.assert_array_equal(xp.relu(np.array([-2.0, 0.0, 5.0])), [0, 0, 5])
     value, weight = np.array([[1.0, np.nan], [3.0, 5.0]]), np.array([[2.0, 0.0], [1.0, 3.0]])
