@@ -175,7 +175,7 @@ def test_rounding_is_no_mistake() -> None:
 
 def test_single_precision_is_rounded_more_and_normalised_again() -> None:
     p = laws.random_law(np.random.default_rng(0), (3, 1000)).astype(np.float32) * np.float32(
-        1.00002
+        1.000005
     )
     (wide,) = laws.check_laws(expert=p)
     assert np.abs(p.astype(np.float64).sum(-1) - 1).min() > 1e-6
