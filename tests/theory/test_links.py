@@ -280,6 +280,18 @@ class HalfLine(Pointwise):
         return -r
 
 
+class LeftHalfLine(Pointwise):
+    """Defined below -1.3 only, and scaled, which changes no best response."""
+
+    name = "left_half_line"
+
+    def a(self, r):
+        return 0.3 * r
+
+    def b(self, r):
+        return 0.3 * derivatives.xp.namespace(r).log(-derivatives.xp.expm1(1.3 + r))
+
+
 DERIVED = [o for o in applies(checks.check_derived_link) if o not in VARIANTS[2:-1]]
 DERIVED = [o for o in DERIVED if o.name != "sppo"]
 
@@ -317,6 +329,9 @@ def test_payoffs_undefined_on_one_side(claim, game: Game) -> None:
     claim.close(value, twin, atol=1e-11, rtol=1e-9, what="canonical pair: game value = D_Phi")
     expected = 1.3 + np.logaddexp(0, u)
     claim.close(HalfLine().link(u), expected, atol=1e-9, rtol=1e-9, what="half line")
+    left, inner = LeftHalfLine(), game.rng.uniform(-12, 12, 20)
+    claim.close(left.link(inner), -1.3 - np.logaddexp(0, -inner), atol=1e-9, what="left half line")
+    claim.close(left.slope(inner), 1 / (1 + np.exp(inner)), atol=1e-8, rtol=1e-6, what="its slope")
 
 
 def test_derived_link_in_torch() -> None:
