@@ -293,3 +293,23 @@ def test_rewards_of_solutions_are_those_of_the_objective(name: str) -> None:
     np.testing.assert_allclose(path.reward, obj.reward(p, path.policy), atol=1e-13)
     point = equilibrium(p, q, obj, tau=0.3)
     np.testing.assert_allclose(point.reward, obj.reward(p, point.policy), atol=1e-9)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.4])
+def test_certificate_looks_only_at_outcomes_with_mass(tau: float) -> None:
+    """Outcomes that one side leaves out count, padding does not: the bound by its definition."""
+    obj = objectives.get("spif")
+    p, q = np.array([0.6, 0.4, 0.0, 0.0]), np.array([0.5, 0.2, 0.3, 0.0])
+    ref = np.array([0.3, 0.3, 0.4, 0.0])
+    path = self_play(p, q, obj, beta=1.0, rounds=0, ref=ref, tau=tau)
+    reward = np.array([np.tanh(0.5 * np.log(1.2)), np.tanh(0.5 * np.log(2.0)), -1.0])
+    linear = obj.potential(q, p) + q[:3] @ reward
+    best = reward.max() if tau == 0 else tau * np.log(ref[:3] @ np.exp(reward / tau))
+    np.testing.assert_allclose(path.dual, linear - best, atol=1e-14)
+    swapped = self_play(q, p, obj, beta=1.0, rounds=0)
+    np.testing.assert_allclose(swapped.dual, obj.potential(p, q) - p[:3] @ reward - 1.0, atol=1e-14)
+
+
+def test_default_margins_are_those_of_the_literature() -> None:
+    assert objectives.get("ipo").label == "ipo(margin=1)"
+    assert objectives.get("inpo").label == "inpo(margin=0.5)"
