@@ -22,6 +22,7 @@ from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
 from theory.one_step import one_step_round
 from theory.result import FloatArray, Solution
+from theory.schedule import round_weights
 from theory.token_mdp import TokenMDP
 from theory.token_tree import policy_problems
 
@@ -300,22 +301,7 @@ def _check(
     """
     if not isinstance(obj, Objective):
         raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
-    problems: list[str | None] = []
-    counted = isinstance(rounds, (int, np.integer)) and not isinstance(rounds, bool) and rounds >= 0
-    if not counted:
-        problems.append(f"rounds={rounds!r}; needed is a whole number >= 0")
-    try:
-        values = np.atleast_1d(np.asarray(beta, dtype=np.float64))
-    except (TypeError, ValueError):
-        values = np.array([np.nan])
-    if values.ndim != 1 or not np.all(np.isfinite(values) & (values > 0)):
-        problems.append(f"beta={beta!r}; needed is a finite number > 0, or one a round")
-    elif counted and len(values) not in (1, rounds):
-        problems.append(f"beta: {len(values)} values for {rounds} rounds; needed is one a round")
-    if not laws.is_real(tau) or not np.isfinite(tau) or tau < 0:
-        problems.append(f"tau={tau!r}; needed is a finite number >= 0")
-    elif tau > 0 and ref is None:
-        problems.append(f"tau={tau!r} needs ref, the reference policy of the anchor")
+    betas, problems = round_weights(beta, rounds, ref, tau)
     if not isinstance(one_step, (bool, np.bool_)) and one_step not in get_args(OneStep):
         problems.append(f"one_step={one_step!r}; needed is False, True, 'near' or 'global'")
     if level not in get_args(Level):
@@ -345,4 +331,4 @@ def _check(
         except InvalidInput as error:
             why = "its gain depends on Delta of two laws, and occupancies are measures"
             raise Unavailable(f"{obj.name} has no level='occupancy': {why}") from error
-    return [float(b) for b in np.broadcast_to(values, (rounds,))] if rounds else []
+    return betas

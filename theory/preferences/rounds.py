@@ -16,6 +16,7 @@ from theory.preferences.predictions import payoff_scale
 from theory.preferences.rewards import best_response, require_reward
 from theory.result import FloatArray, Solution
 from theory.rounds import SETTLED, gibbs_step
+from theory.schedule import round_weights
 
 
 def self_play(
@@ -198,26 +199,9 @@ def step_weights(
     beta: Any, rounds: Any, ref: Any, tau: Any, lowest: float | None = None
 ) -> list[float]:
     """One beta a round, or a refusal with everything that is wrong with the schedule."""
-    problems: list[str | None] = []
-    counted = isinstance(rounds, (int, np.integer)) and not isinstance(rounds, bool) and rounds >= 0
-    if not counted:
-        problems.append(f"rounds={rounds!r}; needed is a whole number >= 0")
-    try:
-        values = np.atleast_1d(np.asarray(beta, dtype=np.float64))
-    except (TypeError, ValueError):
-        values = np.array([np.nan])
-    enough = values > 0 if lowest is None else values >= lowest
-    if values.ndim != 1 or not np.all(np.isfinite(values) & enough):
-        sign = "> 0" if lowest is None else f">= {lowest:g}"
-        problems.append(f"beta={beta!r}; needed is a finite number {sign}, or one a round")
-    elif counted and len(values) not in (1, rounds):
-        problems.append(f"beta: {len(values)} values for {rounds} rounds; needed is one a round")
-    if not laws.is_real(tau) or not np.isfinite(tau) or tau < 0:
-        problems.append(f"tau={tau!r}; needed is a finite number >= 0")
-    elif tau > 0 and ref is None:
-        problems.append(f"tau={tau!r} needs ref, the reference policy of the anchor")
+    betas, problems = round_weights(beta, rounds, ref, tau, lowest)
     refuse(problems)
-    return [float(b) for b in np.broadcast_to(values, (rounds,))] if rounds else []
+    return betas
 
 
 def _range(betas: list[float]) -> str:
