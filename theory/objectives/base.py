@@ -264,7 +264,7 @@ class Objective:
         shapes = {"expert_logratio": x, "policy_logratio": y, "beta": beta, **extras}
         inputs.refuse_for(self.name, inputs.shape_problems(**shapes))
         r_y, r_own, rest = self._implicit(x, y, beta, self._extras(extras))
-        return self._loss(r_y, r_own, **rest)
+        return self.reward_loss(r_y, r_own, **rest)
 
     def risk(
         self,
@@ -299,12 +299,17 @@ class Objective:
         extras = {k: inputs.masked(v, sides.get(k.split("_")[0])) for k, v in extras.items()}
         x, y = inputs.masked(x, expert_weight), inputs.masked(y, policy_weight)
         r_y, r_own, rest = self._implicit(x, y, beta, extras)
-        return self._risk(r_y, r_own, expert_weight, policy_weight, **rest)
+        return self.reward_risk(r_y, r_own, expert_weight, policy_weight, **rest)
 
-    def _loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
+    def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
+        """:meth:`loss` as a function of rewards (nats), unchecked: the formula, for inner loops
+        and explicit reward players. ``r_history`` stands in for ``history_logratio``."""
         raise NotImplementedError
 
-    def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
+    def reward_risk(
+        self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
+    ) -> Array:
+        """:meth:`risk` as a function of rewards (..., G) and (..., K), unchecked, shape (...)."""
         raise NotImplementedError
 
     def _logratios(

@@ -28,10 +28,12 @@ class Pointwise(Objective):
         """Loss of an own response: ``-b(r)``."""
         return -self.b(r)
 
-    def _loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
+    def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
         return self.expert_term(r_y, **extras) + self.policy_term(r_own, **extras)
 
-    def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
+    def reward_risk(
+        self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
+    ) -> Array:
         on_expert = xp.weighted_mean(self.expert_term(r_y, **extras), w_y)
         return on_expert + xp.weighted_mean(self.policy_term(r_own, **extras), w_own)
 
@@ -78,10 +80,12 @@ class Pairwise(Objective):
 
         return best_response(p[..., :, None] * q[..., None, :], self.pair_loss)
 
-    def _loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
+    def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
         return self.pair_loss(r_y - r_own)
 
-    def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
+    def reward_risk(
+        self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
+    ) -> Array:
         pairs = self.pair_loss(r_y[..., :, None] - r_own[..., None, :])
         return xp.weighted_mean(xp.weighted_mean(pairs, _pair(w_own, r_own)), w_y)
 
@@ -104,7 +108,9 @@ class Group(Objective):
             return "the definition gives no group_risk"
         return super().missing(part)
 
-    def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
+    def reward_risk(
+        self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
+    ) -> Array:
         return self.group_risk(r_y, r_own, w_y, w_own)
 
 

@@ -156,14 +156,16 @@ class Tspin(Pairwise):
     def pair_loss(self, d: Array) -> Array:
         return xp.softplus(-d)
 
-    def _loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
+    def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
         history = self.history_weight * self.pair_loss(r_own - extras["r_history"])
         return self.pair_loss(r_y - r_own) + history
 
-    def _risk(self, r_y: Array, r_own: Array, w_y: Any, w_own: Any, **extras: Any) -> Array:
+    def reward_risk(
+        self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
+    ) -> Array:
         r_0, w_0 = extras["r_history"], extras.get("history_law")
-        first = super()._risk(r_y, r_own, w_y, w_own)
-        return first + self.history_weight * super()._risk(r_own, r_0, w_own, w_0)
+        first = super().reward_risk(r_y, r_own, w_y, w_own)
+        return first + self.history_weight * super().reward_risk(r_own, r_0, w_own, w_0)
 
 
 @register("alpha_spin")

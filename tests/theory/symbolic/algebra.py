@@ -220,4 +220,4 @@ def link(obj: Any, ratio: Any, delta: Any = None) -> sp.Expr:
 
 def risk(obj: Any, rewards: Any, p: Any, q: Any, **extras: Any) -> sp.Expr:
     """Risk of the reward on both laws; the checks of the caller's input are left out."""
-    return exact(obj._risk(rewards, rewards, p, q, **extras))
+    return exact(obj.reward_risk(rewards, rewards, p, q, **extras))

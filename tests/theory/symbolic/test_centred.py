@@ -136,7 +136,7 @@ def test_history_term_of_tspin(claim):
     obj, weight = symbolic("tspin"), sp.Symbol("history_weight", positive=True)
     y, own, first = sp.symbols("y own first", real=True)
     written = sp.log(1 + sp.exp(own - y)) + weight * sp.log(1 + sp.exp(first - own))
-    claim.exact(vanishes(exact(obj._loss(y, own, r_history=first)) - written), "its loss")
+    claim.exact(vanishes(exact(obj.reward_loss(y, own, r_history=first)) - written), "its loss")
     rewards = array(*sp.symbols("r1:3", real=True))
     p, q, h = weights("p", 2), weights("q", 2), weights("h", 2)
     mean = sum(

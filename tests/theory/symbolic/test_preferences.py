@@ -72,10 +72,10 @@ def test_sppo_loss_is_spif_with_c_two(claim):
     spif, sppo = symbolic("spif", c=2, alpha=HALF), symbolic("sppo")
     w, own = sp.symbols("w l", real=True)
     hard = {"expert_preference": 1, "policy_preference": 0}
-    gap = exact(sppo._loss(w, own, **hard)) - exact(spif._loss(w, own))
+    gap = exact(sppo.reward_loss(w, own, **hard)) - exact(spif.reward_loss(w, own))
     claim.exact(vanishes(gap - HALF), "hard-label SPPO loss = SPIF loss (c = 2) + 1/2")
     claim.exact(
-        vanishes(exact(sppo._loss(w, own, **hard) + sppo.a(w) + sppo.b(own))), "and it is -a - b"
+        vanishes(exact(sppo.reward_loss(w, own, **hard) + sppo.a(w) + sppo.b(own))), "and it is -a - b"
     )
     p, q, r = *sp.symbols("p q", positive=True), R
     win = {"expert_preference": P, "policy_preference": P}
