@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from theory import TokenMDP, laws, objectives, self_play
 from theory.equilibria import equilibrium, saddle_point
 from theory.occupancy import occupancy_game
 from theory.result import FloatArray
-from theory.text import load_pairs, phrases, tokens
+from theory.text import common_phrases, load_pairs
 
 NAME = "saddle"
 CAPTION = (
@@ -54,14 +53,8 @@ class Text:
     @classmethod
     def read(cls, words: int, horizon: int) -> Text:
         """Phrases of two to four words, all of them among the `words` of the commonest ones."""
-        parts = [tokens(part) for part in phrases(pair.response for pair in load_pairs())]
-        short = [part for part in parts if 2 <= len(part) <= 4 and all(map(str.isalpha, part))]
-        kept: list[str] = []
-        for part, _ in Counter(map(tuple, short)).most_common():
-            new = [word for word in dict.fromkeys(part) if word not in kept]
-            if len(kept) + len(new) <= words:
-                kept += new
-        texts = [" ".join(part) for part in short if set(part) <= set(kept)]
+        texts = common_phrases((pair.response for pair in load_pairs()), words, 2, 4)
+        kept = {word for text in texts for word in text.split()}
         size: dict[str, Any] = {"vocab_size": len(kept) + 2, "horizon": horizon}
         size["smoothing"] = SMOOTHING
         tree, merged = (TokenMDP.from_text(texts, order=2, tree=t, **size) for t in (True, False))

@@ -17,6 +17,7 @@ FULL = os.environ.get("FULL", "") not in ("", "0")
 """Whether the large versions were asked for."""
 
 COLUMNS = ("panel", "objective", "series", "kind", "x", "y")
+INTERVAL = ("low", "high")
 THEORY, MEASURED = "theory", "measured"
 
 _SHOWN = {
@@ -55,15 +56,26 @@ class Rows:
     def __init__(self) -> None:
         self._parts: list[pd.DataFrame] = []
 
-    def add(self, panel: str, objective: str, series: str, kind: str, x: Any, y: Any) -> None:
-        """One curve or cloud of points: x and y broadcast against each other."""
-        xs, ys = np.broadcast_arrays(np.asarray(x), np.asarray(y))
-        values = (panel, objective, series, kind, xs.ravel(), ys.ravel())
-        self._parts.append(pd.DataFrame(dict(zip(COLUMNS, values, strict=True))))
+    def add(
+        self,
+        panel: str,
+        objective: str,
+        series: str,
+        kind: str,
+        x: Any,
+        y: Any,
+        low: Any = np.nan,
+        high: Any = np.nan,
+    ) -> None:
+        """One curve or cloud of points: x and y (and an interval) broadcast against each other."""
+        arrays = np.broadcast_arrays(*(np.asarray(v) for v in (x, y, low, high)))
+        values = (panel, objective, series, kind, *(array.ravel() for array in arrays))
+        self._parts.append(pd.DataFrame(dict(zip(COLUMNS + INTERVAL, values, strict=True))))
 
     def table(self) -> pd.DataFrame:
-        """All rows in the order in which they came."""
-        return pd.concat(self._parts, ignore_index=True)
+        """All rows in the order in which they came; columns of intervals only if there are any."""
+        table = pd.concat(self._parts, ignore_index=True)
+        return table.drop(columns=list(INTERVAL)) if table.low.isna().all() else table
 
 
 def path_of(solution: Solution) -> FloatArray:
@@ -79,6 +91,13 @@ def curves(table: pd.DataFrame, panel: str, kind: str = "") -> Iterable[tuple[st
     part = part[part.kind == kind] if kind else part
     for (objective, series), rows in part.groupby(["objective", "series"], sort=False):
         yield str(objective), str(series), rows
+
+
+def bars(ax: Axes, rows: pd.DataFrame, **style: Any) -> None:
+    """Measured points with their intervals (columns low, high)."""
+    ends = np.abs(rows[["low", "high"]].to_numpy(dtype=float).T - rows.y.to_numpy(dtype=float))
+    kept: dict[str, Any] = {"elinewidth": 0.9, "capsize": 0, "markersize": 3.2}
+    ax.errorbar(rows.x, rows.y, yerr=np.nan_to_num(ends), **{**kept, **style})
 
 
 def note(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:

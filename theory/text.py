@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -137,6 +138,21 @@ def phrases(texts: Iterable[str]) -> list[str]:
     """The parts of the texts between punctuation marks: short responses with a natural end."""
     parts = (part.strip() for text in texts for part in _PHRASE_END.split(text))
     return [part for part in parts if part]
+
+
+def common_phrases(texts: Iterable[str], words: int, shortest: int, longest: int) -> list[str]:
+    """Phrases of ``shortest..longest`` words that use only ``words`` different words.
+
+    The words are collected from the commonest phrases downwards, so that whole phrases survive.
+    """
+    parts = [tokens(part) for part in phrases(texts)]
+    short = [p for p in parts if shortest <= len(p) <= longest and all(map(str.isalpha, p))]
+    kept: list[str] = []
+    for part, _ in Counter(map(tuple, short)).most_common():
+        new = [word for word in dict.fromkeys(part) if word not in kept]
+        if len(kept) + len(new) <= words:
+            kept += new
+    return [" ".join(part) for part in short if set(part) <= set(kept)]
 
 
 def tokens(text: str, unit: str = "word") -> list[str]:

@@ -16,13 +16,13 @@ from figures import (
     fig_7_saddle,
     fig_8_tokens,
 )
-from figures.tidy import COLUMNS, MEASURED, THEORY
+from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
 
 
 def tidy(figure):
     """The figure's table, checked for form."""
     table = figure.table()
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) in (COLUMNS, COLUMNS + INTERVAL)
     assert set(table.kind) <= {THEORY, MEASURED}
     assert table.panel.str.len().all()
     assert np.isfinite(table[["x", "y"]].to_numpy(dtype=float)).all()

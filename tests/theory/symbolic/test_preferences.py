@@ -75,7 +75,8 @@ def test_sppo_loss_is_spif_with_c_two(claim):
     gap = exact(sppo.reward_loss(w, own, **hard)) - exact(spif.reward_loss(w, own))
     claim.exact(vanishes(gap - HALF), "hard-label SPPO loss = SPIF loss (c = 2) + 1/2")
     claim.exact(
-        vanishes(exact(sppo.reward_loss(w, own, **hard) + sppo.a(w) + sppo.b(own))), "and it is -a - b"
+        vanishes(exact(sppo.reward_loss(w, own, **hard) + sppo.a(w) + sppo.b(own))),
+        "and it is -a - b",
     )
     p, q, r = *sp.symbols("p q", positive=True), R
     win = {"expert_preference": P, "policy_preference": P}

@@ -1,0 +1,1 @@
+"""The experiments: each a module with SUMMARY, Settings and cells(settings)."""
