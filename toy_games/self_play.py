@@ -114,7 +114,7 @@ class SelfPlay:
             )
         elif not torch.isfinite(theta).all():
             problems.append("start: needed are finite parameters")
-        group = objective is not None and objective.form == "group"
+        group = isinstance(objective, Objective) and objective.form == "group"
         if group and data.batch is not None and data.batch % data.group:
             problems.append(f"data: batch={data.batch} is not a multiple of group={data.group}")
         refuse(problems + law_problems)
@@ -137,7 +137,7 @@ class SelfPlay:
             raise Unavailable(
                 f"{objective.name} is reference-free: it has no anchor, tau must be 0"
             )
-        self.step_size = column("rate") / sft_scale(objective, self.beta)
+        self.step_size = column("rate") / sft_scale(objective, self.beta + self.tau)
         self.streams = Streams(self.rows["seed"].tolist())
         label = "sft" if objective is None else objective.label
         self.identity = f"{label} {type(policy).__name__} {policy.shape} {data} {_digest(laws)}"
@@ -237,15 +237,16 @@ class SelfPlay:
         return {"opponent": opponent, "own": own}
 
 
-def sft_scale(objective: Objective | None, beta: Tensor) -> Tensor:
+def sft_scale(objective: Objective | None, weight: Tensor) -> Tensor:
     """Factor of a round's first gradient over SFT's (T15), by differentiation at reward 0.
 
     At ``theta = theta_t`` the gradient of the loss is ``-scale E_p grad log pi`` with
-    ``scale = -beta d loss/d r(y)``: ``beta a'(0)``, ``beta |l'(0)|``, or the group risk's.
-    Objectives whose loss has no such slope at 0 (GAIL is undefined there) get 1.
+    ``scale = -weight d loss/d r(y)``: ``weight a'(0)``, ``weight |l'(0)|``, or the group risk's.
+    ``weight`` is that of ``log pi`` in the implicit reward, ``beta + tau``. A loss without such a
+    slope keeps its own scale: 1.
     """
     if objective is None:
-        return torch.ones_like(beta)
+        return torch.ones_like(weight)
     at = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     other = torch.zeros(1, dtype=torch.float64)
     extras = {"r_history": other} if "history" in objective.needs else {}
@@ -253,7 +254,7 @@ def sft_scale(objective: Objective | None, beta: Tensor) -> Tensor:
         risk = objective.reward_risk(at, other, **extras)
         (slope,) = torch.autograd.grad(risk.sum(), at)
     scale = -float(slope)
-    return beta * scale if np.isfinite(scale) and scale > 0 else torch.ones_like(beta)
+    return weight * scale if np.isfinite(scale) and scale > 0 else torch.ones_like(weight)
 
 
 # -- measures -------------------------------------------------------------------------------------
@@ -305,7 +306,9 @@ MEASURES: dict[str, Measure] = {
 
 
 def _row_problems(rows: pd.DataFrame) -> list[str]:
-    problems = [] if len(rows) else ["rows: empty; needed is a line for every run"]
+    if not len(rows):
+        return ["rows: empty; needed is a line for every run"]
+    problems: list[str] = []
     if "seed" not in rows:
         return [*problems, "rows: no column 'seed'"]
     seeds = rows["seed"]
@@ -332,9 +335,9 @@ def _laws(expert: Any, shape: tuple[int, int, int]) -> tuple[Tensor | None, list
         return None, [f"expert: shape {tuple(laws.shape)}; needed is that of {shape} or its end"]
     if not torch.isfinite(laws).all() or (laws < 0).any():
         return None, ["expert: needed are finite probabilities >= 0"]
-    off = float((laws.sum(-1) - 1.0).abs().max())
+    off = float((laws.sum(-1) - 1.0).abs().sum())
     if off > 1e-9:
-        return None, [f"expert: a law sums to 1 within {off:.1e}; needed is 1e-9"]
+        return None, [f"expert: laws sum to 1 within {off:.1e}; needed is 1e-9"]
     return laws.clone(), []
 
 

@@ -141,7 +141,7 @@ def save(
 
 def _load(path: Path, mark: str) -> tuple[State, int, dict[str, list[np.ndarray]]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays: dict[str, Any] = {name: file[name] for name in file.files}
         found, at = str(arrays.pop("mark")), int(arrays.pop("step"))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -154,7 +154,9 @@ def _load(path: Path, mark: str) -> tuple[State, int, dict[str, list[np.ndarray]
             "versions); remove it, or name another file"
         )
     state = {
-        n.removeprefix("state/"): torch.from_numpy(a) for n, a in arrays.items() if "state/" in n
+        n.removeprefix("state/"): torch.from_numpy(a)
+        for n, a in arrays.items()
+        if n.startswith("state/")
     }
     records = {
         n.removeprefix("record/"): list(a) for n, a in arrays.items() if n.startswith("record/")

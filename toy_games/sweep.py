@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
+import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ def run_cells(
 
     Args:
         cells: the parts.
-        folder: where finished parts (.csv) and checkpoints (.npz) are kept; None keeps nothing.
+        folder: where finished parts (.json) and checkpoints (.npz) are kept; None keeps nothing.
         jobs: processes at a time; within ``joblib.parallel_config`` its backend decides.
         progress: show a progress bar, in a terminal.
 
@@ -80,7 +80,7 @@ def _run_cell(cell: Cell, folder: str | Path | None, progress: bool) -> str:
     torch.set_num_threads(1)
     if folder is None:
         return _text(cell.call(**cell.arguments, checkpoint=None, progress=progress))
-    done = Path(folder) / f"{cell.key}.csv"
+    done = Path(folder) / f"{cell.key}.json"
     if not done.exists():
         checkpoint = Path(folder) / f"{cell.key}.npz"
         write_whole(
@@ -90,11 +90,11 @@ def _run_cell(cell: Cell, folder: str | Path | None, progress: bool) -> str:
 
 
 def _text(table: pd.DataFrame) -> str:
-    return str(table.to_csv(index=False, lineterminator="\n"))
+    return json.dumps(table.to_dict("list"), indent=0)
 
 
 def _parse(text: str) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(text), float_precision="round_trip", keep_default_na=True)
+    return pd.DataFrame(json.loads(text))
 
 
 def write_whole(path: Path, text: str) -> None:
