@@ -10,8 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,6 +22,7 @@ import torch
 from tqdm import tqdm
 
 from theory.errors import refuse
+from theory.settings import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -95,19 +94,6 @@ def _text(table: pd.DataFrame) -> str:
 
 def _parse(text: str) -> pd.DataFrame:
     return pd.DataFrame(json.loads(text))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8", newline=""
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
 
 
 @cache
