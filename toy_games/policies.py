@@ -101,11 +101,13 @@ class _OnTokens:
         """Next-token log-probabilities (B, S, A)."""
         return self._logits(theta).masked_fill(self._forbidden, -torch.inf).log_softmax(-1)
 
+    def along(self, per_token: Tensor) -> Tensor:
+        """Values (B, S, A) of tokens along every response (B, X, N, H), 0 after its end."""
+        flat = per_token.flatten(1)
+        return torch.cat([flat, torch.zeros_like(flat[:, :1])], dim=1)[:, self._visited]
+
     def log_law(self, theta: Tensor) -> Tensor:
-        flat = self.log_policy(theta).flatten(1)
-        flat = torch.cat([flat, torch.zeros_like(flat[:, :1])], dim=1)
-        total = flat[:, self._visited].sum(-1)
-        return total.masked_fill(self._padding, PADDING)
+        return self.along(self.log_policy(theta)).sum(-1).masked_fill(self._padding, PADDING)
 
 
 class Tokens(_OnTokens):
