@@ -1,0 +1,279 @@
+"""Finite samples (T13, T16): what a round does with separable data, and overfitting over rounds.
+
+Four parts. ``descent`` and ``flow``: one round on samples that do not overlap, overlap in part, or
+show the same outcomes, by gradient descent and by its flow in geometric time. ``threshold``:
+pointwise SPIF on random samples that ask for less or for more mass than there is. ``rounds`` and
+``text``: rounds of self-play on n fixed expert samples, beside maximum likelihood (SFT).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from theory import laws, objectives, theory_card
+from theory.objectives import Objective
+from theory.result import FloatArray
+from toy_games import simulator
+from toy_games.experiment import (
+    BaseSettings,
+    at_least,
+    objective_of,
+    objective_problems,
+    option,
+    positive,
+)
+from toy_games.flow import Flow
+from toy_games.policies import Softmax, Tokens
+from toy_games.real_text import read_phrases
+from toy_games.self_play import Data, kl_to_expert
+from toy_games.separable import OnSamples, demanded_mass, missing_mass
+from toy_games.simulator import log_steps
+from toy_games.streams import Streams, frequencies
+from toy_games.sweep import Cell
+
+SUMMARY = "Margins, unseen mass and overfitting when self-play trains on finite samples."
+
+OVERLAPS = {"disjoint": (4, 0, 4), "partial": (3, 2, 3), "same": (0, 8, 0)}
+"""Outcomes that show on the expert's side only, on both, on the own side only."""
+
+
+@dataclass(frozen=True)
+class Settings(BaseSettings):
+    """Settings of all parts; an effective step is ``R'(0)/beta``."""
+
+    objectives: tuple[str, ...] = option(
+        ("spin", "spif", "centred_spif", "ipo", "spin_hinge"), "objectives besides sft"
+    )
+    seeds: int = option(8, "number of seeds")
+    effective_step: float = option(1.0, "R'(0)/beta, the same for all objectives")
+    outcomes: int = option(12, "outcomes of the tabular round, at least 9")
+    rate: float = option(0.5, "learning rate of a round, SFT units")
+    steps: int = option(1000, "gradient steps of descent in one round")
+    flow_steps: float = option(1e6, "time that the flow reaches, in gradient steps")
+    etas: tuple[float, ...] = option((0.5, 1.0, 1.5, 2.0, 3.0), "1/(beta c) of pointwise SPIF")
+    rounds_seeds: int = option(24, "number of seeds of the tabular rounds")
+    support: int = option(30, "outcomes of the expert of the rounds")
+    sizes: tuple[int, ...] = option((10, 100, 1000, 10000), "expert samples n of the rounds")
+    total_steps: int = option(1000, "gradient steps over all rounds")
+    steps_per_round: int = option(20, "gradient steps of one round")
+    rounds_step: float = option(0.5, "effective step of the rounds")
+    rounds_rate: float = option(1.0, "learning rate of the rounds, SFT units")
+    words: int = option(5, "words of the real text")
+    text_sizes: tuple[int, ...] = option((10, 100), "expert phrases n of the real text")
+    text_steps: int = option(1000, "gradient steps on the real text")
+    text_rate: float = option(1.0, "learning rate on the real text, SFT units")
+    batch: int = option(64, "pairs a gradient step on the real text, a multiple of 8")
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong."""
+        return (
+            objective_problems(self.objectives, sft=False)
+            + at_least(
+                self,
+                seeds=1,
+                rounds_seeds=1,
+                outcomes=9,
+                steps=10,
+                flow_steps=1.0,
+                support=2,
+                sizes=1,
+            )
+            + at_least(self, total_steps=1, steps_per_round=1, words=3, text_sizes=1)
+            + at_least(self, text_steps=1, batch=8)
+            + positive(self, "effective_step", "rate", "etas", "rounds_step", "rounds_rate")
+            + positive(self, "text_rate")
+            + [f"batch={self.batch!r}; needed is a multiple of 8"] * (self.batch % 8 != 0)
+        )
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """One cell a part and objective."""
+    s = settings
+    one = {"seeds": s.seeds, "effective_step": s.effective_step, "rate": s.rate}
+    one["outcomes"] = s.outcomes
+    rounds = {"seeds": s.seeds, "effective_step": s.rounds_step, "per_round": s.steps_per_round}
+    out = []
+    for spec in s.objectives:
+        out.append(Cell(f"descent {spec}", descent, {"spec": spec, **one, "steps": s.steps}))
+        if "hinge" not in spec:
+            last = {"last": s.flow_steps}
+            out.append(Cell(f"flow {spec}", flow, {"spec": spec, **one, **last}))
+    given = {"seeds": s.seeds, "etas": s.etas, "outcomes": s.outcomes, "rate": s.rate}
+    out.append(Cell("threshold", threshold, {**given, "last": s.flow_steps}))
+    for spec in (*s.objectives, "sft"):
+        tabular = {"support": s.support, "sizes": s.sizes, "steps": s.total_steps}
+        tabular |= {"rate": s.rounds_rate, "seeds": s.rounds_seeds}
+        out.append(Cell(f"rounds {spec}", rounds_of, {"spec": spec, **rounds, **tabular}))
+        phrases = {"words": s.words, "sizes": s.text_sizes, "steps": s.text_steps}
+        phrases |= {"rate": s.text_rate, "batch": s.batch}
+        out.append(Cell(f"text {spec}", text, {"spec": spec, **rounds, **phrases}))
+    return out
+
+
+def beta_of(objective: Objective | None, effective_step: float) -> float:
+    """The beta of an effective step; the hinge has no link and takes SPIN's, as SFT does."""
+    linked = objective is not None and objective.has_link
+    used = objective if linked else objectives.get("spin")
+    assert used is not None
+    return float(theory_card(used).slope_at_zero / effective_step)
+
+
+# -- one round ------------------------------------------------------------------------------------
+
+
+def samples(seed: int, overlap: str, outcomes: int) -> tuple[FloatArray, ...]:
+    """Expert's law, opponent's law and the frequencies of both sides' samples, each (outcomes,).
+
+    The samples are those of 20 draws a side, given which outcomes show.
+    """
+    rng = _rng(seed, f"samples {overlap}")
+    p, q = laws.random_law(rng, (2, outcomes), 1.0)
+    place = rng.permutation(outcomes)
+    expert_only, shared, own_only = OVERLAPS[overlap]
+    sides = (place[: expert_only + shared], place[expert_only : expert_only + shared + own_only])
+    drawn = []
+    for law, side in zip((p, q), sides, strict=True):
+        counts = np.zeros(outcomes)
+        counts[side] = 1 + rng.multinomial(20 - len(side), law[side] / law[side].sum())
+        drawn.append(counts / 20)
+    return p, q, *drawn
+
+
+def one_round(
+    spec: str, seeds: int, effective_step: float, rate: float, outcomes: int
+) -> OnSamples:
+    """The batch of all seeds and overlaps, one objective."""
+    objective = objective_of(spec)
+    rows = pd.DataFrame([{"seed": s, "overlap": o} for o in OVERLAPS for s in range(seeds)])
+    rows = rows.assign(beta=beta_of(objective, effective_step), rate=rate)
+    parts = [samples(r.seed, r.overlap, outcomes) for r in rows.itertuples()]
+    p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
+    start = torch.from_numpy(np.log(q[:, 0]))
+    return OnSamples(Softmax(outcomes), objective, rows, p, start, data, own)
+
+
+def descent(
+    spec: str, steps: int, checkpoint: Any = None, progress: bool = True, **given: Any
+) -> pd.DataFrame:
+    """One round by full-batch gradient descent."""
+    run = one_round(spec, **given)
+    table = simulator.run(run, log_steps(steps, 4), checkpoint, progress)
+    return _labelled(table.assign(time=table.step.astype(float)), "descent", spec)
+
+
+def flow(
+    spec: str, last: float, checkpoint: Any = None, progress: bool = True, **given: Any
+) -> pd.DataFrame:
+    """One round by gradient flow, measured five times a decade."""
+    run = Flow(one_round(spec, **given), last)
+    table = simulator.run(run, range(0, run.steps + 1, 5), checkpoint, progress)
+    return _labelled(table, "flow", spec)
+
+
+def threshold(
+    seeds: int,
+    etas: tuple[float, ...],
+    outcomes: int,
+    rate: float,
+    last: float,
+    checkpoint: Any = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Pointwise SPIF on disjoint samples; ``demanded`` is the mass that its targets ask for."""
+    objective = objectives.get("spif")
+    rows = pd.DataFrame([{"seed": s, "eta": e} for e in etas for s in range(seeds)])
+    rows = rows.assign(beta=1.0 / rows.eta, rate=rate)
+    parts = [samples(s, "disjoint", outcomes) for s in rows.seed]
+    p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
+    beta = rows.beta.to_numpy()
+    rows["demanded"] = demanded_mass(objective, beta[:, None], data[:, 0], own[:, 0], q[:, 0])
+    start = torch.from_numpy(np.log(q[:, 0]))
+    run = Flow(OnSamples(Softmax(outcomes), objective, rows, p, start, data, own), last)
+    table = simulator.run(run, range(0, run.steps + 1, 5), checkpoint, progress)
+    return _labelled(table, "threshold", "spif")
+
+
+# -- rounds on n fixed samples --------------------------------------------------------------------
+
+OVERFITTING = {"kl": kl_to_expert, "missing": missing_mass}
+
+
+def rounds_of(
+    spec: str,
+    support: int,
+    sizes: tuple[int, ...],
+    steps: int,
+    checkpoint: Any = None,
+    progress: bool = True,
+    **given: Any,
+) -> pd.DataFrame:
+    """Tabular rounds on n expert samples of a random expert, own responses in expectation."""
+    rows = _rows(spec, sizes, **given)
+    experts = [laws.random_law(_rng(seed), (1, support), 1.5) for seed in rows.seed]
+    start = np.zeros(support)
+    run = _on_n_samples(Softmax(support), spec, rows, np.stack(experts), start, Data(batch=None))
+    table = simulator.run(run, log_steps(steps, 8), checkpoint, progress)
+    return _labelled(table, "rounds", spec)
+
+
+def text(
+    spec: str,
+    words: int,
+    sizes: tuple[int, ...],
+    steps: int,
+    batch: int,
+    checkpoint: Any = None,
+    progress: bool = True,
+    **given: Any,
+) -> pd.DataFrame:
+    """A tabular token policy on n phrases of the order-1 model of real text, in minibatches."""
+    phrases = read_phrases(words, 3, order=1)
+    policy = Tokens(phrases.game)
+    rows = _rows(spec, sizes, **given)
+    experts = np.repeat(phrases.law[None], len(rows), 0)
+    run = _on_n_samples(policy, spec, rows, experts, np.zeros(policy.size), Data(batch=batch))
+    table = simulator.run(run, log_steps(steps, 8), checkpoint, progress)
+    return _labelled(table, "text", spec)
+
+
+def _rows(
+    spec: str,
+    sizes: tuple[int, ...],
+    seeds: int,
+    effective_step: float,
+    per_round: int,
+    rate: float,
+) -> pd.DataFrame:
+    rows = pd.DataFrame([{"seed": s, "n": n} for n in sizes for s in range(seeds)])
+    beta = beta_of(objective_of(spec), effective_step)
+    return rows.assign(beta=beta, rate=rate, steps_per_round=per_round)
+
+
+def _on_n_samples(
+    policy: Any, spec: str, rows: pd.DataFrame, experts: FloatArray, start: FloatArray, data: Data
+) -> OnSamples:
+    """Every row draws its n responses once; the same ones for every objective."""
+    drawn = []
+    for seed, n, law in zip(rows.seed, rows.n, experts, strict=True):
+        uniform = torch.from_numpy(_rng(seed, f"{n} expert samples").random((law.shape[0], n)))
+        drawn.append(frequencies(torch.from_numpy(law.copy()), uniform))
+    samples = torch.stack(drawn)
+    objective = objective_of(spec)
+    return OnSamples(
+        policy, objective, rows, experts, start, samples, data=data, measures=OVERFITTING
+    )
+
+
+def _rng(seed: int, name: str = "expert") -> np.random.Generator:
+    return Streams([seed]).generator(0, name)
+
+
+def _labelled(table: pd.DataFrame, part: str, spec: str) -> pd.DataFrame:
+    table.insert(0, "part", part)
+    table.insert(1, "objective", spec)
+    return table
