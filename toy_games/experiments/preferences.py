@@ -1,0 +1,341 @@
+"""Preference self-play from exact and from sampled preferences (C2, C3, T11, T12).
+
+Parts, by the column ``part``: *gap* (no anchor: last and average policy at horizons of tuned step),
+*rate* (gradient descent near the equilibrium, below and above the step that is stable), *floor*
+(anchored rounds from K comparisons), *schedule* (Nash-MD with its growing beta), *bias* (the
+plug-in estimate), *round* and *loss* (one round of each algorithm, from K samples, against SPPO's).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from theory import laws, preferences
+from theory.errors import InvalidInput
+from theory.result import FloatArray
+from toy_games import simulator
+from toy_games.experiment import BaseSettings, at_least, objective_problems, option, positive
+from toy_games.preference_estimates import PlugIn
+from toy_games.preference_play import GAMES, NASH_MD, PreferenceRounds, algorithm_of, games
+from toy_games.preference_sgd import PreferenceSGD
+from toy_games.streams import Streams
+from toy_games.sweep import Cell
+
+SUMMARY = "Preference games: cycles, averages, anchors, and what sampled comparisons do to them."
+SPREAD = 0.5  # of random starts and anchors, standard deviation of their logits
+NEAR = 1e-8  # distance from the equilibrium at which local rates are measured
+CONSTANT_GAIN = "sppo"  # the algorithm that all others' rounds are compared with
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(BaseSettings):
+    """What is run; every part has the same seeds."""
+
+    objectives: tuple[str, ...] = option(
+        ("sppo", "spif(c=2)", "ipo(margin=0.5)", "dpo"),
+        "objectives compared at equal effective step",
+    )
+    unanchored: tuple[str, ...] = option(("sppo", "dpo"), "objectives played without an anchor")
+    games: tuple[str, ...] = option(GAMES, "games played without an anchor")
+    responses: int = option(5, "responses of a game (rock-paper-scissors: 3)")
+    strength: float = option(0.9, "largest |2P - 1| of a game, in (0, 1)")
+    seeds: int = option(8, "number of seeds, each with its own game and start")
+    first_seed: int = option(0, "the first of them")
+    horizons: tuple[int, ...] = option((25, 100, 400, 1600), "rounds without an anchor")
+    comparisons: int = option(16, "comparisons a response and round without an anchor")
+    tau: float = option(0.1, "weight of the anchor, nats")
+    ratios: tuple[float, ...] = option(
+        (0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 8.0, 16.0), "beta over its local threshold"
+    )
+    rate_rounds: int = option(10, "rounds near the equilibrium")
+    rate_steps: int = option(40, "exact gradient steps in each of them")
+    samples: tuple[int, ...] = option((2, 4, 8, 16, 32), "K: group sizes, comparisons a response")
+    groups: int = option(1000, "groups that the plug-in estimate's bias is measured on")
+    floor_tau: float = option(0.3, "weight of the anchor where the noise is measured, nats")
+    floor_beta: float = option(20.0, "beta there")
+    floor_rounds: int = option(1200, "rounds there; the first quarter is left out")
+    step: float = option(2.0, "effective step gain/beta of the rounds compared")
+    pair_samples: tuple[int, ...] = option((4, 16, 64, 256), "responses a gradient step, even")
+    group_limit: int = option(64, "largest group of which all are compared with all (SPPO)")
+    steps: int = option(800, "gradient steps of a round")
+    rate: float = option(0.2, "learning rate, units of SFT on winners")
+
+    def problems(self) -> list[str]:
+        """All that is wrong."""
+        out = at_least(
+            self, responses=3, seeds=3, first_seed=0, horizons=1, comparisons=1, rate_rounds=1,
+            rate_steps=1, samples=2, groups=1, floor_rounds=8, pair_samples=2, group_limit=2,
+            steps=1,
+        )  # fmt: skip
+        out += positive(
+            self, "strength", "tau", "ratios", "floor_tau", "floor_beta", "step", "rate"
+        )
+        if not self.strength < 1:
+            out.append(f"strength={self.strength!r}; needed is < 1, so that no win is certain")
+        out += [f"games: {g!r}; there are {', '.join(GAMES)}" for g in self.games if g not in GAMES]
+        if any(k % 2 for k in self.pair_samples):
+            out.append(f"pair_samples={self.pair_samples!r}; needed are even numbers, as of pairs")
+        out += objective_problems((*self.objectives, *self.unanchored), sft=False)
+        return out or self._play_problems()
+
+    def _play_problems(self) -> list[str]:
+        """Objectives that have no round or loss on preferences."""
+        out = []
+        for spec in dict.fromkeys((*self.objectives, *self.unanchored)):
+            obj = algorithm_of(spec).objective
+            assert obj is not None
+            for part in ("reward", "risk") if spec in self.objectives else ("reward",):
+                if obj.missing(part):
+                    out.append(f"objectives: {spec} has no {part}: {obj.missing(part)}")
+        return out
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """The parts, each independent of the others."""
+    s = settings
+    common = {"first_seed": s.first_seed, "seeds": s.seeds}
+    game = {"responses": s.responses, "strength": s.strength}
+    out = []
+    for name in s.games:
+        for spec in s.unanchored:
+            arguments = {"game": name, "spec": spec, **game, **common}
+            arguments |= {"horizons": s.horizons, "comparisons": s.comparisons}
+            out.append(Cell(f"gap-{name}-{_file(spec)}", gaps, arguments))
+    near = {"tau": s.tau, "ratios": s.ratios, "rounds": s.rate_rounds, "steps": s.rate_steps}
+    out.append(Cell("rate", rates, near | common))
+    noisy = {"tau": s.floor_tau, "rounds": s.floor_rounds, "samples": s.samples}
+    for spec in ("inpo", NASH_MD):
+        arguments = {"spec": spec, "beta": s.floor_beta, **noisy, **common}
+        out.append(Cell(f"floor-{spec}", floors, arguments))
+    out.append(Cell("schedule", schedule, noisy | common))
+    bias = {"samples": s.samples, "groups": s.groups}
+    out.append(Cell("bias", biases, bias | game | common))
+    one = {"step": s.step, **game, **common}
+    out.append(Cell("round", one_round, one | {"samples": s.pair_samples}))
+    for spec in (*s.objectives, "sft"):
+        limit = s.group_limit if _on_estimates(spec) else max(s.pair_samples)
+        kept = tuple(k for k in s.pair_samples if k <= limit)
+        arguments = {"spec": spec, "samples": (0, *kept), "steps": s.steps, "rate": s.rate, **one}
+        out.append(Cell(f"loss-{_file(spec)}", one_loss, arguments))
+    return out
+
+
+def _file(spec: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in spec)
+
+
+def _on_estimates(spec: str) -> bool:
+    obj = algorithm_of(spec).objective
+    return obj is not None and "preference" in obj.needs
+
+
+# -- what is played -------------------------------------------------------------------------------
+
+
+def instances(
+    game: str, responses: int, strength: float, seeds: list[int]
+) -> tuple[FloatArray, FloatArray]:
+    """Preferences (seeds, n, n) and starts (seeds, n), each from its seed alone."""
+    n = 3 if game == "rps" else responses
+    streams = Streams(seeds)
+    drawn = [streams.generator(i, f"game {game}") for i in range(len(seeds))]
+    found = games(game, n, drawn, strength)
+    return found, np.stack([laws.random_law(g, (n,), SPREAD) for g in drawn])
+
+
+def anchored_instances(seeds: list[int]) -> tuple[FloatArray, FloatArray]:
+    """Rock-paper-scissors with certain wins, and an anchor (seeds, 3) a seed."""
+    streams = Streams(seeds)
+    anchors = [
+        laws.random_law(streams.generator(i, "anchor"), (3,), SPREAD) for i in range(len(seeds))
+    ]
+    return preferences.rock_paper_scissors(), np.stack(anchors)
+
+
+def _rows(seeds: list[int], settings: list[dict[str, Any]]) -> tuple[pd.DataFrame, FloatArray]:
+    """A line for every setting and seed, and the seed's index in each."""
+    rows = pd.DataFrame([{"seed": s, **one} for one in settings for s in seeds])
+    return rows, np.tile(np.arange(len(seeds)), len(settings))
+
+
+def _table(part: str, algorithm: str, table: pd.DataFrame, **labels: Any) -> pd.DataFrame:
+    front = {"part": part, "algorithm": algorithm, **labels}
+    for at, (name, value) in enumerate(front.items()):
+        table.insert(at, name, value)
+    return table
+
+
+# -- the parts ------------------------------------------------------------------------------------
+
+
+def gaps(
+    game: str, spec: str, responses: int, strength: float, first_seed: int, seeds: int,
+    horizons: tuple[int, ...], comparisons: int, checkpoint: Any = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Without an anchor: each horizon T with ``beta = Lip sqrt(T/(2 log n))``, its bound's best.
+
+    Exact preferences (``samples`` 0) and, where the reward is a multiple of ``2P - 1``, K
+    comparisons. Targets of distances: a Nash equilibrium.
+    """
+    every = list(range(first_seed, first_seed + seeds))
+    preference, start = instances(game, responses, strength, every)
+    algorithm = algorithm_of(spec)
+    constant = _has_scale(spec)
+    lip = algorithm.gain * strength
+    tuned = {t: lip * np.sqrt(t / (2.0 * np.log(start.shape[-1]))) for t in horizons}
+    settings = [
+        {"horizon": t, "beta": beta, "samples": k}
+        for k in ((0, comparisons) if constant else (0,))
+        for t, beta in tuned.items()
+    ]
+    rows, index = _rows(every, settings)
+    nash = preferences.nash(preference).policy
+    run = PreferenceRounds(spec, rows, preference[index], start[index], target=nash[index])
+    table = simulator.run(run, horizons, checkpoint, progress)
+    table = table[table.step == table.horizon].reset_index(drop=True)
+    return _table("gap", spec, table, game=game)
+
+
+def _has_scale(spec: str) -> bool:
+    try:
+        return algorithm_of(spec).scale > 0
+    except InvalidInput:  # Unavailable is one: the reward is another function of P
+        return False
+
+
+def rates(
+    tau: float, ratios: tuple[float, ...], rounds: int, steps: int, first_seed: int, seeds: int,
+    checkpoint: Any = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Gradient descent on INPO's pair loss from near the equilibrium, with the anchor and without.
+
+    Columns ``ratio`` (beta over the anchored threshold), ``norm`` in L2(z) at the last round and
+    ``growth``, its factor a round.
+    """
+    every = list(range(first_seed, first_seed + seeds))
+    game, anchor = anchored_instances(every)
+    scale = algorithm_of("inpo").scale
+    star = preferences.regularised_nash(np.stack([game] * seeds), anchor, tau, scale).policy
+    border = np.array([preferences.local_threshold(game, z, tau, scale) for z in star])
+    rows, index = _rows(every, [{"tau": t, "ratio": r} for t in (tau, 0.0) for r in ratios])
+    rows["beta"] = rows.ratio * border[index]
+    rows["rate"] = 1.2 / (rows.beta + rows.tau)  # halves the distance to the round each step
+    rows["steps_per_round"] = steps
+    z = np.where(rows.tau.to_numpy()[:, None] > 0, star[index], 1.0 / 3.0)
+    streams = Streams(every)
+    away = np.stack([streams.generator(i, "direction").standard_normal(3) for i in range(seeds)])
+    x = away[index] - (z * away[index]).sum(-1, keepdims=True)
+    x *= NEAR / np.sqrt((z * x**2).sum(-1, keepdims=True))
+    run = PreferenceSGD("inpo", rows, game, z * (1.0 + x), anchor[index], z)
+    table = simulator.run(run, [0, rounds * steps], checkpoint, progress)
+    first, last = (table[table.step == step].reset_index(drop=True) for step in table.step.unique())
+    last["growth"] = (last.norm / first.norm) ** (1.0 / rounds)
+    return _table("rate", "inpo", last, game="rps")
+
+
+def floors(
+    spec: str, tau: float, beta: float, rounds: int, samples: tuple[int, ...], first_seed: int,
+    seeds: int, checkpoint: Any = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Anchored rounds from K comparisons, with and without self-comparison, and exact ones.
+
+    The mean of 120 rounds after the first quarter; distances to the equilibrium of the exact game.
+    """
+    every = list(range(first_seed, first_seed + seeds))
+    game, anchor = anchored_instances(every)
+    star = preferences.regularised_nash(
+        np.stack([game] * seeds), anchor, tau, algorithm_of(spec).scale
+    ).policy
+    settings = [{"samples": k, "self_comparison": own} for k in samples for own in (0, 1)]
+    rows, index = _rows(every, [{"samples": 0, "self_comparison": 0}, *settings])
+    rows = rows.assign(beta=beta, tau=tau)
+    run = PreferenceRounds(spec, rows, game, anchor[index], anchor[index], star[index])
+    record = np.unique(np.linspace(rounds // 4, rounds, 120).astype(int))
+    table = simulator.run(run, record, checkpoint, progress)
+    by = [*rows.columns]
+    mean = table.groupby(by, sort=False)[["gap", "kl", "tv"]].mean().reset_index()
+    return _table("floor", spec, mean, game="rps")
+
+
+def schedule(
+    tau: float, rounds: int, samples: tuple[int, ...], first_seed: int, seeds: int,
+    checkpoint: Any = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Nash-MD's published schedule ``beta_t = tau t/2``, exact and from K comparisons."""
+    every = list(range(first_seed, first_seed + seeds))
+    game, anchor = anchored_instances(every)
+    scale = algorithm_of(NASH_MD).scale
+    star = preferences.regularised_nash(np.stack([game] * seeds), anchor, tau, scale).policy
+    rows, index = _rows(every, [{"samples": k} for k in (0, *samples)])
+    rows = rows.assign(beta=0.0, beta_growth=0.5 * tau, tau=tau)
+    run = PreferenceRounds(NASH_MD, rows, game, anchor[index], anchor[index], star[index])
+    table = simulator.run(run, simulator.log_steps(rounds, 4), checkpoint, progress)
+    return _table("schedule", NASH_MD, table, game="rps")
+
+
+def biases(
+    samples: tuple[int, ...], groups: int, responses: int, strength: float, first_seed: int,
+    seeds: int, checkpoint: Any = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Bias and variance of the estimate of ``P(y > pi)`` from K own responses, both ways."""
+    every = list(range(first_seed, first_seed + seeds))
+    preference, policy = instances("bradley_terry", responses, strength, every)
+    settings = [{"samples": k, "self_comparison": own} for k in samples for own in (0, 1)]
+    rows, index = _rows(every, settings)
+    run = PlugIn(rows, preference[index], policy[index])
+    table = simulator.run(run, [groups], checkpoint, progress)
+    return _table("bias", "plug-in", table, game="bradley_terry")
+
+
+def one_round(
+    step: float, samples: tuple[int, ...], responses: int, strength: float, first_seed: int,
+    seeds: int, checkpoint: Any = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """One exact policy step on payoffs from K comparisons: TV to SPPO's exact round.
+
+    SPPO, SPIF and IPO are one algorithm here: the same numbers at equal step.
+    """
+    every = list(range(first_seed, first_seed + seeds))
+    preference, start = instances("bradley_terry", responses, strength, every)
+    goal = exact_round(preference, start, step)
+    rows, index = _rows(every, [{"samples": k} for k in samples])
+    rows = rows.assign(beta=algorithm_of(CONSTANT_GAIN).gain / step)
+    run = PreferenceRounds(CONSTANT_GAIN, rows, preference[index], start[index], None, goal[index])
+    table = simulator.run(run, [1], checkpoint, progress)
+    return _table("round", CONSTANT_GAIN, table, game="bradley_terry")
+
+
+def one_loss(
+    spec: str, samples: tuple[int, ...], steps: int, rate: float, step: float, responses: int,
+    strength: float, first_seed: int, seeds: int, checkpoint: Any = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """One round of gradient steps from the warm start: TV to SPPO's exact round.
+
+    Exact expectations (``samples`` 0) and K fresh responses a step.
+    """
+    every = list(range(first_seed, first_seed + seeds))
+    preference, start = instances("bradley_terry", responses, strength, every)
+    goal = exact_round(preference, start, step)
+    tables = []
+    for group in ([0], [k for k in samples if k]):
+        rows, index = _rows(every, [{"samples": k} for k in group])
+        beta = 1.0 if spec == "sft" else algorithm_of(spec).gain / step
+        rows = rows.assign(beta=beta, rate=rate, steps_per_round=steps)
+        run = PreferenceSGD(spec, rows, preference[index], start[index], None, goal[index])
+        own = None if checkpoint is None else f"{checkpoint}.{'samples' if group[0] else 'exact'}"
+        tables.append(simulator.run(run, [steps], own, progress))
+    return _table("loss", spec, pd.concat(tables, ignore_index=True), game="bradley_terry")
+
+
+def exact_round(
+    preference: FloatArray, start: FloatArray, step: float, spec: str = CONSTANT_GAIN
+) -> FloatArray:
+    """Policies (seeds, n) after one exact round of an objective at an effective step."""
+    algorithm = algorithm_of(spec)
+    assert algorithm.objective is not None
+    beta = algorithm.gain / step
+    return np.asarray(preferences.self_play(preference, start, algorithm.objective, beta, 1).policy)
