@@ -1,0 +1,133 @@
+"""Causal language models through transformers: from a directory, or a tiny one made on the spot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging
+
+from theory.errors import InvalidInput
+
+logging.disable_progress_bar()  # a tiny model is saved every few seconds
+
+EOS = "</s>"
+BYTE_VOCABULARY = 512
+
+
+@dataclass(frozen=True)
+class Language:
+    """A model with its tokenizer; EOS also pads, so no mask is ever made by ``== pad``."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def eos(self) -> int:
+        return int(self.tokenizer.eos_token_id)
+
+
+def load(directory: str | Path, dtype: torch.dtype, device: torch.device) -> Language:
+    """A causal LM and its tokenizer from a directory of transformers.
+
+    Raises:
+        InvalidInput: not a directory of a causal LM, no EOS, or tokens outside the vocabulary.
+    """
+    path = Path(directory)
+    if not (path / "config.json").is_file():
+        raise InvalidInput(
+            f"model={str(directory)!r}: no config.json there; needed is 'tiny' or a directory of a "
+            "Hugging Face causal LM (config.json, *.safetensors, tokenizer files)"
+        )
+    try:
+        json.loads((path / "config.json").read_text(encoding="utf-8"))
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except Exception as error:  # transformers raises many kinds
+        first = str(error).strip().splitlines()[:1]
+        raise InvalidInput(
+            f"model={str(directory)!r}: cannot be loaded: {' '.join(first)}"
+        ) from error
+    problems = []
+    if tokenizer.eos_token_id is None:
+        problems.append(f"model={str(directory)!r}: its tokenizer has no EOS token")
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        problems.append(
+            f"model={str(directory)!r}: {len(tokenizer)} tokens, but {rows} rows of embeddings"
+        )
+    if problems:
+        raise InvalidInput(problems)
+    return Language(model.to(device).train(), tokenizer)
+
+
+def tiny(
+    tokenizer: Any, seed: int, device: torch.device, width: int = 64, layers: int = 2
+) -> Language:
+    """A randomly initialised Llama of about 0.1 M parameters for a tokenizer, float32."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    return Language(model.to(device).train(), tokenizer)
+
+
+def word_tokenizer(words: Sequence[str]) -> Any:
+    """One token a word and EOS: the vocabulary is exactly what a known expert can say."""
+    vocabulary = {EOS: 0, **{word: i + 1 for i, word in enumerate(words)}}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=EOS))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return _fast(core, template="{{ messages[0]['content'] }}")
+
+
+def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
+    """Byte-level pair encoding trained on the texts: 256 bytes, EOS, and frequent pairs."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator(texts, trainer)
+    return _fast(core, template="{{ messages[0]['content'] }}\n")
+
+
+def _fast(core: Tokenizer, template: str) -> Any:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOS, pad_token=EOS)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def save(language: Language, directory: Path) -> None:
+    """Weights (safetensors), configuration and tokenizer, as plain transformers reads them."""
+    language.model.save_pretrained(directory)
+    language.tokenizer.save_pretrained(directory)

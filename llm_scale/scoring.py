@@ -1,0 +1,159 @@
+"""Log-probabilities of responses, without a tensor of batch x length x vocabulary.
+
+Only the hidden states that predict a response token reach the output layer, in chunks that are
+computed again in the backward pass, so that logits in float32 exist for one chunk at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from llm_scale.samples import Tokens
+from theory.errors import InvalidInput
+
+CHUNK_LOGITS = 2**24
+"""Logits of one chunk: 64 MiB in float32."""
+
+Pair = tuple[Tokens, Tokens]
+
+
+class Scorer(nn.Module):
+    """A causal LM as a function from (prompt, response) pairs to token log-probabilities.
+
+    A module of its own, so that torch's distributed wrappers see the whole computation.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Wrap a transformers model; refuse one whose logits are not its output layer's."""
+        super().__init__()
+        self.model = model
+        self._probe()
+
+    def _probe(self) -> None:
+        """Compare with transformers' own logits: a model may scale or cap them afterwards."""
+        device = next(self.model.parameters()).device
+        ids = torch.arange(4, device=device)[None] % self.model.config.vocab_size
+        with torch.no_grad():
+            own = self.model(input_ids=ids).logits.float()
+            ours = self._head(self.model.base_model(input_ids=ids).last_hidden_state).float()
+        if not torch.allclose(own, ours, rtol=1e-4, atol=1e-4):
+            raise InvalidInput(
+                f"{type(self.model).__name__} changes its logits after the output layer, which "
+                "the trainer does not support"
+            )
+
+    def _head(self, hidden: Tensor) -> Tensor:
+        return self.model.get_output_embeddings()(hidden)
+
+    def forward(self, ids: Tensor, mask: Tensor, where: Tensor, targets: Tensor) -> Tensor:
+        """Log-probabilities (T, m) of ``targets`` (T, m) at flat positions ``where`` (T,).
+
+        Args:
+            ids: (B, L) tokens, padded on the right. mask: (B, L), 1 on tokens.
+            where: flat indices (of B x L) whose hidden state predicts the targets.
+            targets: m candidate tokens for each.
+        """
+        hidden = self.model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return self._log_probs(hidden.flatten(0, 1)[where], targets)
+
+    def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        size = max(1, CHUNK_LOGITS // self.model.config.vocab_size)
+        parts = []
+        for h, t in zip(hidden.split(size), targets.split(size), strict=True):
+            if torch.is_grad_enabled():
+                parts.append(checkpoint(self._chunk, h, t, use_reentrant=False))
+            else:
+                parts.append(self._chunk(h, t))
+        return torch.cat(parts) if parts else hidden.new_zeros(targets.shape, dtype=torch.float32)
+
+    def _chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = self._head(hidden).float()
+        return logits.gather(-1, targets) - logits.logsumexp(-1, keepdim=True)
+
+
+def collate(pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Right-padded ids and mask, flat positions of the predictions, and their targets (T, 1)."""
+    longest = max(len(p) + len(r) for p, r in pairs)
+    ids = torch.zeros(len(pairs), longest, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    where: list[Tensor] = []
+    targets: list[int] = []
+    for i, (prompt, response) in enumerate(pairs):
+        length = len(prompt) + len(response)
+        ids[i, :length] = torch.tensor((*prompt, *response))
+        mask[i, :length] = 1
+        first = i * longest + len(prompt) - 1
+        where.append(torch.arange(first, first + len(response)))
+        targets += response
+    flat, column = torch.cat(where), torch.tensor(targets)[:, None]
+    return ids.to(device), mask.to(device), flat.to(device), column.to(device)
+
+
+def sequence_log_probs(scorer: nn.Module, pairs: Sequence[Pair]) -> Tensor:
+    """``log pi(y|x)`` (B,) of one batch, in float32 on the model's device; differentiable."""
+    device = next(scorer.parameters()).device
+    tokens = scorer(*collate(pairs, device))[:, 0]
+    rows = torch.tensor([len(r) for _, r in pairs], device=device)
+    index = torch.repeat_interleave(torch.arange(len(pairs), device=device), rows)
+    return torch.zeros(len(pairs), device=device).index_add(0, index, tokens)
+
+
+def buckets(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Indices in batches of about equal length: at most ``tokens`` padded tokens in each."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        batch = batches[-1] if batches else []
+        if not batch or (len(batch) + 1) * lengths[i] > tokens:
+            batches.append([i])
+        else:
+            batch.append(i)
+    return batches
+
+
+@torch.no_grad()
+def score(scorer: nn.Module, pairs: Sequence[Pair], tokens: int) -> Tensor:
+    """``log pi(y|x)`` (n,) of any number of pairs, float32 on the CPU, by the training forward."""
+    out = torch.zeros(len(pairs))
+    for batch in buckets([len(p) + len(r) for p, r in pairs], tokens):
+        out[batch] = sequence_log_probs(scorer, [pairs[i] for i in batch]).cpu()
+    return out
+
+
+def token_scores(
+    scorer: nn.Module, pairs: Sequence[Pair], tokens: int
+) -> Iterator[tuple[int, Tensor]]:
+    """(index, token log-probabilities) of every pair, batch by batch."""
+    device = next(scorer.parameters()).device
+    with torch.no_grad():
+        for batch in buckets([len(p) + len(r) for p, r in pairs], tokens):
+            flat = scorer(*collate([pairs[i] for i in batch], device))[:, 0].cpu()
+            yield from zip(batch, flat.split([len(pairs[i][1]) for i in batch]), strict=True)
+
+
+@torch.no_grad()
+def mixture_score(players: Sequence[Any], pairs: Sequence[Pair], combine: Any) -> Tensor:
+    """``log`` of a law that is joined token by token from several models' (n,), on the CPU.
+
+    The whole next-token laws are needed here, so batches are small; used at a round's start only.
+    """
+    out = torch.zeros(len(pairs))
+    first = players[0]
+    device = first.machine.device
+    for batch in buckets([len(p) + len(r) for p, r in pairs], first.settings.tokens_per_batch // 4):
+        chosen = [pairs[i] for i in batch]
+        ids, mask, where, targets = collate(chosen, device)
+        laws = []
+        for player in players:
+            with player.machine.precision():
+                logits = player.language.model(input_ids=ids, attention_mask=mask).logits
+            laws.append(logits.flatten(0, 1)[where].float().log_softmax(-1))
+        flat = combine(laws).gather(-1, targets)[:, 0].cpu()
+        for i, part in zip(batch, flat.split([len(r) for _, r in chosen]), strict=True):
+            out[i] = part.sum()
+    return out

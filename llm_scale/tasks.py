@@ -1,0 +1,186 @@
+"""What is learned: prompts with expert responses, from a known expert or from a user's file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from llm_scale import models, noise
+from llm_scale.experts import Expert, Ngram
+from llm_scale.prompts import encode_response, format_prompt
+from llm_scale.samples import Item, Response, Tokens
+from llm_scale.settings import Settings
+from theory.errors import InvalidInput
+from theory.text import common_phrases, load_pairs
+
+PHRASE_WORDS = 11
+HELD_OUT = 10**12
+"""Ids of held-out prompts begin here: their noise is never that of a training prompt."""
+_SHOWN = 10
+
+
+class Task(Protocol):
+    """Prompts and expert responses; ``expert`` where its log-probabilities are known."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def expert(self) -> Expert | None: ...
+
+    def items(self, round_: int) -> list[Item]:
+        """Training prompts of a round (-1: of the SFT start) with their expert responses."""
+        ...
+
+    def held_out(self) -> list[Item]:
+        """Prompts for measurement, disjoint from training in data or in noise."""
+        ...
+
+
+@dataclass(frozen=True)
+class KnownExpert:
+    """Endless prompts and responses drawn from an expert."""
+
+    tokenizer: Any
+    expert: Expert
+    prompts: tuple[Tokens, ...]
+    settings: Settings
+
+    def items(self, round_: int) -> list[Item]:
+        count = self.settings.prompts or 1024
+        return [
+            self._item((round_ + 1) * 10**7 + i, self.settings.expert_samples) for i in range(count)
+        ]
+
+    def held_out(self) -> list[Item]:
+        return [self._item(HELD_OUT + i, 1) for i in range(self.settings.held_out)]
+
+    def _item(self, ident: int, responses: int) -> Item:
+        s = self.settings
+        which = noise.generator(s.seed, "prompt", ident).integers(len(self.prompts))
+        prompt = self.prompts[int(which)]
+        drawn = [
+            self.expert.sample(prompt, noise.uniform(s.max_new_tokens, s.seed, "expert", ident, g))
+            for g in range(responses)
+        ]
+        return Item(ident, prompt, tuple(drawn))
+
+
+@dataclass(frozen=True)
+class PairFile:
+    """A user's prompts and responses; some prompts, chosen by the seed, are held out."""
+
+    tokenizer: Any
+    pairs: tuple[Item, ...]
+    settings: Settings
+    expert: Expert | None = None
+
+    def items(self, round_: int) -> list[Item]:
+        train, _ = self._split()
+        count = min(self.settings.prompts or len(train), len(train))
+        order = noise.generator(self.settings.seed, "round", round_ + 1).permutation(len(train))
+        return [train[int(i)] for i in order[:count]]
+
+    def held_out(self) -> list[Item]:
+        return self._split()[1]
+
+    def _split(self) -> tuple[list[Item], list[Item]]:
+        order = noise.generator(self.settings.seed, "held out").permutation(len(self.pairs))
+        cut = self.settings.held_out
+        chosen = [self.pairs[int(i)] for i in order]
+        return chosen[cut:], chosen[:cut]
+
+
+def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> KnownExpert:
+    """Known expert: an order-``order`` model of short phrases of real text.
+
+    A prompt is a phrase's first word, its response the rest; a token is a word.
+    """
+    texts = common_phrases((pair.response for pair in load_pairs()), words, 2, 6)
+    counts: dict[str, int] = {}
+    for text in texts:
+        for word in text.split():
+            counts[word] = counts.get(word, 0) + 1
+    tokenizer = models.word_tokenizer(sorted(counts, key=lambda w: (-counts[w], w)))
+    sequences = [tuple(tokenizer(text)["input_ids"]) for text in texts]
+    eos = int(tokenizer.eos_token_id)
+    expert = Ngram(sequences, len(tokenizer), eos, order)
+    first = sorted({sequence[0] for sequence in sequences})
+    prompts = [format_prompt(tokenizer, str(tokenizer.decode([i]))) for i in first]
+    return KnownExpert(tokenizer, expert, tuple(tuple(p) for p in prompts), settings)
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """(prompt, response) of every line of a JSONL file.
+
+    Raises:
+        InvalidInput: file, line and reason of every bad line (the first ten in full).
+    """
+    if not path.is_file():
+        raise InvalidInput(f"task={str(path)!r}: no such file; needed is 'phrases' or a JSONL file")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path}: not UTF-8 ({error})") from error
+    pairs, problems = [], []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        found = _read_line(line)
+        if isinstance(found, str):
+            problems.append(f"{path}:{number}: {found}")
+        else:
+            pairs.append(found)
+    if problems:
+        more = len(problems) - _SHOWN
+        raise InvalidInput(problems[:_SHOWN] + ([f"and {more} more bad lines"] if more > 0 else []))
+    if not pairs:
+        raise InvalidInput(f"{path}: no pairs in it")
+    return pairs
+
+
+def _read_line(line: str) -> tuple[str, str] | str:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error.msg} at column {error.colno})"
+    if not isinstance(record, dict):
+        return f"a {type(record).__name__}; needed is an object with prompt and response"
+    out = []
+    for key in ("prompt", "response"):
+        if key not in record:
+            return f"no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}"
+        if not isinstance(record[key], str):
+            return f"{key!r} is a {type(record[key]).__name__}; needed is text"
+        if not record[key].strip():
+            return f"{key!r} is empty"
+        out.append(record[key])
+    return out[0], out[1]
+
+
+def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
+    """A task from a JSONL file. InvalidInput: bad lines, long prompts, or too few pairs."""
+    items, problems = [], []
+    for i, (prompt, response) in enumerate(read_pairs(path)):
+        ids = tuple(format_prompt(tokenizer, prompt, settings.prompt_style))
+        if len(ids) > settings.max_prompt_tokens:
+            problems.append(
+                f"{path}: pair {i + 1}: its prompt has {len(ids)} tokens; allowed are "
+                f"max_prompt_tokens={settings.max_prompt_tokens}"
+            )
+        tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens)
+        items.append(Item(i, ids, (Response(tuple(tokens), cut),)))
+    needed = settings.held_out + 1
+    if len(items) < needed:
+        problems.append(
+            f"{path}: {len(items)} pairs; needed are held_out={settings.held_out} and one to train"
+        )
+    if settings.expert_samples > 1:
+        problems.append(
+            f"expert_samples={settings.expert_samples}: a file of pairs has 1 response to a prompt"
+        )
+    if problems:
+        raise InvalidInput(problems[:_SHOWN])
+    return PairFile(tokenizer, tuple(items), settings)

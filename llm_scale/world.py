@@ -1,0 +1,55 @@
+"""One process or several (torchrun): who this one is, and how work and results are shared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+def start(device: torch.device) -> None:
+    """Join the group that torchrun announces; nothing to do in a single process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
+def stop() -> None:
+    """Leave the group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def mine(everything: Sequence[T]) -> list[T]:
+    """This process's share: every size-th element."""
+    return list(everything[rank() :: size()])
+
+
+def together(share: Sequence[T]) -> list[T]:
+    """Inverse of `mine`: the shares of all processes in their common order, on every process."""
+    if size() == 1:
+        return list(share)
+    shares: list[Any] = [None] * size()
+    dist.all_gather_object(shares, list(share))
+    total = sum(map(len, shares))
+    return [shares[i % size()][i // size()] for i in range(total)]
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if size() > 1:
+        dist.barrier()
