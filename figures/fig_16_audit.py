@@ -75,6 +75,7 @@ SHORT = {
     "token KLs at fixed prefixes, ref||pi": "token KLs(ref‖π), fixed prefixes",
     "token KLs at fixed prefixes": "token KLs, fixed prefixes",
     "the same (T15)": "the same",
+    "SFT's less the own law's likelihood": "E log π of expert less own",
     "E_pi R / deviation + O(1/K)": "E R / deviation, + O(1/K)",
     "SFT weighted by 1/length, and longer responses": "SFT weighted by 1/length",
     "E_old k²/2": "E k²/2 under old samples",
