@@ -214,7 +214,13 @@ class PreferenceRounds(PreferenceBatch):
         }
 
     def _round(self, log_law: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Score responses against ``pi_t`` or the mixture, then T2's step; and the law scored."""
+        """Score responses against the opponent, then T2's step from there; and the law scored.
+
+        The opponent is ``pi_t`` unless the objective has another; Nash-MD's is the mixture, but its
+        step starts at ``pi_t``.
+        """
+        if self.algorithm.objective is not None:
+            log_law = self.algorithm.objective.opponent(log_law, self.log_start, self.log_ref)
         scored = log_law
         beta = self.beta + self.growth * step
         weight = beta + self.tau

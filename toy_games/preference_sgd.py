@@ -53,6 +53,8 @@ class PreferenceSGD(PreferenceBatch):
         self.objective = self.algorithm.objective
         if self.objective is not None:
             self.objective.require("risk")
+            if self.objective.reference_free or "history" in self.objective.needs:
+                raise Unavailable(f"{algorithm} scores no pairs by log-ratios to pi_t alone")
         self.on_estimates = self.objective is not None and "preference" in self.objective.needs
         problems = []
         if bool((self.samples % 2 != 0).any()):
@@ -70,13 +72,18 @@ class PreferenceSGD(PreferenceBatch):
 
     def start(self) -> State:
         """Logits, and the log-law of the opponent of the first round."""
-        return {"theta": self.log_start.clone(), "opponent": self.log_start.clone()}
+        return {"theta": self.log_start.clone(), "opponent": self._opponent(self.log_start)}
+
+    def _opponent(self, log_law: Tensor) -> Tensor:
+        if self.objective is None:
+            return log_law.clone()
+        return self.objective.opponent(log_law, self.log_start, self.log_ref).clone()
 
     def advance(self, state: State, step: int) -> State:
         """One gradient step; at the start of a row's round its opponent is frozen anew."""
         theta, opponent = state["theta"], state["opponent"]
         due = (step % self.steps_per_round == 0)[:, None]
-        opponent = torch.where(due, theta.log_softmax(-1), opponent)
+        opponent = torch.where(due, self._opponent(theta.log_softmax(-1)), opponent)
         with torch.enable_grad():
             point = theta.detach().requires_grad_()
             loss = self.loss(point.log_softmax(-1), opponent, step)
