@@ -1,0 +1,276 @@
+"""Two explicit players by gradients, against what theory says of their equilibria and their rates.
+
+Parts (setting ``parts``): "trajectories" from afar, without and with the chi^2 penalty; "noise",
+the same from minibatches; "rates" near the equilibrium against the Jacobian's; "boundary" of the
+stable steps; "features", a tabular policy against few reward features; "classes", a log-linear
+policy against other reward classes; "limit", many reward steps a policy step against the exact
+rounds; "network", rewards by a network on the tokens of a response. SFT runs beside "noise" and
+"classes", which are the parts with data and with a misspecified policy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from theory import self_play
+from theory.errors import InvalidInput, Unavailable
+from theory.result import FloatArray
+from toy_games import simulator
+from toy_games.experiment import (
+    BaseSettings,
+    at_least,
+    objective_of,
+    objective_problems,
+    option,
+    positive,
+)
+from toy_games.player_classes import WIDE, few_features, network, reward_classes
+from toy_games.player_games import instance, tabular
+from toy_games.player_rates import crossing, growth, predicted_factor, predicted_spread
+from toy_games.players import METHODS, Players, Rules
+from toy_games.policies import Softmax
+from toy_games.rewards import Table
+from toy_games.self_play import Data, SelfPlay
+from toy_games.sweep import Cell
+
+SUMMARY = "Two explicit players by gradient descent-ascent: equilibria, rates, reward classes."
+PARTS = ("trajectories", "noise", "rates", "boundary", "features", "classes", "limit", "network")
+NEAR, MIDDLE, NEARER, AFAR = 1e-2, 1e-5, 1e-10, 1.0  # sizes of kicks off an equilibrium
+KICK = 0.1
+ROUNDS = 8
+Path_ = str | Path | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(BaseSettings):
+    """Settings; step sizes are those of plain gradients, in logits and in nats."""
+
+    parts: tuple[str, ...] = option(PARTS, f"which parts: {', '.join(PARTS)}")
+    objectives: tuple[str, ...] = option(
+        ("spif", "iq_learn", "policy_only", "airl", "nwj", "gail"),
+        "pointwise, of part rates; the first two also in rounds",
+    )
+    seeds: int = option(5, "number of random games")
+    outcomes: int = option(5, "responses of a tabular game")
+    spread: float = option(0.4, "standard deviation of the games' logits")
+    steps: int = option(400, "steps of a run")
+    step: float = option(1.5, "step size of both players")
+    c: float = option(0.25, "weight of the chi^2 penalty in trajectories and noise")
+    penalties: tuple[float, ...] = option((0.15, 0.3, 0.6, 1.2, 2.5, 5.0), "c of part boundary")
+    tau: float = option(0.2, "weight of the anchor in rates, limit and network")
+    batch: int = option(256, "responses a side and gradient, in part noise")
+    slower: int = option(5, "how many times smaller (and more) the steps of part noise are")
+    features: tuple[int, ...] = option((1, 2, 4, 8, 11), "reward features against 12 responses")
+    mixtures: tuple[float, ...] = option(
+        (0.0, 0.1, 0.2, 0.3, 0.4), "how far reward features are from the policy's"
+    )
+    reward_steps: tuple[int, ...] = option((1, 3, 10, 30, 100), "reward steps a round, in limit")
+    widths: tuple[int, ...] = option((1, 2, 4, 16), "hidden units, in part network")
+
+    def problems(self) -> list[str]:
+        """All problems."""
+        unknown = [p for p in self.parts if p not in PARTS]
+        out = [f"parts: unknown {p!r}; there are {', '.join(PARTS)}" for p in unknown]
+        out += at_least(
+            self, seeds=1, outcomes=2, steps=20, batch=2, reward_steps=1, widths=1, slower=1
+        )
+        out += positive(self, "spread", "step", "c", "penalties", "tau")
+        if not all(1 <= k <= WIDE - 1 for k in self.features):
+            out.append(f"features={self.features}; needed are whole numbers from 1 to {WIDE - 1}")
+        if not all(0 <= s <= 1 for s in self.mixtures):
+            out.append(f"mixtures={self.mixtures}; needed are numbers in [0, 1]")
+        return out + objective_problems(self.objectives, sft=False) + self._without_saddle()
+
+    def _without_saddle(self) -> list[str]:
+        out = []
+        for spec in self.objectives:
+            try:
+                obj = objective_of(spec)
+                obj.require("saddle") if obj is not None else None
+            except Unavailable as error:
+                out += [f"objectives: {problem}" for problem in error.problems]
+            except InvalidInput:
+                continue  # said by `objective_problems`
+        return out
+
+
+def cells(settings: Settings) -> list[Cell]:
+    """One cell a part and what its rows cannot share: objective, method, class, batch."""
+    s = settings
+    size = {"seeds": s.seeds, "outcomes": s.outcomes, "spread": s.spread}
+    many = {**size, "steps": s.steps}
+    spif = f"spif(c={s.c!r})"
+    plans: dict[str, list[tuple[str, Callable[..., pd.DataFrame], dict[str, object]]]] = {
+        "trajectories": [
+            (f"{spec}-{m}", trajectories, {"spec": spec, "method": m, "step": s.step, **many})
+            for spec in ("ipm(bound=5)", spif)
+            for m in METHODS
+        ],
+        "noise": [
+            (spec, noise, {"spec": spec, "batch": s.batch, **many}
+             | {"step": s.step / s.slower, "steps": s.steps * s.slower})
+            for spec in (spif, "sft")
+        ],
+        "rates": [
+            (f"{spec}-{pay}-{m}", rates, {"spec": spec, "method": m, "pay": pay, **many}
+             | {"step": s.step, "tau": 0.0 if spec.startswith("ipm") else s.tau})
+            for spec, pay in (
+                ("ipm(bound=5)", "saddle"),
+                *((o, "saddle") for o in s.objectives),
+                *((o, "rounds") for o in s.objectives[:2]),
+            )
+            for m in METHODS
+        ],
+        "boundary": [
+            (m, boundary, {"method": m, "penalties": list(s.penalties), **many}) for m in METHODS
+        ],
+        "features": [
+            (f"{k}-{natural}", few_features, {"count": k, "natural": natural, "seeds": s.seeds,
+             "steps": 2 * s.steps})
+            for k in s.features
+            for natural in (False, True)
+        ],
+        "classes": [
+            (f"{kind}", reward_classes, {"kind": kind, "seeds": s.seeds, "steps": 3 * s.steps})
+            for kind in (*(f"mixture {v:g}" for v in s.mixtures), "table saddle", "table rounds",
+                         "sft")
+        ],
+        "limit": [
+            (f"{spec}-{k}", limit, {"spec": spec, "count": k, **size})
+            for spec in ("spif", "airl")
+            for k in s.reward_steps
+        ],
+        "network": [
+            (f"{w}", network, {"width": w, "seeds": s.seeds, "steps": 4 * s.steps, "tau": s.tau})
+            for w in s.widths
+        ],
+    }  # fmt: skip
+    return [Cell(f"{part}-{n}", call, kw) for part in s.parts for n, call, kw in plans[part]]
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def trajectories(
+    spec: str, method: str, step: float, seeds: int, outcomes: int, spread: float, steps: int,
+    checkpoint: Path_ = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Exact gradients from a kick, tau = 0: the equilibrium is the expert, the reward constant."""
+    rows = pd.DataFrame({"seed": range(seeds), "step_policy": step, "step_reward": step})
+    run, rest = tabular(spec, rows, Rules(method), 0.0, KICK, (seeds, outcomes, spread))
+    record = range(0, steps + 1, max(1, steps // 80))
+    table = simulator.run(run, record, checkpoint, progress)
+    table["predicted"] = np.tile(np.log(predicted_factor(rest, rest.start())), len(record))
+    return table.assign(part="trajectories", objective=spec, method=method, pay="saddle")
+
+
+def noise(
+    spec: str, batch: int, step: float, seeds: int, outcomes: int, spread: float, steps: int,
+    checkpoint: Path_ = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Sampled gradients from the same starts, with the predicted stationary spread; and SFT."""
+    rows = pd.DataFrame({"seed": range(seeds), "step_policy": step, "step_reward": step})
+    record = range(0, steps + 1, max(1, steps // 80))
+    expert, _, direction = instance(seeds, outcomes, spread)
+    if spec == "sft":
+        start = np.log(expert[:, 0]) + AFAR * direction[:, 0]
+        plain = SelfPlay(
+            Softmax(outcomes), None, rows.assign(rate=step), expert, start, Data(batch=batch)
+        )
+        table = simulator.run(plain, record, checkpoint, progress).rename(
+            columns={"tv": "tv_to_expert"}
+        )
+        return table.assign(part="noise", objective=spec)
+    rules = Rules("simultaneous", batch=batch)
+    run, rest = tabular(spec, rows, rules, 0.0, AFAR, (seeds, outcomes, spread))
+    table = simulator.run(run, record, checkpoint, progress)
+    table["predicted"] = np.tile(np.sqrt(predicted_spread(rest, rest.start())), len(record))
+    return table.assign(part="noise", objective=spec, method=rules.method, pay="saddle")
+
+
+def rates(
+    spec: str, method: str, pay: str, step: float, tau: float, seeds: int, outcomes: int,
+    spread: float, steps: int, checkpoint: Path_ = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Measured log-factor a step near the equilibrium, beside the Jacobian's."""
+    rows = pd.DataFrame({"seed": range(seeds), "step_policy": step, "step_reward": step})
+    size = (seeds, outcomes, spread)
+    _, rest = tabular(spec, rows, Rules(method, pay), tau, 0.0, size)
+    predicted = np.log(predicted_factor(rest, rest.start()))
+    # From either end there are ten decades of linear regime to be seen.
+    kick = np.where(predicted > 0, NEARER, NEAR)[:, None]
+    run, _ = tabular(spec, rows, Rules(method, pay), tau, kick, size)
+    measured, error = growth(run, steps, checkpoint)
+    table = rows.assign(tau=tau, step=steps, measured=measured, error=error, predicted=predicted)
+    return table.assign(part="rates", objective=spec, method=method, pay=pay)
+
+
+def boundary(
+    method: str, penalties: list[float], seeds: int, outcomes: int, spread: float, steps: int,
+    checkpoint: Path_ = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """Largest stable common step of both players, measured and predicted, by the penalty c.
+
+    All penalties are one batch: rewards in units of 1/c turn steps (s, s) of the game with c into
+    steps (s/c, c s) of the game with c = 1.
+    """
+    size = (seeds, outcomes, spread)
+    games = pd.DataFrame(
+        {"seed": np.tile(np.arange(seeds), len(penalties)), "c": np.repeat(penalties, seeds)}
+    )
+
+    def players(steps_: FloatArray) -> tuple[Players, Players]:
+        rows = games.loc[games.index.repeat(steps_.shape[1])].reset_index(drop=True)
+        flat = steps_.ravel()
+        rows = rows.assign(step_policy=flat / rows.c, step_reward=flat * rows.c)
+        return tabular("spif", rows, Rules(method), 0.0, MIDDLE, size)
+
+    def measured(steps_: FloatArray) -> FloatArray:
+        return growth(players(steps_)[0], steps)[0].reshape(steps_.shape)
+
+    def predicted(steps_: FloatArray) -> FloatArray:
+        rest = players(steps_)[1]
+        return np.log(predicted_factor(rest, rest.start())).reshape(steps_.shape)
+
+    least, most = np.full(len(games), 0.1), np.full(len(games), 60.0)
+    found = {name: crossing(f, least, most) for name, f in
+             (("measured", measured), ("predicted", predicted))}  # fmt: skip
+    return games.assign(step=steps, **found, part="boundary", objective="spif", method=method)
+
+
+def limit(
+    spec: str, count: int, seeds: int, outcomes: int, spread: float,
+    checkpoint: Path_ = None, progress: bool = True,
+) -> pd.DataFrame:  # fmt: skip
+    """KL-proximal policy steps after ``count`` reward steps each, against the exact rounds.
+
+    The column ``worst`` is the largest TV between the two policies of one round, over the rounds.
+    """
+    obj, beta, tau = objective_of(spec), 1.0, 0.1
+    assert obj is not None
+    expert, ref, _ = instance(seeds, outcomes, spread)
+    rows = pd.DataFrame({"seed": range(seeds), "step_reward": 2.0, "tau": tau})
+    rows["step_policy"] = 1.0 / (beta + tau)
+    rules = Rules("alternating", "rounds", natural=True, reward_steps=count)
+    run = Players(
+        Softmax(outcomes), Table(outcomes), obj, rows, expert,
+        (np.log(ref[:, 0]), np.zeros(outcomes)), rules, np.log(ref),
+        measures={f"law {y}": partial(_probability, y) for y in range(outcomes)},
+    )  # fmt: skip
+    table = simulator.run(run, range(ROUNDS + 1), checkpoint, progress)
+    path = self_play(expert, ref, obj, beta, ROUNDS, ref, tau, progress=False).policies
+    assert path is not None
+    met = table.filter(like="law ").to_numpy().reshape(path.shape)
+    worst = (0.5 * np.abs(met - path).sum(-1)).max((0, 2))
+    return rows.assign(part="limit", objective=spec, reward_steps=count, worst=worst, step=ROUNDS)
+
+
+def _probability(outcome: int, players: Players, state: simulator.State) -> torch.Tensor:
+    return players.policy.log_law(state["theta"])[:, 0, outcome].exp()
