@@ -79,7 +79,7 @@ def _one_round(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
         slope = np.ptp(_growth(overlap, given), axis=-1).mean()
         line = last.reward_range.mean() + slope * np.log(ends / given.flow_steps)
         rows.add("range", "spin", overlap, THEORY, ends, line)
-    _, _, data, own = samples(0, "disjoint", given.outcomes)
+    _, _, data, own = samples(given.first_seed, "disjoint", given.outcomes)
     for name in ("centred_spif", "ipo"):
         if name in given.objectives:
             size = float(bounded_range(objectives.get(name), data, own))
@@ -87,7 +87,10 @@ def _one_round(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
 
 
 def _growth(overlap: str, given: Settings) -> Any:
-    parts = [samples(seed, overlap, given.outcomes)[2:] for seed in range(given.seeds)]
+    parts = [
+        samples(seed, overlap, given.outcomes)[2:]
+        for seed in range(given.first_seed, given.first_seed + given.seeds)
+    ]
     data, own = (np.stack(part) for part in zip(*parts, strict=True))
     return logistic_growth(data, own)
 

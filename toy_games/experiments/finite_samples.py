@@ -8,7 +8,9 @@ pointwise SPIF on random samples that ask for less or for more mass than there i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from toy_games.experiment import (
 )
 from toy_games.flow import Flow
 from toy_games.policies import Softmax, Tokens
-from toy_games.real_text import read_phrases
+from toy_games.real_text import Phrases, read_phrases
 from toy_games.self_play import Data, kl_to_expert
 from toy_games.separable import OnSamples, demanded_mass, missing_mass
 from toy_games.simulator import log_steps
@@ -50,6 +52,7 @@ class Settings(BaseSettings):
         ("spin", "spif", "centred_spif", "ipo", "spin_hinge"), "objectives besides sft"
     )
     seeds: int = option(8, "number of seeds")
+    first_seed: int = option(0, "the first seed; the others follow it")
     effective_step: float = option(1.0, "R'(0)/beta, the same for all objectives")
     outcomes: int = option(12, "outcomes of the tabular round, at least 9")
     rate: float = option(0.5, "learning rate of a round, SFT units")
@@ -94,20 +97,22 @@ class Settings(BaseSettings):
 def cells(settings: Settings) -> list[Cell]:
     """One cell a part and objective."""
     s = settings
-    one = {"seeds": s.seeds, "effective_step": s.effective_step, "rate": s.rate}
+    seeds = range(s.first_seed, s.first_seed + s.seeds)
+    many = range(s.first_seed, s.first_seed + s.rounds_seeds)
+    one = {"seeds": seeds, "effective_step": s.effective_step, "rate": s.rate}
     one["outcomes"] = s.outcomes
-    rounds = {"seeds": s.seeds, "effective_step": s.rounds_step, "per_round": s.steps_per_round}
+    rounds = {"seeds": seeds, "effective_step": s.rounds_step, "per_round": s.steps_per_round}
     out = []
     for spec in s.objectives:
         out.append(Cell(f"descent {spec}", descent, {"spec": spec, **one, "steps": s.steps}))
         if "hinge" not in spec:
             last = {"last": s.flow_steps}
             out.append(Cell(f"flow {spec}", flow, {"spec": spec, **one, **last}))
-    given = {"seeds": s.seeds, "etas": s.etas, "outcomes": s.outcomes, "rate": s.rate}
+    given = {"seeds": seeds, "etas": s.etas, "outcomes": s.outcomes, "rate": s.rate}
     out.append(Cell("threshold", threshold, {**given, "last": s.flow_steps}))
     for spec in (*s.objectives, "sft"):
         tabular = {"support": s.support, "sizes": s.sizes, "steps": s.total_steps}
-        tabular |= {"rate": s.rounds_rate, "seeds": s.rounds_seeds}
+        tabular |= {"rate": s.rounds_rate, "seeds": many}
         out.append(Cell(f"rounds {spec}", rounds_of, {"spec": spec, **rounds, **tabular}))
         phrases = {"words": s.words, "sizes": s.text_sizes, "steps": s.text_steps}
         phrases |= {"rate": s.text_rate, "batch": s.batch}
@@ -145,11 +150,11 @@ def samples(seed: int, overlap: str, outcomes: int) -> tuple[FloatArray, ...]:
 
 
 def one_round(
-    spec: str, seeds: int, effective_step: float, rate: float, outcomes: int
+    spec: str, seeds: Sequence[int], effective_step: float, rate: float, outcomes: int
 ) -> OnSamples:
     """The batch of all seeds and overlaps, one objective."""
     objective = objective_of(spec)
-    rows = pd.DataFrame([{"seed": s, "overlap": o} for o in OVERLAPS for s in range(seeds)])
+    rows = pd.DataFrame([{"seed": s, "overlap": o} for o in OVERLAPS for s in seeds])
     rows = rows.assign(beta=beta_of(objective, effective_step), rate=rate)
     parts = [samples(r.seed, r.overlap, outcomes) for r in rows.itertuples()]
     p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
@@ -171,12 +176,12 @@ def flow(
 ) -> pd.DataFrame:
     """One round by gradient flow, measured five times a decade."""
     run = Flow(one_round(spec, **given), last)
-    table = simulator.run(run, range(0, run.steps + 1, 5), checkpoint, progress)
+    table = simulator.run(run, [*range(0, run.steps, 5), run.steps], checkpoint, progress)
     return _labelled(table, "flow", spec)
 
 
 def threshold(
-    seeds: int,
+    seeds: Sequence[int],
     etas: tuple[float, ...],
     outcomes: int,
     rate: float,
@@ -186,7 +191,7 @@ def threshold(
 ) -> pd.DataFrame:
     """Pointwise SPIF on disjoint samples; ``demanded`` is the mass that its targets ask for."""
     objective = objectives.get("spif")
-    rows = pd.DataFrame([{"seed": s, "eta": e} for e in etas for s in range(seeds)])
+    rows = pd.DataFrame([{"seed": s, "eta": e} for e in etas for s in seeds])
     rows = rows.assign(beta=1.0 / rows.eta, rate=rate)
     parts = [samples(s, "disjoint", outcomes) for s in rows.seed]
     p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
@@ -194,7 +199,7 @@ def threshold(
     rows["demanded"] = demanded_mass(objective, beta[:, None], data[:, 0], own[:, 0], q[:, 0])
     start = torch.from_numpy(np.log(q[:, 0]))
     run = Flow(OnSamples(Softmax(outcomes), objective, rows, p, start, data, own), last)
-    table = simulator.run(run, range(0, run.steps + 1, 5), checkpoint, progress)
+    table = simulator.run(run, [*range(0, run.steps, 5), run.steps], checkpoint, progress)
     return _labelled(table, "threshold", "spif")
 
 
@@ -226,13 +231,13 @@ def text(
     words: int,
     sizes: tuple[int, ...],
     steps: int,
-    batch: int,
+    batch: int | None,
     checkpoint: Any = None,
     progress: bool = True,
     **given: Any,
 ) -> pd.DataFrame:
-    """A tabular token policy on n phrases of the order-1 model of real text, in minibatches."""
-    phrases = read_phrases(words, 3, order=1)
+    """A tabular token policy on n phrases of real text; ``batch`` None takes expectations."""
+    phrases = _phrases(words)
     policy = Tokens(phrases.game)
     rows = _rows(spec, sizes, **given)
     experts = np.repeat(phrases.law[None], len(rows), 0)
@@ -241,15 +246,21 @@ def text(
     return _labelled(table, "text", spec)
 
 
+@cache
+def _phrases(words: int) -> Phrases:
+    """Phrases of two words; the expert is the order-1 model of the text."""
+    return read_phrases(words, 3, order=1)
+
+
 def _rows(
     spec: str,
     sizes: tuple[int, ...],
-    seeds: int,
+    seeds: Sequence[int],
     effective_step: float,
     per_round: int,
     rate: float,
 ) -> pd.DataFrame:
-    rows = pd.DataFrame([{"seed": s, "n": n} for n in sizes for s in range(seeds)])
+    rows = pd.DataFrame([{"seed": s, "n": n} for n in sizes for s in seeds])
     beta = beta_of(objective_of(spec), effective_step)
     return rows.assign(beta=beta, rate=rate, steps_per_round=per_round)
 
