@@ -109,10 +109,11 @@ class Trainer:
             self.data, self.monitors = sft_round(items), {}
         else:
             base = load_file(self.out / "base.safetensors")
-            made = begin(self.player, items, round_, self.objective, self.previous, base)
+            mixed = self.settings.opponent == "mixture"
+            now = checkpoint.weights(self.player.language) if mixed else {}
+            made = begin(self.player, items, round_, self.objective, self.previous or now, base)
             self.data, self.monitors = made.data, monitors(made)
-        if self.settings.opponent == "mixture":
-            self.previous = checkpoint.weights(self.player.language)
+            self.previous = now
         self._save()
 
     def _train(self, round_: int, steps: int, say: Say) -> None:
