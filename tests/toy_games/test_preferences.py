@@ -14,7 +14,7 @@ from theory.errors import InvalidInput, Unavailable
 from toy_games import experiment, simulator, stats
 from toy_games import preference_predictions as predicted
 from toy_games.experiments import preferences as played
-from toy_games.preference_estimates import PlugIn
+from toy_games.preference_estimates import PlugIn, group_estimates
 from toy_games.preference_play import PreferenceRounds, algorithm_of, games, reward_of_counts
 from toy_games.preference_sgd import PreferenceSGD, winner_scale
 
@@ -194,6 +194,20 @@ def test_every_objective_plays_its_exact_rounds(claim, name):
         claim.close(trained, exact[2], 1e-5, what="two rounds of descent on dependent pairs")
 
 
+@pytest.mark.claim("T11", "C2", rung="dynamics")
+@FEW
+@given(seed=SEED, n=st.integers(3, 6), step=st.floats(0.3, 1.0))
+def test_noise_of_a_round_from_comparisons(claim, seed, n, step):
+    P, start = instance(seed, 1, n)
+    goal, samples = played.exact_round(P, start, step)[0], 100
+    rows = rows_of(200, beta=0.5 / step, samples=samples)
+    run = PreferenceRounds("sppo", rows, P[0], start[0], None, goal)
+    tv = run.measure(walk(run, 1), 1)["tv"].numpy()
+    level = predicted.round_noise(P[0], start[0], 0.5 / step, 0.5, samples)
+    room = 4.0 * standard_error(tv) + 0.05 * level  # the next order in step/sqrt(K)
+    claim.close(tv.mean(), level, room, what="mean TV to the exact round")
+
+
 # --- the plug-in estimate -----------------------------------------------------------------------
 
 
@@ -234,12 +248,44 @@ def test_self_comparison_biases_the_estimate_by_one_over_k(claim, seed):
         claim.close(part.variance.mean(), exact, four, what="variance, share of P (1 - P)")
 
 
+def test_estimates_by_hand():
+    """Three responses drawn as (0, 1, 0), of which the first two, or all, are the group."""
+    P = torch.tensor([[[0.5, 0.8], [0.2, 0.5]]] * 3, dtype=torch.float64)
+    drawn = torch.tensor([[0, 1, 0]] * 3)
+    luck = torch.full((3, 3, 3), 0.3, dtype=torch.float64)
+    luck[:, 0, 1] = 0.9  # response 0 loses this one to 1, and 1 the next to 0; 0 wins over 0
+    size, own = torch.tensor([2, 3, 3]), torch.tensor([False, False, True])
+    found = group_estimates(P, drawn, luck, size, own)
+    assert found[0, :2].tolist() == [0.0, 1.0]
+    np.testing.assert_allclose(found[1], [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(found[2], [1.5 / 3, 1.5 / 3, 1.5 / 3])
+    own = torch.tensor([True, False, True])
+    assert group_estimates(P, drawn, luck, size, own)[0, :2].tolist() == [0.25, 0.75]
+
+
+@pytest.mark.claim(
+    "T11", rung="dynamics", kind="necessity", condition="no response is compared with itself"
+)
+def test_self_comparison_shrinks_the_step_of_sppos_loss(claim):
+    count, samples = 4000, 4
+    P, start = instance(9, 1, 4, "bradley_terry")
+    exact = PreferenceSGD("sppo", rows_of(1, beta=0.5, rate=1.0), P[0], start[0])
+    whole = (walk(exact, 1)["theta"] - exact.log_start).numpy()[0]
+    rows = rows_of(count, beta=0.5, rate=1.0, samples=samples, self_comparison=1)
+    run = PreferenceSGD("sppo", rows, P[0], start[0])
+    steps = (walk(run, 1)["theta"] - run.log_start).numpy()
+    share = steps @ whole / (whole @ whole)
+    expected = predicted.effective_scale(1.0, samples, True)
+    claim.close(share.mean(), expected, 4.0 * standard_error(share), what="share of the step")
+    claim.exhibits(1.0 - share.mean(), 0.5 / samples, what="missing share of the step")
+
+
 @pytest.mark.claim(
     "T12", "T11", rung="dynamics", kind="necessity",
     condition="no response is compared with itself",
 )  # fmt: skip
 def test_self_comparison_moves_the_anchored_equilibrium(claim):
-    """To that of the payoff scale g (K-1)/K, for rounds and for SPPO's loss alike."""
+    """To that of the payoff scale g (K-1)/K."""
     P, tau, samples = preferences.rock_paper_scissors(), 0.3, 2
     anchor = np.array([0.7, 0.2, 0.1])
     moved, true = (
