@@ -113,37 +113,40 @@ class Ladder:
         def solve(row: int) -> FloatArray:
             start = np.zeros(self.capacities[row])
             path = self.model(row).self_play(
-                self.law(row), start, obj, beta, rounds=30, tau=tau, ref=uniform
+                self.law(row), start, obj, beta, rounds=20, tau=tau, ref=uniform
             )
             return np.asarray(path.details["theta"][-1])
 
         return self._solved(solve)
 
-    def spin_ratio(self, row: int) -> tuple[FloatArray, FloatArray]:
-        """``S_p + S_q`` and ``(S_p + S_q)^-1 S_q``, feature covariances at the MLE (d, d)."""
+    def covariances(self, row: int) -> tuple[FloatArray, FloatArray]:
+        """Covariances (d, d) of the features under the expert and at the MLE."""
         x, p = self.features[row, :, : self.capacities[row]].numpy(), self.law(row)
         q = self.model(row).law(self.model(row).maximum_likelihood(p))
         s_p, s_q = (np.cov(x.T, aweights=weight, ddof=0).reshape(len(x.T), -1) for weight in (p, q))
-        return s_p + s_q, np.linalg.solve(s_p + s_q, s_q)
-
-    def spin_threshold(self, row: int) -> float:
-        """Least stable ``beta`` of exact SPIN rounds: ``lambda_max((S_p+S_q)^-1 S_q)`` (T15)."""
-        return float(np.linalg.eigvals(self.spin_ratio(row)[1]).real.max())
-
-    def spin_round(self, row: int, beta: float, rate: float, steps: int) -> FloatArray:
-        """Linear map (d, d) of a deviation from the MLE over a SPIN round of gradient steps.
-
-        The round's loss has curvature ``beta^2/4 (S_p+S_q)`` and the step ``2 rate/beta``; after
-        infinitely many steps the map is T15's ``1 - 2/beta (S_p+S_q)^-1 S_q``.
-        """
-        total, ratio = self.spin_ratio(row)
-        one = np.eye(len(total))
-        undone = np.linalg.matrix_power(one - 0.5 * rate * beta * total, steps)
-        return np.asarray(one - (one - undone) @ ratio * 2.0 / beta)
+        return s_p, s_q
 
     def _solved(self, solve: Callable[[int], FloatArray]) -> Tensor:
         found = [self.model(row).log_law(solve(row)) for row in range(len(self.seeds))]
         return torch.from_numpy(np.stack(found)[:, None])
+
+
+def spin_threshold(s_p: FloatArray, s_q: FloatArray) -> float:
+    """Least stable ``beta`` of exact SPIN rounds: ``lambda_max((S_p+S_q)^-1 S_q)`` (T15)."""
+    return float(np.linalg.eigvals(np.linalg.solve(s_p + s_q, s_q)).real.max())
+
+
+def spin_round(
+    s_p: FloatArray, s_q: FloatArray, beta: float, rate: float, steps: int
+) -> FloatArray:
+    """Linear map (d, d) of a deviation from the MLE over a SPIN round of gradient steps.
+
+    The round's loss has curvature ``beta^2/4 (S_p+S_q)`` and the step size is ``2 rate/beta``;
+    after infinitely many steps the map is T15's ``1 - 2/beta (S_p+S_q)^-1 S_q``.
+    """
+    one = np.eye(len(s_p))
+    undone = np.linalg.matrix_power(one - 0.5 * rate * beta * (s_p + s_q), steps)
+    return np.asarray(one - (one - undone) @ np.linalg.solve(s_p + s_q, s_q) * 2.0 / beta)
 
 
 # -- measures of quality --------------------------------------------------------------------------

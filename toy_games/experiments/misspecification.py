@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from toy_games.experiment import (
     option,
     positive,
 )
-from toy_games.ladder import QUALITY, Ladder, RowLogLinear, distance_to
+from toy_games.ladder import QUALITY, Ladder, RowLogLinear, distance_to, spin_round, spin_threshold
 from toy_games.policies import LogLinear, Neural, Policy, Tokens
 from toy_games.real_text import Phrases, read_phrases
 from toy_games.self_play import Data, Measure, SelfPlay
@@ -95,17 +96,25 @@ class Settings(BaseSettings):
         out += at_least(self, class_samples=1, tau=0.0)
         names = ("effective_step", "spread", "rate", "half_after", "temperatures", "factors")
         out += positive(self, *names, "text_rate", "neural_rate", "class_spread", "text_smoothing")
-        widest = self.outcomes - 1
-        for name in ("capacities", "capacity"):
+        used = {"capacity"} if {"gradient", "destination", "stability"} & set(self.parts) else set()
+        for name in sorted(used | ({"capacities"} if "ladder" in self.parts else set())):
             given = getattr(self, name)
-            if max(given if isinstance(given, tuple) else (given,)) > widest:
-                out.append(f"{name}={given!r}; needed is at most outcomes - 1 = {widest}")
+            if max(given if isinstance(given, tuple) else (given,)) >= self.outcomes:
+                out.append(f"{name}={given!r}; needed is less than outcomes={self.outcomes}")
         for name in ("delta", "smoothing"):
             if not 0 < getattr(self, name) < 1:
                 out.append(f"{name}={getattr(self, name)!r}; needed is within (0, 1)")
         if unknown := sorted(set(self.parts) - set(PARTS)):
             out.append(f"parts: unknown {', '.join(unknown)}; there are {', '.join(PARTS)}")
-        return out + objective_problems((*self.objectives, *self.explicit), sft=False)
+        out += objective_problems((*self.objectives, *self.explicit), sft=False)
+        return out or explicit_problems(self.explicit)
+
+
+def explicit_problems(specs: tuple[str, ...]) -> list[str]:
+    """Rewards of two-step rounds whose destination is not known."""
+    found = [(spec, objective_of(spec)) for spec in specs]
+    lacks = [(spec, obj.missing("potential")) for spec, obj in found if obj is not None]
+    return [f"explicit: {spec} has no potential: {lack}" for spec, lack in lacks if lack]
 
 
 def cells(settings: Settings) -> list[Cell]:
@@ -160,7 +169,7 @@ def text(
     progress: bool = True,
 ) -> pd.DataFrame:
     """Samples of real phrases, minibatches: measures on the law of the whole text."""
-    phrases = read_phrases(s["words"], s["horizon"], s["horizon"] - 1, s["text_smoothing"])
+    phrases = read_once(s["words"], s["horizon"], s["horizon"] - 1, s["text_smoothing"])
     policy, start = text_class(phrases, order, width, s["seeds"])
     label = {"class": "neural" if width else "order", "capacity": width or order}
     rate = s["neural_rate"] if width else s["text_rate"]
@@ -196,6 +205,12 @@ def text(
     return pd.concat(out, ignore_index=True)
 
 
+@cache
+def read_once(words: int, horizon: int, order: int, smoothing: float) -> Phrases:
+    """`read_phrases`, which takes longer than a short run."""
+    return read_phrases(words, horizon, order, smoothing)
+
+
 def text_class(
     phrases: Phrases, order: int | None, width: int | None, seeds: int
 ) -> tuple[Policy, Tensor]:
@@ -215,7 +230,7 @@ def gradient(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -
     predicted one; ``across`` its component along a fixed random direction orthogonal to that, in
     the same units; a line a minibatch. ``cosine`` is that of the exact gradients.
     """
-    phrases = read_phrases(s["words"], s["horizon"] - 1, s["horizon"] - 2, s["text_smoothing"])
+    phrases = read_once(s["words"], s["horizon"] - 1, s["horizon"] - 2, s["text_smoothing"])
     it = Ladder.random([0], [s["capacity"]], s["outcomes"], s["spread"])
     count = s["draws"]
     network = Neural(phrases.game, max(s["widths"]))
@@ -293,7 +308,8 @@ def stability(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) 
     count = len(s["factors"])
     of = torch.arange(len(it.seeds)).repeat(count)
     factor = np.repeat(s["factors"], len(it.seeds))
-    threshold = np.tile([it.spin_threshold(i) for i in range(len(it.seeds))], count)
+    s_p, s_q = zip(*(it.covariances(i) for i in range(len(it.seeds))), strict=True)
+    threshold = np.tile([spin_threshold(*pair) for pair in zip(s_p, s_q, strict=True)], count)
     lines = {"seed": np.tile(it.seeds, count), "factor": factor, "threshold": threshold}
     rows = pd.DataFrame(lines).assign(beta=factor * threshold, rate=2 * s["rate"])
 
@@ -303,7 +319,7 @@ def stability(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) 
     out = []
     for i, inner in enumerate(s["inner"]):
         runs = zip(of.tolist(), rows.beta, rows.rate, strict=True)
-        maps = np.stack([it.spin_round(row, beta, rate, inner) for row, beta, rate in runs])
+        maps = np.stack([spin_round(s_p[i], s_q[i], beta, rate, inner) for i, beta, rate in runs])
         path = [np.full((len(rows), width), 1.0 / np.sqrt(width))]
         for _ in range(ROUNDS):
             path.append(np.einsum("bij,bj->bi", maps, path[-1]))
