@@ -33,7 +33,7 @@ from toy_games.sweep import Cell
 
 SUMMARY = "Final KL against effective step: sample size, start, label noise, supports, inner steps."
 
-STUDIES = ("map", "floor", "burn-in", "labels", "outside", "boundary", "early")
+STUDIES = ("map", "unseen", "floor", "burn-in", "labels", "outside", "boundary", "early")
 EXACT = 0
 """Value of the column ``samples`` of exact rounds."""
 
@@ -64,6 +64,7 @@ class Settings(BaseSettings):
         tuple(float(f"{r:.4g}") for r in np.geomspace(1.0, 100.0, 9)), "reach of the starts, nats"
     )
     samples: tuple[int, ...] = option((100, 300, 1000), "n of each side and round: noise floors")
+    few: tuple[int, ...] = option((10, 30, 100, 300, 1000), "the same, study unseen: smoothing 0")
     many: int = option(1000, "n of each side and round in the other studies")
     smoothing: float = option(0.5, "added to every count of a round's samples")
     rounds: int = option(150, "rounds of the map, and of the other studies of rounds")
@@ -78,19 +79,19 @@ class Settings(BaseSettings):
     distances: tuple[float, ...] = option(
         tuple(float(f"{d:.4g}") for d in np.geomspace(1.2, 7.0, 13)), "round distances, boundary"
     )
-    boundary_steps: int = option(480, "gradient steps of study boundary")
+    boundary_steps: int = option(400, "gradient steps of study boundary")
     early_step: float = option(10.0, "effective step of study early (SPIN's beta = 0.1)")
     early_distances: tuple[float, ...] = option(
         (0.2, 0.4, 0.8, 1.4, 2.0, 2.6, 3.4, 5.0, 8.0, 14.0), "round distances, early"
     )
-    early_steps: int = option(1200, "gradient steps of study early, equal for all")
+    early_steps: int = option(900, "gradient steps of study early, equal for all")
     batch: int = option(64, "pairs a gradient step, study early")
 
     def problems(self) -> list[str]:
         """What is wrong with the values, all of it."""
         unknown = [s for s in self.studies if s not in STUDIES]
         return (
-            at_least(self, seeds=1, outcomes=3, samples=1, many=1, smoothing=0.0, rounds=20)
+            at_least(self, seeds=1, outcomes=3, samples=1, few=1, many=1, smoothing=0.0, rounds=20)
             + at_least(self, boundary_steps=2, early_steps=20, batch=8, surplus=1, label_noise=0.0)
             + positive(self, "spread", "steps", "reaches", "one_step", "break_steps", "inner")
             + positive(self, "distances", "early_step", "early_distances", "surplus_mass")
@@ -142,6 +143,8 @@ def _round_arguments(settings: Settings, study: str) -> list[dict[str, Any]]:
     }
     if study == "map":
         return [base | {"steps": settings.steps, "reaches": settings.reaches}]
+    if study == "unseen":
+        return [base | {"samples": n, "smoothing": 0.0} for n in settings.few]
     if study == "floor":
         return [base | {"steps": settings.steps, "samples": n} for n in settings.samples]
     if study == "labels":
@@ -214,7 +217,7 @@ def rounds_study(
     """Rounds of one objective from starts at the given reaches (0 starts at the expert).
 
     The table has the path (study outside), the last round (burn-in), or means over every fifth of
-    the last half of the rounds (floor, labels), or over the last 20 (map).
+    the last half of the rounds (floor, labels, unseen), or over the last 20 (map).
     """
     experts, directions = instance(seeds, outcomes, spread)
     rows = _product(seed=range(seeds), effective_step=steps, reach=reaches, label_noise=label_noise)
@@ -284,7 +287,7 @@ def sgd_study(
     experts, directions = instance(seeds, outcomes, spread)
     rows = _product(seed=range(seeds), effective_step=steps, asked=distances)
     k = np.maximum(1, np.round(rows.pop("asked") / inner)).astype(int)
-    rows["steps_per_round"], rows["distance"] = k, k * inner
+    rows["steps_per_round"], rows["distance"] = k, np.round(k * inner, 9)
     rows = rows.drop_duplicates(ignore_index=True)
     rate, top = steepest(experts)
     obj = objective_of(spec)
@@ -375,8 +378,9 @@ def tail_mass(
     """Bound of the expected mass of a response that the expert never gives, after many rounds.
 
     A round sees it with probability about ``n q`` and then multiplies it at least once by
-    ``g = e^{R(log a/(1+a))/beta}``, so that ``E q`` falls at least like ``1/((1-g) n t)``: slower
-    than any exponential, whatever the objective (reconstruction, T6 with samples).
+    ``g = e^{R(log a/(1+a))/beta}``, so that ``E q`` falls at least like ``1/((1-g) n t)``, not
+    exponentially, whatever the objective (reconstruction, T6 with samples). Of first order in
+    1/n: the drift of the normaliser, about s N/n a round, is left out (t much less than n/(s N)).
     """
     with np.errstate(divide="ignore"):
         shown = np.log(smoothing / (1.0 + smoothing))
