@@ -23,7 +23,7 @@ CAPTION = (
     "gradient descent, open ones its gradient flow. On samples that do not overlap SPIN's rewards "
     "grow like log t, twice as fast where they overlap in part, and stop only where both sides "
     "saw the same outcomes (lines: predicted slopes 1, 2, 0, through the last point); bounded "
-    "links stop at R(∞)−R(−∞). The hinge stops at margins of 1. B: T4's exception to C4 on "
+    "links stop at R(∞)−R(−∞). The hinge stops at margins of 1. B: where C4 fails on "
     "samples: pointwise SPIF attains its minimum only if its targets ask for less mass than "
     "there is, which leaves 1 − Σ q e^{±η} (line); otherwise the unseen mass falls like 1/t "
     "(crosses: its predicted constant), and rewards of unseen outcomes have no bound. "
@@ -205,8 +205,8 @@ def _draw_text(ax: Axes, table: pd.DataFrame) -> None:
             bars(ax, rows.iloc[::2], **look, markeredgewidth=0.8, zorder=1)
         elif name != "spin_hinge":
             ax.plot(rows.x, rows.y, **{**style.line(name), "linewidth": 1.0})
-    for n, y in (("10", 1.9), ("100", 0.115)):
-        mark(ax, 300, y, f"n = {n}", fontsize=8)
+    for n, x, y in (("10", 330, 2.5), ("100", 20, 0.2)):
+        mark(ax, x, y, f"n = {n}", fontsize=8)
     ax.set_xscale("log")
     ax.set_yscale("log")
     style.label(ax, "gradient steps over all rounds", "KL to the expert [nats]",

@@ -84,7 +84,7 @@ def test_descent_of_small_steps_follows_the_flow(name):
     for rate, steps in ((0.08, 100), (0.04, 200)):
         run = one_round(name, p, q, data, own, 0.6, rate)
         descent = simulator.run(run, [steps], progress=False)
-        gap.append(float(descent.kl[0] - last_of(run, steps, 100).kl[0]))
+        gap.append(float(descent.kl[0] - last_of(run, steps, 50).kl[0]))
     assert abs(gap[0]) < 0.01
     assert 1.7 < gap[0] / gap[1] < 2.4
 
@@ -430,13 +430,12 @@ def test_on_real_text_overfitting_grows_by_the_missing_mass(claim):
     exact, missing = slopes("sft", None)
     # unseen paths leave seen prefixes at O(1/t): the window's own middle is at t = 550
     claim.close(exact, missing, 0.005, 0.15, what="KL per log of the steps, SFT without noise")
-    for name in ("spin", "spif"):
-        noisy, _ = slopes(name, 64)
-        error = 4.0 * (noisy - exact).std(ddof=1) / np.sqrt(len(noisy))
-        # slower by up to four rounds (80 steps), as on tabular policies; the window starts at 300
-        delay = missing.mean() * 80 / 300
-        gap = (noisy - exact).mean() - 0.5 * delay
-        claim.close(gap, 0.0, 0.5 * delay + error, what=f"{name} in minibatches against it")
+    noisy, _ = slopes("spin", 64)
+    error = 4.0 * (noisy - exact).std(ddof=1) / np.sqrt(len(noisy))
+    # slower by up to four rounds (80 steps), as on tabular policies; the window starts at 300
+    delay = missing.mean() * 80 / 300
+    gap = (noisy - exact).mean() - 0.5 * delay
+    claim.close(gap, 0.0, 0.5 * delay + error, what="SPIN in minibatches against it")
 
 
 # -- the experiment -------------------------------------------------------------------------------
