@@ -186,10 +186,10 @@ class Case:
         for _ in range(100):
             q = law.exp().numpy()
             history = q if "history" in self.objective.needs else None
-            found = one_step_round(p, q, self.objective, beta, history=history)
-            law = torch.as_tensor(
-                xp.log_normalise(0.5 * (law + torch.from_numpy(found.policy).log()))
-            )
+            found = one_step_round(p, q, self.objective, beta, history=history).policy
+            before, law = law, xp.log_normalise(0.5 * (law + torch.from_numpy(found).log()))
+            if (law - before).abs().max() < 1e-13:
+                break
         return law
 
     def beside(self, centre: Tensor, size: float) -> Tensor:
