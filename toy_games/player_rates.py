@@ -121,9 +121,9 @@ def growth(
 ) -> tuple[FloatArray, FloatArray]:
     """Log-factor (rows,) a step of the distance near an equilibrium, and a bound of its error.
 
-    A line is fitted to the log of the distance from the start until it leaves the linear regime
-    (`LINEAR`), without the first third, where faster modes die out. A ripple of peak to peak A
-    over W steps tilts it by at most 3 A/W.
+    A line is fitted to the log of the distance from where it enters the linear regime (`LINEAR`)
+    until it leaves it, without the first third, where faster modes die out. A ripple of peak to
+    peak A over W steps tilts it by at most 3 A/W.
     """
     players.measures = {"distance": distance}
     record = np.arange(0, steps + 1, max(1, steps // 200))
@@ -131,9 +131,9 @@ def growth(
     with np.errstate(all="ignore"):
         log_size = np.log(table.distance.to_numpy().reshape(len(record), -1))
     linear = (log_size > np.log(LINEAR[0])) & (log_size < np.log(LINEAR[1]))
-    count = np.cumprod(linear, axis=0).sum(0)
-    order = np.arange(len(record))[:, None]
-    used = (order >= count // 3) & (order < count)
+    left = np.logical_or.accumulate(linear, axis=0) & ~linear
+    linear &= ~np.logical_or.accumulate(left, axis=0)
+    used = linear & (linear.cumsum(0) > linear.sum(0) // 3)
     return _line(record[:, None] + np.zeros_like(log_size), log_size, used)
 
 

@@ -239,7 +239,7 @@ class Players:
                     (slope,) = torch.autograd.grad(cost.mean(-1).sum(), theta, create_graph=graph)
             else:
                 slope = self._score_gradient(theta, log_law, reward.detach(), draws)
-        return -self.step_policy[:, None] * slope
+        return -self.step_policy[:, None] * (slope if graph else slope.detach())
 
     def cost(self, law: Tensor, log_law: Tensor, reward: Tensor, expert: Tensor) -> Tensor:
         """The policy player's cost a prompt (rows, X); the constant ``E_p[a]`` is left in."""
