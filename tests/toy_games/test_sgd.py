@@ -241,7 +241,7 @@ def test_the_local_factor_is_that_of_exact_rounds_from_a_small_start(claim, name
         claim.close(found, case.local_factor(step), 1e-5, what="factor of two exact rounds")
 
 
-@pytest.mark.claim("T7", rung="dynamics")
+@pytest.mark.claim("T7", rung="exact")
 def test_spins_factor_is_one_minus_one_over_beta(claim):
     found = Case("spin", seed=11)
     for step in (0.3, 1.4):
