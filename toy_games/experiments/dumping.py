@@ -160,10 +160,8 @@ def _preference(share: float) -> FloatArray:
     return np.array([[0.5, share, 0.5], [1.0 - share, 0.5, 0.5], [0.5, 0.5, 0.5]])
 
 
-def predicted(
-    spec: str, share: float, rare: float, covered: bool, step: float, branch: Any = "near"
-) -> float:
-    """Mass of the third outcome where a round ends: T4's near or global branch if covered."""
+def predicted(spec: str, share: float, rare: float, covered: bool, step: float) -> float:
+    """Mass of the third outcome where a round ends: on T4's near branch if covered."""
     expert, start = example(share, rare)
     obj = objective_of("spif" if spec == "sppo" else spec)
     beta = beta_of(obj, step)
@@ -175,12 +173,9 @@ def predicted(
     if spec == "sppo":
         sppo = objective_of("sppo")
         assert sppo is not None
-        wins = win_rate(start, _preference(share))
-        scaled = beta_of(sppo, step)
-        return float(
-            one_step_round(start, start, sppo, scaled, branch=branch, preference=wins).policy[2]
-        )
-    return float(one_step_round(expert, start, obj, beta, branch=branch).policy[2])
+        wins, beta = win_rate(start, _preference(share)), beta_of(sppo, step)
+        return float(one_step_round(start, start, sppo, beta, preference=wins).policy[2])
+    return float(one_step_round(expert, start, obj, beta).policy[2])
 
 
 def path(
