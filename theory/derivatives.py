@@ -24,13 +24,14 @@ def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
     """Elementwise derivative of a formula written for torch, by autograd in float64."""
     import torch
 
-    point = torch.tensor(np.asarray(x, dtype=np.float64), requires_grad=True)
-    value = formula(point)
-    for left in reversed(range(order)):
-        if not value.requires_grad:  # a formula constant in x
-            return np.zeros(point.shape)
-        (value,) = torch.autograd.grad(value.sum(), point, create_graph=left > 0)
-    return np.asarray(value.detach().numpy())
+    with torch.enable_grad():  # also within a caller's no_grad
+        point = torch.tensor(np.asarray(x, dtype=np.float64), requires_grad=True)
+        value = formula(point)
+        for left in reversed(range(order)):
+            if not value.requires_grad:  # a formula constant in x
+                return np.zeros(point.shape)
+            (value,) = torch.autograd.grad(value.sum(), point, create_graph=left > 0)
+        return np.asarray(value.detach().numpy())
 
 
 def invert_link(a: Formula, b: Formula, u: Any) -> Any:

@@ -239,9 +239,10 @@ class LogLinear:
         import torch
 
         def at(theta: FloatArray) -> tuple[float, FloatArray]:
-            point = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
-            value = risk(point)
-            (gradient,) = torch.autograd.grad(value, point)
+            with torch.enable_grad():
+                point = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+                value = risk(point)
+                (gradient,) = torch.autograd.grad(value, point)
             return float(value.detach()), gradient.numpy()
 
         def newton(theta: FloatArray) -> tuple[FloatArray, float]:

@@ -267,11 +267,8 @@ class PreferenceRounds(PreferenceBatch):
         if self.algorithm.mixture:
             return self.algorithm.scale * (2.0 * self.win_rate(law) - 1.0)
         assert self.algorithm.objective is not None
-        with torch.enable_grad():  # Newton's method differentiates the pair loss
-            found = preferences.reward(
-                self.preference.numpy(), law.numpy(), self.algorithm.objective
-            )
-        return torch.from_numpy(found)
+        known = self.preference.numpy(), law.numpy()
+        return torch.from_numpy(preferences.reward(*known, self.algorithm.objective))
 
     def _of_pairs(self, law: Tensor, step: int) -> Tensor:
         most = int(self.samples.max())

@@ -614,3 +614,13 @@ def test_opponents() -> None:
     weight = np.exp(now) ** 0.75 * np.exp(base) ** 0.25
     mixed = objectives.get("alpha_spin", base_weight=0.25).opponent(now, first, base)
     np.testing.assert_allclose(np.exp(mixed), weight / weight.sum(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["dpo", "spin_exponential", "ipo", "gail"])
+def test_derivatives_are_the_same_where_the_caller_has_switched_gradients_off(name):
+    obj = objectives.get(name)
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
+    slope, reward = obj.slope(np.array([-1.0, 2.0]), 0.5), obj.reward(p, q)
+    with torch.no_grad():
+        np.testing.assert_array_equal(obj.slope(np.array([-1.0, 2.0]), 0.5), slope)
+        np.testing.assert_array_equal(obj.reward(p, q), reward)
