@@ -232,7 +232,7 @@ def _mixtures(ax: Axes, table: pd.DataFrame) -> None:
     for _, series, rows in curves(table, "classes", MEASURED):
         bars(ax, rows.assign(x=rows.x + places[series]), **style.points("spif"))
     names = ["0", "0.2", "0.4", "saddle", "rounds", "SFT"]
-    ax.set_xticks([0.0, 0.2, 0.4, 0.6, 0.83, 1.04], names, fontsize=7)
+    ax.set_xticks([0.0, 0.2, 0.4, 0.6, 0.83, 1.04], names, fontsize=6.3)
     ax.axvline(0.49, color=style.GREY, linewidth=0.6)
     ax.set_xlim(-0.05, 1.13)
     ax.set_ylim(-0.02, 0.1)

@@ -126,7 +126,7 @@ def growth(
     peak A over W steps tilts it by at most 3 A/W.
     """
     players.measures = {"distance": distance}
-    record = np.arange(0, steps + 1, max(1, steps // 200))
+    record = np.arange(0, steps + 1, max(1, steps // 100))
     table = simulator.run(players, record, checkpoint, progress=False)
     with np.errstate(all="ignore"):
         log_size = np.log(table.distance.to_numpy().reshape(len(record), -1))

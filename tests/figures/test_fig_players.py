@@ -13,7 +13,7 @@ def test_players(monkeypatch):
     small = dataclasses.replace(
         fig_10_players.SETTINGS,
         seeds=3,
-        steps=200,
+        steps=250,
         objectives=("airl",),
         penalties=(0.7, 3.0),
         features=(2, 11),

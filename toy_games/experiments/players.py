@@ -120,7 +120,8 @@ def cells(settings: Settings) -> list[Cell]:
         ],
         "rates": [
             (f"{spec}-{pay}-{m}", rates, {"spec": spec, "method": m, "pay": pay, **many}
-             | {"step": s.step, "tau": 0.0 if spec.startswith("ipm") else s.tau})
+             | {"step": s.step, "steps": max(20, 2 * s.steps // 3)}
+             | {"tau": 0.0 if spec.startswith("ipm") else s.tau})
             for spec, pay in (
                 ("ipm(bound=5)", "saddle"),
                 *((o, "saddle") for o in s.objectives),
