@@ -119,11 +119,11 @@ def _split(flat: Tensor, like: State, names: list[str]) -> State:
 def growth(
     players: Players, steps: int, checkpoint: str | Path | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """Log-factor (rows,) a step of the distance near an equilibrium, and a bound of its error.
+    """Log-factor (rows,) a step of the distance near an equilibrium, and its resolution.
 
     A line is fitted to the log of the distance from where it enters the linear regime (`LINEAR`)
     until it leaves it, without the first third, where faster modes die out. A ripple of peak to
-    peak A over W steps tilts it by at most 3 A/W.
+    peak A over W steps tilts it by at most 3 A/W: the resolution, without slower transients.
     """
     players.measures = {"distance": distance}
     record = np.arange(0, steps + 1, max(1, steps // 100))
