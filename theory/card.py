@@ -96,7 +96,7 @@ def theory_card(obj: Objective) -> TheoryCard:
     else:
         for name in ("L", "mu", "slope_at_zero", "reward_bounds", "stability_beta", "descent_beta"):
             reasons[name] = str(obj.missing("link"))
-    factor = _opponent_factor(obj)
+    factor = obj.opponent_factor
     stability, descent = at_zero * factor / (1.0 + factor), upper
     if "preference" in obj.needs:
         stability = descent = math.nan
@@ -199,14 +199,6 @@ def _extreme(obj: Objective, grid: FloatArray, slopes: FloatArray, sign: int) ->
     return sign * best
 
 
-def _opponent_factor(obj: Objective) -> float:
-    """How much of a change of ``log pi_t`` reaches the opponent's log-ratios: 1 if it is pi_t."""
-    base = np.log(np.array([0.25, 0.75]))
-    moved = base + np.array([0.0, 1e-6])
-    before, after = (np.asarray(obj.opponent(x, base, base)) for x in (base, moved))
-    return round(float(np.diff(after - before)[0] / 1e-6), 6)
-
-
 def _extras(obj: Objective, anchor: float = 0.0) -> dict[str, Any]:
     extras: dict[str, Any] = {}
     if "anchor" in obj.needs:
@@ -263,7 +255,7 @@ def _fixed_point_is_mle(obj: Objective, gradient: tuple[float, float]) -> tuple[
         ("preference" in obj.needs, "no expert law: the first gradient is SFT on winners"),
         ("anchor" in obj.needs, "the anchor moves the fixed point"),
         (obj.reference_free, "reference-free: the reward is not zero at pi = pi_t"),
-        (_opponent_factor(obj) != 1.0, "the opponent is not pi_t"),
+        (obj.opponent_factor != 1.0, "the opponent is not pi_t"),
         (not np.all(np.isfinite(gradient)), "the loss has no finite gradient at pi = pi_t"),
         (not gradient[0] < 0, "the loss does not reward expert responses at pi = pi_t"),
     ]

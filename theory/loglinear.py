@@ -116,7 +116,8 @@ class LogLinear:
             temperature: own responses are drawn from ``pi_t^(1/temperature)``, normalised, while
                 log-ratios divide by ``pi_t``: 1 is exact, anything else off-policy.
             tau: weight of the anchor in the implicit reward ("one_step" only).
-            ref: reference law of the anchor (n,).
+            ref: reference law of the anchor (n,), and the base of objectives whose opponent has
+                one (the start if not given).
 
         Raises:
             InvalidInput: arguments. NotConverged: an inner minimisation failed.
@@ -124,9 +125,12 @@ class LogLinear:
         theta = self._checked(expert, theta, obj, beta, rounds, kind, temperature, tau, ref)
         (expert,) = laws.check_laws(expert=expert)
         path = [theta]
-        start_law = self.law(path[0])
+        log_start = np.asarray(self.log_law(path[0]))
+        start_law = np.exp(log_start)
+        log_base = log_start if ref is None else laws.log_law(np.asarray(ref, dtype=np.float64))
         for _ in range(rounds):
-            log_q = np.asarray(self.log_law(path[-1]))
+            current = np.asarray(self.log_law(path[-1]))
+            log_q = np.asarray(obj.opponent(current, log_start, log_base))
             if kind == "two_step":
                 path.append(self._two_step(expert, log_q, path[-1], obj, beta))
                 continue

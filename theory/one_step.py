@@ -325,6 +325,8 @@ def local_rate_one_step(obj: Objective, beta: float) -> float:
         Unavailable: the objective has no loss, or its opponent is not pi_t.
     """
     obj.require("risk")
+    if obj.opponent_factor != 1.0:
+        raise Unavailable(f"{obj.name} has no local one-step factor: its opponent is not pi_t")
     if obj.form != "pointwise":
         return float(1.0 - obj.slope(np.zeros(()), np.zeros(())) / beta)
     zero = np.zeros(())

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.theory.strategies import label
-from theory import laws, objectives, theory_card
+from theory import Unavailable, laws, objectives, self_play, theory_card
 from theory.loglinear import LogLinear
 from theory.objectives import Objective
+from theory.one_step import local_rate_one_step
 from theory.result import FloatArray
 
 EVERY = [objectives.get(name) for name in objectives.names()]
@@ -174,3 +175,15 @@ def test_stability_under_misspecification(claim) -> None:
                 )
             else:
                 claim.below(off[-1] / off[20], 0.5, what="decay over 20 rounds, beta 10 % above")
+
+
+def test_an_opponent_of_its_own_is_played_in_a_class_too() -> None:
+    rng = np.random.default_rng(4)
+    p, start = laws.random_law(rng, (5,), 1.0), laws.random_law(rng, (5,), 1.0)
+    everything = LogLinear(np.eye(5)[:, :4])
+    obj = objectives.get("alpha_spin", base_weight=0.3)
+    found = everything.self_play(p, np.log(start[:4] / start[4]), obj, 1.7, rounds=3)
+    exact = self_play(p, start, obj, 1.7, rounds=3, one_step=True)
+    np.testing.assert_allclose(found.policies, exact.policies, atol=1e-8)
+    with pytest.raises(Unavailable, match="its opponent is not pi_t"):
+        local_rate_one_step(obj, 1.7)

@@ -109,6 +109,14 @@ class Objective:
         """
         return log_current
 
+    @property
+    def opponent_factor(self) -> float:
+        """How much of a change of ``log pi_t`` reaches the opponent: 1 if it is pi_t."""
+        base = np.log(np.array([0.25, 0.75]))
+        moved = base + np.array([0.0, 1e-6])
+        before, after = (np.asarray(self.opponent(x, base, base)) for x in (base, moved))
+        return round(float(np.diff(after - before)[0] / 1e-6), 6)
+
     # -- what exists ---------------------------------------------------------------------------
 
     def _defines(self, *methods: str) -> bool:
