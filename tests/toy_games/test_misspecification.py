@@ -62,6 +62,11 @@ def classes():
     ]
 
 
+def test_every_objective_is_tried_or_named_absent():
+    elsewhere = {"gail", "ipm", "sppo", "inpo", "tspin", "alpha_spin"}
+    assert set(ONE_STEP) | elsewhere == set(objectives.names())
+
+
 # -- T15: the first gradient ----------------------------------------------------------------------
 
 
