@@ -103,7 +103,8 @@ def run(settings: Settings, out: Path) -> None:
     import torch
 
     from llm_scale import setup, world
-    from llm_scale.training import Diverged, Trainer, versions
+    from llm_scale.record import versions
+    from llm_scale.training import Diverged, Trainer
 
     trainer_parts = setup.prepare(settings)
     record = {"settings": dataclasses.asdict(settings), "versions": versions()}

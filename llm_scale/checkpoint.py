@@ -97,6 +97,16 @@ def set_weights(language: models.Language, tensors: dict[str, Tensor]) -> None:
         parameter.copy_(tensors[name])
 
 
+def weights_digest(language: models.Language) -> str:
+    """16 hexadecimal digits of the parameters: the same for the same policy."""
+    digest = hashlib.sha256()
+    for name, parameter in language.model.named_parameters():
+        digest.update(name.encode())
+        plain = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(memoryview(plain.numpy()))
+    return digest.hexdigest()[:16]
+
+
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """State of the optimiser as flat tensors."""
     state = optimiser.state_dict()["state"]

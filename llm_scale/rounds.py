@@ -15,7 +15,7 @@ from llm_scale.generate import Combine
 from llm_scale.losses import Round
 from llm_scale.player import Noise, Player
 from llm_scale.samples import Item, Response, Tokens
-from llm_scale.scoring import mixture_score
+from llm_scale.scoring import Pair, mixture_score
 from theory.objectives import Objective
 
 Weights = dict[str, Tensor]
@@ -55,8 +55,7 @@ def begin(
         previous: weights of pi_{t-1} (opponent "mixture"). base: weights of pi_0.
     """
     settings = player.settings
-    geometric = objective is not None and type(objective).opponent is not Objective.opponent
-    kind = "geometric" if geometric else settings.opponent
+    kind = opponent_kind(player, objective)
     count = settings.own_samples
     prompts = [item.prompt for item in items for _ in range(count)]
     keys = [(item.id, k) for item in items for k in range(count)]
@@ -85,24 +84,49 @@ def begin(
         full = _with_history(player, full, round_, base)
     pairs = [(item.prompt, r.tokens) for item in full for r in item.responses]
     current = player.score(pairs)
-    anchor, opponent = torch.empty(0), current
-    if settings.tau > 0 or kind in ("base", "geometric") or _needs_anchor(objective):
-        with player.frozen(base) as other:
-            anchor = other.score(pairs)
-            if kind == "geometric":
-                assert objective is not None
-                players = (player, other)
-                opponent = mixture_score(players, pairs, _join(objective))
-    if kind == "base":
-        opponent = anchor
-    elif kind == "mixture":
-        with player.frozen(previous) as other:
-            opponent = torch.logaddexp(current, other.score(pairs)) - TWO
+    opponent, anchor = references(player, pairs, current, objective, previous, base)
     data = Round(full, current, opponent, anchor)
     mask = torch.tensor([False, True, False])
     sizes = torch.tensor([len(full[0].expert), count, len(full[0].history)])
     is_own = mask.repeat_interleave(sizes).repeat(len(full))
     return Started(data, torch.tensor(seen, dtype=torch.float64), opponent[is_own])
+
+
+def opponent_kind(player: Player, objective: Objective | None) -> str:
+    """The setting's opponent, or "geometric" where the objective has one of its own."""
+    geometric = objective is not None and type(objective).opponent is not Objective.opponent
+    return "geometric" if geometric else player.settings.opponent
+
+
+def references(
+    player: Player,
+    pairs: Sequence[Pair],
+    current: Tensor,
+    objective: Objective | None,
+    previous: Weights,
+    base: Weights,
+) -> tuple[Tensor, Tensor]:
+    """The opponent's log-law of responses and pi_0's (empty where nothing needs it).
+
+    Args:
+        player: plays pi_t; ``current`` is its log-law of the pairs.
+        objective, previous, base: as in `begin`.
+    """
+    kind = opponent_kind(player, objective)
+    anchor, opponent = torch.empty(0), current
+    needed = player.settings.tau > 0 or kind in ("base", "geometric") or _needs_anchor(objective)
+    if needed:
+        with player.frozen(base) as other:
+            anchor = other.score(pairs)
+            if kind == "geometric":
+                assert objective is not None
+                opponent = mixture_score((player, other), pairs, _join(objective))
+    if kind == "base":
+        opponent = anchor
+    elif kind == "mixture":
+        with player.frozen(previous) as other:
+            opponent = torch.logaddexp(current, other.score(pairs)) - TWO
+    return opponent, anchor
 
 
 def _needs_anchor(objective: Objective | None) -> bool:

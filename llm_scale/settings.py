@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     clip: float = option(1.0, "largest norm of the gradient (0: no clipping)")
     sft_steps: int = option(0, "steps of SFT before the first round")
     reset_optimiser: bool = option(True, "start every round with a fresh optimiser state")
+    # what is measured beside
+    cosines: int = option(2, "points a round with the gradient's cosine to SFT's (0: none)")
+    sft_run: str = option("", "folder of a finished run; distances to its final model are measured")
     # the machine
     seed: int = option(0, "seed of everything that is drawn")
     device: str = option("auto", "auto (CUDA if there is one), cpu or cuda")
@@ -67,7 +70,7 @@ class Settings(BaseSettings):
         out = at_least(
             self, prompts=0, held_out=0, rounds=0, seed=0, tau=0.0, weight_decay=0.0, clip=0.0
         )
-        out += at_least(self, sft_steps=0, max_prompt_tokens=1, max_new_tokens=1)
+        out += at_least(self, sft_steps=0, cosines=0, max_prompt_tokens=1, max_new_tokens=1)
         out += at_least(
             self,
             own_samples=1,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
+import contextlib
+import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from llm_scale import checkpoint, models, noise, telemetry, world
-from llm_scale.experts import Expert
+from llm_scale import checkpoint, gradients, held_out, models, monitors, telemetry, world
+from llm_scale.batching import micro_batches, order
+from llm_scale.held_out import HeldOut
+from llm_scale.journal import Journal
 from llm_scale.losses import Round, self_play_loss, sft_loss
 from llm_scale.player import Machine, Player
-from llm_scale.rounds import Started, begin
-from llm_scale.samples import Item, Response, pack, unpack
-from llm_scale.scoring import Pair, buckets, sequence_log_probs
+from llm_scale.predictions import Game
+from llm_scale.record import mark
+from llm_scale.rounds import begin, references
+from llm_scale.samples import Item, Response
+from llm_scale.scoring import sequence_log_probs
 from llm_scale.settings import Settings
 from llm_scale.tasks import Task
 from theory.errors import InvalidInput
 from theory.objectives import Objective
-from theory.settings import objective_of, write_whole
+from theory.settings import objective_of
 
 Say = Callable[[str], None]
 SFT_ROUND = -1
@@ -63,10 +66,13 @@ class Trainer:
         if world.size() > 1:
             self.scorer = nn.parallel.DistributedDataParallel(self.player.scorer)
         self.optimiser = self._optimiser()
+        self.journal = Journal(out)
         self.position = Position(SFT_ROUND, 0, 0)
         self.data: Round | None = None
         self.held: HeldOut | None = None
-        self.monitors: dict[str, float] = {}
+        self.fresh: list[Response] | None = None
+        """Held-out responses of the model as it enters the next round, drawn once for both."""
+        self.monitors: dict[str, Any] = {}
         self.previous: dict[str, Tensor] = {}
         """Weights of pi_{t-1}, kept only for the opponent that needs them."""
 
@@ -78,19 +84,18 @@ class Trainer:
         first = self.position
         if first.round == SFT_ROUND:
             self._train(SFT_ROUND, self.settings.sft_steps, say)
-            self._keep_base()
+            self._keep("base")
             self._next_round(0)
         for round_ in range(self.position.round, self.settings.rounds):
             started = time.monotonic()
             self._begin(round_)
             self._train(round_, self.settings.steps_per_round, say)
-            row = {"round": round_, **self.monitors, **self._measure()}
-            self._write(row)
-            self._time(round_, time.monotonic() - started)
-            say(line(row))
+            row = {"round": round_, **self.monitors, **self._measure(round_)}
+            self.journal.write(row, self.position.total)
+            self.journal.time(round_, time.monotonic() - started)
+            say(telemetry.line(row))
             self._next_round(round_ + 1)
-        if world.rank() == 0:
-            models.save(self.player.language, self.out / "final")
+        self._finish()
 
     def _next_round(self, round_: int) -> None:
         self.position = Position(round_, 0, self.position.total)
@@ -103,17 +108,25 @@ class Trainer:
         """Draw the round's responses, unless a checkpoint within the round brought them."""
         if self.data is not None:
             return
-        self.held = HeldOut.draw(self.player, self.task.held_out(), round_)
-        items = self.task.items(round_)
+        items, held = self.task.items(round_), self.task.held_out()
+        own = self.fresh or held_out.own_responses(self.player, held, round_)
+        look = None
+        self._keep("current")
         if self.objective is None:
-            self.data, self.monitors = sft_round(items), {}
+            self.data, self.monitors = sft_round(items), telemetry.lengths(items)
         else:
             base = load_file(self.out / "base.safetensors")
             mixed = self.settings.opponent == "mixture"
             now = checkpoint.weights(self.player.language) if mixed else {}
-            made = begin(self.player, items, round_, self.objective, self.previous or now, base)
-            self.data, self.monitors = made.data, monitors(made)
+            previous = self.previous or now
+            made = begin(self.player, items, round_, self.objective, previous, base)
+            self.data, self.monitors = made.data, monitors.of_round(self.player, made)
+            look = partial(
+                references, self.player, objective=self.objective, previous=previous, base=base
+            )
             self.previous = now
+        self.monitors |= monitors.of_policy(self.player.language, items)
+        self.held = HeldOut.draw(self.player, held, own, look) if held else None
         self._save()
 
     def _train(self, round_: int, steps: int, say: Say) -> None:
@@ -134,9 +147,11 @@ class Trainer:
         )
         for step in bar:
             chosen = order(self.settings.seed, round_, step, self.settings.batch, len(data.items))
+            seen = self._direction(data, round_, step, steps)
             loss, norm = self.step(data, chosen, round_, step, steps)
             self.position = Position(round_, step + 1, self.position.total + 1)
-            self._write({"at": name, "step": step, "loss": loss, "gradient_norm": norm})
+            row = {"at": name, "step": step, "loss": loss, "gradient_norm": norm, **seen}
+            self.journal.write(row, self.position.total)
             bar.set_postfix(loss=f"{loss:.4f}")
             if (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < steps:
                 self._save()
@@ -187,11 +202,42 @@ class Trainer:
 
     # -- measuring ----------------------------------------------------------------------------
 
-    def _measure(self) -> dict[str, float]:
-        assert self.held is not None
-        measured = self.held.measured(self.player, self.task.expert)
-        said = telemetry.summary(measured, self.objective, self.settings.beta)
-        return said | {f"held_out_{k}": v for k, v in telemetry.lengths(self.held.items).items()}
+    def _direction(self, data: Round, round_: int, step: int, steps: int) -> dict[str, float]:
+        """Cosine to the SFT gradient on two steps' worth of fixed items, at some steps (S7)."""
+        at = gradients.points(steps, self.settings.cosines)
+        if round_ == SFT_ROUND or self.objective is None or step not in at:
+            return {}
+        fixed = list(range(min(len(data.items), 2 * self.settings.batch)))
+        parameters = list(self.player.language.model.parameters())
+        found = gradients.cosine_to_sft(
+            lambda sft: self.accumulate(data, fixed, sft=sft), parameters
+        )
+        for name, here in (("start", at[0]), ("end", at[-1])):
+            if found and step == here:
+                self.monitors[f"cosine_{name}"] = found["cosine"]
+        return found
+
+    def _measure(self, round_: int) -> dict[str, Any]:
+        """The round's row: what is measured on held-out prompts; their points as a table."""
+        if self.held is None:
+            return {}
+        s, expert = self.settings, self.task.expert
+        game = None
+        if self.objective is not None:
+            game = Game(self.objective, s.beta, s.tau, s.expert_samples, s.own_samples)
+        measured = self.held.measured(self.player, expert)
+        self.fresh = held_out.own_responses(self.player, self.held.items, round_ + 1)
+        items = held_out.with_own(self.held.items, self.fresh)
+        with self.player.frozen(load_file(self.out / "current.safetensors")) as start:
+            before = start.score(held_out.own_pairs(items))
+        fresh = held_out.fresh(self.player, before, items, expert)
+        predicted = telemetry.predictions(measured, game)
+        row = telemetry.summary(measured, game, predicted, fresh)
+        row |= telemetry.lengths(self.held.items, "held_out_")
+        if s.sft_run:
+            row |= held_out.sft_distance(self.player, Path(s.sft_run), self.held, items)
+        self.journal.points(round_, telemetry.table(measured, game, predicted))
+        return row
 
     # -- keeping ------------------------------------------------------------------------------
 
@@ -206,13 +252,14 @@ class Trainer:
                 "optimiser": checkpoint.optimiser_tensors(self.optimiser),
                 "previous": self.previous,
             }
-            if self.data is not None and self.held is not None:
-                files |= {"round": self.data.tensors(), "held_out": self.held.tensors()}
-            metrics = self.out / "metrics.jsonl"
+            if self.data is not None:
+                files["round"] = self.data.tensors()
+            if self.held is not None:
+                files["held_out"] = self.held.tensors()
             state = {
                 **asdict(self.position),
                 "mark": mark(self.settings),
-                "metrics_bytes": metrics.stat().st_size if metrics.exists() else 0,
+                "metrics_bytes": self.journal.size,
                 "monitors": self.monitors,
             }
             number = 2 * (self.position.total * 1000 + self.position.round + 1) + bool(self.data)
@@ -225,7 +272,7 @@ class Trainer:
         for sentence in said:
             say(f"warning: {sentence}; using the one before")
         if found is None:
-            self._cut_metrics(0)
+            self.journal.cut(0)
             return
         if found.state["mark"] != mark(self.settings):
             raise InvalidInput(
@@ -239,103 +286,34 @@ class Trainer:
         self.previous = found.tensors("previous")
         if tensors := found.tensors("round"):
             self.data = Round.of(tensors)
-            self.held = HeldOut.of(found.tensors("held_out"))
+            held = found.tensors("held_out")
+            self.held = HeldOut.of(held) if held else None
             self.monitors = state["monitors"]
-        self._cut_metrics(state["metrics_bytes"])
+        self.journal.cut(state["metrics_bytes"])
         say(f"resumed from {found.path.name}: {self.position}")
 
-    def _keep_base(self) -> None:
-        """pi_0, for anchors and opponents that need it."""
+    def _keep(self, name: str) -> None:
+        """The weights as they are: "base" is pi_0, "current" is pi_t of the round."""
         if world.rank() == 0:
-            part = self.out / "base.safetensors.tmp"
+            part = self.out / f"{name}.safetensors.tmp"
             save_file(checkpoint.weights(self.player.language), part)
-            part.replace(self.out / "base.safetensors")
+            part.replace(self.out / f"{name}.safetensors")
         world.wait()
 
-    def _cut_metrics(self, size: int) -> None:
-        """Metrics written after the checkpoint are written again."""
-        path = self.out / "metrics.jsonl"
-        if world.rank() == 0 and path.exists():
-            with path.open("r+b") as file:
-                file.truncate(size)
+    def _finish(self) -> None:
+        """The final model, in its place when all of it is there."""
+        if world.rank() == 0:
+            part, final = self.out / "final.tmp", self.out / "final"
+            shutil.rmtree(part, ignore_errors=True)
+            models.save(self.player.language, part)
+            shutil.rmtree(final, ignore_errors=True)
+            part.replace(final)
         world.wait()
-
-    def _write(self, row: dict[str, Any]) -> None:
-        if world.rank() == 0:
-            with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-
-    def _time(self, round_: int, seconds: float) -> None:
-        if world.rank() == 0:
-            with (self.out / "timing.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"round": round_, "seconds": round(seconds, 3)}) + "\n")
 
     def _diverged(self, round_: int, step: int, loss: float) -> Diverged:
         where = f"round {round_}, step {step}: the loss is {loss}"
-        if world.rank() == 0:
-            content = {"round": round_, "step": step, "loss": str(loss)}
-            write_whole(self.out / "failure.json", json.dumps(content) + "\n")
+        self.journal.failure({"round": round_, "step": step, "loss": str(loss)})
         return Diverged(f"{where}; the last good state is in {self.out / 'checkpoints'}")
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Held-out prompts with an expert, an own and (as history) a random response, scored by pi_t.
-
-    ``before`` (3 n,): log pi_t of all expert, then all own, then all random responses.
-    """
-
-    items: list[Item]
-    before: Tensor
-
-    @classmethod
-    def draw(cls, player: Player, items: Sequence[Item], round_: int) -> HeldOut:
-        """Own responses from pi_t, and random tokens: like neither side."""
-        s = player.settings
-
-        def number(i: int) -> np.ndarray:
-            return noise.uniform(s.max_new_tokens, s.seed, "held out", round_, items[i].id)
-
-        own, _ = player.sample([item.prompt for item in items], number, "held-out responses")
-        full = [
-            replace(i, expert=i.expert[:1], own=(r,), history=(random_response(player, i.id),))
-            for i, r in zip(items, own, strict=True)
-        ]
-        return cls(full, player.score(_held_pairs(full)))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """As plain tensors, for a checkpoint."""
-        return pack("items", self.items) | {"before": self.before}
-
-    @classmethod
-    def of(cls, tensors: dict[str, Tensor]) -> HeldOut:
-        """Inverse of `tensors`."""
-        return cls(unpack("items", tensors), tensors["before"])
-
-    def measured(self, player: Player, expert: Expert | None) -> telemetry.Measured:
-        """Log-probabilities before and after the round, and the expert's where known."""
-        pairs = _held_pairs(self.items)
-        return telemetry.Measured(
-            prompt=telemetry.prompt_numbers([p for p, _ in pairs]),
-            side=np.array(["expert", "own", "other"]).repeat(len(self.items)),
-            before=self.before.double().numpy(),
-            after=player.score(pairs).double().numpy(),
-            expert=np.full(len(pairs), np.nan) if expert is None else expert.log_probs(pairs),
-        )
-
-
-def _held_pairs(items: Sequence[Item]) -> list[Pair]:
-    sides = [[item.responses[side] for item in items] for side in range(3)]
-    return [(i.prompt, r.tokens) for side in sides for i, r in zip(items, side, strict=True)]
-
-
-def random_response(player: Player, ident: int) -> Response:
-    """Tokens drawn uniformly, of random length with EOS: like neither expert nor model."""
-    s, eos = player.settings, player.language.eos
-    rng = noise.generator(s.seed, "other", ident)
-    length = int(rng.integers(1, s.max_new_tokens + 1))
-    drawn = rng.integers(len(player.language.tokenizer) - 1, size=length - 1)
-    return Response((*(int(t) + int(t >= eos) for t in drawn), eos), False)
 
 
 def sft_round(items: Sequence[Item]) -> Round:
@@ -343,69 +321,7 @@ def sft_round(items: Sequence[Item]) -> Round:
     return Round(list(items), *(torch.zeros(sum(len(i.responses) for i in items)),) * 3)
 
 
-def monitors(made: Started) -> dict[str, float]:
-    """Assumptions of the theory, checked: the sampler's log pi_t(y') against the stored ones."""
-    apart = (made.sampler - made.own.double()).abs()
-    return {"sampler_gap": float(apart.max()), **telemetry.lengths(made.data.items)}
-
-
-def order(seed: int, round_: int, step: int, batch: int, items: int) -> list[int]:
-    """Items of a step: consecutive slices of one permutation an epoch, a function of the step."""
-    chosen: list[int] = []
-    for at in range(step * batch, (step + 1) * batch):
-        epoch, within = divmod(at, items)
-        chosen.append(int(_permutation(seed, round_, epoch, items)[within]))
-    return chosen
-
-
-def _permutation(seed: int, round_: int, epoch: int, items: int) -> np.ndarray:
-    return noise.generator(seed, "order", round_ + 2, epoch).permutation(items)
-
-
-def micro_batches(data: Round, chosen: Sequence[int], tokens: int) -> list[list[int]]:
-    """Items of a step in forward passes of at most ``tokens`` padded tokens."""
-    sides = max(1, len(data.items[0].responses))
-    longest = [
-        len(data.items[i].prompt) + max(len(r.tokens) for r in data.items[i].responses)
-        for i in chosen
-    ]
-    return [[chosen[i] for i in b] for b in buckets(longest, max(1, tokens // sides))]
-
-
 def _no_sync(scorer: nn.Module, last: bool) -> Any:
-    import contextlib
-
     if last or not isinstance(scorer, nn.parallel.DistributedDataParallel):
         return contextlib.nullcontext()
     return scorer.no_sync()
-
-
-def mark(settings: Settings) -> str:
-    """Digest of what a checkpoint depends on: settings and versions."""
-    text = json.dumps(asdict(settings), sort_keys=True) + json.dumps(versions(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    named = {p: metadata.version(p) for p in ("torch", "transformers", "numpy")}
-    return {"python": platform.python_version(), **named}
-
-
-def line(row: dict[str, Any]) -> str:
-    """A round in one readable line."""
-    parts = [f"round {row['round']}"]
-    for key, text in (
-        ("kl_before", "KL(p|pi) {:.3f}"),
-        ("kl", "-> {:.3f}"),
-        ("nll", "NLL {:.2f}"),
-        ("link_slope", "link slope {:.2f}"),
-        ("link_correlation", "corr {:.2f}"),
-        ("contraction", "contraction {:.2f}"),
-        ("margin", "margin {:.2f}"),
-        ("max_reward_other", "max|r| other {:.1f}"),
-        ("length_own", "length {:.1f}"),
-    ):
-        if key in row:
-            parts.append(text.format(row[key]))
-    return "  ".join(parts)

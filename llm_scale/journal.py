@@ -1,0 +1,87 @@
+"""What a run writes beside its checkpoints: metrics, times, the points of every round."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from llm_scale import world
+from theory.settings import write_whole
+
+METRICS, TIMING, POINTS = "metrics.jsonl", "timing.jsonl", "rounds"
+
+
+class Journal:
+    """Files of a run; only the first process writes.
+
+    ``metrics.jsonl`` (a line a step, a line a round) and ``rounds/round-NNN.csv`` hold no time of
+    day, so that a run that was interrupted ends with the same bytes. TensorBoard's events are
+    written as well where ``torch.utils.tensorboard`` can be imported.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._board: Any = None
+        self._tried = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the metrics so far."""
+        path = self.out / METRICS
+        return path.stat().st_size if path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Forget metrics written after a checkpoint: they are written again."""
+        path = self.out / METRICS
+        if world.rank() == 0 and path.exists():
+            with path.open("r+b") as file:
+                file.truncate(size)
+        world.wait()
+
+    def write(self, row: dict[str, Any], at: int) -> None:
+        """A line of metrics; ``at`` is the number of optimiser steps so far.
+
+        Values that JSON cannot hold (NaN, infinities) are left out.
+        """
+        if world.rank() != 0:
+            return
+        row = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
+        self._append(METRICS, row)
+        board = self._tensorboard(at)
+        if board is not None:
+            group = "round" if "round" in row else "step"
+            for name, value in row.items():
+                if isinstance(value, (int, float)) and name not in ("step", "round"):
+                    board.add_scalar(f"{group}/{name}", value, row.get("round", at))
+            board.flush()
+
+    def time(self, round_: int, seconds: float) -> None:
+        """How long a round took, in a file of its own."""
+        if world.rank() == 0:
+            self._append(TIMING, {"round": round_, "seconds": round(seconds, 3)})
+
+    def points(self, round_: int, table: str) -> None:
+        """The measured points of a round as CSV."""
+        if world.rank() == 0:
+            write_whole(self.out / POINTS / f"round-{round_:03d}.csv", table)
+
+    def failure(self, content: dict[str, Any]) -> None:
+        """What was seen when the run had to stop."""
+        if world.rank() == 0:
+            write_whole(self.out / "failure.json", json.dumps(content) + "\n")
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        with (self.out / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _tensorboard(self, at: int) -> Any:
+        if not self._tried:
+            self._tried = True
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return None
+            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=at)
+        return self._board
