@@ -38,7 +38,8 @@ def test_every_requirement_is_pinned_inside_its_range(requirement):
 
 
 def test_everything_the_requirements_bring_along_is_pinned():
-    todo, seen = [r for r in requirements() if r.name not in ("transformers", "safetensors")], set()
+    apart = ("transformers", "safetensors", "trl")  # not installed everywhere
+    todo, seen = [r for r in requirements() if r.name not in apart], set()
     while todo:
         requirement = todo.pop()
         name = canonicalize_name(requirement.name)
