@@ -81,9 +81,7 @@ def _batch(
     for h in range(horizon):
         laws = [_next(m, c, ids, mask) for m, c in zip(models, caches, strict=True)]
         law = laws[0] if combine is None else combine(laws)
-        cdf = law.double().exp().cumsum(-1)
-        at = numbers[rows, h][:, None] * cdf[:, -1:]
-        drawn = torch.searchsorted(cdf, at, right=True).clamp_max(cdf.shape[-1] - 1)
+        drawn = inverted(law, numbers[rows, h][:, None])
         tokens[rows, h] = drawn[:, 0]
         total[rows] += law.gather(-1, drawn)[:, 0].double()
         alive = drawn[:, 0] != eos
@@ -101,6 +99,13 @@ def _batch(
         kept = tuple(t for t in row if t >= 0)
         out.append((Response(kept, kept[-1] != eos), log_prob))
     return out
+
+
+def inverted(log_law: Tensor, numbers: Tensor) -> Tensor:
+    """Tokens (B, m) of log-laws (B, V) at uniform numbers (B, m): inversion in float64."""
+    cdf = log_law.double().exp().cumsum(-1)
+    found = torch.searchsorted(cdf, numbers * cdf[:, -1:], right=True)
+    return found.clamp_max(cdf.shape[-1] - 1)
 
 
 def _next(model: Any, cache: DynamicCache, ids: Tensor, mask: Tensor) -> Tensor:

@@ -28,10 +28,8 @@ def of_round(player: Player, made: Started) -> dict[str, Any]:
     through the model, forward and backward, in one epoch.
     """
     items = made.data.items
-    some = items[:RECOMPUTED]
-    each = len(items[0].responses)
-    again = player.score([(i.prompt, r.tokens) for i in some for r in i.responses])
-    stored = made.data.current[: each * len(some)]
+    part = made.data.subset(range(min(RECOMPUTED, len(items))))
+    again, stored = part.rescored(player), part.current
     out: dict[str, Any] = {
         "sampler_gap": float((made.sampler - made.own.double()).abs().max()),
         "stored_gap": float((again - stored).abs().max()),

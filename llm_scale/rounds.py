@@ -1,4 +1,4 @@
-"""The start of a round at sequence level: own responses, and the log-probabilities that stay."""
+"""The start of a round: own responses, and the log-probabilities that stay."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm_scale import noise
-from llm_scale.generate import Combine
+from llm_scale import noise, token_level
 from llm_scale.losses import Round
+from llm_scale.opponents import Weights, join, opponent_kind, references
+from llm_scale.oracles import Oracle
 from llm_scale.player import Noise, Player
+from llm_scale.preference_rounds import PreferenceRound, judged
 from llm_scale.samples import Item, Response, Tokens
-from llm_scale.scoring import Pair, mixture_score
+from llm_scale.token_level import TokenRound
 from theory.objectives import Objective
-
-Weights = dict[str, Tensor]
-TWO = float(np.log(2.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +43,7 @@ def begin(
     objective: Objective | None,
     previous: Weights,
     base: Weights,
+    oracle: Oracle | None = None,
 ) -> Started:
     """Draw own responses to all items and score every response once.
 
@@ -53,8 +53,11 @@ def begin(
         round_: number of the round, part of the key of the noise.
         objective: decides the opponent and whether pi_0's responses are needed; None is SFT.
         previous: weights of pi_{t-1} (opponent "mixture"). base: weights of pi_0.
+        oracle: compares own responses, and then no expert's is used; None is imitation.
     """
     settings = player.settings
+    if settings.level == "token":
+        return Started(*token_level.begin(player, items, round_, objective, base))
     kind = opponent_kind(player, objective)
     count = settings.own_samples
     prompts = [item.prompt for item in items for _ in range(count)]
@@ -71,13 +74,16 @@ def begin(
     elif kind == "geometric":
         assert objective is not None
         with player.frozen(base) as other:
-            join = _join(objective)
             models = [other.language.model]
-            own, seen = player.sample(prompts, number, "own responses", models, join)
+            own, seen = player.sample(prompts, number, "own responses", models, join(objective))
     else:
         own, seen = _from_mixture(player, prompts, number, keys, round_, previous)
     full = [
-        dataclasses.replace(item, own=tuple(own[i * count : (i + 1) * count]))
+        dataclasses.replace(
+            item,
+            expert=item.expert if oracle is None else (),
+            own=tuple(own[i * count : (i + 1) * count]),
+        )
         for i, item in enumerate(items)
     ]
     if objective is not None and "history" in objective.needs:
@@ -86,56 +92,20 @@ def begin(
     current = player.score(pairs)
     opponent, anchor = references(player, pairs, current, objective, previous, base)
     data = Round(full, current, opponent, anchor)
+    if oracle is not None:
+        exact = settings.comparisons == "exact"
+        data = judged(data, oracle, items, round_, settings.seed, exact)
     mask = torch.tensor([False, True, False])
     sizes = torch.tensor([len(full[0].expert), count, len(full[0].history)])
     is_own = mask.repeat_interleave(sizes).repeat(len(full))
     return Started(data, torch.tensor(seen, dtype=torch.float64), opponent[is_own])
 
 
-def opponent_kind(player: Player, objective: Objective | None) -> str:
-    """The setting's opponent, or "geometric" where the objective has one of its own."""
-    geometric = objective is not None and type(objective).opponent is not Objective.opponent
-    return "geometric" if geometric else player.settings.opponent
-
-
-def references(
-    player: Player,
-    pairs: Sequence[Pair],
-    current: Tensor,
-    objective: Objective | None,
-    previous: Weights,
-    base: Weights,
-) -> tuple[Tensor, Tensor]:
-    """The opponent's log-law of responses and pi_0's (empty where nothing needs it).
-
-    Args:
-        player: plays pi_t; ``current`` is its log-law of the pairs.
-        objective, previous, base: as in `begin`.
-    """
-    kind = opponent_kind(player, objective)
-    anchor, opponent = torch.empty(0), current
-    needed = player.settings.tau > 0 or kind in ("base", "geometric") or _needs_anchor(objective)
-    if needed:
-        with player.frozen(base) as other:
-            anchor = other.score(pairs)
-            if kind == "geometric":
-                assert objective is not None
-                opponent = mixture_score((player, other), pairs, _join(objective))
-    if kind == "base":
-        opponent = anchor
-    elif kind == "mixture":
-        with player.frozen(previous) as other:
-            opponent = torch.logaddexp(current, other.score(pairs)) - TWO
-    return opponent, anchor
-
-
-def _needs_anchor(objective: Objective | None) -> bool:
-    return objective is not None and "anchor" in objective.needs
-
-
-def _join(objective: Objective) -> Combine:
-    """The objective's opponent as a rule for next-token laws: geometric, renormalised per token."""
-    return lambda laws: objective.opponent(laws[0], laws[1], laws[1])
+def restore(tensors: dict[str, Tensor]) -> Round:
+    """Inverse of a round's `tensors`, whatever its kind."""
+    kinds = {"wins": PreferenceRound, "own": TokenRound}
+    kind = next((c for name, c in kinds.items() if name in tensors), Round)
+    return kind.of(tensors)
 
 
 def _from_mixture(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +31,6 @@ class Item:
         expert: G expert (or winning) responses.
         own: K own (or losing) responses; empty before they are sampled.
         history: responses of pi_0, for objectives with a history term.
-        preference: ``P(y > pi_t)`` of the expert and own responses, in that order, if there is an
-            oracle.
     """
 
     id: int
@@ -40,7 +38,6 @@ class Item:
     expert: tuple[Response, ...]
     own: tuple[Response, ...] = ()
     history: tuple[Response, ...] = ()
-    preference: tuple[float, ...] = ()
 
     @property
     def responses(self) -> tuple[Response, ...]:
@@ -61,9 +58,7 @@ def pack(name: str, items: Sequence[Item]) -> dict[str, Tensor]:
         "truncated": [int(r.truncated) for r in responses],
         "tokens": [t for r in responses for t in r.tokens],
     }
-    tensors = {f"{name}.{k}": torch.tensor(v, dtype=torch.int64) for k, v in arrays.items()}
-    known = [p for item in items for p in item.preference]
-    return tensors | {f"{name}.preference": torch.tensor(known, dtype=torch.float64)}
+    return {f"{name}.{k}": torch.tensor(v, dtype=torch.int64) for k, v in arrays.items()}
 
 
 def unpack(name: str, tensors: dict[str, Tensor]) -> list[Item]:
@@ -76,13 +71,12 @@ def unpack(name: str, tensors: dict[str, Tensor]) -> list[Item]:
     prompts = _split(a["prompt"], a["prompt_length"])
     tokens = _split(a["tokens"], a["length"])
     responses = [Response(t, bool(cut)) for t, cut in zip(tokens, a["truncated"], strict=True)]
-    known, items, at = iter(a["preference"]), [], 0
+    items, at = [], 0
     for i, (ident, prompt) in enumerate(zip(a["id"], prompts, strict=True)):
         sizes = a["sides"][3 * i : 3 * i + 3]
         ends = [at + sum(sizes[:side]) for side in range(4)]
         expert, own, history = (tuple(responses[b:c]) for b, c in pairwise(ends))
-        preferred = tuple(islice(known, sizes[0] + sizes[1]))
-        items.append(Item(ident, prompt, expert, own, history, preferred))
+        items.append(Item(ident, prompt, expert, own, history))
         at = ends[-1]
     return items
 

@@ -6,7 +6,7 @@ computed again in the backward pass, so that logits in float32 exist for one chu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -58,13 +58,25 @@ class Scorer(nn.Module):
             where: flat indices (of B x L) whose hidden state predicts the targets.
             targets: m candidate tokens for each.
         """
-        hidden = self.model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
-        return self._log_probs(hidden.flatten(0, 1)[where], targets)
+        return self._log_probs(self.hidden(ids, mask, where), targets)
+
+    def hidden(self, ids: Tensor, mask: Tensor, where: Tensor) -> Tensor:
+        """Hidden states (T, d) at flat positions; arguments as in `forward`."""
+        states = self.model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return states.flatten(0, 1)[where]
+
+    def log_law(self, hidden: Tensor) -> Tensor:
+        """Whole next-token log-laws (t, V) in float32 of a few hidden states (t, d)."""
+        return self._head(hidden).float().log_softmax(-1)
+
+    @property
+    def chunk(self) -> int:
+        """Positions whose logits exist at a time."""
+        return max(1, CHUNK_LOGITS // self.model.config.vocab_size)
 
     def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        size = max(1, CHUNK_LOGITS // self.model.config.vocab_size)
         parts = []
-        for h, t in zip(hidden.split(size), targets.split(size), strict=True):
+        for h, t in zip(hidden.split(self.chunk), targets.split(self.chunk), strict=True):
             if torch.is_grad_enabled():
                 parts.append(checkpoint(self._chunk, h, t, use_reentrant=False))
             else:
@@ -134,6 +146,38 @@ def token_scores(
         for batch in buckets([len(p) + len(r) for p, r in pairs], tokens):
             flat = scorer(*collate([pairs[i] for i in batch], device))[:, 0].cpu()
             yield from zip(batch, flat.split([len(pairs[i][1]) for i in batch]), strict=True)
+
+
+@torch.no_grad()
+def over_laws(
+    scorers: Sequence[Any],
+    pairs: Sequence[Pair],
+    rows: Sequence[Tensor],
+    tokens: int,
+    read: Callable[[list[Tensor], Tensor], Tensor],
+) -> list[Tensor]:
+    """Read something (length, m) off the whole next-token laws at all positions of every response.
+
+    Args:
+        scorers: one `Scorer` or several. pairs: prompts and responses.
+        rows: a tensor (length, k) for every response, handed to ``read`` in the same chunks.
+        tokens: padded tokens of one forward pass.
+        read: log-laws [(t, V)] of all scorers and the rows (t, k) of these positions to (t, m).
+    """
+    out: dict[int, Tensor] = {}
+    device = next(scorers[0].parameters()).device
+    for batch in buckets([len(p) + len(r) for p, r in pairs], tokens):
+        ids, mask, where, _ = collate([pairs[i] for i in batch], device)
+        hidden = [s.hidden(ids, mask, where) for s in scorers]
+        given = torch.cat([rows[i] for i in batch]).to(device)
+        parts = []
+        for at in range(0, len(where), scorers[0].chunk):
+            part = slice(at, at + scorers[0].chunk)
+            laws = [s.log_law(h[part]) for s, h in zip(scorers, hidden, strict=True)]
+            parts.append(read(laws, given[part]).cpu())
+        found = torch.cat(parts).split([len(pairs[i][1]) for i in batch])
+        out |= dict(zip(batch, found, strict=True))
+    return [out[i] for i in range(len(pairs))]
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, get_args
 
+from llm_scale import oracles
 from theory.settings import BaseSettings, at_least, objective_problems, option, positive
 
 Opponent = Literal["last", "mixture", "base"]
@@ -16,7 +17,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "prompt_style": get_args(Style),
     "dtype": ("auto", "float32", "bfloat16"),
     "device": ("auto", "cpu", "cuda"),
-    "oracle": ("none", "bradley-terry", "cyclic"),
+    "comparisons": ("drawn", "exact"),
     "schedule": ("constant", "linear"),
 }
 
@@ -41,8 +42,15 @@ class Settings(BaseSettings):
     tau: float = option(0.0, "weight of the anchor KL(pi||pi_0), >= 0")
     level: str = option("sequence", "a reward per response ('sequence') or per token ('token')")
     opponent: str = option("last", "last; mixture (of the last two, arithmetic); base (pi_0)")
-    oracle: str = option("none", "preferences instead of an expert: bradley-terry or cyclic")
-    own_samples: int = option(1, "K: own responses to a prompt and round")
+    oracle: str = option(
+        "none",
+        "preferences instead of an expert: bradley-terry(scale=1), cyclic(strength=1), or "
+        "FILE.py:FUNCTION of (prompt, response) or (prompt, first, second)",
+    )
+    comparisons: str = option(
+        "drawn", "who wins two own responses: drawn once, or both by the oracle's exact share"
+    )
+    own_samples: int = option(1, "K: own responses to a prompt and round, or tokens to a position")
     expert_samples: int = option(1, "G: expert responses to a prompt and round")
     # the training
     rounds: int = option(3, "self-play rounds")
@@ -88,4 +96,4 @@ class Settings(BaseSettings):
         out += [
             p.replace("objectives:", "objective:") for p in objective_problems((self.objective,))
         ]
-        return out
+        return out + oracles.problems(self.oracle)

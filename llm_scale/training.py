@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from llm_scale import checkpoint, gradients, held_out, models, monitors, telemetry, world
+from llm_scale import checkpoint, gradients, held_out, models, monitors, oracles, telemetry, world
 from llm_scale.batching import micro_batches, order
 from llm_scale.held_out import HeldOut
 from llm_scale.journal import Journal
@@ -25,9 +25,8 @@ from llm_scale.losses import Round, self_play_loss, sft_loss
 from llm_scale.player import Machine, Player
 from llm_scale.predictions import Game
 from llm_scale.record import mark
-from llm_scale.rounds import begin, references
+from llm_scale.rounds import begin, references, restore
 from llm_scale.samples import Item, Response
-from llm_scale.scoring import sequence_log_probs
 from llm_scale.settings import Settings
 from llm_scale.tasks import Task
 from theory.errors import InvalidInput
@@ -61,6 +60,7 @@ class Trainer:
         self.settings, self.out, self.task = settings, out, task
         self.machine = Machine.of(settings)
         self.objective: Objective | None = objective_of(settings.objective)
+        self.oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
         self.player = Player(language, settings, self.machine)
         self.scorer: nn.Module = self.player.scorer
         if world.size() > 1:
@@ -119,7 +119,7 @@ class Trainer:
             mixed = self.settings.opponent == "mixture"
             now = checkpoint.weights(self.player.language) if mixed else {}
             previous = self.previous or now
-            made = begin(self.player, items, round_, self.objective, previous, base)
+            made = begin(self.player, items, round_, self.objective, previous, base, self.oracle)
             self.data, self.monitors = made.data, monitors.of_round(self.player, made)
             look = partial(
                 references, self.player, objective=self.objective, previous=previous, base=base
@@ -187,8 +187,7 @@ class Trainer:
             last = number + 1 == len(parts)
             with _no_sync(self.scorer, last), self.machine.precision():
                 some = data.subset(part)
-                pairs = [(i.prompt, r.tokens) for i in some.items for r in i.responses]
-                log_probs = sequence_log_probs(self.scorer, pairs)
+                log_probs = some.log_probs(self.scorer)
                 on_device = some.to(log_probs.device)
                 if sft or self.objective is None:
                     losses = sft_loss(on_device, log_probs)
@@ -285,7 +284,7 @@ class Trainer:
         self.position = Position(state["round"], state["step"], state["total"])
         self.previous = found.tensors("previous")
         if tensors := found.tensors("round"):
-            self.data = Round.of(tensors)
+            self.data = restore(tensors)
             held = found.tensors("held_out")
             self.held = HeldOut.of(held) if held else None
             self.monitors = state["monitors"]

@@ -125,7 +125,7 @@ def test_noise_is_a_function_of_its_key():
 def test_items_survive_as_tensors():
     a, b = Response((1, 2, 0), False), Response((3, 4, 5, 6), True)
     items = [
-        Item(7, (9, 8), (a,), (b, a), (b,), (0.25, 0.5, 0.75)),
-        Item(8, (9,), (b,), (a, a), (a,), (0.1, 0.2, 0.3)),
+        Item(7, (9, 8), (a,), (b, a), (b,)),
+        Item(8, (9,), (b,), (a, a), (a,)),
     ]
     assert unpack("items", pack("items", items)) == items
