@@ -6,13 +6,13 @@ import dataclasses
 import inspect
 import json
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from llm_scale.runs import PRESETS, recorded, resolve, run
 from llm_scale.settings import CHOICES, Settings
 from theory.errors import InvalidInput
 from theory.settings import make, write_whole
@@ -20,7 +20,6 @@ from theory.settings import make, write_whole
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
 )
-PRESETS = Path(__file__).parent / "presets"
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -38,7 +37,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         flag = f"--{field.name.replace('_', '-')}"
         if isinstance(field.default, bool):
             flag = f"{flag}/--no{flag[1:]}"
-        text = f"{field.metadata['help']} [default: {field.default}]"
+        text = f"{field.metadata['help']} (default: {field.default})"
         kind: Any = type(field.default) | None
         kind = Annotated[kind, typer.Option(flag, help=text)]
         keyword = inspect.Parameter.KEYWORD_ONLY
@@ -54,20 +53,48 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 Out = Annotated[Path, typer.Option(help="folder of the run; the same command resumes it")]
 Preset = Annotated[str, typer.Option(help="start from a preset (see `presets`)")]
+Model = Annotated[Path, typer.Argument(help="folder of a run, or directory of a causal LM")]
+Horizon = Annotated[
+    int | None, typer.Option(help="longest response in tokens (default: the run's, else 64)")
+]
+Style = Annotated[
+    str | None, typer.Option(help="auto, chat or plain (default: the run's, else auto)")
+]
+Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu or cuda")]
 
 
 @app.command()
 @with_settings
 def train(out: Out, given: dict[str, Any], preset: Preset = "") -> None:
     """Train by self-play: rounds of sampling, training and measuring, in a folder."""
-    run(resolve(preset, given), out)
+    _run(resolve(preset, given), out)
 
 
 @app.command()
 @with_settings
-def sft(out: Out, given: dict[str, Any], preset: Preset = "") -> None:
+def sft(
+    out: Out,
+    given: dict[str, Any],
+    preset: Preset = "",
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of a self-play run: makes OUT/equal-data (its prompts, rounds, steps and "
+            "batches) and OUT/equal-compute (more steps a round, so that as many tokens go forward "
+            "and backward in training; sampling is not counted)"
+        ),
+    ] = None,
+) -> None:
     """The baseline: maximum likelihood with the same prompts, steps and measurements."""
-    run(resolve(preset, given | {"objective": "sft"}), out)
+    if like is None:
+        _run(resolve(preset, given | {"objective": "sft"}), out)
+        return
+    if given or preset:
+        names = [*(["preset"] if preset else []), *given]
+        raise InvalidInput(f"--like takes all settings from its run; leave out {', '.join(names)}")
+    from llm_scale import sweep as several
+
+    _exit_if(several.execute(several.baselines(like), out, _say))
 
 
 @app.command()
@@ -75,7 +102,120 @@ def reproduce(
     record: Annotated[Path, typer.Argument(help="settings.json of a run, or its folder")], out: Out
 ) -> None:
     """Run again from a recorded configuration."""
-    _or_exit(lambda: run(make(Settings, _recorded(record)), out))
+    _or_exit(lambda: _run(make(Settings, recorded(record)), out))
+
+
+@app.command()
+def generate(
+    model: Model,
+    prompts: Annotated[list[str] | None, typer.Argument(help="prompts as text")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="JSONL file of prompts (field 'prompt')")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="responses to each prompt")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the samples")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="JSONL file to write (default: standard output)")
+    ] = None,
+    max_new_tokens: Horizon = None,
+    prompt_style: Style = None,
+    device: Device = "auto",
+) -> None:
+    """Exact samples of a model (temperature 1) as JSON lines; cut responses are marked."""
+
+    def call() -> None:
+        asked = list(prompts or [])
+        if bool(asked) == (file is not None):
+            raise InvalidInput("say prompts as arguments, or --file FILE.jsonl: one of the two")
+        from llm_scale import evaluate
+
+        asked = evaluate.read_prompts(file) if file is not None else asked
+        given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
+        made = evaluate.responses(evaluate.opened(model, given), asked, count, seed)
+        _put("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in made), out)
+
+    _or_exit(call)
+
+
+@app.command("eval")
+def evaluate_(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Option(help="JSONL of pairs, or phrases (default: held-out prompts of the run)"),
+    ] = "",
+    count: Annotated[int, typer.Option(min=0, help="pairs at most (0: all)")] = 0,
+    text_metrics: Annotated[
+        bool, typer.Option(help="also BLEU and chrF of samples (needs the package sacrebleu)")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the samples of --text-metrics")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file to write (default: standard output)")
+    ] = None,
+    max_new_tokens: Horizon = None,
+    prompt_style: Style = None,
+    device: Device = "auto",
+) -> None:
+    """Negative log-likelihood of responses under a model, in nats, with standard errors."""
+
+    def call() -> None:
+        from llm_scale import evaluate
+
+        given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
+        opened = evaluate.opened(model, given)
+        examples = evaluate.examples(opened, data, count)
+        row = evaluate.evaluated(opened, examples)
+        if text_metrics:
+            row |= evaluate.text_metrics(opened, examples.texts, seed)
+        _put(json.dumps({"model": str(model), "data": data or opened.task, **row}) + "\n", out)
+
+    _or_exit(call)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs, or folders that hold runs")],
+    out: Annotated[Path, typer.Option(help="folder for report.md and its plots (PNG)")],
+) -> None:
+    """Compare runs: every round in a table, plots, and intervals from three seeds on."""
+
+    def call() -> None:
+        from llm_scale import report as comparison
+
+        for path in comparison.write(runs, out):
+            typer.echo(str(path))
+
+    _or_exit(call)
+
+
+@app.command()
+@with_settings
+def sweep(
+    out: Annotated[Path, typer.Option(help="folder of the runs; the same command goes on")],
+    given: dict[str, Any],
+    preset: Preset = "",
+    objectives: Annotated[
+        str, typer.Option(help="objectives between commas, sft among them for the baseline")
+    ] = "sft,spin,spif,ipo",
+    seeds: Annotated[str, typer.Option(help="seeds between commas")] = "0,1,2",
+    betas: Annotated[str, typer.Option(help="weights beta between commas (default: beta)")] = "",
+) -> None:
+    """Runs of all objectives, betas and seeds in subfolders, then their report; resumable."""
+    from llm_scale import report as comparison
+    from llm_scale import sweep as several
+
+    once = [n for n in ("objective", "seed") if n in given]
+    if once or (betas and "beta" in given):
+        names = ", ".join([*once, *(["beta"] if betas and "beta" in given else [])])
+        raise InvalidInput(f"a sweep has lists: use --objectives, --seeds, --betas for {names}")
+    base = resolve(preset, given)
+    chosen = several.numbers(betas, "betas", float) if betas else [base.beta]
+    drawn = [int(s) for s in several.numbers(seeds, "seeds", int)]
+    planned = several.plan(base, several.split(objectives), drawn, chosen)
+    stopped = several.execute(planned, out, _say)
+    for path in comparison.write([out / name for name in planned], out / "report"):
+        typer.echo(str(path))
+    _exit_if(stopped)
 
 
 @app.command()
@@ -86,51 +226,36 @@ def presets() -> None:
         typer.echo(f"{path.stem:14} {first}")
 
 
-def resolve(preset: str, given: dict[str, Any]) -> Settings:
-    """Defaults, then the preset, then what was given. InvalidInput: all problems."""
-    values: dict[str, Any] = {}
-    if preset:
-        path = PRESETS / f"{preset}.toml"
-        known = sorted(p.stem for p in PRESETS.glob("*.toml"))
-        if path.stem not in known:
-            raise InvalidInput(f"unknown preset {preset!r}; there are {', '.join(known)}")
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    return make(Settings, values | given)
+def _run(settings: Settings, out: Path) -> None:
+    """One run; exit code 1 if its loss was not finite."""
+    from llm_scale.training import Diverged
 
-
-def run(settings: Settings, out: Path) -> None:
-    """Check everything, write the resolved configuration, then train."""
-    import torch
-
-    from llm_scale import setup, world
-    from llm_scale.record import versions
-    from llm_scale.training import Diverged, Trainer
-
-    trainer_parts = setup.prepare(settings)
-    record = {"settings": dataclasses.asdict(settings), "versions": versions()}
-    path = out / "settings.json"
-    if path.exists() and _recorded(path) != record["settings"]:
-        raise InvalidInput(f"{out}: holds a run with other settings; choose another --out")
-    if world.rank() == 0:
-        write_whole(path, json.dumps(record, indent=1) + "\n")
-    torch.use_deterministic_algorithms(trainer_parts.machine.device.type == "cpu")
-    trainer = Trainer(settings, out, trainer_parts.language, trainer_parts.task)
     try:
-        trainer.run(lambda text: typer.echo(text, err=True) if world.rank() == 0 else None)
+        run(settings, out, _say)
     except Diverged as error:
-        typer.echo(f"stopped: {error}", err=True)
+        _say(f"stopped: {error}")
         raise typer.Exit(1) from None
-    finally:
-        world.stop()
 
 
-def _recorded(path: Path) -> dict[str, Any]:
-    path = path / "settings.json" if path.is_dir() else path
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{path}: not the record of a run ({error})") from error
-    return dict(settings)
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _exit_if(stopped: list[str]) -> None:
+    if stopped:
+        _say(f"stopped by themselves: {', '.join(stopped)}")
+        raise typer.Exit(1)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {k: v for k, v in options.items() if v is not None}
+
+
+def _put(text: str, out: Path | None) -> None:
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        write_whole(out, text)
 
 
 def _or_exit(call: Callable[[], None]) -> None:

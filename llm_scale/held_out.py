@@ -95,9 +95,9 @@ def with_own(items: Sequence[Item], own: Sequence[Response]) -> list[Item]:
     return [replace(i, own=(r,), history=()) for i, r in zip(items, own, strict=True)]
 
 
-def fresh(player: Player, before: Tensor, items: list[Item], expert: Expert | None) -> (
-    telemetry.Fresh
-):  # fmt: skip
+def fresh(
+    player: Player, before: Tensor, items: list[Item], expert: Expert | None
+) -> telemetry.Fresh:
     """Responses of pi_{t+1} with their log-probabilities; ``before`` (n,) is their log pi_t."""
     pairs = own_pairs(items)
     after = player.score(pairs).double().numpy()
