@@ -229,8 +229,9 @@ class Case:
         beta, tau = self.beta(effective), self.tau(effective)
         if tau > 0:
             return beta * (1.0 - effective) / (beta + tau)
-        shrink = 1.0 - getattr(obj, "base_weight", 0.0)
-        return shrink * local_rate_one_step(obj, beta)
+        if obj.opponent_factor != 1.0:  # a pairwise loss: one step is two steps
+            return obj.opponent_factor * (1.0 - effective)
+        return local_rate_one_step(obj, beta)
 
 
 def shares(log_laws: Tensor, start: Tensor, centre: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tests.toy_games import demo
 from theory.errors import InvalidInput
+from theory.objectives import registry
 from toy_games import experiment
 from toy_games.__main__ import app
 
@@ -17,6 +18,7 @@ from toy_games.__main__ import app
 def _with_the_demo(monkeypatch):
     monkeypatch.setattr(experiment, "NAMES", (*experiment.NAMES, "demo"))
     monkeypatch.setitem(sys.modules, "toy_games.experiments.demo", demo)
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
 def call(*arguments, code=0):
