@@ -62,6 +62,7 @@ class Game:
     tau: float = 0.0
     expert_samples: int = 1
     own_samples: int = 1
+    level: str = "sequence"
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,14 @@ class Predicted:
 
 
 def predict(points: Points, game: Game) -> Predicted | None:
-    """Predictions for all points; None where the objective has no link or u is not known."""
+    """Predictions for all points; None where the objective has no link or u is not known.
+
+    Rewards per token have none here: see `llm_scale.token_telemetry`.
+    """
     u = points.u
     unknown = "preference" in game.objective.needs or game.objective.reference_free
-    if unknown or game.objective.missing("link") or not np.isfinite(u).all():
+    unknown |= game.level == "token" or bool(game.objective.missing("link"))
+    if unknown or not np.isfinite(u).all():
         return None
     sampled = _sampled(points)
     delta = np.full(len(u), triangular(u, points.is_expert))

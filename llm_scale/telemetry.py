@@ -179,7 +179,7 @@ def rewards(measured: Measured, game: Game) -> Row:
     for name, sides in (("", ("expert", "own")), ("_other", ("expert", "own", "other"))):
         seen = measured.on(*sides)
         out[f"reward_range{name}"] = _range(reward[seen], measured.prompt[seen])
-    if not game.objective.missing("link"):
+    if game.level == "sequence" and not game.objective.missing("link"):
         low, high = game.objective.reward_bounds
         bounds = {"reward_low": low, "reward_high": high, "reward_range_bound": high - low}
         out |= {k: v for k, v in bounds.items() if np.isfinite(v)}
@@ -347,6 +347,11 @@ def line(row: Row) -> str:
         ("predicted_slope", "predicted {:.2f}"),
         ("contraction", "contraction {:.2f}"),
         ("contraction_predicted", "({:.2f})"),
+        ("token_predicted_slope", "token slope {:.2f}"),
+        ("win_rate", "wins {:.3f}"),
+        ("win_rate_base", "against pi_0 {:.3f}"),
+        ("preference_slope", "slope on 2P-1 {:.2f}"),
+        ("preference_slope_predicted", "({:.2f})"),
         ("margin", "margin {:.2f}"),
         ("max_reward_other", "max|r| other {:.1f}"),
         ("dumped", "dumped {:.1%}"),

@@ -155,7 +155,7 @@ def draw(
         tokens = inverted(law, numbers)
         return torch.cat([tokens.double(), law.gather(-1, tokens).double()], dim=1)
 
-    drawn = [t.chunk(2, dim=1) for t in _shared(players, pairs, luck, read)]
+    drawn = [t.chunk(2, dim=1) for t in over_positions(players, pairs, luck, read)]
     return [tokens.long() for tokens, _ in drawn], torch.cat([seen for _, seen in drawn])
 
 
@@ -187,13 +187,13 @@ def _combined_scores(
     def read(laws: list[Tensor], tokens: Tensor) -> Tensor:
         return combine(laws).gather(-1, tokens)
 
-    return torch.cat(_shared(players, pairs, targets, read))
+    return torch.cat(over_positions(players, pairs, targets, read))
 
 
-def _shared(
+def over_positions(
     players: Sequence[Player], pairs: Sequence[Pair], rows: Sequence[Tensor], read: Any
 ) -> list[Tensor]:
-    """`over_laws` with the work shared between processes."""
+    """`over_laws` of these players at the run's precision, the work shared between processes."""
     share = world.mine(range(len(pairs)))
     first = players[0]
     for player in players:

@@ -17,7 +17,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from llm_scale import checkpoint, gradients, held_out, models, monitors, oracles, telemetry, world
+from llm_scale import (
+    checkpoint,
+    gradients,
+    held_out,
+    models,
+    monitors,
+    oracles,
+    preference_telemetry,
+    telemetry,
+    token_telemetry,
+    world,
+)
 from llm_scale.batching import micro_batches, order
 from llm_scale.held_out import HeldOut
 from llm_scale.journal import Journal
@@ -220,23 +231,39 @@ class Trainer:
         """The round's row: what is measured on held-out prompts; their points as a table."""
         if self.held is None:
             return {}
-        s, expert = self.settings, self.task.expert
+        s, expert = self.settings, self.task.expert if self.oracle is None else None
         game = None
         if self.objective is not None:
-            game = Game(self.objective, s.beta, s.tau, s.expert_samples, s.own_samples)
+            game = Game(self.objective, s.beta, s.tau, s.expert_samples, s.own_samples, s.level)
         measured = self.held.measured(self.player, expert)
         self.fresh = held_out.own_responses(self.player, self.held.items, round_ + 1)
         items = held_out.with_own(self.held.items, self.fresh)
         with self.player.frozen(load_file(self.out / "current.safetensors")) as start:
             before = start.score(held_out.own_pairs(items))
+            more = self._measure_game(start, game, round_)
         fresh = held_out.fresh(self.player, before, items, expert)
         predicted = telemetry.predictions(measured, game)
         row = telemetry.summary(measured, game, predicted, fresh)
-        row |= telemetry.lengths(self.held.items, "held_out_")
+        row |= telemetry.lengths(self.held.items, "held_out_") | more
         if s.sft_run:
             row |= held_out.sft_distance(self.player, Path(s.sft_run), self.held, items)
         self.journal.points(round_, telemetry.table(measured, game, predicted))
         return row
+
+    def _measure_game(self, start: Player, game: Game | None, round_: int) -> dict[str, Any]:
+        """What only preferences, or only rewards per token, have to measure; start plays pi_t."""
+        assert self.held is not None
+        if game is None or self.fresh is None:
+            return {}
+        items = self.held.items
+        if self.oracle is not None:
+            base = load_file(self.out / "base.safetensors")
+            return preference_telemetry.measured(
+                self.player, start, self.oracle, game, items, self.fresh, base, round_
+            )
+        if game.level == "token":
+            return token_telemetry.measured(self.player, start, items, self.task.expert, game)
+        return {}
 
     # -- keeping ------------------------------------------------------------------------------
 
