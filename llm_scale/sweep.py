@@ -83,9 +83,7 @@ def baselines(like: Path) -> Plan:
     settings = Settings(**runs.recorded(like))
     rows = [row for row in report.read(like).rounds if "tokens_own" in row]
     if not rows or not any(row["tokens_expert"] for row in rows):
-        raise InvalidInput(
-            f"{like}: no finished self-play round with expert responses, so SFT has nothing to match"
-        )
+        raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
     sft = dataclasses.replace(
         settings, objective="sft", oracle="none", level="sequence", sft_run=""
