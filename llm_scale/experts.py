@@ -70,6 +70,12 @@ class Ngram:
             out[i] = self.log_law[(*context, whole[at])].sum()
         return out
 
+    def next_log_laws(self, sequences: NDArray[np.int64]) -> FloatArray:
+        """Log-laws (m, V) of the next token after sequences (m, length), prompt included."""
+        blank = np.full((len(sequences), self.order), self.vocabulary)
+        context = np.concatenate([blank, sequences], axis=1)[:, -self.order :]
+        return np.asarray(self.log_law[tuple(context.T)])
+
     def sample(self, prompt: Tokens, noise: FloatArray) -> Response:
         context = (*(self.vocabulary,) * self.order, *prompt)[-self.order :]
         tokens: list[int] = []
