@@ -18,7 +18,11 @@ from theory.errors import InvalidInput
 from theory.settings import make, write_whole
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False
+    add_completion=False,
+    no_args_is_help=True,
+    help=__doc__,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its tables cut long names of options at 80 columns
 )
 
 

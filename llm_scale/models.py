@@ -118,7 +118,7 @@ def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    return _fast(core, template="{{ messages[0]['content'] }}\n")
+    return _fast(core, template="{{ messages[0]['content'] + '\\n' }}")
 
 
 def _fast(core: Tokenizer, template: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,7 +99,7 @@ def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> Kn
 
     A prompt is a phrase's first word, its response the rest; a token is a word.
     """
-    texts = common_phrases((pair.response for pair in load_pairs()), words, 2, 6)
+    texts = _texts(words)
     counts: dict[str, int] = {}
     for text in texts:
         for word in text.split():
@@ -110,6 +111,12 @@ def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> Kn
     first = sorted({sequence[0] for sequence in sequences})
     prompts = [format_prompt(tokenizer, str(tokenizer.decode([i]))) for i in first]
     return KnownExpert(tokenizer, expert, tuple(tuple(p) for p in prompts), settings)
+
+
+@lru_cache
+def _texts(words: int) -> list[str]:
+    """Phrases of the shipped text, found once a process: a sweep asks for them with every run."""
+    return common_phrases((pair.response for pair in load_pairs()), words, 2, 6)
 
 
 def read_pairs(path: Path) -> list[tuple[str, str]]:
