@@ -35,7 +35,7 @@ class Ngram:
         vocabulary: int,
         eos: int,
         order: int = 2,
-        smoothing: float = 0.05,
+        smoothing: float = 0.5,
     ) -> None:
         """Count next tokens in token sequences (each ended by EOS here).
 

@@ -1,0 +1,285 @@
+"""Rounds of a tiny model against exact rounds: `python -m llm_scale.known_expert --out FILE`.
+
+The game is that of task "phrases" with a horizon at which every response can be listed, so laws
+are compared with laws: what the trained model is, and what exact rounds from the same start give.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from llm_scale import enumerate as listed
+from llm_scale import setup, telemetry
+from llm_scale.journal import METRICS
+from llm_scale.models import Language
+from llm_scale.player import Player
+from llm_scale.settings import Settings
+from llm_scale.tasks import KnownExpert
+from llm_scale.training import Diverged, Trainer
+from theory import laws
+from theory.errors import InvalidInput, NotConverged, Unavailable
+from theory.groups import finite_group_link
+from theory.objectives import Objective
+from theory.objectives.relative import CentredSpif, Ipo
+from theory.one_step import one_step_round
+from theory.rounds import gibbs_step, reward_of_log_laws
+from theory.settings import objective_of
+
+Floats = NDArray[np.float64]
+Row = dict[str, Any]
+
+START_BATCH, START_RATE = 64, 2e-3
+NO_MARGIN = 1e-12
+POINTS = 160
+RARE = 1e-4
+"""A response is outside if neither the expert nor pi_t gives it this probability."""
+KEPT = (
+    "cosine_start", "cosine_end", "link_slope", "link_slope_se", "link_correlation", "dumped",
+    "dumped_se", "kl", "kl_se", "stored_gap", "sampler_gap",
+)  # fmt: skip
+"""What the run's own telemetry says of the same round, from held-out samples."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its study and what it sets; ``sft_steps`` at a constant rate make its start.
+
+    Attributes:
+        study: name that its rows carry.
+        settings: of the run.
+        labels: "pairs", as sampled; "exact" trains IPO towards the exact link instead, on the same
+            responses: what is left is optimisation and generalisation (IPO only).
+        points: whether the listed points of the first round are kept, for the scatter of the link.
+    """
+
+    study: str
+    settings: Settings
+    labels: str = "pairs"
+    points: bool = False
+
+
+def run(job: Job) -> list[Row]:
+    """Train in a folder that is thrown away; a row a round."""
+    torch.set_num_threads(1)
+    made = setup.prepare(job.settings)
+    if not isinstance(made.task, KnownExpert):
+        raise InvalidInput(f"task={job.settings.task!r}; needed is one with a known expert")
+    with tempfile.TemporaryDirectory() as folder:
+        start(job.settings, Path(folder) / "start", made.language, made.task)
+        settings = dataclasses.replace(job.settings, sft_steps=0)
+        kind = ExactLabels if job.labels == "exact" else Trainer
+        trainer = kind(settings, Path(folder), made.language, made.task)
+        watch = Watch(trainer, made.task, job.points)
+        rows: list[Row] = []
+        try:
+            trainer.run(lambda _: rows.append(watch.round(len(rows))))
+        except Diverged:
+            rows.append({"round": len(rows), "diverged": True})
+        seen = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
+        told = [row for row in seen if "round" in row]
+        losses = [row["loss"] for row in seen if "loss" in row]
+    s = job.settings
+    same = {
+        "study": job.study, "objective": s.objective, "seed": s.seed, "prompts": s.prompts,
+        "steps": s.steps_per_round, "batch": s.batch, "lr": s.lr, "schedule": s.schedule,
+        "beta": s.beta, "G": s.expert_samples, "K": s.own_samples, "labels": job.labels,
+        "effective_step": _effective_step(s),
+    }  # fmt: skip
+    for row, own in zip(rows, told, strict=False):
+        row |= {f"sampled_{k}": own[k] for k in KEPT if k in own}
+    tail = max(1, s.steps_per_round // 10)
+    for i, row in enumerate(rows):
+        end = len(losses) - (len(rows) - 1 - i) * s.steps_per_round
+        row["loss"] = float(np.mean(losses[max(0, end - tail) : end]))
+    return [same | row for row in rows]
+
+
+def start(settings: Settings, out: Path, language: Language, task: KnownExpert) -> None:
+    """Train the model by maximum likelihood, the same for all runs of a seed."""
+    chosen = dataclasses.replace(
+        settings, objective="sft", rounds=0, prompts=settings.sft_steps * START_BATCH,
+        batch=START_BATCH, schedule="constant", lr=START_RATE, expert_samples=1,
+    )  # fmt: skip
+    out.mkdir()
+    some = dataclasses.replace(task, settings=chosen)
+    Trainer(chosen, out, language, some).run(lambda _: None)
+
+
+class Watch:
+    """Lists the laws of a trainer's model after each of its rounds."""
+
+    def __init__(self, trainer: Trainer, task: KnownExpert, points: bool = False) -> None:
+        s = trainer.settings
+        self.points = points
+        self.trainer, self.objective = trainer, objective_of(s.objective)
+        language = trainer.player.language
+        self.game = (task.prompts, len(language.tokenizer), language.eos, s.max_new_tokens)
+        self.log_p = listed.log_laws(task.expert.next_log_laws, *self.game)  # type: ignore[attr-defined]
+        self.log_q: Floats | None = None
+
+    def law(self, player: Player) -> Floats:
+        """``log pi`` of everything, (prompts, responses)."""
+        return listed.log_laws(listed.of_player(player), *self.game)
+
+    def round(self, number: int) -> Row:
+        """Measurements of the round that has just ended."""
+        player, s = self.trainer.player, self.trainer.settings
+        if self.log_q is None:
+            with player.frozen(load_file(self.trainer.out / "base.safetensors")) as start:
+                self.log_q = self.law(start)
+        before, after = self.log_q, self.law(player)
+        self.log_q = after
+        row = {"round": number} | divergences(self.log_p, before, after)
+        if self.objective is not None:
+            sizes = s.expert_samples, s.own_samples
+            row |= rewards(self.log_p, before, after, self.objective, s.beta, sizes)
+            if self.points and number == 0:
+                row |= points(self.log_p, before, after, self.objective, s.beta)
+        return row
+
+
+class ExactLabels(Trainer):
+    """IPO's squared loss of the same pairs, towards the reward's exact difference of each pair."""
+
+    def _begin(self, round_: int) -> None:
+        super()._begin(round_)
+        data, task = self.data, self.task
+        objective = objective_of(self.settings.objective)
+        assert data is not None and isinstance(task, KnownExpert) and isinstance(objective, Ipo)
+        language = self.player.language
+        game = (task.prompts, len(language.tokenizer), language.eos, self.settings.max_new_tokens)
+        p = np.exp(listed.log_laws(task.expert.next_log_laws, *game))
+        q = np.exp(listed.log_laws(listed.of_player(self.player), *game))
+        delta = dict(zip(task.prompts, laws.triangular(p, q), strict=True))
+        pairs = [(item.prompt, r.tokens) for item in data.items for r in item.responses]
+        u = task.expert.log_probs(pairs) - data.current.double().numpy()
+        link = objective.link(u, np.array([delta[prompt] for prompt, _ in pairs]))
+        moved = torch.from_numpy(np.asarray(link) / self.settings.beta).to(data.opponent.dtype)
+        self.data = dataclasses.replace(data, opponent=data.opponent + moved)
+        self.objective = Ipo(margin=NO_MARGIN)
+
+
+def _effective_step(s: Settings) -> float:
+    """``R'(0)/beta`` (nearest to the expert, where Delta is 0); NaN for SFT."""
+    objective = objective_of(s.objective)
+    return float("nan") if objective is None else float(objective.slope(0.0, 0.0)) / s.beta
+
+
+def divergences(log_p: Floats, log_q: Floats, log_new: Floats) -> Row:
+    """KL both ways before and after, contraction of u, and the mass outside of both laws."""
+    p, q, new = (np.exp(x) for x in (log_p, log_q, log_new))
+    inside = (p >= RARE) | (q >= RARE)
+    weight = 0.5 * (p + q)
+    u, u_new = (centred(log_p - x, weight) for x in (log_q, log_new))
+    return {
+        "kl_before": float(kl(log_p, log_q)),
+        "kl": float(kl(log_p, log_new)),
+        "reverse_kl": float(kl(log_new, log_p)),
+        "kl_step": float(kl(log_new, log_q)),
+        "delta": float(laws.triangular(p, q).mean()),
+        "contraction": float((weight * u * u_new).sum() / (weight * u * u).sum()),
+        "max_u": float(np.abs(log_p - log_new)[inside].max()),
+        "outside_before": float(np.where(inside, 0.0, q).sum(-1).mean()),
+        "outside_expert": float(np.where(inside, 0.0, p).sum(-1).mean()),
+        "outside": float(np.where(inside, 0.0, new).sum(-1).mean()),
+        "kl_outside": _two_way(p, new, inside),
+        "level_expert": float((p * (log_new - log_q)).sum(-1).mean()),
+        "level_own": float((q * (log_new - log_q)).sum(-1).mean()),
+    }
+
+
+def _two_way(p: Floats, new: Floats, inside: NDArray[np.bool_]) -> float:
+    """The part of KL(p||new) that is due to how much mass is outside, not to where."""
+    both = [np.stack([np.where(s, x, 0.0).sum(-1) for s in (inside, ~inside)]) for x in (p, new)]
+    return float((both[0] * np.log(both[0] / both[1])).sum(0).mean())
+
+
+def rewards(
+    log_p: Floats,
+    log_q: Floats,
+    log_new: Floats,
+    objective: Objective,
+    beta: float,
+    sizes: tuple[int, int],
+) -> Row:
+    """The learned reward against the link and against the loss as it is trained."""
+    p, q = np.exp(log_p), np.exp(log_q)
+    learned = beta * (log_new - log_q)
+    link = reward_of_log_laws(objective, log_p, log_q)
+    exact = gibbs_step(log_q, link, beta, None, 0.0)
+    inside = (p >= RARE) | (q >= RARE)
+    log_z = np.log((q * np.exp(link / beta)).sum(-1)) if not objective.up_to_constant else 0.0
+    row: Row = {
+        "kl_link": float(kl(log_p, exact)),
+        "tv_link": float(laws.total_variation(np.exp(log_new), np.exp(exact)).mean()),
+        "outside_link": float(np.where(inside, 0.0, np.exp(exact)).sum(-1).mean()),
+        "kl_outside_link": _two_way(p, np.exp(exact), inside),
+        "max_u_link": float(np.abs(log_p - exact)[inside].max()),
+        "log_z": float(np.mean(log_z)),
+        "max_reward": float(np.abs(learned)[inside].max()),
+        "max_reward_outside": float(np.abs(learned)[~inside].max()),
+        **fit("link", link, learned, 0.5 * (p + q)),
+    }
+    refined = trained(p, q, objective, beta, sizes)
+    if refined is not None:
+        law = gibbs_step(log_q, refined, beta, None, 0.0)
+        row |= {
+            "kl_predicted": float(kl(log_p, law)),
+            "tv_predicted": float(laws.total_variation(np.exp(log_new), np.exp(law)).mean()),
+            "max_u_predicted": float(np.abs(log_p - law)[inside].max()),
+            **fit("predicted", refined, learned, 0.5 * (p + q)),
+        }
+    return row
+
+
+def points(
+    log_p: Floats, log_q: Floats, log_new: Floats, objective: Objective, beta: float
+) -> Row:
+    """The likeliest responses: u, learned reward and link, the latter two up to one constant."""
+    weight = 0.5 * np.exp(np.logaddexp(log_p, log_q))
+    learned = beta * (log_new - log_q)
+    link = reward_of_log_laws(objective, log_p, log_q)
+    shift = (weight * (learned - link)).sum(-1, keepdims=True)
+    chosen = np.argsort(-weight, axis=None)[:POINTS]
+    values = {"u": log_p - log_q, "learned": learned - shift, "link": link, "weight": weight}
+    return {f"points_{k}": v.ravel()[chosen].tolist() for k, v in values.items()}
+
+
+def trained(
+    p: Floats, q: Floats, objective: Objective, beta: float, sizes: tuple[int, int]
+) -> Floats | None:
+    """Rewards of the loss as it is trained: one step, or finite groups; None where it has none."""
+    if isinstance(objective, CentredSpif):
+        return finite_group_link(p, q, objective.c, *sizes).reward
+    try:
+        return one_step_round(p, q, objective, beta).reward
+    except (NotConverged, Unavailable):
+        return None
+
+
+def fit(name: str, x: Floats, y: Floats, weight: Floats) -> Row:
+    """Slope of y on x and their correlation, under weights, a constant per prompt aside."""
+    x, y = centred(x, weight), centred(y, weight)
+    xx, xy, yy = ((weight * a * b).sum() for a, b in ((x, x), (x, y), (y, y)))
+    return {f"{name}_slope": float(xy / xx), f"{name}_correlation": float(xy / np.sqrt(xx * yy))}
+
+
+def centred(values: Floats, weight: Floats) -> Floats:
+    """Values less their weighted mean per prompt; weights sum to 1."""
+    return np.asarray(values - (weight * values).sum(-1, keepdims=True))
+
+
+def kl(log_p: Floats, log_q: Floats) -> Any:
+    """Mean over prompts of KL(p||q) from logarithms."""
+    return (np.exp(log_p) * (log_p - log_q)).sum(-1).mean()
