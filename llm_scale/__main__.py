@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_scale.runs import PRESETS, recorded, resolve, run
+from llm_scale.runs import PRESETS, file_problems, folder_problems, recorded, resolve, run
 from llm_scale.settings import CHOICES, Settings
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, refuse
 from theory.settings import make, write_whole
 
 app = typer.Typer(
@@ -24,6 +24,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its tables cut long names of options at 80 columns
 )
+
+PLAYED = (
+    "objective", "beta", "tau", "level", "opponent", "oracle", "comparisons", "own_samples",
+    "cosines",
+)  # fmt: skip
+"""Settings that self-play alone reads."""
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
@@ -91,6 +97,11 @@ def sft(
 ) -> None:
     """The baseline: maximum likelihood with the same prompts, steps and measurements."""
     if like is None:
+        refuse(
+            f"{name}: SFT has no such setting; leave it out"
+            for name in PLAYED
+            if name in given and given[name] != "sft"
+        )
         _run(resolve(preset, given | {"objective": "sft"}), out)
         return
     if given or preset:
@@ -129,6 +140,7 @@ def generate(
 
     def call() -> None:
         asked = list(prompts or [])
+        refuse(file_problems(out) if out is not None else [])
         if bool(asked) == (file is not None):
             raise InvalidInput("say prompts as arguments, or --file FILE.jsonl: one of the two")
         from llm_scale import evaluate
@@ -165,6 +177,7 @@ def evaluate_(
     def call() -> None:
         from llm_scale import evaluate
 
+        refuse(file_problems(out) if out is not None else [])
         given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
         opened = evaluate.opened(model, given)
         examples = evaluate.examples(opened, data, count)
@@ -186,6 +199,7 @@ def report(
     def call() -> None:
         from llm_scale import report as comparison
 
+        refuse(folder_problems(out))
         for path in comparison.write(runs, out):
             typer.echo(str(path))
 
@@ -267,8 +281,11 @@ def _or_exit(call: Callable[[], None]) -> None:
         call()
     except InvalidInput as error:
         for problem in error.problems:
-            typer.echo(f"error: {problem}", err=True)
+            _say(f"error: {problem}")
         raise typer.Exit(2) from None
+    except OSError as error:  # a full disk, say
+        _say(f"error: {error}")
+        raise typer.Exit(1) from None
 
 
 __all__ = ["CHOICES", "app"]

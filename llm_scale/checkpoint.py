@@ -57,12 +57,13 @@ def save(
     digests = {p.name: _digest(p) for p in sorted(part.iterdir())}
     for path in part.iterdir():
         _sync(path)
-    write_whole(part / STATE, json.dumps(state | {"files": digests}, indent=1))
+    state = state | {"files": digests}
+    write_whole(part / STATE, json.dumps(state | {"digest": _text_digest(state)}, indent=1))
     final = folder / f"{number:09d}"
     shutil.rmtree(final, ignore_errors=True)
     os.replace(part, final)
     _sync(folder)
-    for old in sorted(p for p in folder.iterdir() if p.name.isdigit())[:-KEPT]:
+    for old in _numbered(folder)[:-KEPT]:
         shutil.rmtree(old)
 
 
@@ -71,10 +72,11 @@ def latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     said: list[str] = []
     if not folder.is_dir():
         return None, said
-    for path in sorted((p for p in folder.iterdir() if p.name.isdigit()), reverse=True):
+    for path in reversed(_numbered(folder)):
         try:
             state = json.loads((path / STATE).read_text(encoding="utf-8"))
             bad = [n for n, d in state["files"].items() if _digest(path / n) != d]
+            bad += [STATE] if state.pop("digest") != _text_digest(state) else []
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             said.append(f"checkpoint {path}: torn ({error})")
             continue
@@ -121,6 +123,14 @@ def set_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) 
         state.setdefault(int(index), {})[key] = tensor
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+
+
+def _text_digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,24 +57,7 @@ def read_prompts(path: Path) -> list[str]:
     """The prompts of a JSONL file. InvalidInput: file, line and reason of every bad line."""
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file; needed is a JSONL file with prompts")
-    prompts, problems = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            problems.append(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})")
-            continue
-        prompt = record.get("prompt") if isinstance(record, dict) else None
-        if isinstance(prompt, str) and prompt.strip():
-            prompts.append(prompt)
-        else:
-            problems.append(f"{path}:{number}: needed is an object with a text 'prompt'")
-    refuse(problems[:10])
-    if not prompts:
-        raise InvalidInput(f"{path}: no prompts in it")
-    return prompts
+    return [prompt for (prompt,) in tasks.read_texts(path, ("prompt",))]
 
 
 def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, refuse
 
 logging.disable_progress_bar()  # a tiny model is saved every few seconds
 
@@ -39,40 +40,83 @@ class Language:
         return int(self.tokenizer.eos_token_id)
 
 
-def load(directory: str | Path, dtype: torch.dtype, device: torch.device) -> Language:
+def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Language:
     """A causal LM and its tokenizer from a directory of transformers.
 
     Raises:
-        InvalidInput: not a directory of a causal LM, no EOS, or tokens outside the vocabulary.
+        InvalidInput: not a directory of a causal LM, weights that are missing, of other shapes or
+            not finite, no EOS, or tokens outside the vocabulary.
     """
-    path = Path(directory)
-    if not (path / "config.json").is_file():
-        raise InvalidInput(
-            f"model={str(directory)!r}: no config.json there; needed is 'tiny' or a directory of a "
-            "Hugging Face causal LM (config.json, *.safetensors, tokenizer files)"
-        )
+    path = directory(where)
     try:
-        json.loads((path / "config.json").read_text(encoding="utf-8"))
+        _config(path)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, local_files_only=True, use_safetensors=True
-        )
+        with _quiet():
+            model, seen = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=dtype,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except Exception as error:  # transformers raises many kinds
         first = str(error).strip().splitlines()[:1]
-        raise InvalidInput(
-            f"model={str(directory)!r}: cannot be loaded: {' '.join(first)}"
-        ) from error
-    problems = []
+        raise InvalidInput(f"model={str(where)!r}: cannot be loaded: {' '.join(first)}") from error
+    problems = _weight_problems(model, seen)
     if tokenizer.eos_token_id is None:
-        problems.append(f"model={str(directory)!r}: its tokenizer has no EOS token")
+        problems.append("its tokenizer has no EOS token")
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        problems.append(
-            f"model={str(directory)!r}: {len(tokenizer)} tokens, but {rows} rows of embeddings"
-        )
-    if problems:
-        raise InvalidInput(problems)
+        problems.append(f"{len(tokenizer)} tokens, but {rows} rows of embeddings")
+    refuse(f"model={str(where)!r}: {problem}" for problem in problems)
     return Language(model.to(device).train(), tokenizer)
+
+
+def directory(path: str | Path) -> Path:
+    """The path, if a model may be there. InvalidInput: there is no config.json."""
+    if not (Path(path) / "config.json").is_file():
+        raise InvalidInput(
+            f"model={str(path)!r}: no config.json there; needed is 'tiny' or a directory of a "
+            "Hugging Face causal LM (config.json, *.safetensors, tokenizer files)"
+        )
+    return Path(path)
+
+
+def _config(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError(f"config.json is a {type(config).__name__}; needed is an object")
+
+
+def _weight_problems(model: Any, seen: dict[str, Any]) -> list[str]:
+    """Weights that transformers would make up, and weights that are no numbers."""
+    out = []
+    if missing := sorted(seen["missing_keys"]):
+        out.append(f"its files have no weights {_few(missing)}")
+    shapes = [f"{n} {tuple(a)} instead of {tuple(b)}" for n, a, b in seen["mismatched_keys"]]
+    if shapes:
+        out.append(f"weights of other shapes than config.json says: {_few(sorted(shapes))}")
+    broken = [n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
+    if broken and not out:
+        out.append(f"weights that are not finite: {_few(broken)}")
+    return out
+
+
+def _few(names: Sequence[str], shown: int = 3) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' tables of what it loaded: what is wrong is said by the caller."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def tiny(

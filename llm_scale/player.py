@@ -40,7 +40,15 @@ class Machine:
         if name == "cpu" and settings.dtype == "bfloat16":
             raise InvalidInput("dtype='bfloat16' is for CUDA; on the CPU use auto or float32")
         wide = settings.dtype == "float32" or name == "cpu"
-        return cls(torch.device(name), torch.float32 if wide else torch.bfloat16)
+        dtype = torch.float32 if wide else torch.bfloat16
+        if name == "cpu" or world.announced() == 1:
+            return cls(torch.device(name), dtype)
+        if world.local() >= torch.cuda.device_count():
+            raise InvalidInput(
+                f"{world.announced()} processes; needed is a CUDA device for each, and there are "
+                f"{torch.cuda.device_count()}"
+            )
+        return cls(torch.device("cuda", world.local()), dtype)
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Computation in the run's precision; the parameters themselves stay float32."""

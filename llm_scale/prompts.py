@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from theory.errors import InvalidInput
+
 SEPARATOR = "\n"
 
 
@@ -15,24 +17,45 @@ def format_prompt(tokenizer: Any, prompt: str, style: str = "auto") -> list[int]
         prompt: text of the user.
         style: "chat" applies the tokenizer's chat template with the generation prompt, "plain"
             writes the prompt and a line break, "auto" takes the template if there is one.
+
+    Raises:
+        InvalidInput: a template that is missing or fails, or a prompt that has no tokens.
     """
-    chat = style == "chat" or (style == "auto" and bool(getattr(tokenizer, "chat_template", None)))
-    if chat:
-        messages = [{"role": "user", "content": prompt}]
-        made = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        ids = tokenizer(made, add_special_tokens=False)["input_ids"]
+    there = bool(getattr(tokenizer, "chat_template", None))
+    if style == "chat" and not there:
+        raise InvalidInput("prompt_style='chat': the tokenizer has no chat template; use plain")
+    if there and style != "plain":
+        ids = tokenizer(_chat(tokenizer, prompt), add_special_tokens=False)["input_ids"]
     else:
         start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         separator = getattr(tokenizer, "prompt_separator", SEPARATOR)
         ids = start + tokenizer(prompt + separator, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise InvalidInput(f"prompt {prompt[:40]!r} is formatted to nothing (style {style!r})")
     return [int(i) for i in ids]
+
+
+def _chat(tokenizer: Any, prompt: str) -> str:
+    messages = [{"role": "user", "content": prompt}]
+    try:
+        made = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # whatever a template raises
+        said = f"{type(error).__name__}: {error}"
+        raise InvalidInput(f"the tokenizer's chat template fails ({said}); use plain") from error
+    return str(made)
 
 
 def encode_response(tokenizer: Any, response: str, horizon: int) -> tuple[list[int], bool]:
     """Tokens of a response with its EOS, cut at the horizon; and whether it was cut.
 
     A response that is cut gets no EOS: length alone must not tell real from generated ones.
+
+    Raises:
+        InvalidInput: a text that the tokenizer reads as the end of a response.
     """
+    eos = int(tokenizer.eos_token_id)
     ids = [int(i) for i in tokenizer(response, add_special_tokens=False)["input_ids"]]
-    ids = [*ids, int(tokenizer.eos_token_id)]
-    return ids[:horizon], len(ids) > horizon
+    if eos in ids:
+        text = tokenizer.decode([eos])
+        raise InvalidInput(f"response {response[:40]!r} has the end token {text!r} within")
+    return [*ids, eos][:horizon], len(ids) >= horizon

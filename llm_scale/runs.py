@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from llm_scale.settings import Settings
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, refuse
 from theory.settings import make, write_whole
 
 PRESETS = Path(__file__).parent / "presets"
@@ -21,21 +22,26 @@ def resolve(preset: str, given: dict[str, Any]) -> Settings:
     """Defaults, then the preset, then what was given. InvalidInput: all problems."""
     values: dict[str, Any] = {}
     if preset:
-        path = PRESETS / f"{preset}.toml"
-        known = sorted(p.stem for p in PRESETS.glob("*.toml"))
-        if path.stem not in known:
+        known = {p.stem: p for p in sorted(PRESETS.glob("*.toml"))}
+        if preset not in known:
             raise InvalidInput(f"unknown preset {preset!r}; there are {', '.join(known)}")
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(known[preset].read_text(encoding="utf-8"))
     return make(Settings, values | given)
 
 
 def recorded(path: Path) -> dict[str, Any]:
     """Settings in the record of a run (the file or its folder). InvalidInput: not one."""
+    return _read(path)["settings"]
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
     path = path / RECORD if path.is_dir() else path
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        return dict(settings)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {"settings": dict(record["settings"]), "versions": dict(record.get("versions", {}))}
+    except KeyError as error:
+        raise InvalidInput(f"{path}: not the record of a run (no {error})") from error
+    except (OSError, ValueError, TypeError) as error:
         raise InvalidInput(f"{path}: not the record of a run ({error})") from error
 
 
@@ -48,8 +54,53 @@ def finished(out: Path, settings: Settings) -> bool:
     return (out / "final" / "config.json").is_file()
 
 
+def problems(out: Path, settings: Settings) -> list[str]:
+    """Why a run cannot be made or go on in a folder, as far as can be said without loading it."""
+    from llm_scale import setup
+    from llm_scale.record import versions
+
+    found = folder_problems(out)
+    if not found and (out / RECORD).exists():
+        try:
+            if finished(out, settings):
+                return []
+            begun, now = _read(out)["versions"], versions()
+            if begun != now:
+                changed = ", ".join(
+                    f"{k} {begun.get(k)} -> {v}" for k, v in now.items() if begun.get(k) != v
+                )
+                found.append(f"{out}: holds a run begun with other versions ({changed})")
+        except InvalidInput as error:
+            found += error.problems
+    elif not found and out.is_dir() and (there := _contents(out)):
+        found.append(f"{out}: not a run's folder, and not empty ({there[0]}); choose another --out")
+    return found + setup.problems(settings)
+
+
+def folder_problems(out: Path) -> list[str]:
+    """Why nothing could be written into a folder (that may not exist yet)."""
+    there = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not there.is_dir():
+        return [f"{out}: {there} is a file; needed is a folder, or a path for a new one"]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"{out}: no permission to write in {there}"]
+    return []
+
+
+def file_problems(out: Path) -> list[str]:
+    """Why a file could not be written."""
+    return [f"{out}: a folder; needed is a file"] if out.is_dir() else folder_problems(out.parent)
+
+
+def _contents(out: Path) -> list[str]:
+    """Names in a folder; parts of files that a killed process left do not count."""
+    return sorted(p.name for p in out.iterdir() if p.suffix != ".tmp")
+
+
 def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     """Check everything, write the resolved configuration, then train or go on training.
+
+    A run that is finished stays as it is.
 
     Raises:
         InvalidInput: before any work. Diverged: the loss was not finite.
@@ -60,10 +111,13 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     from llm_scale.record import versions
     from llm_scale.training import Trainer
 
-    finished(out, settings)
+    refuse(problems(out, settings))
+    if finished(out, settings):
+        say(f"{out}: finished before")
+        return
     parts = setup.prepare(settings)
     record = {"settings": dataclasses.asdict(settings), "versions": versions()}
-    if world.rank() == 0:
+    if world.rank() == 0 and not (out / RECORD).exists():
         write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
     trainer = Trainer(settings, out, parts.language, parts.task)

@@ -20,6 +20,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "comparisons": ("drawn", "exact"),
     "schedule": ("constant", "linear"),
 }
+MOST = {"seed": 2**63 - 1, "prompts": 10**7, "rounds": 10**4}
+"""Largest values: torch's seeds, and ids of prompts that no two rounds share."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,9 @@ class Settings(BaseSettings):
             checkpoint_every=1,
         )
         out += positive(self, "beta", "lr")
+        for name, most in MOST.items():
+            if getattr(self, name) > most:
+                out.append(f"{name}={getattr(self, name)}; needed is <= {most}")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 out.append(f"{name}={getattr(self, name)!r}; needed is one of {', '.join(allowed)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from transformers import AutoTokenizer
 
 from llm_scale import models, oracles, tasks, world
 from llm_scale.player import Machine
+from llm_scale.scoring import Scorer
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
@@ -29,17 +31,71 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
-    """Load or make everything. InvalidInput: whatever is wrong with model, data, combination."""
-    refuse(combination_problems(settings) + _sft_run_problems(settings))
+    """Load or make everything, then meet the other processes.
+
+    Raises:
+        InvalidInput: whatever is wrong with model, data or combination.
+    """
+    refuse(problems(settings))
     machine = Machine.of(settings)
-    world.start(machine.device)
     made = _prepare(settings, machine)
+    refuse(_fit_problems(settings, made))
+    world.start(machine.device)
+    return made
+
+
+def problems(settings: Settings) -> list[str]:
+    """All that can be said before anything is loaded: combinations, device, files."""
+    out = combination_problems(settings) + _sft_run_problems(settings)
+    checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
+    if settings.task != "phrases":
+        checks.append(lambda: tasks.read_pairs(Path(settings.task)))
+    if settings.model != "tiny":
+        checks.append(lambda: models.directory(settings.model))
+    for check in checks:
+        try:
+            check()
+        except InvalidInput as error:
+            out += error.problems
+    return out
+
+
+def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
+    """What does not go together of model and data."""
+    task, language, out = made.task, made.language, []
+    if settings.batch > task.size:
+        out.append(
+            f"batch={settings.batch}; a round has {task.size} prompts, needed is no more than that"
+        )
+    if settings.batch < world.announced():
+        out.append(f"batch={settings.batch}; {world.announced()} processes need one prompt each")
+    room = getattr(language.model.config, "max_position_embeddings", None)
+    needed = task.longest_prompt + settings.max_new_tokens
+    if room is not None and needed > room:
+        out.append(
+            f"max_new_tokens={settings.max_new_tokens} and the longest prompt "
+            f"({task.longest_prompt} tokens) are beyond the model's context of {room} tokens"
+        )
     if settings.sft_run:
         final = Path(settings.sft_run) / "final"
         other = AutoTokenizer.from_pretrained(final, local_files_only=True)
-        if other.get_vocab() != made.language.tokenizer.get_vocab():
-            raise InvalidInput(f"sft_run={settings.sft_run!r}: its model has other tokens")
-    return made
+        if other.get_vocab() != language.tokenizer.get_vocab():
+            out.append(f"sft_run={settings.sft_run!r}: its model has other tokens")
+    try:
+        if settings.model != "tiny":
+            Scorer(language.model)
+        _try_oracle(settings, task)
+    except InvalidInput as error:
+        out += error.problems
+    return out
+
+
+def _try_oracle(settings: Settings, task: tasks.Task) -> None:
+    """One comparison of a response with itself, so that a user's function fails before work."""
+    oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
+    if oracle is not None:
+        item = (task.held_out() or task.items(0))[0]
+        oracle.compare(item, [item.expert[0].tokens] * 2)
 
 
 def _prepare(settings: Settings, machine: Machine) -> Prepared:
@@ -49,7 +105,6 @@ def _prepare(settings: Settings, machine: Machine) -> Prepared:
     if settings.task == "phrases":
         known = tasks.phrases(settings)
         return Prepared(machine, models.tiny(known.tokenizer, settings.seed, machine.device), known)
-    tasks.read_pairs(Path(settings.task))  # before anything is made
     texts = [pair.response for pair in load_pairs()[:TOKENIZER_TEXTS]]
     tokenizer = models.byte_tokenizer(texts)
     language = models.tiny(tokenizer, settings.seed, machine.device)
@@ -64,10 +119,6 @@ def _sft_run_problems(settings: Settings) -> list[str]:
 
 
 def _task(settings: Settings, tokenizer: object) -> tasks.Task:
-    if settings.task == "phrases":
-        raise InvalidInput(
-            f"task='phrases' has its own words; it goes with model='tiny', not {settings.model!r}"
-        )
     return tasks.pair_file(Path(settings.task), tokenizer, settings)
 
 
@@ -76,6 +127,17 @@ def combination_problems(settings: Settings) -> list[str]:
     objective = objective_of(settings.objective)
     name, problems = f"objective={settings.objective!r}", []
     by_oracle, by_token = settings.oracle != oracles.NONE, settings.level == "token"
+    if settings.task == "phrases" and settings.model != "tiny":
+        problems.append(
+            f"task='phrases' has its own words; it goes with model='tiny', not {settings.model!r}"
+        )
+    if settings.task == "phrases" and settings.prompt_style != "auto":
+        problems.append(
+            f"task='phrases' has its own format: prompt_style must be auto, not "
+            f"{settings.prompt_style!r}"
+        )
+    if settings.sft_run and settings.held_out == 0:
+        problems.append("sft_run is compared with on held-out prompts; set held_out > 0")
     if by_oracle:
         problems += _preference_problems(settings, objective)
     elif settings.comparisons != "drawn":
@@ -92,6 +154,10 @@ def combination_problems(settings: Settings) -> list[str]:
         )
     if "anchor" in objective.needs and settings.tau == 0:
         problems.append(f"{name} is anchored: set tau > 0")
+    if type(objective).opponent is not Objective.opponent and settings.opponent != "last":
+        problems.append(
+            f"{name} has an opponent of its own; opponent={settings.opponent!r} must be last"
+        )
     if objective.reference_free and settings.tau > 0:
         problems.append(f"{name} is reference-free: tau must be 0")
     ours, theirs = settings.own_samples, settings.expert_samples

@@ -97,17 +97,9 @@ def execute(planned: Plan, out: Path, say: Callable[[str], None]) -> list[str]:
 
     A run that was interrupted goes on from its checkpoint. InvalidInput: before any run starts.
     """
-    from llm_scale import setup
     from llm_scale.training import Diverged
 
-    problems: list[str] = []
-    for name, settings in planned.items():
-        try:
-            runs.finished(out / name, settings)
-        except InvalidInput as error:
-            problems += error.problems
-        problems += setup.combination_problems(settings)
-    refuse(dict.fromkeys(problems))
+    refuse(dict.fromkeys(p for n, s in planned.items() for p in runs.problems(out / n, s)))
     stopped = []
     for number, (name, settings) in enumerate(planned.items(), 1):
         head = f"[{number}/{len(planned)}] {name}"

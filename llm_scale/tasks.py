@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from llm_scale.experts import Expert, Ngram
 from llm_scale.prompts import encode_response, format_prompt
 from llm_scale.samples import Item, Response, Tokens
 from llm_scale.settings import Settings
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, refuse
 from theory.text import common_phrases, load_pairs
 
 PHRASE_WORDS = 11
@@ -39,6 +40,16 @@ class Task(Protocol):
         """Prompts for measurement, disjoint from training in data or in noise."""
         ...
 
+    @property
+    def size(self) -> int:
+        """Number of training prompts of a round."""
+        ...
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        ...
+
 
 @dataclass(frozen=True)
 class KnownExpert:
@@ -50,13 +61,19 @@ class KnownExpert:
     settings: Settings
 
     def items(self, round_: int) -> list[Item]:
-        count = self.settings.prompts or 1024
-        return [
-            self._item((round_ + 1) * 10**7 + i, self.settings.expert_samples) for i in range(count)
-        ]
+        first = (round_ + 1) * 10**7
+        return [self._item(first + i, self.settings.expert_samples) for i in range(self.size)]
 
     def held_out(self) -> list[Item]:
         return [self._item(HELD_OUT + i, 1) for i in range(self.settings.held_out)]
+
+    @property
+    def size(self) -> int:
+        return self.settings.prompts or 1024
+
+    @property
+    def longest_prompt(self) -> int:
+        return max(map(len, self.prompts))
 
     def _item(self, ident: int, responses: int) -> Item:
         s = self.settings
@@ -80,12 +97,20 @@ class PairFile:
 
     def items(self, round_: int) -> list[Item]:
         train, _ = self._split()
-        count = min(self.settings.prompts or len(train), len(train))
         order = noise.generator(self.settings.seed, "round", round_ + 1).permutation(len(train))
-        return [train[int(i)] for i in order[:count]]
+        return [train[int(i)] for i in order[: self.size]]
 
     def held_out(self) -> list[Item]:
         return self._split()[1]
+
+    @property
+    def size(self) -> int:
+        train = len(self.pairs) - self.settings.held_out
+        return min(self.settings.prompts or train, train)
+
+    @property
+    def longest_prompt(self) -> int:
+        return max(len(item.prompt) for item in self.pairs)
 
     def _split(self) -> tuple[list[Item], list[Item]]:
         order = noise.generator(self.settings.seed, "held out").permutation(len(self.pairs))
@@ -127,60 +152,88 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     """
     if not path.is_file():
         raise InvalidInput(f"task={str(path)!r}: no such file; needed is 'phrases' or a JSONL file")
+    return [(prompt, response) for prompt, response in read_texts(path, ("prompt", "response"))]
+
+
+def read_texts(path: Path, keys: Sequence[str]) -> list[tuple[str, ...]]:
+    """Texts under these keys, of every line of a JSONL file that is not blank.
+
+    Raises:
+        InvalidInput: file, line and reason of every bad line (the first ten in full).
+    """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path}: not UTF-8 ({error})") from error
-    pairs, problems = [], []
-    for number, line in enumerate(lines, 1):
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(
+            f"{path}:{line}: not UTF-8 ({error.reason}); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from error
+    if text.startswith("\ufeff"):
+        raise InvalidInput(f"{path}:1: begins with a byte order mark; save it as UTF-8 without one")
+    found, problems = [], []
+    for number, line in enumerate(text.split("\n"), 1):  # other separators may be within a text
         if not line.strip():
             continue
-        found = _read_line(line)
-        if isinstance(found, str):
-            problems.append(f"{path}:{number}: {found}")
+        record = _read_line(line, keys)
+        if isinstance(record, str):
+            problems.append(f"{path}:{number}: {record}")
         else:
-            pairs.append(found)
-    if problems:
-        more = len(problems) - _SHOWN
-        raise InvalidInput(problems[:_SHOWN] + ([f"and {more} more bad lines"] if more > 0 else []))
-    if not pairs:
-        raise InvalidInput(f"{path}: no pairs in it")
-    return pairs
+            found.append(record)
+    refuse(_first(problems))
+    if not found:
+        raise InvalidInput(f"{path}: no lines in it; needed are objects with {' and '.join(keys)}")
+    return found
 
 
-def _read_line(line: str) -> tuple[str, str] | str:
+def _read_line(line: str, keys: Sequence[str]) -> tuple[str, ...] | str:
+    """The texts, or what is wrong with the line."""
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         return f"not JSON ({error.msg} at column {error.colno})"
+    except (ValueError, RecursionError) as error:
+        return f"not JSON that can be read ({error})"
     if not isinstance(record, dict):
-        return f"a {type(record).__name__}; needed is an object with prompt and response"
-    out = []
-    for key in ("prompt", "response"):
+        return f"a {type(record).__name__}; needed is an object with {' and '.join(keys)}"
+    for key in keys:
         if key not in record:
             return f"no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}"
         if not isinstance(record[key], str):
             return f"{key!r} is a {type(record[key]).__name__}; needed is text"
         if not record[key].strip():
             return f"{key!r} is empty"
-        out.append(record[key])
-    return out[0], out[1]
+        if any("\ud800" <= c <= "\udfff" for c in record[key]):
+            return f"{key!r} has half of a surrogate pair; needed is Unicode text"
+    return tuple(record[key] for key in keys)
+
+
+def _first(problems: list[str]) -> list[str]:
+    """The first ten, and how many more there are."""
+    more = len(problems) - _SHOWN
+    return problems[:_SHOWN] + ([f"and {more} more like these"] if more > 0 else [])
 
 
 def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
     """A task from a JSONL file. InvalidInput: bad lines, long prompts, or too few pairs."""
     items, problems = [], []
     for i, (prompt, response) in enumerate(read_pairs(path)):
-        ids = tuple(format_prompt(tokenizer, prompt, settings.prompt_style))
+        try:
+            ids = tuple(format_prompt(tokenizer, prompt, settings.prompt_style))
+            tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens)
+        except InvalidInput as error:
+            problems += [f"{path}: pair {i + 1}: {problem}" for problem in error.problems]
+            continue
         if len(ids) > settings.max_prompt_tokens:
             problems.append(
                 f"{path}: pair {i + 1}: its prompt has {len(ids)} tokens; allowed are "
                 f"max_prompt_tokens={settings.max_prompt_tokens}"
             )
-        tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens)
         items.append(Item(i, ids, (Response(tuple(tokens), cut),)))
-    needed = settings.held_out + 1
-    if len(items) < needed:
+    few = len(items) < settings.held_out + 1 and not problems
+    problems = _first(problems)
+    if few:
         problems.append(
             f"{path}: {len(items)} pairs; needed are held_out={settings.held_out} and one to train"
         )
@@ -188,6 +241,5 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
         problems.append(
             f"expert_samples={settings.expert_samples}: a file of pairs has 1 response to a prompt"
         )
-    if problems:
-        raise InvalidInput(problems[:_SHOWN])
+    refuse(problems)
     return PairFile(tokenizer, tuple(items), settings)

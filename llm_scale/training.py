@@ -75,7 +75,9 @@ class Trainer:
         self.player = Player(language, settings, self.machine)
         self.scorer: nn.Module = self.player.scorer
         if world.size() > 1:
-            self.scorer = nn.parallel.DistributedDataParallel(self.player.scorer)
+            self.scorer = nn.parallel.DistributedDataParallel(
+                self.player.scorer, broadcast_buffers=False
+            )
         self.optimiser = self._optimiser()
         self.journal = Journal(out)
         self.position = Position(SFT_ROUND, 0, 0)
@@ -295,8 +297,9 @@ class Trainer:
 
     def _resume(self, say: Say) -> None:
         found, said = checkpoint.latest(self.out / "checkpoints")
-        for sentence in said:
-            say(f"warning: {sentence}; using the one before")
+        for number, sentence in enumerate(said, 1):
+            older = found is not None or number < len(said)
+            say(f"warning: {sentence}; {'using the one before' if older else 'starting again'}")
         if found is None:
             self.journal.cut(0)
             return

@@ -12,9 +12,21 @@ import torch.distributed as dist
 T = TypeVar("T")
 
 
+def announced() -> int:
+    """Number of processes that torchrun announces, before they have met."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local() -> int:
+    """Number of this process on its machine: which of the machine's GPUs it takes."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def start(device: torch.device) -> None:
     """Join the group that torchrun announces; nothing to do in a single process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    if announced() > 1 and not dist.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 

@@ -66,7 +66,7 @@ def at_least(settings: Any, **least: float) -> list[str]:
         value = getattr(settings, name)
         low = min(value) if isinstance(value, tuple) else value
         if not bound <= low < float("inf"):
-            out.append(f"{name}={value!r}; needed is >= {bound:g}")
+            out.append(f"{name}={value!r}; needed is {_finite(low)}>= {bound:g}")
     return out
 
 
@@ -77,8 +77,13 @@ def positive(settings: Any, *names: str) -> list[str]:
         value = getattr(settings, name)
         every = value if isinstance(value, tuple) else (value,)
         if not all(0 < v < float("inf") for v in every):
-            out.append(f"{name}={value!r}; needed is > 0")
+            out.append(f"{name}={value!r}; needed is {_finite(*every)}> 0")
     return out
+
+
+def _finite(*values: float) -> str:
+    """Said of numbers that are not finite, where their sign alone is no reason."""
+    return "" if all(abs(v) < float("inf") for v in values) else "a finite number "
 
 
 def objective_problems(specs: tuple[str, ...], sft: bool = True) -> list[str]:

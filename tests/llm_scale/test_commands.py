@@ -201,7 +201,7 @@ BAD = {
     "no prompt": (["generate", "RUN", "-"], "one of the two"),
     "prompt twice": (["generate", "RUN", "he", "--file=PAIRS", "-"], "one of the two"),
     "no file": (["generate", "RUN", "--file=/nowhere", "-"], "no such file"),
-    "bad line": (["generate", "RUN", "--file=BAD", "-"], r":2: needed is an object.*:3: not JSON"),
+    "bad line": (["generate", "RUN", "--file=BAD", "-"], r":2: no 'prompt'.*:3: not JSON"),
     "no responses": (["generate", "RUN", "he", "--max-new-tokens=0", "-"], "max_new_tokens=0"),
     "context": (["generate", "RUN", "he", "--max-new-tokens=5000", "-"], "context is 1024"),
     "style": (["generate", "RUN", "he", "--prompt-style=loud", "-"], "prompt_style='loud'"),
