@@ -235,9 +235,9 @@ def trained():
     """(start law, law after one round) of each objective, from the same responses and wins."""
     out = {}
     for name, beta in BETAS.items():
-        who, data = data_of(name, prompts=1024, batch=64, comparisons="exact", beta=beta)
+        who, data = data_of(name, prompts=1024, batch=48, comparisons="exact", beta=beta)
         before = tiny_game.log_law(who)
-        tiny_game.train(who, data, 220)
+        tiny_game.train(who, data, 160)
         out[name] = before, tiny_game.log_law(who)
     return out
 

@@ -16,7 +16,9 @@ from llm_scale.tasks import KnownExpert
 from theory.settings import objective_of
 
 WORDS, HORIZON = 3, 3
-PROMPT = (1,)
+PROMPT = (0,)
+"""A token that no response begins with: attention to copies of one token cannot count them, so a
+model would see the prompt "a" and the prefix "a a" as one."""
 PREFIXES = [
     w for h in range(HORIZON) for w in itertools.product(range(1, WORDS + 1), repeat=h)
 ]  # in the order of TokenMDP.tree's states
@@ -32,7 +34,8 @@ def settings(**given):
 
 def task(s):
     """An expert that repeats patterns, with some freedom."""
-    texts = [(1, 2), (1, 2, 3), (1, 1, 2), (1, 3), (1, 3, 3), (1, 2, 2), (1, 1)]
+    texts = [(1, 2), (2, 3), (1, 1, 2), (3,), (3, 3), (2, 2, 1), (1,), (2, 1, 3)]
+    texts = [PROMPT + text for text in texts]
     return KnownExpert(
         models.word_tokenizer(["a", "b", "c"]), Ngram(texts, WORDS + 1, 0, 2, 0.5), (PROMPT,), s
     )
