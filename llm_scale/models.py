@@ -84,7 +84,10 @@ def directory(path: str | Path) -> Path:
 
 
 def _config(path: Path) -> None:
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"config.json is not JSON in UTF-8 ({error})") from error
     if not isinstance(config, dict):
         raise ValueError(f"config.json is a {type(config).__name__}; needed is an object")
 

@@ -118,7 +118,10 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     parts = setup.prepare(settings)
     record = {"settings": dataclasses.asdict(settings), "versions": versions()}
     if world.rank() == 0 and not (out / RECORD).exists():
-        write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
+        try:
+            write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
+        except OSError as error:
+            raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
     trainer = Trainer(settings, out, parts.language, parts.task)
     try:

@@ -164,10 +164,8 @@ def read_texts(path: Path, keys: Sequence[str]) -> list[tuple[str, ...]]:
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise InvalidInput(
-            f"{path}:{line}: not UTF-8 ({error.reason}); save it as UTF-8"
-        ) from error
+        at = error.object.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(f"{path}:{at}: not UTF-8 ({error.reason}); save it as UTF-8") from error
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from error
     if text.startswith("\ufeff"):
@@ -217,6 +215,7 @@ def _first(problems: list[str]) -> list[str]:
 
 def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
     """A task from a JSONL file. InvalidInput: bad lines, long prompts, or too few pairs."""
+    format_prompt(tokenizer, "prompt", settings.prompt_style)  # a bad template is said once
     items, problems = [], []
     for i, (prompt, response) in enumerate(read_pairs(path)):
         try:
