@@ -158,7 +158,9 @@ def evaluate_(
     model: Model,
     data: Annotated[
         str,
-        typer.Option(help="JSONL of pairs, or phrases (default: held-out prompts of the run)"),
+        typer.Option(
+            help="JSONL of pairs, phrases or verses (default: held-out prompts of the run)"
+        ),
     ] = "",
     count: Annotated[int, typer.Option(min=0, help="pairs at most (0: all)")] = 0,
     text_metrics: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llm_scale import models, noise, tasks
+from llm_scale import models, noise, tasks, verses
 from llm_scale.player import Machine, Player
 from llm_scale.prompts import encode_response, format_prompt
 from llm_scale.runs import model_of
@@ -116,14 +117,14 @@ def examples(model: Opened, data: str, count: int) -> Examples:
 
     Args:
         model: decides the tokens and the horizon.
-        data: a JSONL file, "phrases", or "" for the held-out prompts of the model's own run.
+        data: a JSONL file, "phrases", "verses", or "" for the held-out prompts of its own run.
         count: pairs at most.
 
     Raises:
         InvalidInput: unreadable data, or a task with other words than the model's.
     """
     own = model.player.language.tokenizer
-    if data and data != "phrases":
+    if data and data not in tasks.NAMED:
         texts = tasks.read_pairs(Path(data))[: count or None]
         s = model.settings
         made = []
@@ -135,12 +136,16 @@ def examples(model: Opened, data: str, count: int) -> Examples:
         return Examples([p for p, _ in made], [cut for _, cut in made], texts)
     name = data or model.task
     if not name:
-        raise InvalidInput("a model without a run has no task: say --data FILE.jsonl or phrases")
+        raise InvalidInput(
+            "a model without a run has no task: say --data FILE.jsonl, verses or phrases"
+        )
     task: tasks.Task
     if name == "phrases":
         task = tasks.phrases(model.settings)
         if task.tokenizer.get_vocab() != own.get_vocab():
             raise InvalidInput("data='phrases' has its own words, and the model knows others")
+    elif name == verses.NAME:
+        return _verses(model, count)
     else:
         task = tasks.pair_file(Path(name), own, model.settings)
     items = task.held_out()[: count or None]
@@ -149,6 +154,19 @@ def examples(model: Opened, data: str, count: int) -> Examples:
     first = [item.expert[0] for item in items]
     pairs = [(item.prompt, r.tokens) for item, r in zip(items, first, strict=True)]
     return Examples(pairs, [r.truncated for r in first], [], task.expert)
+
+
+def _verses(model: Opened, count: int) -> Examples:
+    """The first verses held out by the model's settings, or ``count`` of them."""
+    used = {"held_out": count or model.settings.held_out, "rounds": 0, "sft_steps": 0}
+    task = verses.verses(
+        dataclasses.replace(model.settings, **used), model.player.language.tokenizer
+    )
+    items = task.held_out()
+    pairs = [(item.prompt, item.expert[0].tokens) for item in items]
+    _refuse_long(model, [prompt for prompt, _ in pairs])
+    cut = [item.expert[0].truncated for item in items]
+    return Examples(pairs, cut, task.held_out_texts())
 
 
 def evaluated(model: Opened, given: Examples) -> dict[str, float]:
@@ -172,6 +190,8 @@ def evaluated(model: Opened, given: Examples) -> dict[str, float]:
 def text_metrics(model: Opened, texts: Sequence[tuple[str, str]], seed: int) -> dict[str, float]:
     """BLEU and chrF of one sampled response a prompt against the given ones, by sacrebleu.
 
+    ``archaic`` is the mean share of archaic words in the sampled ones, `llm_scale.verses.archaic`.
+
     Raises:
         InvalidInput: sacrebleu is not installed, or there are no texts to compare with.
     """
@@ -186,5 +206,6 @@ def text_metrics(model: Opened, texts: Sequence[tuple[str, str]], seed: int) -> 
     return {
         "bleu": float(sacrebleu.corpus_bleu(said, wanted).score),
         "chrf": float(sacrebleu.corpus_chrf(said, wanted).score),
+        "archaic": float(np.mean([verses.archaic(text) for text in said])),
         "generated_truncated": float(np.mean([r["truncated"] for r in drawn])),
     }

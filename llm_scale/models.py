@@ -30,7 +30,10 @@ BYTE_VOCABULARY = 512
 
 @dataclass(frozen=True)
 class Language:
-    """A model with its tokenizer; EOS also pads, so no mask is ever made by ``== pad``."""
+    """A model with its tokenizer; EOS also pads, so no mask is ever made by ``== pad``.
+
+    The model stays in evaluation mode: dropout would make ``log pi`` of a response random.
+    """
 
     model: Any
     tokenizer: Any
@@ -70,7 +73,7 @@ def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Languag
     if len(tokenizer) > rows:
         problems.append(f"{len(tokenizer)} tokens, but {rows} rows of embeddings")
     refuse(f"model={str(where)!r}: {problem}" for problem in problems)
-    return Language(model.to(device).train(), tokenizer)
+    return Language(model.to(device).eval(), tokenizer)
 
 
 def directory(path: str | Path) -> Path:
@@ -142,7 +145,7 @@ def tiny(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    return Language(model.to(device).train(), tokenizer)
+    return Language(model.to(device).eval(), tokenizer)
 
 
 def word_tokenizer(words: Sequence[str]) -> Any:

@@ -84,7 +84,6 @@ class Player:
         bar = tqdm(
             total=len(share), desc=what, disable=None if world.rank() == 0 else True, leave=False
         )
-        self.language.model.eval()
         with bar, self.machine.precision():
             drawn, log_probs = generate(
                 [self.language.model, *others],
@@ -96,7 +95,6 @@ class Player:
                 combine,
                 lambda n: bar.update(n) and None,
             )
-        self.language.model.train()
         together = world.together(list(zip(drawn, log_probs, strict=True)))
         return [r for r, _ in together], [p for _, p in together]
 

@@ -19,6 +19,9 @@ from theory.errors import InvalidInput
 CHUNK_LOGITS = 2**24
 """Logits of one chunk: 64 MiB in float32."""
 
+ENLARGED = 100.0
+"""Factor of hidden states in `Scorer`'s second look at a model."""
+
 Pair = tuple[Tokens, Tokens]
 
 
@@ -35,17 +38,30 @@ class Scorer(nn.Module):
         self._probe()
 
     def _probe(self) -> None:
-        """Compare with transformers' own logits: a model may scale or cap them afterwards."""
+        """Compare with transformers' own logits: a model may scale or cap them afterwards.
+
+        Hidden states are also compared enlarged: a cap does not show on a new model's small logits.
+        """
         device = next(self.model.parameters()).device
         ids = torch.arange(4, device=device)[None] % self.model.config.vocab_size
-        with torch.no_grad():
-            own = self.model(input_ids=ids).logits.float()
-            ours = self._head(self.model.base_model(input_ids=ids).last_hidden_state).float()
-        if not torch.allclose(own, ours, rtol=1e-4, atol=1e-4):
-            raise InvalidInput(
-                f"{type(self.model).__name__} changes its logits after the output layer, which "
-                "the trainer does not support"
-            )
+
+        def enlarge(_module: Any, _given: Any, out: Any) -> Any:
+            out.last_hidden_state = out.last_hidden_state * size
+            return out
+
+        handle = self.model.base_model.register_forward_hook(enlarge)
+        try:
+            for size in (1.0, ENLARGED):
+                with torch.no_grad():
+                    own = self.model(input_ids=ids).logits.float()
+                    ours = self._head(self.model.base_model(input_ids=ids).last_hidden_state)
+                if not torch.allclose(own, ours.float(), rtol=1e-4, atol=1e-4 * size):
+                    raise InvalidInput(
+                        f"{type(self.model).__name__} changes its logits after the output layer, "
+                        "which the trainer does not support"
+                    )
+        finally:
+            handle.remove()
 
     def _head(self, hidden: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(hidden)

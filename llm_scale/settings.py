@@ -31,7 +31,8 @@ class Settings(BaseSettings):
     # what is trained, on what
     model: str = option("tiny", "'tiny' (made on the spot) or a directory of a causal LM")
     task: str = option(
-        "phrases", "'phrases' (known expert), or a JSONL file of prompt/response pairs"
+        "phrases",
+        "'phrases' (known expert), 'verses' (shipped real text), or a JSONL file of pairs",
     )
     prompts: int = option(64, "training prompts a round (0: all that the task has)")
     held_out: int = option(64, "prompts kept for measurement, never trained on")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from llm_scale import models, oracles, tasks, world
+from llm_scale import models, oracles, tasks, verses, world
 from llm_scale.player import Machine
 from llm_scale.scoring import Scorer
 from llm_scale.settings import Settings
@@ -48,7 +48,7 @@ def problems(settings: Settings) -> list[str]:
     """All that can be said before anything is loaded: combinations, device, files."""
     out = combination_problems(settings) + _sft_run_problems(settings)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
-    if settings.task != "phrases":
+    if settings.task not in tasks.NAMED:
         checks.append(lambda: tasks.read_pairs(Path(settings.task)))
     if settings.model != "tiny":
         checks.append(lambda: models.directory(settings.model))
@@ -82,8 +82,10 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         if other.get_vocab() != language.tokenizer.get_vocab():
             out.append(f"sft_run={settings.sft_run!r}: its model has other tokens")
     try:
-        if settings.model != "tiny":
-            Scorer(language.model)
+        Scorer(language.model)
+    except InvalidInput as error:
+        out += [f"model={settings.model!r}: {problem}" for problem in error.problems]
+    try:
         _try_oracle(settings, task)
     except InvalidInput as error:
         out += error.problems
@@ -119,6 +121,8 @@ def _sft_run_problems(settings: Settings) -> list[str]:
 
 
 def _task(settings: Settings, tokenizer: object) -> tasks.Task:
+    if settings.task == verses.NAME:
+        return verses.verses(settings, tokenizer)
     return tasks.pair_file(Path(settings.task), tokenizer, settings)
 
 

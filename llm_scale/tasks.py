@@ -17,6 +17,8 @@ from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
 from theory.text import common_phrases, load_pairs
 
+NAMED = ("phrases", "verses")
+"""Tasks that are no file."""
 PHRASE_WORDS = 11
 HELD_OUT = 10**12
 """Ids of held-out prompts begin here: their noise is never that of a training prompt."""
@@ -50,6 +52,10 @@ class Task(Protocol):
         """Tokens of the longest prompt."""
         ...
 
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        """What the task itself measures of responses' texts; ``when`` is added to the names."""
+        ...
+
 
 @dataclass(frozen=True)
 class KnownExpert:
@@ -74,6 +80,9 @@ class KnownExpert:
     @property
     def longest_prompt(self) -> int:
         return max(map(len, self.prompts))
+
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        return {}
 
     def _item(self, ident: int, responses: int) -> Item:
         s = self.settings
@@ -111,6 +120,9 @@ class PairFile:
     @property
     def longest_prompt(self) -> int:
         return max(len(item.prompt) for item in self.pairs)
+
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        return {}
 
     def _split(self) -> tuple[list[Item], list[Item]]:
         order = noise.generator(self.settings.seed, "held out").permutation(len(self.pairs))
@@ -151,7 +163,9 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
         InvalidInput: file, line and reason of every bad line (the first ten in full).
     """
     if not path.is_file():
-        raise InvalidInput(f"task={str(path)!r}: no such file; needed is 'phrases' or a JSONL file")
+        raise InvalidInput(
+            f"task={str(path)!r}: no such file; needed is 'verses', 'phrases' or a JSONL file"
+        )
     return [(prompt, response) for prompt, response in read_texts(path, ("prompt", "response"))]
 
 

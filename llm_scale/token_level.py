@@ -196,8 +196,6 @@ def over_positions(
     """`over_laws` of these players at the run's precision, the work shared between processes."""
     share = world.mine(range(len(pairs)))
     first = players[0]
-    for player in players:
-        player.language.model.eval()
     with first.machine.precision():
         part = over_laws(
             [player.scorer for player in players],
@@ -206,8 +204,6 @@ def over_positions(
             first.settings.tokens_per_batch,
             read,
         )
-    for player in players:
-        player.language.model.train()
     return world.together(part)
 
 

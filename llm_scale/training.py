@@ -247,6 +247,8 @@ class Trainer:
         predicted = telemetry.predictions(measured, game)
         row = telemetry.summary(measured, game, predicted, fresh)
         row |= telemetry.lengths(self.held.items, "held_out_") | more
+        own = [item.own[0] for item in self.held.items]
+        row |= self.task.text_row(own, "_before") | self.task.text_row(self.fresh)
         if s.sft_run:
             row |= held_out.sft_distance(self.player, Path(s.sft_run), self.held, items)
         self.journal.points(round_, telemetry.table(measured, game, predicted))
