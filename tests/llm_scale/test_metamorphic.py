@@ -139,25 +139,28 @@ def test_the_loss_of_spin_starts_a_round_at_ln_2(claim, objective, tmp_path):
         claim.close(starts, np.log(2.0), atol=1e-6, what=f"first loss of a round, {objective}")
 
 
-def test_bfloat16_moves_the_first_loss_by_batching_alone(task, language, settings):
-    """For information: in bfloat16 another batch composition rounds log pi_t otherwise.
+def test_bfloat16_moves_the_first_loss_only_by_how_responses_are_batched(task, language, change):
+    """In bfloat16 ln 2 is missed by 5e-5 (float32: 3e-8), as padding decides how sums round.
 
-    8 bits of mantissa leave log-probabilities of about 20 nats an error of about 0.1 nats; the
-    loss is ln 2 - r/2 + r^2/8 of such an r, so the mean over 32 prompts is off by about 0.01.
+    Of single prompts by up to 3e-3 (float32: 2e-6).
     """
-    first = {}
+    settings, spin = change(prompts=64, max_new_tokens=24), objectives.get("spin")
+    task = dataclasses.replace(task, settings=settings)
+    mean, worst = {}, {}
     for dtype in (torch.float32, torch.bfloat16):
         player = Player(language, settings, Machine(torch.device("cpu"), dtype))
-        data = rounds.begin(player, task.items(0), 0, objectives.get("spin"), {}, {}).data
+        data = rounds.begin(player, task.items(0), 0, spin, {}, {}).data
         off = []
-        for part in torch.arange(len(data.items)).split(8):
+        for part in torch.arange(len(data.items)).split(3):
             some = data.subset(part.tolist())
             with player.machine.precision(), torch.no_grad():
                 log_probs = some.log_probs(player.scorer)
-            off.append(self_play_loss(objectives.get("spin"), some, log_probs.float(), 1.0, 0.0))
-        first[dtype] = abs(float(torch.cat(off).mean()) - np.log(2.0))
-    assert first[torch.float32] < 1e-6
-    assert first[torch.float32] <= first[torch.bfloat16] < 0.05
+            off.append(self_play_loss(spin, some, log_probs, 1.0, 0.0).double() - np.log(2.0))
+        mean[dtype] = abs(float(torch.cat(off).mean()))
+        worst[dtype] = float(torch.cat(off).abs().max())
+    assert mean[torch.float32] < 1e-6
+    assert mean[torch.bfloat16] < 1e-3
+    assert worst[torch.float32] < 1e-5 < worst[torch.bfloat16] < 1e-2
 
 
 # -- the first gradient of a round (T15) ---------------------------------------------------------
