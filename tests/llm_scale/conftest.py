@@ -7,6 +7,7 @@ import torch
 
 from llm_scale import models, tasks
 from llm_scale.settings import Settings
+from tools.get_model import MODELS, SMOLLM2
 
 torch.set_num_threads(1)
 
@@ -36,3 +37,14 @@ def prompts(task):
 @pytest.fixture
 def change(settings):
     return lambda **given: dataclasses.replace(settings, **given)
+
+
+def pytest_collection_modifyitems(config, items):
+    """The real model takes minutes: its tests run when asked for, and say so when not."""
+    if "real_model" in config.option.markexpr:
+        return
+    there = (MODELS / SMOLLM2.directory).is_dir()
+    how = "make test-real" if there else "make model, then make test-real"
+    for item in items:
+        if item.get_closest_marker("real_model"):
+            item.add_marker(pytest.mark.skip(reason=f"the real model, minutes: {how}"))
