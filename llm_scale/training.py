@@ -75,9 +75,7 @@ class Trainer:
         self.player = Player(language, settings, self.machine)
         self.scorer: nn.Module = self.player.scorer
         if world.size() > 1:
-            self.scorer = nn.parallel.DistributedDataParallel(
-                self.player.scorer, broadcast_buffers=False
-            )
+            self.scorer = nn.parallel.DistributedDataParallel(self.player.scorer)
         self.optimiser = self._optimiser()
         self.journal = Journal(out)
         self.position = Position(SFT_ROUND, 0, 0)
