@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from llm_scale.samples import Tokens
+from llm_scale.sharing import SHARED_FROM, Pair, collate_shared, row_length, shared_rows
 from theory.errors import InvalidInput
 
 CHUNK_LOGITS = 2**24
@@ -21,8 +22,6 @@ CHUNK_LOGITS = 2**24
 
 ENLARGED = 100.0
 """Factor of hidden states in `Scorer`'s second look at a model."""
-
-Pair = tuple[Tokens, Tokens]
 
 
 class Scorer(nn.Module):
@@ -36,6 +35,7 @@ class Scorer(nn.Module):
         super().__init__()
         self.model = model
         self._probe()
+        self.shares_prompts = self._can_share()
 
     def _probe(self) -> None:
         """Compare with transformers' own logits: a model may scale or cap them afterwards.
@@ -63,6 +63,27 @@ class Scorer(nn.Module):
         finally:
             handle.remove()
 
+    def _can_share(self) -> bool:
+        """Whether the model sees exactly what a mask shows it (see `collate_shared`)."""
+        config = self.model.config
+        attention = getattr(config, "_attn_implementation", "")
+        if attention != "sdpa" or getattr(config, "sliding_window", None):
+            return False
+        device = next(self.model.parameters()).device
+        tokens = tuple(i % config.vocab_size for i in range(SHARED_FROM))
+        pairs = [(tokens, tokens[a:b]) for a, b in ((0, 3), (5, 7), (2, 3))]
+        try:
+            with torch.no_grad():
+                single = [
+                    self.model.base_model(input_ids=torch.tensor([[*p, *r]], device=device))
+                    for p, r in pairs
+                ]
+                shared = self.hidden(*collate_shared(pairs, device)[:3])
+        except (TypeError, ValueError, RuntimeError):
+            return False
+        alone = torch.cat([out.last_hidden_state[0, len(tokens) - 1 : -1] for out in single])
+        return torch.allclose(shared, alone, rtol=1e-4, atol=1e-4)
+
     def _head(self, hidden: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(hidden)
 
@@ -70,7 +91,8 @@ class Scorer(nn.Module):
         """Log-probabilities (T, m) of ``targets`` (T, m) at flat positions ``where`` (T,).
 
         Args:
-            ids: (B, L) tokens, padded on the right. mask: (B, L), 1 on tokens.
+            ids: (B, L) tokens, padded on the right.
+            mask: (B, L), 1 on tokens; or (B, L, L), true where the first sees the second.
             where: flat indices (of B x L) whose hidden state predicts the targets.
             targets: m candidate tokens for each.
         """
@@ -78,7 +100,10 @@ class Scorer(nn.Module):
 
     def hidden(self, ids: Tensor, mask: Tensor, where: Tensor) -> Tensor:
         """Hidden states (T, d) at flat positions; arguments as in `forward`."""
-        states = self.model.base_model(input_ids=ids, attention_mask=mask).last_hidden_state
+        seen: dict[str, Tensor] = {"attention_mask": mask}
+        if mask.dim() == 3:
+            seen = {"attention_mask": mask[:, None], "position_ids": mask.sum(-1) - 1}
+        states = self.model.base_model(input_ids=ids, **seen).last_hidden_state
         return states.flatten(0, 1)[where]
 
     def log_law(self, hidden: Tensor) -> Tensor:
@@ -122,10 +147,15 @@ def collate(pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, Tensor
     return ids.to(device), mask.to(device), flat.to(device), column.to(device)
 
 
+def _shares(scorer: nn.Module) -> bool:
+    return bool(getattr(scorer, "module", scorer).shares_prompts)
+
+
 def sequence_log_probs(scorer: nn.Module, pairs: Sequence[Pair]) -> Tensor:
     """``log pi(y|x)`` (B,) of one batch, in float32 on the model's device; differentiable."""
     device = next(scorer.parameters()).device
-    tokens = scorer(*collate(pairs, device))[:, 0]
+    shared = _shares(scorer) and len(shared_rows(pairs)) < len(pairs)
+    tokens = scorer(*(collate_shared if shared else collate)(pairs, device))[:, 0]
     rows = torch.tensor([len(r) for _, r in pairs], device=device)
     index = torch.repeat_interleave(torch.arange(len(pairs), device=device), rows)
     return torch.zeros(len(pairs), device=device).index_add(0, index, tokens)
@@ -148,9 +178,21 @@ def buckets(lengths: Sequence[int], tokens: int) -> list[list[int]]:
 def score(scorer: nn.Module, pairs: Sequence[Pair], tokens: int) -> Tensor:
     """``log pi(y|x)`` (n,) of any number of pairs, float32 on the CPU, by the training forward."""
     out = torch.zeros(len(pairs))
-    for batch in buckets([len(p) + len(r) for p, r in pairs], tokens):
-        out[batch] = sequence_log_probs(scorer, [pairs[i] for i in batch]).cpu()
+    for batch in _batches(scorer, pairs, tokens):
+        out[batch] = sequence_log_probs(scorer, [pairs[n] for n in batch]).cpu()
     return out
+
+
+def _batches(scorer: nn.Module, pairs: Sequence[Pair], tokens: int) -> list[list[int]]:
+    """Indices in batches as of `buckets`, responses that may share a prompt beside each other."""
+    if not _shares(scorer):
+        return buckets([len(p) + len(r) for p, r in pairs], tokens)
+    first: dict[Tokens, int] = {}
+    order = sorted(range(len(pairs)), key=lambda i: first.setdefault(pairs[i][0], i))
+    ordered = [pairs[i] for i in order]
+    rows = shared_rows(ordered)
+    found = buckets([row_length(ordered, row) for row in rows], tokens)
+    return [[order[i] for number in batch for i in rows[number]] for batch in found]
 
 
 def token_scores(
