@@ -158,9 +158,10 @@ def examples(model: Opened, data: str, count: int) -> Examples:
 
 def _verses(model: Opened, count: int) -> Examples:
     """The first verses held out by the model's settings, or ``count`` of them."""
-    used = {"held_out": count or model.settings.held_out, "rounds": 0, "sft_steps": 0}
+    most = count or model.settings.held_out
     task = verses.verses(
-        dataclasses.replace(model.settings, **used), model.player.language.tokenizer
+        dataclasses.replace(model.settings, held_out=most, rounds=0, sft_steps=0),
+        model.player.language.tokenizer,
     )
     items = task.held_out()
     pairs = [(item.prompt, item.expert[0].tokens) for item in items]

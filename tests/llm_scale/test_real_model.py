@@ -66,8 +66,8 @@ def test_the_whole_loop(tmp_path):
     settings = chosen(device="cpu")
     seen = measure(settings, tmp_path)
     assert seen["loss_gap"] < 1e-6, f"SPIN starts at ln 2 = {math.log(2)}"
-    assert seen["sampler_gap"] < 1e-2, "float32 over some 48 tokens, cached against whole"
-    assert seen["stored_gap"] < 1e-2
+    assert seen["sampler_gap"] < 2e-3, "2e-5 nats a token in float32, of at most 48 tokens"
+    assert seen["stored_gap"] < 2e-3
     first, second = seen["as_it_comes"], seen["after_sft"]
     error = np.hypot(first["nll_per_token_se"], second["nll_per_token_se"])
     assert second["nll_per_token"] < first["nll_per_token"] + error
