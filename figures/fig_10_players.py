@@ -21,14 +21,14 @@ CAPTION = (
     "distance to the equilibrium without a penalty (IPM: simultaneous steps spiral out, "
     "alternating ones cycle, the other two converge) and with the chi^2 penalty (SPIF, c = 1/4), "
     "with the slopes of the Jacobian's largest eigenvalue (lines) and the spread predicted for "
-    "minibatches (grey); the same factors over seven objectives and both pays of T10: a point is a "
-    "random game, its bar what the fitted path's ripple allows. Below: the largest stable step by "
-    "penalty (beyond c of about 1 the penalty itself is the stiff part); a tabular policy against "
-    "few reward features matches their moments, not the expert (T10 fails: its reward class is a "
-    "table): KL-proximal steps end at the maximum-likelihood law of those features (line), plain "
-    "ones elsewhere; a log-linear policy ends at its MLE if the reward's features are its own "
-    "(T15), and not otherwise, reward tables included. Five games, means with 95 % intervals "
-    "(above on the left: geometric means)."
+    "minibatches (grey); the same factors over seven objectives and both pays of T10: a point is "
+    "a random game, its bar what the fitted path's ripple allows. Below: the largest stable step "
+    "by penalty (beyond c of about 1/2 the penalty itself is the stiff part); a tabular policy "
+    "against few reward features matches their moments, not the expert (T10 fails: its reward "
+    "class is a table): KL-proximal steps end at the maximum-likelihood law of those features "
+    "(line), plain ones elsewhere; a log-linear policy ends at its MLE if the reward's features "
+    "are its own (T15), and not otherwise, reward tables included. Five games, means with 95 % "
+    "intervals (above on the left: geometric means)."
 )
 CLAIMS = ("C1", "C3", "C5", "T10", "T15")
 

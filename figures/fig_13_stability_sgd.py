@@ -28,15 +28,17 @@ from toy_games.experiments.stability import (
 
 NAME = "stability_sgd"
 CAPTION = (
-    "Stability at matched effective step s = R'(0)/beta, from samples (16 responses, own expert a "
-    "seed, 5 seeds; points: means, 95 % Student intervals; SFT on equal data). Maps: final KL "
+    "Stability at matched effective step s = R'(0)/beta, from samples (16 responses, own expert "
+    "a seed, 5 seeds; points: means, 95 % Student intervals; SFT on equal data). Maps: final KL "
     "(median) after 150 rounds of n = 1000 expert and own samples, smoothing 1/2; black: s = 2; "
     "left of it, below the dashed line, 150 rounds cover the start. C5 HOLDS as bounded failure: "
-    "beyond s = 2 SPIF and IPO cycle nearer to the expert, GAIL fails from s = 1.6, and without "
-    "smoothing one unseen response ruins every unbounded reward, at s = 1/2 too. C5 FAILS below "
-    "s = 2 near the expert: all have the noise floor (N-1)/n s/(2-s) (IQ-Learn at n = 100 more), "
-    "the same response to wrong labels and a slower burn-in. Exact SPIN diverges beyond 2 and "
-    "burns in within O(log) rounds; both FAIL for smoothed samples, whose log-ratios are at most "
+    "beyond s = 2 SPIF and IPO cycle nearer to the expert, GAIL fails already between s = 1.4 "
+    "and 1.8, and without smoothing one unseen response ruins every unbounded reward, at s = 1/2 "
+    "too. C5 FAILS at small s near the expert: up to about 1 all have the noise floor (N-1)/n "
+    "s/(2-s) (IQ-Learn at n = 100 three times that), the same response to wrong labels and a "
+    "slower burn-in. Nearer to 2 that first order in 1/n ends: at s = 1.84 SPIN's floor is above "
+    "it by half, SPIF's and IPO's are half of it. Exact SPIN diverges beyond 2 and burns in "
+    "within O(log) rounds; both FAIL for smoothed samples, whose log-ratios are at most "
     "log(2n+1), and mass outside of the expert's support falls like 1/round instead of "
     "e^{(R(-inf)-R(0))/beta}. Rounds of k gradient steps break at a distance k rate lambda "
     "(lambda: largest eigenvalue of diag p - p p') that depends on s alone: early stopping holds "
@@ -311,7 +313,7 @@ def _floor(ax: Axes, table: pd.DataFrame) -> None:
     mark(ax, 0.3, 0.05, "s/(2−s)", color="k")
     note(ax, 0.03, 0.93, "hollow: n = 100", fontsize=7)
     label = "KL · n/(N−1), start: expert"
-    style.label(ax, "effective step s", label, "Below s = 2: one noise floor")
+    style.label(ax, "effective step s", label, "Small s: one noise floor")
 
 
 def _burn_in(ax: Axes, table: pd.DataFrame) -> None:

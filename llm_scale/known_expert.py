@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from llm_scale import enumerate as listed
-from llm_scale import setup, telemetry
+from llm_scale import setup
+from llm_scale.experts import Ngram
 from llm_scale.journal import METRICS
 from llm_scale.models import Language
 from llm_scale.player import Player
 from llm_scale.settings import Settings
 from llm_scale.tasks import KnownExpert
 from llm_scale.training import Diverged, Trainer
-from theory import laws
+from theory import laws, objectives
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.groups import finite_group_link
 from theory.objectives import Objective
@@ -73,8 +73,8 @@ def run(job: Job) -> list[Row]:
     """Train in a folder that is thrown away; a row a round."""
     torch.set_num_threads(1)
     made = setup.prepare(job.settings)
-    if not isinstance(made.task, KnownExpert):
-        raise InvalidInput(f"task={job.settings.task!r}; needed is one with a known expert")
+    if not (isinstance(made.task, KnownExpert) and isinstance(made.task.expert, Ngram)):
+        raise InvalidInput(f"task={job.settings.task!r}; needed is 'phrases'")
     with tempfile.TemporaryDirectory() as folder:
         start(job.settings, Path(folder) / "start", made.language, made.task)
         settings = dataclasses.replace(job.settings, sft_steps=0)
@@ -123,22 +123,17 @@ class Watch:
         s = trainer.settings
         self.points = points
         self.trainer, self.objective = trainer, objective_of(s.objective)
-        language = trainer.player.language
-        self.game = (task.prompts, len(language.tokenizer), language.eos, s.max_new_tokens)
-        self.log_p = listed.log_laws(task.expert.next_log_laws, *self.game)  # type: ignore[attr-defined]
+        self.task = task
+        self.log_p = expert_law(task)
         self.log_q: Floats | None = None
-
-    def law(self, player: Player) -> Floats:
-        """``log pi`` of everything, (prompts, responses)."""
-        return listed.log_laws(listed.of_player(player), *self.game)
 
     def round(self, number: int) -> Row:
         """Measurements of the round that has just ended."""
         player, s = self.trainer.player, self.trainer.settings
         if self.log_q is None:
             with player.frozen(load_file(self.trainer.out / "base.safetensors")) as start:
-                self.log_q = self.law(start)
-        before, after = self.log_q, self.law(player)
+                self.log_q = law(start, self.task)
+        before, after = self.log_q, law(player, self.task)
         self.log_q = after
         row = {"round": number} | divergences(self.log_p, before, after)
         if self.objective is not None:
@@ -149,6 +144,23 @@ class Watch:
         return row
 
 
+def expert_law(task: KnownExpert) -> Floats:
+    """``log p`` of all responses, (prompts, responses)."""
+    assert isinstance(task.expert, Ngram)
+    return _listed(task.expert.next_log_laws, task)
+
+
+def law(player: Player, task: KnownExpert) -> Floats:
+    """``log pi`` of all responses, (prompts, responses)."""
+    return _listed(listed.of_player(player), task)
+
+
+def _listed(next_law: listed.NextLaw, task: KnownExpert) -> Floats:
+    vocabulary, eos = len(task.tokenizer), int(task.tokenizer.eos_token_id)
+    horizon = task.settings.max_new_tokens
+    return listed.log_laws(next_law, task.prompts, vocabulary, eos, horizon)
+
+
 class ExactLabels(Trainer):
     """IPO's squared loss of the same pairs, towards the reward's exact difference of each pair."""
 
@@ -156,18 +168,17 @@ class ExactLabels(Trainer):
         super()._begin(round_)
         data, task = self.data, self.task
         objective = objective_of(self.settings.objective)
-        assert data is not None and isinstance(task, KnownExpert) and isinstance(objective, Ipo)
-        language = self.player.language
-        game = (task.prompts, len(language.tokenizer), language.eos, self.settings.max_new_tokens)
-        p = np.exp(listed.log_laws(task.expert.next_log_laws, *game))
-        q = np.exp(listed.log_laws(listed.of_player(self.player), *game))
+        assert data is not None
+        assert isinstance(task, KnownExpert)
+        assert isinstance(objective, Ipo)
+        p, q = np.exp(expert_law(task)), np.exp(law(self.player, task))
         delta = dict(zip(task.prompts, laws.triangular(p, q), strict=True))
         pairs = [(item.prompt, r.tokens) for item in data.items for r in item.responses]
         u = task.expert.log_probs(pairs) - data.current.double().numpy()
         link = objective.link(u, np.array([delta[prompt] for prompt, _ in pairs]))
         moved = torch.from_numpy(np.asarray(link) / self.settings.beta).to(data.opponent.dtype)
         self.data = dataclasses.replace(data, opponent=data.opponent + moved)
-        self.objective = Ipo(margin=NO_MARGIN)
+        self.objective = objectives.get("ipo", margin=NO_MARGIN)
 
 
 def _effective_step(s: Settings) -> float:
@@ -243,9 +254,7 @@ def rewards(
     return row
 
 
-def points(
-    log_p: Floats, log_q: Floats, log_new: Floats, objective: Objective, beta: float
-) -> Row:
+def points(log_p: Floats, log_q: Floats, log_new: Floats, objective: Objective, beta: float) -> Row:
     """The likeliest responses: u, learned reward and link, the latter two up to one constant."""
     weight = 0.5 * np.exp(np.logaddexp(log_p, log_q))
     learned = beta * (log_new - log_q)

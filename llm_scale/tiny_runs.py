@@ -52,9 +52,13 @@ def plan(seeds: tuple[int, ...] = SEEDS) -> list[Job]:
     jobs = []
     for seed in seeds:
         for steps in LEVELS:
-            more = {"seed": seed, "steps_per_round": steps, "rounds": 2 if steps == MIDDLE else 1}
+            more: dict[str, Any] = {
+                "seed": seed,
+                "steps_per_round": steps,
+                "rounds": 2 if steps == MIDDLE else 1,
+            }
             jobs += [job("link", name, **more) for name in ("spin", "spif", "ipo", "sft")]
-        middle = {"seed": seed, "rounds": 2}
+        middle: dict[str, Any] = {"seed": seed, "rounds": 2}
         jobs.append(job("equal compute", "sft", batch=128, **middle))
         jobs.append(job("link", "centred_spif", own_samples=4, seed=seed))
         for name in ("spin", "spif", "ipo"):
@@ -62,7 +66,7 @@ def plan(seeds: tuple[int, ...] = SEEDS) -> list[Job]:
             jobs.append(job("stability", name, 3.0, seed=seed))
         jobs.append(job("stability", "centred_spif", FAR, own_samples=4, **middle))
         for study, given in WHY.items():
-            jobs.append(job(study, "ipo", FAR, **{"seed": seed, **given}))
+            jobs.append(job(study, "ipo", FAR, seed=seed, **given))
     cost = [j.settings.steps_per_round * j.settings.rounds * j.settings.own_samples for j in jobs]
     return [jobs[i] for i in sorted(range(len(jobs)), key=lambda i: -cost[i])]
 

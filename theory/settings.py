@@ -30,7 +30,7 @@ class BaseSettings:
 
     def __post_init__(self) -> None:
         wrong = [p for f in dataclasses.fields(self) for p in _kind_problem(self, f)]
-        refuse(wrong or self.problems())
+        refuse(wrong or [*_repeated(self), *self.problems()])
 
     def problems(self) -> list[str]:
         """What is wrong with values of the right kind."""
@@ -46,6 +46,16 @@ def _kind_problem(settings: BaseSettings, field: dataclasses.Field[Any]) -> list
     else:
         good, needed = _same(value, default), f"a {_kind(default)}"
     return [] if good else [f"{field.name}={value!r}; needed is {needed}"]
+
+
+def _repeated(settings: BaseSettings) -> list[str]:
+    """Lists that name a value twice: its runs would count twice, as if they were independent."""
+    lists = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
+    return [
+        f"{name}={value!r}; each value may be named once"
+        for name, value in lists.items()
+        if isinstance(value, tuple) and len(set(value)) < len(value)
+    ]
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -64,9 +74,9 @@ def at_least(settings: Any, **least: float) -> list[str]:
     out = []
     for name, bound in least.items():
         value = getattr(settings, name)
-        low = min(value) if isinstance(value, tuple) else value
-        if not bound <= low < float("inf"):
-            out.append(f"{name}={value!r}; needed is {_finite(low)}>= {bound:g}")
+        every = value if isinstance(value, tuple) else (value,)
+        if not all(bound <= v < float("inf") for v in every):
+            out.append(f"{name}={value!r}; needed is {_finite(*every)}>= {bound:g}")
     return out
 
 
@@ -109,10 +119,10 @@ def objective_of(spec: str) -> Objective | None:
         found = objectives.load_file(path)
         if rest.partition("(")[0] not in found:
             raise InvalidInput(f"{spec}: {path} registers {', '.join(found)}")
-    name, _, inner = rest.partition("(")
-    if name == "sft" and not inner:
+    name, bracket, inner = rest.partition("(")
+    if name == "sft" and not bracket:
         return None
-    if inner and not inner.endswith(")"):
+    if bracket and not inner.endswith(")"):
         raise InvalidInput(f"{spec!r}: needed is NAME, NAME(parameter=value) or FILE.py:NAME")
     parameters = {}
     for part in filter(None, (p.strip() for p in inner.removesuffix(")").split(","))):

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, NotConverged
 from toy_games import experiment
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -64,6 +64,9 @@ def _or_exit(call):  # type: ignore[no-untyped-def]
         for problem in error.problems:
             typer.echo(f"error: {problem}", err=True)
         raise typer.Exit(2) from None
+    except NotConverged as error:
+        typer.echo(f"error: {error}; a smaller rate or effective step may help", err=True)
+        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

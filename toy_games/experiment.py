@@ -16,9 +16,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from theory import theory_card
 from theory.errors import InvalidInput
+from theory.objectives import Objective
 from theory.settings import (
     BaseSettings,
     at_least,
@@ -43,6 +46,8 @@ __all__ = [
     "positive",
     "read_values",
     "run",
+    "trainable_problems",
+    "untrainable",
 ]
 
 NAMES = (
@@ -62,6 +67,33 @@ def load(name: str) -> ModuleType:
     if name not in NAMES:
         raise InvalidInput(f"unknown experiment {name!r}; there are {', '.join(NAMES)}")
     return importlib.import_module(f"toy_games.experiments.{name}")
+
+
+def untrainable(objective: Objective, loss: bool = True) -> str | None:
+    """Why an objective cannot be trained on an expert's responses; None if it can.
+
+    Without ``loss`` exact rounds are enough.
+    """
+    if "preference" in objective.needs:
+        return "it has no expert law: see the experiment 'preferences'"
+    return objective.missing("risk") if loss else None
+
+
+def trainable_problems(specs: tuple[str, ...], linked: bool = True, loss: bool = True) -> list[str]:
+    """Objectives that are `untrainable`, or whose effective step ``R'(0)/beta`` is infinite.
+
+    If they must be ``linked``, those without an effective step as well. Specifications that are
+    wrong themselves are left to `objective_problems`.
+    """
+    out = []
+    for spec in specs:
+        if objective_problems((spec,)) or (objective := objective_of(spec)) is None:
+            continue
+        why, slope = untrainable(objective, loss), theory_card(objective).slope_at_zero
+        if why is None and (np.isinf(slope) or (linked and np.isnan(slope))):
+            why = "no reward link with a slope at 0, hence no effective step"
+        out += [f"objectives: {spec} cannot be trained here: {why}"] if why else []
+    return out
 
 
 def make_settings(module: ModuleType, given: Mapping[str, Any]) -> Any:

@@ -25,7 +25,7 @@ which is SFT's ``1 - r lambda`` at k = 1 for every objective (T15) and rho for m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
 from math import factorial, prod
@@ -147,8 +147,10 @@ class Round:
         directions it stays where it is.
 
         Raises:
-            NotConverged: the gradient stays above 1e-10.
+            NotConverged: the gradient stays above 1e-10, or is not finite at the start.
         """
+        if not self._gradient(start)[1].isfinite().all():
+            raise NotConverged("the round's minimisation starts where steps have diverged", start)
         theta, size = self._newton(start)
         if size > SETTLED:
 
@@ -213,10 +215,6 @@ class Round:
         law = self.log_law(theta).exp()
         moves = law.sqrt()[:, None] * (self.jacobian(theta) @ vectors)
         return Local(theta, values, vectors, moves, vectors.T @ self.noise(theta) @ vectors)
-
-    def in_groups(self, group: int) -> Round:
-        """The same round with another size of groups."""
-        return replace(self, group=group)
 
 
 class Local(NamedTuple):

@@ -32,7 +32,7 @@ class Cell:
     """One part: ``call(**arguments, checkpoint=..., progress=...)`` gives its table.
 
     ``call`` is a function of a module and ``arguments`` are plain values, so that both travel to
-    other processes; ``name`` is unique within the experiment and fit for a file.
+    other processes; ``name`` is unique within the experiment.
     """
 
     name: str
@@ -41,9 +41,10 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The name with a digest of the arguments, of the code and of the versions."""
+        """A file's name: the cell's with a digest of arguments, code and versions."""
         parts = (self.call.__module__, self.call.__qualname__, self.arguments, _code())
-        return f"{self.name}-{joblib.hash(parts)[:12]}"
+        plain = "".join(c if c.isalnum() or c in " ._-" else "-" for c in self.name)
+        return f"{plain}-{joblib.hash(parts)[:12]}"
 
 
 def run_cells(

@@ -93,6 +93,17 @@ WRONG = [
     (("run", "demo", "--set", "objectives=spif(c=-1)"), "needed is a number > 0"),
     (("run", "demo", "--set", "objectives=spif(c=x)"), "needed is parameter=number"),
     (("run", "demo", "--set", "objectives=spif(c=1"), "needed is NAME, NAME(parameter=value)"),
+    (("run", "demo", "--set", "objectives=spif("), "needed is NAME, NAME(parameter=value)"),
+    (("run", "demo", "--set", 'objectives=["ipo", "ipo"]'), "each value may be named once"),
+    (("run", "finite_samples", "--set", "objectives=gail"), "gail cannot be trained here"),
+    (("run", "finite_samples", "--set", "first_seed=-1"), "first_seed=-1; needed is >= 0"),
+    (("run", "dumping", "--set", "objectives=sppo"), "sppo cannot be trained here: it has no"),
+    (("run", "dumping", "--set", "text_objectives=spin_hinge"), "hence no effective step"),
+    (("run", "misspecification", "--set", "objectives=tspin"), "hence no effective step"),
+    (("run", "misspecification", "--set", "explicit=ipm"), "ipm has no effective step"),
+    (("run", "stability", "--set", "objectives=ipm"), "hence no effective step"),
+    (("run", "stability", "--set", "label_noise=[0.0, nan]"), "needed is a finite number"),
+    (("run", "preferences", "--set", "unanchored=ipm"), "ipm has no local gain"),
     (("run", "demo", "--set", "objectives=no.py:mine"), "no.py: no such file"),
     (("run", "demo", "--set", "objectives=[]"), "needed is a list of texts"),
     (("run", "demo", "--config", "absent.toml"), "absent.toml: not a readable TOML file"),
@@ -106,6 +117,12 @@ def test_what_cannot_be_run_is_said_in_one_clear_line(tmp_path, arguments, messa
     assert "error: " in result.stderr
     assert message in " ".join(result.stderr.split())
     assert not (tmp_path / "out").exists(), "nothing is written before the input is accepted"
+
+
+def test_steps_that_diverge_are_said_in_one_line():
+    arguments = ("--set", "parts=round", "--set", "objectives=spin", "--set", "classes=tokens")
+    result = call("run", "sgd", *arguments, "--set", "rate=1e300", "--set", "steps=20", code=1)
+    assert "a smaller rate or effective step may help" in " ".join(result.stderr.split())
 
 
 def test_all_problems_come_at_once(tmp_path):

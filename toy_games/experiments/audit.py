@@ -41,10 +41,8 @@ class Settings(BaseSettings):
     def problems(self) -> list[str]:
         """What is wrong, all of it."""
         unknown = [c for c in self.cases if c not in CASES]
-        twice = len(set(self.cases)) < len(self.cases) or len(set(self.sizes)) < len(self.sizes)
         return (
             [f"cases: {c!r}; needed are {', '.join(CASES)}" for c in unknown]
-            + (["cases, sizes: each may be named once"] if twice else [])
             + at_least(self, instance=0, size=2, sizes=2, seeds=3, samples=1)
             + positive(self, "beta", "distance")
         )

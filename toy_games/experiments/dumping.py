@@ -24,6 +24,7 @@ from toy_games.experiment import (
     objective_problems,
     option,
     positive,
+    trainable_problems,
 )
 from toy_games.policies import Neural, Policy, Softmax, Tokens
 from toy_games.real_text import Phrases, read_phrases
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
         wrong += at_least(self, path_steps=1, escape_steps=1, steps=1, rounds=1, text_steps=1)
         wrong += at_least(self, round_steps=1)
         wrong += objective_problems(self.text_objectives, sft=False)
+        wrong += trainable_problems(tuple(dict.fromkeys(self.objectives + self.text_objectives)))
         for name in ("shares", "masses", "rare"):
             value = getattr(self, name)
             every = value if isinstance(value, tuple) else (value,)
@@ -102,30 +104,26 @@ def cells(settings: Settings) -> list[Cell]:
             "spec": name, "shares": s.shares, "rare": s.rare, "batches": s.batches,
             "rate": s.path_rate, "steps": s.path_steps, **common,
         }  # fmt: skip
-        out.append(Cell(f"path-{_plain(name)}", path, given))
+        out.append(Cell(f"path-{name}", path, given))
     for name in s.objectives:
         obj = objective_of(name)
         if obj is not None and obj.form == "pointwise":
             given = {"spec": name, "shares": s.shares[:1], "masses": s.masses, "counts": s.counts}
             given |= {"steps": s.escape_steps, "step": s.step}
-            out.append(Cell(f"escape-{_plain(name)}", escape, given))
+            out.append(Cell(f"escape-{name}", escape, given))
     pairs = [(n, s.middle) for n in s.sizes] + [(s.size, n) for n in s.samples]
     for name in names:
         for size, count in dict.fromkeys(pairs):
             given = {"spec": name, "size": size, "samples": count, "rounds": 1, "steps": s.steps}
-            out.append(Cell(f"samples-{_plain(name)}-{size}-{count}", sampled, given | common))
+            out.append(Cell(f"samples-{name}-{size}-{count}", sampled, given | common))
         given = {"spec": name, "size": s.size, "samples": s.size, "rounds": s.rounds}
         given["steps"] = s.round_steps
-        out.append(Cell(f"rounds-{_plain(name)}", sampled, given | common))
+        out.append(Cell(f"rounds-{name}", sampled, given | common))
     for name in (*s.text_objectives, "sft"):
         for kind in CLASSES:
             given = {"spec": name, "policy": kind, "rate": s.text_rate, "steps": s.text_steps}
-            out.append(Cell(f"text-{_plain(name)}-{kind}", text, given | common))
+            out.append(Cell(f"text-{name}-{kind}", text, given | common))
     return out
-
-
-def _plain(spec: str) -> str:
-    return "".join(c if c.isalnum() or c in "._" else "-" for c in spec)
 
 
 def beta_of(obj: Objective | None, step: float) -> float:

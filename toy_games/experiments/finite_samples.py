@@ -28,6 +28,7 @@ from toy_games.experiment import (
     objective_problems,
     option,
     positive,
+    trainable_problems,
 )
 from toy_games.flow import Flow
 from toy_games.policies import Softmax, Tokens
@@ -76,9 +77,11 @@ class Settings(BaseSettings):
         """Everything that is wrong."""
         return (
             objective_problems(self.objectives, sft=False)
+            + trainable_problems(self.objectives, linked=False)
             + at_least(
                 self,
                 seeds=1,
+                first_seed=0,
                 rounds_seeds=1,
                 outcomes=9,
                 steps=10,

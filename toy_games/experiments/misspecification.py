@@ -30,6 +30,7 @@ from toy_games.experiment import (
     objective_problems,
     option,
     positive,
+    trainable_problems,
 )
 from toy_games.ladder import QUALITY, Ladder, RowLogLinear, distance_to, spin_round, spin_threshold
 from toy_games.policies import LogLinear, Neural, Policy, Tokens
@@ -107,14 +108,21 @@ class Settings(BaseSettings):
         if unknown := sorted(set(self.parts) - set(PARTS)):
             out.append(f"parts: unknown {', '.join(unknown)}; there are {', '.join(PARTS)}")
         out += objective_problems((*self.objectives, *self.explicit), sft=False)
+        out += trainable_problems(self.objectives)
         return out or explicit_problems(self.explicit)
 
 
 def explicit_problems(specs: tuple[str, ...]) -> list[str]:
-    """Rewards of two-step rounds whose destination is not known."""
-    found = [(spec, objective_of(spec)) for spec in specs]
-    lacks = [(spec, obj.missing("potential")) for spec, obj in found if obj is not None]
-    return [f"explicit: {spec} has no potential: {lack}" for spec, lack in lacks if lack]
+    """Rewards of two-step rounds whose destination or whose effective step is not known."""
+    out = []
+    for spec in specs:
+        obj = objective_of(spec)
+        assert obj is not None
+        if lack := obj.missing("potential"):
+            out.append(f"explicit: {spec} has no potential: {lack}")
+        elif not np.isfinite(theory_card(obj).slope_at_zero):
+            out.append(f"explicit: {spec} has no effective step: no link with a slope at 0")
+    return out
 
 
 def cells(settings: Settings) -> list[Cell]:

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
             for part in ("reward", "risk") if spec in self.objectives else ("reward",):
                 if obj.missing(part):
                     out.append(f"objectives: {spec} has no {part}: {obj.missing(part)}")
+            try:
+                _ = algorithm_of(spec).gain
+            except InvalidInput as error:  # Unavailable is one
+                out += [f"objectives: {problem}" for problem in error.problems]
         return out
 
 
@@ -104,7 +108,7 @@ def cells(settings: Settings) -> list[Cell]:
         for spec in s.unanchored:
             arguments = {"game": name, "spec": spec, **game, **common}
             arguments |= {"horizons": s.horizons, "comparisons": s.comparisons}
-            out.append(Cell(f"gap-{name}-{_file(spec)}", gaps, arguments))
+            out.append(Cell(f"gap-{name}-{spec}", gaps, arguments))
     near = {"tau": s.tau, "ratios": s.ratios, "rounds": s.rate_rounds, "steps": s.rate_steps}
     out.append(Cell("rate", rates, near | common))
     noisy = {"tau": s.floor_tau, "rounds": s.floor_rounds, "samples": s.samples}
@@ -120,12 +124,8 @@ def cells(settings: Settings) -> list[Cell]:
         limit = s.group_limit if _on_estimates(spec) else max(s.pair_samples)
         kept = tuple(k for k in s.pair_samples if k <= limit)
         arguments = {"spec": spec, "samples": (0, *kept), "steps": s.steps, "rate": s.rate, **one}
-        out.append(Cell(f"loss-{_file(spec)}", one_loss, arguments))
+        out.append(Cell(f"loss-{spec}", one_loss, arguments))
     return out
-
-
-def _file(spec: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in spec)
 
 
 def _on_estimates(spec: str) -> bool:

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from theory.objectives import Objective, names
+from theory.objectives import names
 from toy_games import simulator
 from toy_games.experiment import (
     BaseSettings,
@@ -35,6 +35,8 @@ from toy_games.experiment import (
     objective_problems,
     option,
     positive,
+    trainable_problems,
+    untrainable,
 )
 from toy_games.linearised import distance, fisher, step_factor
 from toy_games.self_play import Data, Measure, SelfPlay, kl_to_expert
@@ -48,14 +50,7 @@ SUMMARY = (
 PARTS = ("round", "floor", "contraction", "steps", "path")
 
 
-def _reason(obj: Objective) -> str | None:
-    """Why an objective cannot be trained on an expert's responses."""
-    if "preference" in obj.needs:
-        return "it has no expert law: see the experiment 'preferences'"
-    return obj.missing("risk")
-
-
-PLAYED = tuple(n for n in names() if (o := objective_of(n)) is not None and not _reason(o))
+PLAYED = tuple(n for n in names() if (o := objective_of(n)) is not None and not untrainable(o))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,13 +88,8 @@ class Settings(BaseSettings):
         out += [
             f"batch {n} is not a multiple of group={self.group}" for n in sizes if n % self.group
         ]
-        wrong = objective_problems(self.objectives, sft=False)
-        if wrong:
-            return out + wrong
-        found = [(spec, _reason(o)) for spec in self.objectives if (o := objective_of(spec))]
-        return out + [
-            f"objectives: {spec} cannot be trained here: {why}" for spec, why in found if why
-        ]
+        out += objective_problems(self.objectives, sft=False)
+        return out + trainable_problems(self.objectives, linked=False)
 
 
 def cells(settings: Settings) -> list[Cell]:

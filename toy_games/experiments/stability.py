@@ -23,6 +23,7 @@ from toy_games.experiment import (
     objective_problems,
     option,
     positive,
+    trainable_problems,
 )
 from toy_games.policies import Softmax
 from toy_games.sampled_rounds import SampledRounds, far_start
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
             + positive(self, "spread", "steps", "reaches", "one_step", "break_steps", "inner")
             + positive(self, "distances", "early_step", "early_distances", "surplus_mass")
             + objective_problems(self.objectives, sft=False)
+            + trainable_problems(self.objectives, linked=False, loss=False)
             + [f"studies: unknown {s!r}; there are {', '.join(STUDIES)}" for s in unknown]
             + ([f"batch={self.batch}; needed is a multiple of 8"] if self.batch % 8 else [])
             + [f"label_noise={e!r}; needed are shares below 1" for e in self.label_noise if e >= 1]
