@@ -7,6 +7,7 @@ A bench module exposes `run(full: bool) -> list[dict]`, one row a measurement:
     peer             what it is compared with
     aim              the ratio aimed at (None: none)
     note             what a reader must know, e.g. the certified gap
+    unit             of ours_s and peer_s where they are no seconds (may be left out)
 
 `timed` is the clock for all of them. The ratios go to results/bench.json with the device.
 """
@@ -46,10 +47,11 @@ def timed(call: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
 
 def checked(row: dict[str, Any]) -> dict[str, Any]:
     """A row with its ratio; ValueError if its keys are not the agreed ones."""
-    if set(row) - {"ratio"} != set(KEYS):
+    if set(row) - {"ratio", "unit"} != set(KEYS):
         raise ValueError(f"a row has the keys {', '.join(KEYS)}, not {', '.join(row)}")
     ratio = None if row["peer_s"] is None else row["peer_s"] / row["ours_s"]
-    return {**{key: row[key] for key in KEYS}, "ratio": ratio}
+    unit = {key: row[key] for key in ("unit",) if key in row}
+    return {**{key: row[key] for key in KEYS}, **unit, "ratio": ratio}
 
 
 def device() -> dict[str, Any]:
@@ -78,9 +80,9 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
         shown.add_row(
             escape(row["name"]),
             str(row["size"]),
-            _seconds(row["ours_s"]),
+            _quantity(row["ours_s"], row.get("unit")),
             escape(row["peer"]),
-            _seconds(row["peer_s"]),
+            _quantity(row["peer_s"], row.get("unit")),
             "–" if ratio is None else f"[{'red' if missed else 'green'}]{ratio:.3g} x[/]",
             "–" if aim is None else f">= {aim:g} x",
             escape(row["note"]),
@@ -88,9 +90,11 @@ def table(rows: list[dict[str, Any]], title: str) -> Table:
     return shown
 
 
-def _seconds(value: float | None) -> str:
+def _quantity(value: float | None, unit: str | None) -> str:
     if value is None:
         return "not run"
+    if unit is not None:
+        return f"{value:.3g} {unit}"
     return f"{value:.3g} s" if value >= 0.1 else f"{1000 * value:.3g} ms"
 
 
