@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def write(paths: Sequence[Path], out: Path) -> list[Path]:
-    """The report of the runs in folders: ``report.md`` and its plots in ``out``.
+    """The report of the runs in folders: ``report.md`` and, with matplotlib, its plots in ``out``.
 
     Returns:
         The files written.
@@ -169,7 +170,7 @@ def write(paths: Sequence[Path], out: Path) -> list[Path]:
     groups = grouped(found(paths))
     from llm_scale import plots
 
-    drawn = plots.draw(groups, out)
+    drawn = plots.draw(groups, out) if find_spec("matplotlib") else []
     write_whole(out / "report.md", markdown(groups, [path.name for path in drawn]))
     return [out / "report.md", *drawn]
 
@@ -186,6 +187,7 @@ def markdown(groups: Sequence[Group], plots: Sequence[str]) -> str:
         lines += [f"## {title} after each round", "", *rows, ""] if rows else []
     lines += [f"- {text}" for text in _predictions(groups)] + [""]
     lines += [f"![{name.removesuffix('.png')}]({name})" for name in plots]
+    lines += [] if find_spec("matplotlib") else ["No plots: matplotlib is not installed."]
     return "\n".join(lines).rstrip() + "\n"
 
 
