@@ -109,7 +109,10 @@ def sft(
         raise InvalidInput(f"--like takes all settings from its run; leave out {', '.join(names)}")
     from llm_scale import sweep as several
 
-    _exit_if(several.execute(several.baselines(like), out, _say))
+    planned = several.baselines(like)
+    if "equal-compute" not in planned:
+        _say("a step of the run sends no more through the model than SFT's: equal-data is both")
+    _exit_if(several.execute(planned, out, _say))
 
 
 @app.command()

@@ -13,7 +13,9 @@ from llm_scale import checkpoint, telemetry
 from llm_scale.models import Language
 from llm_scale.player import Player
 from llm_scale.rounds import Started
-from llm_scale.samples import Item
+from llm_scale.samples import Item, Response, Tokens
+from llm_scale.sharing import row_length, shared_rows
+from llm_scale.token_level import TokenRound
 
 TEMPERATURE = 1.0
 """Of `llm_scale.generate`, which has no other."""
@@ -26,8 +28,10 @@ def of_round(player: Player, made: Started) -> dict[str, Any]:
 
     ``sampler_gap``: largest difference of the sampler's log pi_t(y') from the stored ones.
     ``stored_gap``: largest difference of stored ones from the same computed again, row by row: no
-    batch and no padding is as it was. ``tokens_expert``, ``tokens_own``: prompt and response tokens
-    an item's side sends through the model, forward and backward, in one epoch.
+    batch and no padding is as it was. ``tokens_expert``: prompt and response tokens that SFT on an
+    item's expert responses sends through the model, forward and backward, in one epoch.
+    ``tokens_own``: those that the round's loss sends beside them, 0 where own tokens are drawn at
+    the positions of expert responses.
     """
     items = made.data.items
     last = len(items) - 1
@@ -38,10 +42,18 @@ def of_round(player: Player, made: Started) -> dict[str, Any]:
         "stored_gap": float((again - stored).abs().max()),
         "temperature": TEMPERATURE,
     }
-    for side in ("expert", "own"):
-        sizes = [sum(len(i.prompt) + len(r.tokens) for r in getattr(i, side)) for i in items]
-        out[f"tokens_{side}"] = float(np.mean(sizes))
+    shares, by_token = bool(player.scorer.shares_prompts), isinstance(made.data, TokenRound)
+    expert = np.mean([_sent(i.prompt, i.expert, shares) for i in items])
+    whole = np.mean([_sent(i.prompt, i.responses, shares and not by_token) for i in items])
+    out |= {"tokens_expert": float(expert), "tokens_own": float(whole - expert)}
     return out | telemetry.lengths(items)
+
+
+def _sent(prompt: Tokens, responses: Sequence[Response], shares: bool) -> int:
+    """Tokens through the model for responses to a prompt, which may go through once for several."""
+    pairs = [(prompt, r.tokens) for r in responses]
+    rows = shared_rows(pairs) if shares else [[i] for i in range(len(pairs))]
+    return sum(row_length(pairs, row) for row in rows)
 
 
 def _row_by_row(player: Player) -> Player:

@@ -75,7 +75,8 @@ def baselines(like: Path) -> Plan:
     Equal data: the same prompts, expert responses, rounds, steps and batches. Equal compute: as
     many tokens forward and backward in training; a self-play step sends expert and own responses
     through the model, so SFT gets more steps by the ratio of (expert + own) to expert tokens that
-    the run recorded. Sampling own responses and measuring are not counted.
+    the run recorded. Sampling own responses and measuring are not counted. Where a step sends no
+    more than SFT's (rewards per token), that run is the one of equal data, and is planned once.
 
     Raises:
         InvalidInput: no finished round of self-play with expert responses there.
@@ -89,7 +90,10 @@ def baselines(like: Path) -> Plan:
         settings, objective="sft", oracle="none", level="sequence", sft_run=""
     )
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
-    return {"equal-data": sft, "equal-compute": dataclasses.replace(sft, steps_per_round=steps)}
+    out = {"equal-data": sft}
+    if steps > settings.steps_per_round:
+        out["equal-compute"] = dataclasses.replace(sft, steps_per_round=steps)
+    return out
 
 
 def execute(planned: Plan, out: Path, say: Callable[[str], None]) -> list[str]:

@@ -1,13 +1,18 @@
 """Numbers of a round's row on instances made by hand, and monitors that must see what is wrong."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from llm_scale import checkpoint, monitors, telemetry
+from llm_scale import checkpoint, monitors, runs, telemetry
+from llm_scale.__main__ import app
 from llm_scale.rounds import begin
+from llm_scale.settings import Settings
 from llm_scale.telemetry import Fresh, Measured
+from llm_scale.training import sft_round
 from tests.llm_scale import tiny_game
 from theory.settings import objective_of
 
@@ -94,3 +99,81 @@ def test_a_score_that_depends_on_its_batch_is_seen(level):
     base = checkpoint.weights(who.language)
     made = begin(who, tiny_game.task(s).items(0), 0, objective_of("spin"), base, base)
     assert monitors.of_round(who, made)["stored_gap"] >= 0.9e-3
+
+
+# -- tokens through the model, and SFT at equal compute ------------------------------------------
+
+
+def through_the_model(who, data, items):
+    """Tokens that the round's log-probabilities send through the model, counted there.
+
+    Padding and EOS are the token 0, prompts have none: what ended is added to the other tokens.
+    """
+    seen = []
+    hook = who.language.model.base_model.register_forward_pre_hook(
+        lambda module, args, known: seen.append(int((known["input_ids"] != 0).sum())),
+        with_kwargs=True,
+    )
+    for i in range(len(items)):
+        data.subset([i]).log_probs(who.scorer)
+    hook.remove()
+    ended = sum(not r.truncated for item in data.items for r in item.responses)
+    return (sum(seen) + ended) / len(items)
+
+
+@pytest.mark.parametrize("words", [3, 40], ids=["short prompts", "shared prompts"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"own_samples": 2},
+        {"own_samples": 3, "expert_samples": 2, "objective": "centred_spif"},
+        {"objective": "tspin"},
+        {"level": "token", "own_samples": 2},
+        {"level": "token", "expert_samples": 2},
+    ],
+    ids=str,
+)
+def test_tokens_are_those_that_go_through_the_model(given, words):
+    s = tiny_game.settings(prompts=6, **given)
+    who = tiny_game.player(s)
+    items = [
+        dataclasses.replace(item, prompt=tuple(1 + (i + at) % 3 for at in range(words)))
+        for i, item in enumerate(tiny_game.task(s).items(0))
+    ]
+    base = checkpoint.weights(who.language)
+    made = begin(who, items, 0, objective_of(s.objective), base, base)
+    found = monitors.of_round(who, made)
+    assert found["tokens_expert"] == through_the_model(who, sft_round(items), items)
+    whole = through_the_model(who, made.data, items)
+    assert found["tokens_expert"] + found["tokens_own"] == pytest.approx(whole, rel=1e-12)
+    assert found["tokens_own"] >= 0
+
+
+def test_rewards_per_token_cost_what_sft_costs_and_that_baseline_runs_once(tmp_path):
+    size = ["--device=cpu", "--prompts=8", "--held-out=4", "--batch=4", "--rounds=1",
+            "--steps-per-round=2"]  # fmt: skip
+    run, out = tmp_path / "run", tmp_path / "sft"
+    called = CliRunner().invoke(app, ["train", "--out", str(run), *size, "--level=token"])
+    assert called.exit_code == 0, called.output
+    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert row["tokens_own"] == 0
+    called = CliRunner().invoke(app, ["sft", "--like", str(run), "--out", str(out)])
+    assert called.exit_code == 0, called.output
+    assert "sends no more through the model than SFT's: equal-data is both" in called.output
+    assert [path.name for path in out.iterdir()] == ["equal-data"]
+    made = Settings(**runs.recorded(out / "equal-data"))
+    assert (made.objective, made.level, made.steps_per_round) == ("sft", "sequence", 2)
+    assert runs.finished(out / "equal-data", made)
+
+
+def test_preferences_have_no_expert_whose_compute_could_be_matched(tmp_path):
+    size = ["--device=cpu", "--prompts=8", "--held-out=4", "--batch=4", "--rounds=1",
+            "--steps-per-round=2", "--own-samples=2", "--oracle=bradley-terry"]  # fmt: skip
+    run, out = tmp_path / "run", tmp_path / "sft"
+    called = CliRunner().invoke(app, ["train", "--out", str(run), *size])
+    assert called.exit_code == 0, called.output
+    called = CliRunner().invoke(app, ["sft", "--like", str(run), "--out", str(out)])
+    assert called.exit_code == 2
+    assert called.output.count("error: ") == 1
+    assert "no finished self-play round with expert responses to match" in called.output
+    assert not out.exists()
