@@ -11,6 +11,7 @@ import numpy as np
 
 from theory import text
 from theory.errors import InvalidInput
+from theory.laws import is_real
 from theory.token_mdp import TokenMDP
 from theory.token_tree import MAX_STATE_ACTIONS, FloatArray, IntArray, check_tree, is_whole
 
@@ -48,8 +49,8 @@ def ngram_game(
     problems = []
     if unit not in ("word", "char"):
         problems.append(f"unit must be 'word' or 'char', got {unit!r}")
-    if not (np.isfinite(smoothing) and smoothing >= 0):
-        problems.append(f"smoothing must be a finite number >= 0, got {smoothing}")
+    if not (is_real(smoothing) and np.isfinite(smoothing) and smoothing >= 0):
+        problems.append(f"smoothing must be a finite number >= 0, got {smoothing!r}")
     if not is_whole(order, 0):
         problems.append(f"order must be a whole number >= 0, got {order!r}")
     if not is_whole(vocab_size, 3):

@@ -169,6 +169,9 @@ def as_pairs(texts: Any) -> tuple[list[tuple[str, str]], bool]:
     """
     if isinstance(texts, (str, bytes)):
         raise InvalidInput(["texts must be a sequence of texts or pairs, got one string"])
+    if not isinstance(texts, Iterable):
+        kind = type(texts).__name__
+        raise InvalidInput([f"texts must be a sequence of texts or pairs, got {kind}"])
     entries = list(texts)
     if not entries:
         raise InvalidInput(["texts is empty"])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.errors import InvalidInput
+from theory.laws import is_real
 from theory.token_tree import BoolArray, FloatArray, IntArray, check_layout, policy_problems
 
 
@@ -144,8 +145,9 @@ class TokenLayout:
         self, rng: np.random.Generator, concentration: float = 1.0, batch: tuple[int, ...] = ()
     ) -> FloatArray:
         """(*batch, S, A) log-policy, each row drawn from a symmetric Dirichlet distribution."""
-        if not (np.isfinite(concentration) and concentration > 0):
-            raise InvalidInput([f"concentration must be positive and finite, got {concentration}"])
+        if not (is_real(concentration) and np.isfinite(concentration) and concentration > 0):
+            sentence = f"concentration must be positive and finite, got {concentration!r}"
+            raise InvalidInput([sentence])
         shape = (*batch, self.n_states, self.n_actions)
         # log of a Gamma(c) variable without underflow at small c: Gamma(c + 1) U^{1/c}
         logits = np.log(rng.gamma(concentration + 1.0, size=shape))

@@ -12,7 +12,8 @@ is allowed everywhere and never turns into NaN.  Every recursion loops over dept
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -87,8 +88,8 @@ class TokenMDP(TokenRecursions):
             prompt,
             np.ones(next_state.shape, dtype=bool),
             eos,
-            None if vocabulary is None else tuple(vocabulary),
-            None if prompt_names is None else tuple(prompt_names),
+            _names("vocabulary", vocabulary),
+            _names("prompt_names", prompt_names),
         )
 
     @classmethod
@@ -105,8 +106,16 @@ class TokenMDP(TokenRecursions):
     ) -> TokenMDP:
         """`tree(...)` with a random expert: next-token laws drawn from a Dirichlet distribution.
 
-        Drawn from `rng`, or from a generator seeded with `seed` if rng is None.
+        Drawn from `rng`, or from a generator seeded with `seed` if rng is None.  Raises
+        InvalidInput for a seed that is none, a generator of another kind, and as `tree` does.
         """
+        problems = []
+        if not (seed is None or is_whole(seed, 0)):
+            problems.append(f"seed must be a whole number >= 0 or None, got {seed!r}")
+        if not (rng is None or isinstance(rng, np.random.Generator)):
+            problems.append(f"rng must be a numpy Generator or None, got {type(rng).__name__}")
+        if problems:
+            raise InvalidInput(problems)
         game = cls.tree(vocab, horizon, prompts, eos, order)
         generator = np.random.default_rng(seed) if rng is None else rng
         return replace(game, expert=game.random_policy(generator, concentration))
@@ -128,20 +137,32 @@ class TokenMDP(TokenRecursions):
         Raises InvalidInput naming every inconsistency and the states where it occurs.
         """
         arrays = check_layout(next_state, depth, prompt, allowed)
-        given = None if expert is None else np.array(expert, dtype=np.float64)
+        try:
+            given = None if expert is None else np.array(expert, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            sentence = f"expert must be an array of log-probabilities ({error})"
+            raise InvalidInput([sentence]) from error
         return cls(
             *arrays,
             eos=eos,
-            vocabulary=None if vocabulary is None else tuple(vocabulary),
-            prompt_names=None if prompt_names is None else tuple(prompt_names),
+            vocabulary=_names("vocabulary", vocabulary),
+            prompt_names=_names("prompt_names", prompt_names),
             expert=given,
         )
 
     @classmethod
     def from_text(cls, texts: Any, **settings: Any) -> TokenMDP:
-        """A game whose expert is an n-gram model of real text: see `theory.ngram.ngram_game`."""
+        """A game whose expert is an n-gram model of real text: see `theory.ngram.ngram_game`.
+
+        Raises InvalidInput for settings that it does not have, and as it does.
+        """
         from theory.ngram import ngram_game
 
+        known = list(inspect.signature(ngram_game).parameters)[1:]
+        unknown = [name for name in settings if name not in known]
+        if unknown:
+            there = ", ".join(known)
+            raise InvalidInput([f"from_text has no setting {n!r}; it has {there}" for n in unknown])
         return ngram_game(texts, **settings)
 
     # ------------------------------------------------------------------ sequence laws
@@ -351,3 +372,12 @@ class TokenMDP(TokenRecursions):
         total = np.logaddexp.reduce(pooled, axis=-1, keepdims=True)
         dead = np.isneginf(total)
         return np.where(dead, self.uniform_policy(), pooled - np.where(dead, 0.0, total))
+
+
+def _names(what: str, given: Any) -> tuple[str, ...] | None:
+    """Names as a tuple. InvalidInput: not a sequence."""
+    if given is None:
+        return None
+    if not isinstance(given, Iterable):
+        raise InvalidInput([f"{what} must be a sequence of names, got {type(given).__name__}"])
+    return tuple(given)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theory.errors import InvalidInput
+from theory.laws import is_real
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -43,7 +44,7 @@ def tree_size(vocab: int, horizon: int, prompts: int, eos: int | None, order: in
 
 
 def check_tree(
-    vocab: Any, horizon: Any, prompts: Any, eos: Any, order: Any, max_state_actions: int
+    vocab: Any, horizon: Any, prompts: Any, eos: Any, order: Any, max_state_actions: Any
 ) -> None:
     """Refuse vocabularies, horizons and sizes that cannot be enumerated; nothing is allocated."""
     problems = []
@@ -62,6 +63,8 @@ def check_tree(
             problems.append(f"eos must be a token index or None, got {eos!r}")
         elif not 0 <= eos < vocab:
             problems.append(f"eos must be a token index in 0..{vocab - 1} or None, got {eos}")
+    if not is_real(max_state_actions):
+        problems.append(f"max_state_actions must be a number, got {max_state_actions!r}")
     if not problems:
         count = tree_size(int(vocab), int(horizon), int(prompts), eos, order) * int(vocab)
         if count > max_state_actions:

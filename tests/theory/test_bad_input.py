@@ -311,6 +311,32 @@ CALLS: dict[str, tuple[Call, str]] = {
         lambda: TokenMDP.random(concentration=0.0),
         r"concentration must be positive and finite, got 0",
     ),
+    "random: concentration of text": (
+        lambda: TokenMDP.random(concentration="x"),
+        r"concentration must be positive and finite, got 'x'",
+    ),
+    "random: seed": (
+        lambda: TokenMDP.random(seed="x"),
+        r"^seed must be a whole number >= 0 or None, got 'x'$",
+    ),
+    "random: negative seed": (lambda: TokenMDP.random(seed=-1), r"seed must be .* got -1"),
+    "random: truth value": (lambda: TokenMDP.random(seed=True), r"seed must be .* got True"),
+    "random: rng": (
+        lambda: TokenMDP.random(seed=0.5, rng=3),
+        r"seed must be .* got 0\.5; rng must be a numpy Generator or None, got int",
+    ),
+    "tree: names": (
+        lambda: TokenMDP.tree(3, 2, prompt_names=3),
+        r"prompt_names must be a sequence of names, got int",
+    ),
+    "tree: size": (
+        lambda: TokenMDP.tree(3, 2, max_state_actions="x"),
+        r"max_state_actions must be a number, got 'x'",
+    ),
+    "from_arrays: expert": (
+        lambda: TokenMDP.from_arrays([[-1]], expert="x"),
+        r"expert must be an array of log-probabilities \(could not convert",
+    ),
     "from_arrays: no integers": (
         lambda: TokenMDP.from_arrays([[0.5]]),
         r"next_state must be .* array of integers, got dtype float64",
@@ -348,6 +374,19 @@ CALLS: dict[str, tuple[Call, str]] = {
     "from_text: one string": (
         lambda: TokenMDP.from_text("some words"),
         r"texts must be a sequence of texts or pairs, got one string",
+    ),
+    "from_text: a number": (
+        lambda: TokenMDP.from_text(5),
+        r"texts must be a sequence of texts or pairs, got int",
+    ),
+    "from_text: unknown settings": (
+        lambda: TokenMDP.from_text(["a b"], vocabulary=3, tokens=2),
+        r"^from_text has no setting 'vocabulary'; it has vocab_size, horizon, .*; "
+        r"from_text has no setting 'tokens'; it has",
+    ),
+    "from_text: smoothing of text": (
+        lambda: TokenMDP.from_text(["a b"], smoothing="x"),
+        r"smoothing must be a finite number >= 0, got 'x'",
     ),
     "from_text: too few words": (
         lambda: TokenMDP.from_text(["a b", "c"], vocab_size=9, horizon=2),
