@@ -231,6 +231,19 @@ def test_stationarity_of_spif_as_stated(claim, game, beta, c):
 
 
 @pytest.mark.claim("T4", rung="exact")
+@given(game=games(), eta=st.floats(1e2, 1e5), c=st.floats(0.3, 3.0))
+def test_one_step_spif_cannot_take_a_long_step(claim, game, eta, c):
+    """Its law tends to ``(p - q)+`` as the step grows, where a two-step round ends on one outcome:
+    rewards above 0 are held by pi <= 1, so what is left is p's excess, within log(eta)/eta."""
+    p, q = game.expert, game.start
+    excess = np.maximum(p - q, 0.0)
+    limit = excess / excess.sum(-1, keepdims=True)
+    found = one_step_round(p, q, objectives.get("spif", c=c), 1.0 / (eta * c)).policy
+    bound = np.log(eta) / (eta * laws.total_variation(p, q))
+    claim.below(laws.total_variation(found, limit), bound, what="TV to (p - q)+, normalised")
+
+
+@pytest.mark.claim("T4", rung="exact")
 @pytest.mark.parametrize(("name", "beta"), [("spif", 0.7), ("airl", 1.6), ("iq_learn", 0.9)])
 def test_lower_bounds_hold_on_coarse_grids(claim, name, beta):
     """Chords and tangents bound every dumped minimum from below, whatever the multipliers."""

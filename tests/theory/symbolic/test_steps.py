@@ -88,6 +88,15 @@ def extras(obj, rewards):
     return {"r_history": rewards, "history_law": weights("h", 2)} if "history" in obj.needs else {}
 
 
+@pytest.mark.claim("T4", "T9", rung="symbolic")
+def test_spif_is_ipo_that_sees_the_level(claim):
+    margin = sp.Symbol("m", positive=True)
+    pair = exact(symbolic("ipo", margin=margin).reward_loss(R, S))
+    spif = symbolic("spif", c=2 / margin, alpha=sp.Rational(1, 2))
+    whole = 2 * margin * exact(spif.reward_loss(R, S)) + margin**2
+    claim.exact(vanishes(whole - pair - (R + S) ** 2), "2m SPIF(2/m) + m^2 = IPO(m) + (r + r')^2")
+
+
 @pytest.mark.claim("T4", rung="symbolic")
 def test_partition_gap_of_spif(claim):
     weight = exact(sp.exp(link(symbolic("spif", alpha=sp.Rational(1, 2)), X) / BETA))
