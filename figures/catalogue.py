@@ -1,7 +1,8 @@
 """Which figures there are, read without running them.
 
 A figure is a module `figures/fig_*.py` with the literals NAME, CAPTION, CLAIMS and two functions:
-`table() -> pandas.DataFrame` computes, `plot(table) -> Figure` draws.
+`table() -> pandas.DataFrame` computes, `plot(table) -> Figure` draws. Where the caption names
+numbers that FULL=1 changes, they come from the literal SIZES: see `figures.sizes`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 
+from figures.sizes import filled
+
 HERE = Path(__file__).parent
+LITERALS = ("NAME", "CAPTION", "CLAIMS", "SIZES")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def _entry(path: Path) -> Entry:
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             targets = [node.target]
         for target in targets:
-            if isinstance(target, ast.Name) and target.id in ("NAME", "CAPTION", "CLAIMS"):
+            if isinstance(target, ast.Name) and target.id in LITERALS:
                 assert isinstance(node, ast.Assign | ast.AnnAssign)
                 assert node.value is not None
                 found[target.id] = ast.literal_eval(node.value)
@@ -58,4 +62,11 @@ def _entry(path: Path) -> Entry:
         raise ValueError("CAPTION must be a literal, non-empty string")
     if not (isinstance(claims, tuple) and all(isinstance(c, str) for c in claims)):
         raise ValueError(f"CLAIMS must be a literal tuple of claim ids, not {claims!r}")
-    return Entry(name, path, caption, claims)
+    sizes = found.get("SIZES", {})
+    if not (isinstance(sizes, dict) and all(_is_two(v) for v in sizes.values())):
+        raise ValueError(f"SIZES must be a literal of name: (usual, large), not {sizes!r}")
+    return Entry(name, path, filled(caption, sizes), claims)
+
+
+def _is_two(values: object) -> bool:
+    return isinstance(values, tuple) and len(values) == 2

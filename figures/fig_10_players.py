@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, bars, curves, mark, note
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note
 from toy_games import experiment
 from toy_games.experiments.players import Settings
 from toy_games.stats import intervals
@@ -27,8 +28,8 @@ CAPTION = (
     "against few reward features matches their moments, not the expert (T10 fails: its reward "
     "class is a table): KL-proximal steps end at the maximum-likelihood law of those features "
     "(line), plain ones elsewhere; a log-linear policy ends at its MLE if the reward's features "
-    "are its own (T15), and not otherwise, reward tables included. Five games, means with 95 % "
-    "intervals (above on the left: geometric means)."
+    "are its own (T15), and not otherwise, reward tables included. {Seeds:word} games, means with "
+    "95 % intervals (above on the left: geometric means)."
 )
 CLAIMS = ("C1", "C3", "C5", "T10", "T15")
 
@@ -39,11 +40,14 @@ LOOKS: dict[str, dict[str, Any]] = {
     "optimistic": {"color": style.BLACK, "marker": "v", "linestyle": ":"},
 }
 GAMES = ("no penalty", "penalty")
+SIZES = {
+    "features": ((1, 3, 6, 11), (1, 2, 4, 6, 8, 11)),
+    "seeds": (5, 20),
+    "steps": (300, 800),
+}
 SETTINGS = Settings(
     parts=("trajectories", "noise", "rates", "boundary", "features", "classes"),
-    features=(1, 2, 4, 6, 8, 11) if FULL else (1, 3, 6, 11),
-    seeds=20 if FULL else 5,
-    steps=800 if FULL else 300,
+    **sized(SIZES),
 )
 
 

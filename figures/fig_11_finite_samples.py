@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, bars, curves, mark, note, shown
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from theory import objectives
 from toy_games import experiment
 from toy_games.experiments.finite_samples import OVERLAPS, Settings, samples
@@ -34,19 +35,23 @@ CAPTION = (
     "along the path and last: no objective's best is lower than SFT's at equal data by more than "
     "the paired interval; at the last step self-play is up to 1 % lower at n = 10, being slower "
     "on the same path (paired 95 % intervals in the table). Line: (N−1)/2n of maximum "
-    "likelihood. Means over 8 seeds (D: 24) with 95 % intervals."
+    "likelihood. Means over {seeds} seeds (D: {rounds_seeds}) with 95 % intervals."
 )
 CLAIMS = ("T13", "T15", "T16", "C4", "C5", "C6")
 
-SIZE: dict[str, Any] = (
-    {"steps": 100_000, "seeds": 16, "total_steps": 4000, "text_steps": 4000} if FULL else {}
-)
+SIZES = {
+    "seeds": (8, 16),
+    "rounds_seeds": (24, 24),
+    "steps": (1000, 100_000),
+    "total_steps": (1000, 4000),
+    "text_steps": (1000, 4000),
+}
 SEEN_AT = (1e2, 1e4, 1e6)
 
 
 def settings() -> Settings:
     """The experiment that the figure shows."""
-    return Settings(**SIZE)
+    return Settings(**sized(SIZES))
 
 
 def table() -> pd.DataFrame:

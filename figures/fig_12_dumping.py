@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, bars, curves, mark, note, shown
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from toy_games import experiment, unseen
 from toy_games.experiments import dumping
 from toy_games.stats import intervals
@@ -18,10 +19,10 @@ from toy_games.stats import intervals
 NAME = "dumping"
 CAPTION = (
     "Mass dumping by gradient descent from warm starts, at equal effective steps. (a) An outcome "
-    "of mass 0.01 that the data cover stays on T4's near branch, unless that branch is over "
-    "(laws far apart); left out of the data it takes the whole missing mass 1 - Z of pointwise "
-    "SPIF. Shift-invariant losses do not, nor SPPO on preferences, nor SFT. (b) Steps until half "
-    "is dumped, by the number M of unseen outcomes that share the mass U: M delays it, but not "
+    "of mass 0.01 that the data cover stays on T4's near branch, unless that branch is over (laws "
+    "far apart); left out of the data it takes the whole missing mass 1 - Z of pointwise SPIF. "
+    "Shift-invariant losses do not, nor SPPO on preferences, nor SFT. (b) Steps until half is "
+    "dumped, by the number M of unseen outcomes that share the mass U: M delays it, but not "
     "beyond the number k = 2 of seen ones (lam: multiplier of the round). (c) n = 32 samples a "
     "side of N random outcomes: pointwise SPIF leaves 1 - sum_seen pi exp(R/beta) on the unseen "
     "ones; centred SPIF and IPO freeze their logits, so that their share grows only as the seen "
@@ -33,12 +34,13 @@ CAPTION = (
     "faster there, too; tables are not there after 300 steps). Centred SPIF's lines are of the "
     "table; shared parameters move its unseen logits as well, and the prediction fails by a few "
     "hundredths, within these intervals. Points: SGD (a), gradient descent on samples (c-f), "
-    "means and 95 % intervals over 6 seeds (c-e: other laws and samples each, f: other starts "
-    "and samples), and exact gradients (b); lines: theory."
+    "means and 95 % intervals over {seeds} seeds (c-e: other laws and samples each, f: other "
+    "starts and samples), and exact gradients (b); lines: theory."
 )
 CLAIMS = ("T4", "C4", "T13", "T17")
 
-SETTINGS = dumping.Settings(seeds=20 if FULL else 6)
+SIZES = {"seeds": (6, 20)}
+SETTINGS = dumping.Settings(**sized(SIZES))
 SHARE, FAR = 0.8, 0.95
 NEAR, UNSEEN, OVER = "covered", "unseen", "covered, far apart"
 KINDS = {"softmax": "tabular", "tokens": "by token", "neural": "neural"}

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, bars, curves, mark, note, shown
+from figures.sizes import FULL, sized
+from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from theory import laws, objectives
 from toy_games import experiment, stats
 from toy_games.experiment import objective_of
@@ -28,22 +29,22 @@ from toy_games.experiments.stability import (
 
 NAME = "stability_sgd"
 CAPTION = (
-    "Stability at matched effective step s = R'(0)/beta, from samples (16 responses, own expert "
-    "a seed, 5 seeds; points: means, 95 % Student intervals; SFT on equal data). Maps: final KL "
-    "(median) after 150 rounds of n = 1000 expert and own samples, smoothing 1/2; black: s = 2; "
-    "left of it, below the dashed line, 150 rounds cover the start. C5 HOLDS as bounded failure: "
-    "beyond s = 2 SPIF and IPO cycle nearer to the expert, GAIL fails already between s = 1.4 "
-    "and 1.8, and without smoothing one unseen response ruins every unbounded reward, at s = 1/2 "
-    "too. C5 FAILS at small s near the expert: up to about 1 all have the noise floor (N-1)/n "
-    "s/(2-s) (IQ-Learn at n = 100 three times that), the same response to wrong labels and a "
-    "slower burn-in. Nearer to 2 that first order in 1/n ends: at s = 1.84 SPIN's floor is above "
-    "it by half, SPIF's and IPO's are half of it. Exact SPIN diverges beyond 2 and burns in "
-    "within O(log) rounds; both FAIL for smoothed samples, whose log-ratios are at most "
-    "log(2n+1), and mass outside of the expert's support falls like 1/round instead of "
-    "e^{(R(-inf)-R(0))/beta}. Rounds of k gradient steps break at a distance k rate lambda "
+    "Stability at matched effective step s = R'(0)/beta, from samples (16 responses, own expert a "
+    "seed, {seeds} seeds; points: means, 95 % Student intervals; SFT on equal data). Maps: final "
+    "KL (median) after {rounds} rounds of n = 1000 expert and own samples, smoothing 1/2; black: "
+    "s = 2; left of it, below the dashed line, {rounds} rounds cover the start. C5 HOLDS as "
+    "bounded failure: beyond s = 2 SPIF and IPO cycle nearer to the expert, GAIL fails already "
+    "between s = 1.4 and 1.8, and without smoothing one unseen response ruins every unbounded "
+    "reward, at s = 1/2 too. C5 FAILS at small s near the expert: up to about 1 all have the "
+    "noise floor (N-1)/n s/(2-s) (IQ-Learn at n = 100 three times that), the same response to "
+    "wrong labels and a slower burn-in. Nearer to 2 that first order in 1/n ends: at s = 1.84 "
+    "SPIN's floor is above it by half, SPIF's and IPO's are half of it. Exact SPIN diverges "
+    "beyond 2 and burns in within O(log) rounds; both FAIL for smoothed samples, whose log-ratios "
+    "are at most log(2n+1), and mass outside of the expert's support falls like 1/round instead "
+    "of e^{(R(-inf)-R(0))/beta}. Rounds of k gradient steps break at a distance k rate lambda "
     "(lambda: largest eigenvalue of diag p - p p') that depends on s alone: early stopping holds "
-    "SPIN at beta = 0.1 (last panel: minibatches of 64, 900 steps each). NWJ, whose one-step "
-    "effective step is at most e/(e-1), never breaks; hinge has none and breaks at 2."
+    "SPIN at beta = 0.1 (last panel: minibatches of 64, {early_steps} steps each). NWJ, whose "
+    "one-step effective step is at most e/(e-1), never breaks; hinge has none and breaks at 2."
 )
 CLAIMS = ("C5", "T6", "T7", "T8", "T9")
 
@@ -58,12 +59,11 @@ MAIN = ("spin", "spif", "ipo", "iq_learn", "gail")
 FEW = 100
 LOST = 1e4
 """KL in nats above which a run counts, and is drawn, as lost."""
+SIZES = {"seeds": (5, 8), "rounds": (150, 400), "early_steps": (900, 4000)}
 STUDIED = Settings(
-    seeds=8 if FULL else 5,
     samples=(FEW, 1000),
-    rounds=400 if FULL else 150,
     steps=tuple(float(f"{s:.4g}") for s in np.geomspace(0.1, 20.0, 35 if FULL else 21)),
-    early_steps=4000 if FULL else 900,
+    **sized(SIZES),
 )
 
 
@@ -87,9 +87,13 @@ def table(settings: Settings = STUDIED) -> pd.DataFrame:
 def _measured(
     rows: Rows, panel: str, part: pd.DataFrame, x: str, y: str, series: str, scale: float = 1.0
 ) -> None:
-    """Means over seeds with their intervals, one curve an objective."""
+    """Means over seeds with their intervals, one curve an objective.
+
+    No quantity here is negative: an interval ends at 0, which a log axis shows as its lower edge.
+    """
     for name in part.objective.unique():
         found = stats.intervals(part[part.objective == name], [x], y)
+        found["low"] = found.low.clip(lower=0.0)
         ends = found[["mean", "low", "high"]].to_numpy().T * scale
         rows.add(panel, name, series, MEASURED, found[x], *ends)
 

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, bars, curves, mark, note
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note
 from theory import laws, objectives, preferences
 from theory.result import FloatArray
 from toy_games import experiment, preference_predictions, stats
@@ -17,24 +18,25 @@ from toy_games.preference_play import algorithm_of
 
 NAME = "preferences"
 CAPTION = (
-    "Preference self-play from sampled comparisons; points: means over 8 seeds (each with its own "
-    "game, start or anchor) with 95 % intervals, lines: theory. Top left: duality gap after T "
-    "rounds at the step tuned for T, 16 comparisons a response: the average policy's gap falls as "
-    "1/sqrt(T), under the bound; the last policy's does not where preferences cycle and vanishes "
-    "where there is a top response (Bradley-Terry). Top right: growth of the distance to the "
-    "equilibrium a round when INPO's pair loss is trained by gradient descent: the anchor's sharp "
-    "threshold from both sides, its linear rate; without the anchor no step is stable. Bottom "
-    "left: the estimate of P(y > pi) from K own responses is biased by 1/K of its way to 1/2 if "
-    "each response is compared with itself, and anchored rounds then end at another equilibrium. "
-    "Bottom right: one round of each algorithm at equal effective step. On one loss only IPO goes "
-    "to SPPO's exact round: T11's unification FAILS there for SPPO and SPIF (pointwise: the "
-    "partition gap of T4), for DPO (logistic) and for SFT on winners; none of this shrinks with "
-    "K."
+    "Preference self-play from sampled comparisons; points: means over {seeds} seeds (each with "
+    "its own game, start or anchor) with 95 % intervals, lines: theory. Top left: duality gap "
+    "after T rounds at the step tuned for T, 16 comparisons a response: the average policy's gap "
+    "falls as 1/sqrt(T), under the bound; the last policy's does not where preferences cycle and "
+    "vanishes where there is a top response (Bradley-Terry). Top right: growth of the distance to "
+    "the equilibrium a round when INPO's pair loss is trained by gradient descent: the anchor's "
+    "sharp threshold from both sides, its linear rate; without the anchor no step is stable. "
+    "Bottom left: the estimate of P(y > pi) from K own responses is biased by 1/K of its way to "
+    "1/2 if each response is compared with itself, and anchored rounds then end at another "
+    "equilibrium. Bottom right: one round of each algorithm at equal effective step. On one loss "
+    "only IPO goes to SPPO's exact round: T11's unification FAILS there for SPPO and SPIF "
+    "(pointwise: the partition gap of T4), for DPO (logistic) and for SFT on winners; none of "
+    "this shrinks with K."
 )
 CLAIMS = ("C2", "C3", "T4", "T11", "T12")
 
+SIZES = {"seeds": (8, 32)}
 SETTINGS = played.Settings(
-    unanchored=("sppo",), games=("rps", "bradley_terry", "low_rank"), seeds=32 if FULL else 8
+    unanchored=("sppo",), games=("rps", "bradley_terry", "low_rank"), **sized(SIZES)
 )
 LAST, AVERAGE, EXACT = "last", "average", "exact, "
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, bars, curves, mark, note
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note
 from theory import laws
 from theory.result import FloatArray
 from toy_games import experiment, finite_class
@@ -22,33 +23,37 @@ from toy_games.stats import intervals
 
 NAME = "misspecification"
 CAPTION = (
-    "Five seeds, means with 95 % Student intervals (finite classes: 100 data sets); lines: "
-    "theory. Top: order-k and neural classes, 250 steps on 200 phrases of real text, measured on "
-    "the law of the whole text (grey: maximum of likelihood in the class on that law; left: "
-    "geometric means). All read equally many responses a step (SFT: expert ones only). One-step "
-    "self-play stays beside SFT, which has the better likelihood; where the grey line is far, "
-    "nobody has arrived. Samples of two-step rounds (tabular rewards, REINFORCE) are likelier to "
-    "the expert, at the price of likelihood. That prediction FAILS for one hidden unit, where the "
-    "policy gradient does not get there, and for SPIF at k = 3, a class that holds the expert. "
-    "Middle left: random experts, exact laws: two-step SPIN less SFT, paired; zero where the "
-    "class holds the expert (intervals over experts; both KL signs are those of all five). Middle "
-    "right: minibatches, rate falling. Bottom left: self-play picks a law by its loss on the same "
-    "samples and own ones; at n = 300 maximum likelihood never erred; the bound FAILS when the "
-    "expert is no member. Bottom right: after 12 rounds. T15's threshold holds for solved rounds "
-    "and FAILS for rounds of 10 gradient steps, as the linear theory of such rounds (dashed) "
-    "says."
+    "{Seeds:word} seeds, means with 95 % Student intervals (finite classes: {trials} data sets); "
+    "lines: theory. Top: order-k and neural classes, {text_steps} steps on 200 phrases of real "
+    "text, measured on the law of the whole text (grey: maximum of likelihood in the class on "
+    "that law; left: geometric means). All read equally many responses a step (SFT: expert ones "
+    "only). One-step self-play stays beside SFT, which has the better likelihood; where the grey "
+    "line is far, nobody has arrived. Samples of two-step rounds (tabular rewards, REINFORCE) are "
+    "likelier to the expert, at the price of likelihood. That prediction FAILS for one hidden "
+    "unit, where the policy gradient does not get there, and for SPIF at k = 3, a class that "
+    "holds the expert. Middle left: random experts, exact laws: two-step SPIN less SFT, paired; "
+    "zero where the class holds the expert (intervals over experts; both KL signs are those of "
+    "all {seeds:word}). Middle right: minibatches, rate falling. Bottom left: self-play picks a "
+    "law by its loss on the same samples and own ones; at n = 300 maximum likelihood never erred; "
+    "the bound FAILS when the expert is no member. Bottom right: after 12 rounds. T15's threshold "
+    "holds for solved rounds and FAILS for rounds of 10 gradient steps, as the linear theory of "
+    "such rounds (dashed) says."
 )
 CLAIMS = ("T15", "T16")
 
+SIZES = {
+    "objectives": (("spin", "spif", "centred_spif"), ("spin", "spif", "centred_spif", "ipo")),
+    "seeds": (5, 10),
+    "text_steps": (250, 1000),
+    "orders": ((0, 1, 3), (0, 1, 2, 3)),
+    "widths": ((1, 2, 8), (1, 2, 4, 8)),
+    "trials": (100, 400),
+}
 SETTINGS: dict[str, Any] = {
     "parts": ("text", "ladder", "destination", "finite", "stability"),
-    "objectives": ("spin", "spif", "centred_spif"),
-    "text_steps": 250,
     "steps": 1000,
+    **sized(SIZES),
 }
-if FULL:
-    SETTINGS |= {"objectives": ("spin", "spif", "centred_spif", "ipo"), "seeds": 10}
-    SETTINGS |= {"text_steps": 1000, "orders": (0, 1, 2, 3), "widths": (1, 2, 4, 8), "trials": 400}
 
 LOOKS: dict[str, tuple[str, str, str]] = {  # colour, marker, name
     "sft": (style.BLACK, "o", "SFT"),

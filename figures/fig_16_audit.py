@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, curves, mark, note, shown
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note, shown
 from toy_games import experiment
 from toy_games.experiments.audit import Settings
 from toy_games.stats import fit_line, intervals
@@ -17,22 +18,24 @@ from toy_games.stats import fit_line, intervals
 NAME = "audit"
 CAPTION = (
     "What stochastic gradients estimate, on two token games with 15 responses (a random tree with "
-    "an unrestricted policy; phrases of real text with an order-1 policy). Ticks: bias "
-    "||E g - true|| / ||true|| and standard deviation (of one estimate, times the root of the "
-    "responses it spends), exact by enumeration of all draws; discs (random) and squares (text): "
-    "Monte Carlo along the bias, 95 % intervals over 8 seeds. Degrees: angle between expectation "
-    "and claim, random tree. Below left: biases of groups fall as 1/K (lines: closed forms, dotted "
-    "where leading order; points: enumeration; b: fitted slope). Below right: T15; first "
+    "an unrestricted policy; phrases of real text with an order-1 policy). Ticks: bias ||E g - "
+    "true|| / ||true|| and standard deviation (of one estimate, times the root of the responses "
+    "it spends), exact by enumeration of all draws; discs (random) and squares (text): Monte "
+    "Carlo along the bias, 95 % intervals over {seeds} seeds. Degrees: angle between expectation "
+    "and claim, random tree. Below left: biases of groups fall as 1/K (lines: closed forms, "
+    "dotted where leading order; points: enumeration; b: fitted slope). Below right: T15; first "
     "gradients point exactly along SFT's. It FAILS where a premise does: an anchor, no reference, "
     "a mixed opponent; away from pi_t every loss leaves SFT's direction but NWJ (at beta = 1)."
 )
 CLAIMS = ("T15", "T17", "T11", "C2")
 
-SETTINGS = (
-    Settings(size=4, sizes=(2, 4, 8, 12), seeds=16, samples=8000)
-    if FULL
-    else Settings(sizes=(2, 4, 8), samples=3000)
-)
+SIZES = {
+    "size": (3, 4),
+    "sizes": ((2, 4, 8), (2, 4, 8, 12)),
+    "seeds": (8, 16),
+    "samples": (3000, 8000),
+}
+SETTINGS = Settings(**sized(SIZES))
 K = SETTINGS.size
 LOSS, FIRST, LATER, KL, PREFERENCE, POLICY = (
     "self-play loss",

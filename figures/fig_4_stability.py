@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, curves, mark, note, path_of, shown
+from figures.sizes import FULL
+from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note, path_of, shown
 from theory import laws, objectives, self_play, theory_card, xp
 from theory.objectives import Objective
 from theory.result import FloatArray

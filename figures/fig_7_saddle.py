@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, curves, note, shown
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, curves, note, shown
 from theory import TokenMDP, laws, objectives, self_play
 from theory.equilibria import equilibrium, saddle_point
 from theory.occupancy import occupancy_game
@@ -22,16 +23,17 @@ from theory.text import common_phrases, load_pairs
 NAME = "saddle"
 CAPTION = (
     "The anchored game on real text: the expert is a model of short phrases of the World English "
-    "Bible that knows the last two words, the reference knows no order of words; 177,156 possible "
-    "responses. Left: what the saddle point of SPIF says, from the expert (tau small) to the "
-    "reference. Right: certified duality gaps; the way from expert to reference (line: SPIN in "
-    "closed form; points: 200 rounds of self-play, crosses: the solver; on 3,000 responses); and "
-    "the distance of the zero-sum saddle point from the equilibrium of the rounds, which coincide "
-    "only where b(r) + r is constant (IQ-Learn, GAIL)."
+    "Bible that knows the last two words, the reference knows no order of words; {responses} "
+    "possible responses. Left: what the saddle point of SPIF says, from the expert (tau small) to "
+    "the reference. Right: certified duality gaps; the way from expert to reference (line: SPIN "
+    "in closed form; points: 200 rounds of self-play, crosses: the solver; on 3,000 responses); "
+    "and the distance of the zero-sum saddle point from the equilibrium of the rounds, which "
+    "coincide only where b(r) + r is constant (IQ-Learn, GAIL)."
 )
 CLAIMS = ("T10", "C1", "C3")
 
-WORDS, HORIZON = (14, 5) if FULL else (10, 5)
+SIZES = {"words": (10, 14), "responses": (177156, 813616)}
+WORDS, HORIZON = sized(SIZES)["words"], 5
 SMOOTHING = 0.01
 TAUS = np.geomspace(0.02, 5.0, 7)
 SHOWN_TAUS = (0.02, 0.2, 1.0)

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures import style
-from figures.tidy import FULL, MEASURED, THEORY, Rows, bars, curves, mark, note, shown
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from toy_games import experiment
 from toy_games.experiments.sgd import Settings
 from toy_games.stats import intervals
@@ -27,17 +28,20 @@ CAPTION = (
     "exact rounds from the same starts (locally 1 - R'(0)/beta, T6); crosses: groups of 4 "
     "against the round of exact laws, where the prediction fails. Bottom right: the factor of a "
     "round of k steps goes from SFT's, the same for all objectives, to that of the exact round "
-    "(lines: theory). Points: mean and 95 % interval over 8 seeds of the minibatches (16 top "
-    "right), on one game."
+    "(lines: theory). Points: mean and 95 % interval over {seeds} seeds of the minibatches "
+    "({floor_seeds} top right), on one game."
 )
 CLAIMS = ("T3", "T6", "T15", "T17", "C3")
 
-SEEDS = 24 if FULL else 8
+SIZES = {"seeds": (8, 24), "floor_seeds": (16, 48)}
+SEEDS, FLOOR_SEEDS = sized(SIZES).values()
 DRAWN = ("spin", "spif", "ipo")
 GROUPS = ("centred_spif", "renyi")
 CLASSES = {"tokens": "o", "features": "s", "network": "^"}
 ROUND = Settings(parts=("round",), objectives=DRAWN, seeds=1)
-FLOOR = Settings(parts=("floor",), objectives=("spin", "spif", *GROUPS), seeds=2 * SEEDS, steps=200)
+FLOOR = Settings(
+    parts=("floor",), objectives=("spin", "spif", *GROUPS), seeds=FLOOR_SEEDS, steps=200
+)
 FACTOR = Settings(parts=("contraction",), seeds=SEEDS, steps=120, reach=0.2)
 STEPS = Settings(
     parts=("steps",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,9 +11,6 @@ from matplotlib.axes import Axes
 
 from theory import Solution
 from theory.result import FloatArray
-
-FULL = os.environ.get("FULL", "") not in ("", "0")
-"""Whether the large versions were asked for."""
 
 COLUMNS = ("panel", "objective", "series", "kind", "x", "y")
 INTERVAL = ("low", "high")

@@ -63,6 +63,8 @@ def test_the_catalogue_reads_without_running(folder):
         ('NAME = "two"', 'NAME = "one"', "'one' is taken twice"),
         ('"A line " "in two literals."', '""', "CAPTION must be"),
         ('("T1", "C1")', '"T1"', "CLAIMS must be"),
+        ('NAME = "two"', 'SIZES = {"seeds": 5}\nNAME = "two"', "SIZES must be"),
+        ('"in two literals."', '"over {seeds} seeds."', "CAPTION has .seeds., SIZES has nothing"),
     ],
 )
 def test_wrong_literals_are_refused_by_name(folder, old, new, message):

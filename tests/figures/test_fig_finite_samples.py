@@ -14,7 +14,8 @@ def table():
     small = {"seeds": 3, "first_seed": 40, "rounds_seeds": 8, "steps": 100, "total_steps": 400}
     small |= {"objectives": OBJECTIVES, "words": 4, "outcomes": 10}
     patch = pytest.MonkeyPatch()
-    patch.setattr(figure, "SIZE", {**small, "text_steps": 60, "sizes": (12, 200)})
+    sizes = {**small, "text_steps": 60, "sizes": (12, 200)}
+    patch.setattr(figure, "SIZES", {name: (value, value) for name, value in sizes.items()})
     yield figure.table()
     patch.undo()
 

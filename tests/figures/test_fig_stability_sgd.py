@@ -3,9 +3,12 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from figures import fig_13_stability_sgd as figure
-from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
+from figures import style
+from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY, Rows
 
 SMALL = dataclasses.replace(
     figure.STUDIED,
@@ -68,3 +71,23 @@ def test_the_table_shows_what_the_titles_say():
     assert (early.loc[["spin", "spif", "ipo"], 8.0] > 5 * early.loc["spin", 1.4]).all()
     assert early.loc["nwj", 8.0] < 2 * early.loc["sft", 8.0] + 0.01
     figure.style.plt.close(figure.plot(table))
+
+
+def test_an_interval_with_a_lost_run_ends_on_its_log_axis():
+    seeds = np.arange(8)
+    kl = np.where(seeds == 3, figure.LOST, 1e-2)
+    part = pd.DataFrame({"objective": "spin", "samples": 1000, "seed": seeds, "kl": kl})
+    rows = Rows()
+    figure._measured(rows, "unseen", part, "samples", "kl", "a=0")
+    (found,) = rows.table().itertuples()
+    assert found.y == pytest.approx(kl.mean())
+    assert found.low == 0.0, "Student's interval alone would end below"
+    assert found.high == pytest.approx(found.y + 2.3646 * kl.std(ddof=1) / 8**0.5, rel=1e-4)
+    fig, ax = style.plt.subplots()
+    figure._unseen(ax, rows.table())
+    fig.canvas.draw()
+    (bar,) = (line for c in ax.containers for line in c.lines[2])
+    ends = ax.transData.transform(bar.get_segments()[0])[:, 1]
+    assert np.isfinite(ends).all()
+    assert ends.min() <= ax.bbox.y0, "the bar reaches the lower edge"
+    style.plt.close(fig)
