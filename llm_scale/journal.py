@@ -23,8 +23,7 @@ class Journal:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._board: Any = None
-        self._tried = False
+        self._boards: dict[str, Any] = {}
 
     @property
     def size(self) -> int:
@@ -49,12 +48,13 @@ class Journal:
             return
         row = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
         self._append(METRICS, row)
-        board = self._tensorboard(at)
+        group = "round" if "round" in row else "step"
+        at = row.get("round", at)
+        board = self._tensorboard(group, at)
         if board is not None:
-            group = "round" if "round" in row else "step"
             for name, value in row.items():
                 if isinstance(value, (int, float)) and name not in ("step", "round"):
-                    board.add_scalar(f"{group}/{name}", value, row.get("round", at))
+                    board.add_scalar(f"{group}/{name}", value, at)
             board.flush()
 
     def time(self, round_: int, seconds: float) -> None:
@@ -76,12 +76,17 @@ class Journal:
         with (self.out / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def _tensorboard(self, at: int) -> Any:
-        if not self._tried:
-            self._tried = True
+    def _tensorboard(self, group: str, at: int) -> Any:
+        """The writer of a group, None without TensorBoard; what was there from ``at`` on, goes.
+
+        Steps and rounds are counted apart, so each has a writer: a purge is of one count.
+        """
+        if group not in self._boards:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                return None
-            self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=at)
-        return self._board
+                self._boards[group] = None
+            else:
+                folder = str(self.out / "tensorboard" / f"{group}s")
+                self._boards[group] = SummaryWriter(folder, purge_step=at)
+        return self._boards[group]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from llm_scale import checkpoint, monitors, runs, telemetry
+from llm_scale import checkpoint, evaluate, monitors, runs, telemetry
 from llm_scale.__main__ import app
+from llm_scale.journal import Journal
 from llm_scale.rounds import begin
 from llm_scale.settings import Settings
 from llm_scale.telemetry import Fresh, Measured
@@ -177,3 +178,57 @@ def test_preferences_have_no_expert_whose_compute_could_be_matched(tmp_path):
     assert called.output.count("error: ") == 1
     assert "no finished self-play round with expert responses to match" in called.output
     assert not out.exists()
+
+
+# -- packages that may be installed -------------------------------------------------------------
+
+
+def events(folder):
+    """(step, value) of every scalar, as TensorBoard itself reads it."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = {}
+    for group in ("steps", "rounds"):
+        read = reader.EventAccumulator(str(folder / group), size_guidance={"scalars": 0})
+        read.Reload()
+        tags = read.Tags()["scalars"]
+        found |= {t: [(e.step, pytest.approx(e.value)) for e in read.Scalars(t)] for t in tags}
+    return found
+
+
+def test_tensorboard_shows_a_run_and_an_interrupted_one_once(tmp_path):
+    """A process killed after its last checkpoint writes rows again: steps 9 and 10, and round 1."""
+    pytest.importorskip("tensorboard")
+    rows = [({"at": "x", "step": s, "loss": 1.0 / s}, s) for s in range(1, 11)]
+    rows.insert(6, ({"round": 0, "kl": 0.5, "prediction": "words"}, 6))
+    rows.append(({"round": 1, "kl": 0.25}, 10))
+    for again in ([], rows[9:]):
+        for part in (rows, again):
+            journal = Journal(tmp_path)
+            for row, at in part:
+                journal.write(row, at)
+        seen = events(tmp_path / "tensorboard")
+        assert seen == {
+            "step/loss": [(s, 1.0 / s) for s in range(1, 11)],
+            "round/kl": [(0, 0.5), (1, 0.25)],
+        }
+
+
+def test_scores_of_texts_are_sacrebleus(monkeypatch):
+    sacrebleu = pytest.importorskip("sacrebleu")
+    pairs = [("a", "you shall not go up to the city"), ("b", "they all heard what he had said")]
+    said = ["you shall go up to the city", "they all heard what he had said"]
+
+    def responses(model, prompts, count, seed):
+        assert (prompts, count) == (["a", "b"], 1)
+        return [{"response": text, "truncated": False} for text in said]
+
+    monkeypatch.setattr(evaluate, "responses", responses)
+    found = evaluate.text_metrics(None, pairs, seed=0)
+    single = [
+        sacrebleu.corpus_bleu([s], [[r]]).score for s, (_, r) in zip(said, pairs, strict=True)
+    ]
+    assert single[0] < found["bleu"] < single[1] == pytest.approx(100.0)
+    assert 0.0 < found["chrf"] < 100.0
+    assert (found["archaic"], found["generated_truncated"]) == (0.0, 0.0)
+    monkeypatch.setattr(evaluate, "responses", lambda *_: responses(*_)[::-1])
+    assert evaluate.text_metrics(None, pairs, seed=0)["bleu"] < 0.5 * found["bleu"]

@@ -362,8 +362,10 @@ def test_tensorboard_gets_the_same_numbers_where_it_is_installed(tmp_path, monke
     journal = Journal(tmp_path)
     journal.write({"at": "round 0", "step": 4, "loss": 0.5}, 7)
     journal.write({"round": 1, "kl": 0.25, "prediction": "words"}, 9)
+    boards = tmp_path / "tensorboard"
     assert seen == [
-        (str(tmp_path / "tensorboard"), 7), ("step/loss", 0.5, 7), ("round/kl", 0.25, 1)
+        (str(boards / "steps"), 7), ("step/loss", 0.5, 7),
+        (str(boards / "rounds"), 1), ("round/kl", 0.25, 1),
     ]  # fmt: skip
 
 
