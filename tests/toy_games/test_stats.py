@@ -37,3 +37,21 @@ def test_slopes_cover_too():
     covered = np.mean([abs(fit.slope + 3.0) <= fit.slope_interval for fit in fits])
     assert abs(covered - 0.95) < 4 * np.sqrt(0.95 * 0.05 / 1500)
     assert abs(np.mean([fit.intercept for fit in fits]) - 2.0) < 0.1
+
+
+def test_an_interval_by_hand():
+    table = pd.DataFrame({"group": ["b"] * 3 + ["a"] * 3, "kl": [1.0, 2.0, 4.0, 7.0, 7.0, 7.0]})
+    first, second = intervals(table, ["group"], "kl").itertuples(index=False)
+    mean, error = 7 / 3, (7 / 3) ** 0.5 / 3**0.5  # s^2 = (16/9 + 1/9 + 25/9) / 2
+    assert first == ("b", pytest.approx(mean), pytest.approx(mean - 4.302653 * error, rel=1e-6),
+                     pytest.approx(mean + 4.302653 * error, rel=1e-6), 3)  # fmt: skip
+    assert first.low < 0, "symmetric, for a positive quantity too"
+    assert second == ("a", 7.0, 7.0, 7.0, 3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_leaves_no_end(bad):
+    table = pd.DataFrame({"group": [0, 0, 0], "kl": [1.0, 2.0, bad]})
+    (found,) = intervals(table, ["group"], "kl").itertuples()
+    assert found.mean == np.inf
+    assert not np.isfinite([found.low, found.high]).any()
