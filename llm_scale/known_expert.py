@@ -11,7 +11,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,11 +27,12 @@ from llm_scale.player import Player
 from llm_scale.settings import Settings
 from llm_scale.tasks import KnownExpert
 from llm_scale.training import Diverged, Trainer
-from theory import laws, objectives
+from theory import laws
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.groups import finite_group_link
 from theory.objectives import Objective
-from theory.objectives.relative import CentredSpif, Ipo
+from theory.objectives.forms import Pairwise
+from theory.objectives.relative import CentredSpif
 from theory.one_step import one_step_round
 from theory.rounds import gibbs_step, reward_of_log_laws
 from theory.settings import objective_of
@@ -40,7 +41,6 @@ Floats = NDArray[np.float64]
 Row = dict[str, Any]
 
 START_BATCH, START_RATE = 64, 2e-3
-NO_MARGIN = 1e-12
 POINTS = 160
 RARE = 1e-4
 """A response is outside if neither the expert nor pi_t gives it this probability."""
@@ -58,15 +58,43 @@ class Job:
     Attributes:
         study: name that its rows carry.
         settings: of the run.
-        labels: "pairs", as sampled; "exact" trains IPO towards the exact link instead, on the same
-            responses: what is left is optimisation and generalisation (IPO only).
+        level: weight of `LevelledIpo`, which is trained then in place of the settings' objective.
         points: whether the listed points of the first round are kept, for the scatter of the link.
     """
 
     study: str
     settings: Settings
-    labels: str = "pairs"
+    level: float | None = None
     points: bool = False
+
+
+@dataclass(frozen=True)
+class LevelledIpo(Pairwise):
+    """``(r_y - r_y' - m)^2 + level (r_y + r_y')^2``: from IPO to pointwise SPIF (reconstruction).
+
+    At level 0 it is IPO. At 1 it is ``2m`` times pointwise SPIF's loss with ``c = 2/m``, plus
+    ``m^2``: SPIF is IPO that also sees the level of the rewards, which a pair's difference does
+    not. Near the expert its link is ``m/(1+level) tanh(u/2)``: m = 1 + level keeps the effective
+    step.
+    """
+
+    level: float
+    absent: ClassVar[dict[str, str]] = {
+        "link": "not invariant to a shift of the reward",
+        "reward": "not invariant to a shift of the reward",
+    }
+
+    def pair_loss(self, d: Any) -> Any:
+        return (d - (1.0 + self.level)) ** 2
+
+    def reward_loss(self, r_y: Any, r_own: Any, **extras: Any) -> Any:
+        return self.pair_loss(r_y - r_own) + self.level * (r_y + r_own) ** 2
+
+    def reward_risk(
+        self, r_y: Any, r_own: Any, w_y: Any = None, w_own: Any = None, **extras: Any
+    ) -> Any:
+        """Mean over all pairs of a prompt, unweighted."""
+        return self.reward_loss(r_y[..., :, None], r_own[..., None, :]).mean((-2, -1))
 
 
 def run(job: Job) -> list[Row]:
@@ -78,8 +106,9 @@ def run(job: Job) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         start(job.settings, Path(folder) / "start", made.language, made.task)
         settings = dataclasses.replace(job.settings, sft_steps=0)
-        kind = ExactLabels if job.labels == "exact" else Trainer
-        trainer = kind(settings, Path(folder), made.language, made.task)
+        trainer = Trainer(settings, Path(folder), made.language, made.task)
+        if job.level is not None:
+            trainer.objective = LevelledIpo(job.level)
         watch = Watch(trainer, made.task, job.points)
         rows: list[Row] = []
         try:
@@ -93,7 +122,7 @@ def run(job: Job) -> list[Row]:
     same = {
         "study": job.study, "objective": s.objective, "seed": s.seed, "prompts": s.prompts,
         "steps": s.steps_per_round, "batch": s.batch, "lr": s.lr, "schedule": s.schedule,
-        "beta": s.beta, "G": s.expert_samples, "K": s.own_samples, "labels": job.labels,
+        "beta": s.beta, "G": s.expert_samples, "K": s.own_samples, "level": job.level,
         "effective_step": _effective_step(s),
     }  # fmt: skip
     for row, own in zip(rows, told, strict=False):
@@ -120,9 +149,8 @@ class Watch:
     """Lists the laws of a trainer's model after each of its rounds."""
 
     def __init__(self, trainer: Trainer, task: KnownExpert, points: bool = False) -> None:
-        s = trainer.settings
         self.points = points
-        self.trainer, self.objective = trainer, objective_of(s.objective)
+        self.trainer, self.objective = trainer, trainer.objective
         self.task = task
         self.log_p = expert_law(task)
         self.log_q: Floats | None = None
@@ -136,7 +164,7 @@ class Watch:
         before, after = self.log_q, law(player, self.task)
         self.log_q = after
         row = {"round": number} | divergences(self.log_p, before, after)
-        if self.objective is not None:
+        if self.objective is not None and self.objective.has_link:
             sizes = s.expert_samples, s.own_samples
             row |= rewards(self.log_p, before, after, self.objective, s.beta, sizes)
             if self.points and number == 0:
@@ -161,26 +189,6 @@ def _listed(next_law: listed.NextLaw, task: KnownExpert) -> Floats:
     return listed.log_laws(next_law, task.prompts, vocabulary, eos, horizon)
 
 
-class ExactLabels(Trainer):
-    """IPO's squared loss of the same pairs, towards the reward's exact difference of each pair."""
-
-    def _begin(self, round_: int) -> None:
-        super()._begin(round_)
-        data, task = self.data, self.task
-        objective = objective_of(self.settings.objective)
-        assert data is not None
-        assert isinstance(task, KnownExpert)
-        assert isinstance(objective, Ipo)
-        p, q = np.exp(expert_law(task)), np.exp(law(self.player, task))
-        delta = dict(zip(task.prompts, laws.triangular(p, q), strict=True))
-        pairs = [(item.prompt, r.tokens) for item in data.items for r in item.responses]
-        u = task.expert.log_probs(pairs) - data.current.double().numpy()
-        link = objective.link(u, np.array([delta[prompt] for prompt, _ in pairs]))
-        moved = torch.from_numpy(np.asarray(link) / self.settings.beta).to(data.opponent.dtype)
-        self.data = dataclasses.replace(data, opponent=data.opponent + moved)
-        self.objective = objectives.get("ipo", margin=NO_MARGIN)
-
-
 def _effective_step(s: Settings) -> float:
     """``R'(0)/beta`` (nearest to the expert, where Delta is 0); NaN for SFT."""
     objective = objective_of(s.objective)
@@ -191,29 +199,27 @@ def divergences(log_p: Floats, log_q: Floats, log_new: Floats) -> Row:
     """KL both ways before and after, contraction of u, and the mass outside of both laws."""
     p, q, new = (np.exp(x) for x in (log_p, log_q, log_new))
     inside = (p >= RARE) | (q >= RARE)
-    weight = 0.5 * (p + q)
-    u, u_new = (centred(log_p - x, weight) for x in (log_q, log_new))
     return {
         "kl_before": float(kl(log_p, log_q)),
         "kl": float(kl(log_p, log_new)),
         "reverse_kl": float(kl(log_new, log_p)),
-        "kl_step": float(kl(log_new, log_q)),
+        "tv": float(laws.total_variation(p, new).mean()),
         "delta": float(laws.triangular(p, q).mean()),
-        "contraction": float((weight * u * u_new).sum() / (weight * u * u).sum()),
+        "contraction": contraction(log_p, log_q, log_new),
         "max_u": float(np.abs(log_p - log_new)[inside].max()),
         "outside_before": float(np.where(inside, 0.0, q).sum(-1).mean()),
         "outside_expert": float(np.where(inside, 0.0, p).sum(-1).mean()),
         "outside": float(np.where(inside, 0.0, new).sum(-1).mean()),
-        "kl_outside": _two_way(p, new, inside),
         "level_expert": float((p * (log_new - log_q)).sum(-1).mean()),
         "level_own": float((q * (log_new - log_q)).sum(-1).mean()),
     }
 
 
-def _two_way(p: Floats, new: Floats, inside: NDArray[np.bool_]) -> float:
-    """The part of KL(p||new) that is due to how much mass is outside, not to where."""
-    both = [np.stack([np.where(s, x, 0.0).sum(-1) for s in (inside, ~inside)]) for x in (p, new)]
-    return float((both[0] * np.log(both[0] / both[1])).sum(0).mean())
+def contraction(log_p: Floats, log_q: Floats, log_new: Floats) -> float:
+    """Slope of the expert's log-ratio after a round on that before, under (p + q)/2."""
+    weight = 0.5 * np.exp(np.logaddexp(log_p, log_q))
+    u, u_new = (centred(log_p - x, weight) for x in (log_q, log_new))
+    return float((weight * u * u_new).sum() / (weight * u * u).sum())
 
 
 def rewards(
@@ -224,34 +230,56 @@ def rewards(
     beta: float,
     sizes: tuple[int, int],
 ) -> Row:
-    """The learned reward against the link and against the loss as it is trained."""
+    """The learned reward against the link, and against that of the loss as it is trained."""
     p, q = np.exp(log_p), np.exp(log_q)
+    weight = 0.5 * (p + q)
     learned = beta * (log_new - log_q)
-    link = reward_of_log_laws(objective, log_p, log_q)
-    exact = gibbs_step(log_q, link, beta, None, 0.0)
     inside = (p >= RARE) | (q >= RARE)
+    link = reward_of_log_laws(objective, log_p, log_q)
     log_z = np.log((q * np.exp(link / beta)).sum(-1)) if not objective.up_to_constant else 0.0
     row: Row = {
-        "kl_link": float(kl(log_p, exact)),
-        "tv_link": float(laws.total_variation(np.exp(log_new), np.exp(exact)).mean()),
-        "outside_link": float(np.where(inside, 0.0, np.exp(exact)).sum(-1).mean()),
-        "kl_outside_link": _two_way(p, np.exp(exact), inside),
-        "max_u_link": float(np.abs(log_p - exact)[inside].max()),
         "log_z": float(np.mean(log_z)),
         "max_reward": float(np.abs(learned)[inside].max()),
-        "max_reward_outside": float(np.abs(learned)[~inside].max()),
-        **fit("link", link, learned, 0.5 * (p + q)),
+        "max_reward_outside": float(np.abs(learned)[~inside].max(initial=0.0)),
     }
     refined = trained(p, q, objective, beta, sizes)
-    if refined is not None:
-        law = gibbs_step(log_q, refined, beta, None, 0.0)
-        row |= {
-            "kl_predicted": float(kl(log_p, law)),
-            "tv_predicted": float(laws.total_variation(np.exp(log_new), np.exp(law)).mean()),
-            "max_u_predicted": float(np.abs(log_p - law)[inside].max()),
-            **fit("predicted", refined, learned, 0.5 * (p + q)),
-        }
+    for name, reward in {"link": link, "predicted": refined}.items():
+        if reward is not None:
+            exact = gibbs_step(log_q, reward, beta, None, 0.0)
+            row |= {
+                f"kl_{name}": float(kl(log_p, exact)),
+                f"tv_{name}": float(laws.total_variation(p, np.exp(exact)).mean()),
+                f"tv_to_{name}": float(laws.total_variation(np.exp(log_new), np.exp(exact)).mean()),
+                f"outside_{name}": float(np.where(inside, 0.0, np.exp(exact)).sum(-1).mean()),
+                f"max_u_{name}": float(np.abs(log_p - exact)[inside].max()),
+                f"contraction_{name}": contraction(log_p, log_q, exact),
+                **fit(name, reward, learned, weight),
+                **parts(name, log_p, log_q, reward, learned, beta),
+            }
     return row
+
+
+def parts(
+    name: str, log_p: Floats, log_q: Floats, exact: Floats, learned: Floats, beta: float
+) -> Row:
+    """KL(p||.) of an exact round with one part of the learned reward's error put in.
+
+    The learned reward is ``slope * exact + residual``: the slope shortens the step, the residual
+    is noise that the round divides by beta.
+    """
+    weight = 0.5 * np.exp(np.logaddexp(log_p, log_q))
+    exact, learned = centred(exact, weight), centred(learned, weight)
+    slope = fit(name, exact, learned, weight)[f"{name}_slope"]
+    residual = learned - slope * exact
+
+    def after(reward: Floats) -> float:
+        return float(kl(log_p, gibbs_step(log_q, reward, beta, None, 0.0)))
+
+    return {
+        f"{name}_residual": float(np.sqrt((weight * residual**2).sum(-1).mean())),
+        f"kl_{name}_slope": after(slope * exact),
+        f"kl_{name}_residual": after(exact + residual),
+    }
 
 
 def points(log_p: Floats, log_q: Floats, log_new: Floats, objective: Objective, beta: float) -> Row:
