@@ -20,6 +20,22 @@ Combine = Callable[[list[Tensor]], Tensor]
 """Next-token log-laws (B, V) of several models to the log-law that is sampled."""
 
 
+class _Cache(DynamicCache):
+    """Keys and values as attention reads them: under autocast at its precision.
+
+    Rotated keys come in float32 then, and the cache would keep both in twice the memory.
+    """
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        device = key_states.device.type
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            key_states, value_states = key_states.to(dtype), value_states.to(dtype)
+        return super().update(key_states, value_states, *args, **kwargs)
+
+
 @torch.no_grad()
 def generate(
     models: Sequence[Any],
@@ -74,7 +90,7 @@ def _batch(
         mask[i, longest - len(prompt) :] = 1
     ids, mask = ids.to(device), mask.to(device)
     numbers = torch.from_numpy(np.stack(noise)).to(device)
-    caches = [DynamicCache(config=model.config) for model in models]
+    caches = [_Cache(config=model.config) for model in models]
     rows = torch.arange(len(prompts), device=device)
     tokens = torch.full((len(prompts), horizon), -1, dtype=torch.int64, device=device)
     total = torch.zeros(len(prompts), dtype=torch.float64, device=device)

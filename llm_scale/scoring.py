@@ -24,6 +24,14 @@ ENLARGED = 100.0
 """Factor of hidden states in `Scorer`'s second look at a model."""
 
 
+SAME = 3e-4
+"""Relative error (root mean square) of hidden states up to which two ways are one.
+
+Another kernel rounds elsewhere: 1e-5 in float32 on a model of 30 layers, single entries ten times
+that. Masks or positions that are not seen make 2e-3 or more, on small new models too.
+"""
+
+
 class Scorer(nn.Module):
     """A causal LM as a function from (prompt, response) pairs to token log-probabilities.
 
@@ -82,7 +90,8 @@ class Scorer(nn.Module):
         except (TypeError, ValueError, RuntimeError):
             return False
         alone = torch.cat([out.last_hidden_state[0, len(tokens) - 1 : -1] for out in single])
-        return torch.allclose(shared, alone, rtol=1e-4, atol=1e-4)
+        off, size = (x.square().mean().sqrt() for x in (shared - alone, alone))
+        return bool(off <= SAME * size)
 
     def _head(self, hidden: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(hidden)

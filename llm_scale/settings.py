@@ -26,7 +26,10 @@ MOST = {"seed": 2**63 - 1, "prompts": 10**7, "rounds": 10**4}
 
 @dataclasses.dataclass(frozen=True)
 class Settings(BaseSettings):
-    """What a run does; the same values and seed give the same run on the same machine."""
+    """What a run does; the same values and seed give the same run on the same machine.
+
+    On the CPU bit by bit; on CUDA up to rounding, as sums of many threads have no fixed order.
+    """
 
     # what is trained, on what
     model: str = option("tiny", "'tiny' (made on the spot) or a directory of a causal LM")

@@ -5,16 +5,23 @@ import json
 
 import numpy as np
 import pytest
+import torch
+from transformers import DynamicCache
 from typer.testing import CliRunner
 
-from llm_scale import checkpoint, evaluate, monitors, runs, telemetry
+from llm_scale import checkpoint, evaluate, generate, monitors, runs, telemetry
 from llm_scale.__main__ import app
 from llm_scale.journal import Journal
+from llm_scale.player import Machine
 from llm_scale.rounds import begin
+from llm_scale.scoring import Scorer
 from llm_scale.settings import Settings
+from llm_scale.setup import combination_problems
+from llm_scale.sharing import SHARED_FROM
 from llm_scale.telemetry import Fresh, Measured
 from llm_scale.training import sft_round
 from tests.llm_scale import tiny_game
+from theory import objectives
 from theory.settings import objective_of
 
 FEW = 200
@@ -232,3 +239,99 @@ def test_scores_of_texts_are_sacrebleus(monkeypatch):
     assert (found["archaic"], found["generated_truncated"]) == (0.0, 0.0)
     monkeypatch.setattr(evaluate, "responses", lambda *_: responses(*_)[::-1])
     assert evaluate.text_metrics(None, pairs, seed=0)["bleu"] < 0.5 * found["bleu"]
+
+
+# -- what a GPU would meet ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """bfloat16 by autocast on the CPU, as a run on CUDA has it."""
+    made = classmethod(lambda cls, settings: cls(torch.device("cpu"), torch.bfloat16))
+    monkeypatch.setattr(Machine, "of", made)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"level": "token", "own_samples": 2, "opponent": "base", "tau": 0.1},
+        {"objective": "alpha_spin"},
+        {"objective": "centred_spif", "oracle": "bradley-terry", "own_samples": 4},
+        {"objective": "tspin", "opponent": "mixture"},
+    ],
+    ids=str,
+)
+def test_every_kind_of_run_works_in_bfloat16(given, narrow, tmp_path):
+    s = Settings(
+        prompts=8, held_out=4, batch=4, rounds=1, steps_per_round=2, sft_steps=1, device="cpu",
+        max_new_tokens=6, **given,
+    )  # fmt: skip
+    runs.run(s, tmp_path / "run", lambda text: None)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    *steps, row = map(json.loads, lines)
+    assert all(np.isfinite(step["loss"]) and step["gradient_norm"] > 0 for step in steps)
+    assert row["stored_gap"] < 0.05
+    assert row["sampler_gap"] < 0.05
+
+
+def test_losses_stay_on_the_device_of_the_log_probabilities():
+    """On "meta" nothing can be read back or mixed with the CPU: a loss that passes waits for no
+    transfer. (Group losses on comparisons read their weights, to check them.)"""
+    meta, seen = torch.device("meta"), 0
+    for name in objectives.names():
+        for extra in ({}, {"tau": 0.3}, {"opponent": "base"}, {"oracle": "bradley-terry"}):
+            s = tiny_game.settings(objective=name, own_samples=3, prompts=4, **extra)
+            group = objectives.get(name).form == "group" and "oracle" in extra
+            if combination_problems(s) or group:
+                continue
+            data = tiny_game.start(tiny_game.player(s, width=16)).data.to(meta)
+            log_probs = torch.zeros(len(data.pairs), device=meta, requires_grad=True)
+            loss = data.loss(objective_of(name), log_probs, s.beta, s.tau)
+            loss.sum().backward()
+            assert loss.device == log_probs.grad.device == meta
+            assert loss.dtype == torch.float32
+            seen += 1
+    assert seen >= 40
+
+
+def test_the_cache_under_autocast_has_its_precision_and_the_same_responses(monkeypatch):
+    who = tiny_game.player(tiny_game.settings())
+    kept = []
+
+    def drawn(cache):
+        class Watched(cache):
+            def update(self, *args, **kwargs):
+                out = super().update(*args, **kwargs)
+                kept.append({t.dtype for t in out})
+                return out
+
+        monkeypatch.setattr(generate, "_Cache", Watched)
+        prompts = [(0,), (0, 1), (0, 2, 3)] * 4
+        luck = np.random.default_rng(0).random((len(prompts), 6))
+        with torch.autocast("cpu", torch.bfloat16):
+            return generate.generate([who.language.model], prompts, lambda i: luck[i], 6, 0, 5)
+
+    ours = drawn(generate._Cache)
+    assert kept
+    assert all(types == {torch.bfloat16} for types in kept)
+    kept.clear()
+    assert drawn(DynamicCache) == ours
+    assert all(types == {torch.float32} for types in kept), "what transformers alone would keep"
+
+
+@pytest.mark.parametrize(("noise", "shares"), [(0.0, True), (1e-4, True), (3e-3, False)])
+def test_prompts_are_shared_whatever_the_kernel_rounds(noise, shares):
+    """Another kernel on another mask rounds elsewhere: by 1e-5 of the hidden states' size on a
+    model of 30 layers, more on more, also where a single state is near 0."""
+    model = tiny_game.player(tiny_game.settings()).language.model
+    draw = torch.Generator().manual_seed(0)
+
+    def rounds_elsewhere(module, given, out):
+        state = out.last_hidden_state
+        off = torch.randn(state.shape, generator=draw)
+        if state.shape[1] > SHARED_FROM:  # the probe of the logits stays as it is
+            out.last_hidden_state = state + noise * state.square().mean().sqrt() * off
+        return out
+
+    model.base_model.register_forward_hook(rounds_elsewhere)
+    assert Scorer(model).shares_prompts == shares
