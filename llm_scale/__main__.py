@@ -6,11 +6,13 @@ import dataclasses
 import inspect
 import json
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from safetensors import SafetensorError
 
 from llm_scale.runs import PRESETS, file_problems, folder_problems, recorded, resolve, run
 from llm_scale.settings import CHOICES, Settings
@@ -245,8 +247,9 @@ def sweep(
 def presets() -> None:
     """List the presets and what they set."""
     for path in sorted(PRESETS.glob("*.toml")):
-        first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        typer.echo(f"{path.stem:14} {first}")
+        text = path.read_text(encoding="utf-8")
+        typer.echo(f"{path.stem:14} {text.splitlines()[0].lstrip('# ')}")
+        typer.echo("".join(f"  {name} = {value}\n" for name, value in tomllib.loads(text).items()))
 
 
 def _run(settings: Settings, out: Path) -> None:
@@ -288,7 +291,7 @@ def _or_exit(call: Callable[[], None]) -> None:
         for problem in error.problems:
             _say(f"error: {problem}")
         raise typer.Exit(2) from None
-    except OSError as error:  # a full disk, say
+    except (OSError, SafetensorError) as error:  # a full disk, say
         _say(f"error: {error}")
         raise typer.Exit(1) from None
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,17 @@ class Checkpoint:
     state: dict[str, Any]
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Tensors of one file; empty if there is none."""
-        path = self.path / f"{name}.safetensors"
-        return load_file(path) if path.exists() else {}
+        """Tensors of one file that was written with it; empty if there is none."""
+        file = f"{name}.safetensors"
+        return load_file(self.path / file) if file in self.state["files"] else {}
+
+    def put_back(self, folder: Path, names: Sequence[str]) -> None:
+        """Files of this checkpoint into a folder, in the place of what is there."""
+        for name in set(names) & set(self.state["files"]):
+            part = folder / f"{name}.tmp"
+            part.unlink(missing_ok=True)
+            _link(self.path / name, part)
+            part.replace(folder / name)
 
 
 def save(
@@ -40,11 +49,13 @@ def save(
     language: models.Language,
     files: dict[str, dict[str, Tensor]],
     state: dict[str, Any],
+    beside: Sequence[Path] = (),
 ) -> None:
     """Write checkpoint ``number`` beside the others and keep the last two.
 
     The weights are a directory that plain transformers loads. The state, with the digests of all
-    files, is written last; the directory takes its name when all of it is on the disk.
+    files, is written last; the directory takes its name when all of it is on the disk. Files
+    ``beside`` it belong to it as they are now: hard links, which cost no space.
     """
     part = folder / f"{number:09d}.tmp"
     shutil.rmtree(part, ignore_errors=True)
@@ -54,6 +65,8 @@ def save(
         if tensors:
             plain = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
             save_file(plain, part / f"{name}.safetensors")
+    for path in beside:
+        _link(path, part / path.name)
     digests = {p.name: _digest(p) for p in sorted(part.iterdir())}
     for path in part.iterdir():
         _sync(path)
@@ -126,7 +139,15 @@ def set_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) 
 
 
 def _numbered(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    there = (p for p in folder.iterdir() if p.name.isdigit() and p.is_dir())
+    return sorted(there, key=lambda p: int(p.name))
+
+
+def _link(path: Path, to: Path) -> None:
+    try:
+        os.link(path, to)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, to)
 
 
 def _text_digest(state: dict[str, Any]) -> str:

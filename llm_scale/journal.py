@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from llm_scale import world
 from theory.settings import write_whole
 
 METRICS, TIMING, POINTS = "metrics.jsonl", "timing.jsonl", "rounds"
+FAILURE = "failure.json"
 
 
 class Journal:
@@ -25,18 +28,30 @@ class Journal:
         self.out = out
         self._boards: dict[str, Any] = {}
 
-    @property
-    def size(self) -> int:
-        """Bytes of the metrics so far."""
+    def digest(self) -> tuple[int, str]:
+        """Bytes of the metrics so far, on the disk, and their digest: see `holds`."""
         path = self.out / METRICS
-        return path.stat().st_size if path.exists() else 0
+        if not path.exists():
+            return 0, hashlib.sha256().hexdigest()
+        with path.open("rb") as file:
+            content = file.read()
+            os.fsync(file.fileno())
+        return len(content), hashlib.sha256(content).hexdigest()
+
+    def holds(self, size: int, digest: str) -> bool:
+        """Whether the metrics begin with what they were when `digest` said so."""
+        path = self.out / METRICS
+        content = path.read_bytes()[:size] if path.exists() else b""
+        return len(content) == size and hashlib.sha256(content).hexdigest() == digest
 
     def cut(self, size: int) -> None:
-        """Forget metrics written after a checkpoint: they are written again."""
+        """Forget metrics, and a failure, written after a checkpoint: they are written again."""
         path = self.out / METRICS
-        if world.rank() == 0 and path.exists():
-            with path.open("r+b") as file:
-                file.truncate(size)
+        if world.rank() == 0:
+            (self.out / FAILURE).unlink(missing_ok=True)
+            if path.exists():
+                with path.open("r+b") as file:
+                    file.truncate(size)
         world.wait()
 
     def write(self, row: dict[str, Any], at: int) -> None:
@@ -70,7 +85,7 @@ class Journal:
     def failure(self, content: dict[str, Any]) -> None:
         """What was seen when the run had to stop."""
         if world.rank() == 0:
-            write_whole(self.out / "failure.json", json.dumps(content) + "\n")
+            write_whole(self.out / FAILURE, json.dumps(content) + "\n")
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with (self.out / name).open("a", encoding="utf-8") as file:

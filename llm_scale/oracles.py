@@ -180,8 +180,8 @@ def _parse(spec: str) -> tuple[str, str, float]:
     path, _, rest = spec.rpartition(":")
     if path:
         return path, rest, 0.0
-    name, _, inner = rest.partition("(")
-    if name not in BUILT_IN or (inner and not inner.endswith(")")):
+    name, bracket, inner = rest.partition("(")
+    if name not in BUILT_IN or (bracket and not inner.endswith(")")):
         known = ", ".join(f"{n}({p}=NUMBER)" for n, (p, _) in BUILT_IN.items())
         raise InvalidInput(f"oracle={spec!r}; needed is none, {known} or FILE.py:FUNCTION")
     parameter, value = BUILT_IN[name]

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from llm_scale import runs
-from llm_scale.journal import METRICS, POINTS
+from llm_scale.journal import FAILURE, METRICS, POINTS
+from llm_scale.telemetry import COLUMNS
 from theory.errors import InvalidInput, refuse
 from theory.settings import write_whole
 
@@ -89,23 +90,41 @@ class Group:
 
 
 def read(path: Path) -> Run:
-    """A run's record. InvalidInput: not a run, or metrics that are not JSON lines."""
+    """A run's record, also of one that is still written.
+
+    InvalidInput: not a run, or metrics that are not JSON lines.
+    """
     settings = runs.recorded(path)
-    file = path / METRICS
-    rows = []
-    if file.exists():
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise InvalidInput(f"{file}:{number}: not JSON ({error.msg})") from error
+    rows = _rows(path / METRICS)
     done = (path / "final" / "config.json").is_file()
     state = "finished" if done else "unfinished"
-    if not done and (path / "failure.json").is_file():
-        seen = json.loads((path / "failure.json").read_text(encoding="utf-8"))
-        state = f"stopped: loss {seen['loss']} in round {seen['round']}, step {seen['step']}"
+    if not done and (path / FAILURE).is_file():
+        state = _stopped(path / FAILURE)
     rounds = [row for row in rows if "round" in row]
     return Run(path, settings, rounds, [row for row in rows if "at" in row], state)
+
+
+def _stopped(file: Path) -> str:
+    try:
+        seen = json.loads(file.read_text(encoding="utf-8"))
+        return f"stopped: loss {seen['loss']} in round {seen['round']}, step {seen['step']}"
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{file}: not what a run wrote that stopped ({error!r})") from error
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Objects of a JSONL file; a last line without its end is being written and left out."""
+    rows = []
+    whole, _, _ = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
+    for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise InvalidInput(f"{file}:{number}: not JSON in UTF-8 ({error})") from error
+        if not isinstance(row, dict):
+            raise InvalidInput(f"{file}:{number}: a {type(row).__name__}; needed is an object")
+        rows.append(row)
+    return rows
 
 
 def found(paths: Sequence[Path]) -> list[Run]:
@@ -256,8 +275,11 @@ def points(run: Run, round_: int) -> dict[str, np.ndarray]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     out: dict[str, np.ndarray] = {}
-    for name in rows[0] if rows else ():
-        column = [row[name] for row in rows]
-        plain = name == "side"
-        out[name] = np.array(column if plain else [float(v) if v else np.nan for v in column])
+    try:
+        for name in COLUMNS if rows else ():
+            column = [row[name] for row in rows]
+            plain = name == "side"
+            out[name] = np.array(column if plain else [float(v) if v else np.nan for v in column])
+    except (KeyError, ValueError) as error:
+        raise InvalidInput(f"{path}: not the points of a round ({error})") from error
     return out

@@ -88,8 +88,12 @@ def folder_problems(out: Path) -> list[str]:
 
 
 def file_problems(out: Path) -> list[str]:
-    """Why a file could not be written."""
-    return [f"{out}: a folder; needed is a file"] if out.is_dir() else folder_problems(out.parent)
+    """Why a new file could not be written."""
+    if out.is_dir():
+        return [f"{out}: a folder; needed is a file"]
+    if out.exists():
+        return [f"{out}: there already; choose another --out, or delete it"]
+    return folder_problems(out.parent)
 
 
 def _contents(out: Path) -> list[str]:

@@ -53,7 +53,10 @@ def plan(
             for seed in seeds:
                 name = slug(objective, None if objective == "sft" else beta, seed)
                 if name in out:
-                    problems.append(f"--objectives: {objective!r} is there twice")
+                    problems.append(
+                        f"--objectives: {objective!r} is there twice, or its folder {name} is that "
+                        "of another; leave one out"
+                    )
                 try:
                     changed = {"objective": objective, "beta": float(beta), "seed": int(seed)}
                     out[name] = dataclasses.replace(base, **changed)  # type: ignore[arg-type]

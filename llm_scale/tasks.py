@@ -97,7 +97,10 @@ class KnownExpert:
 
 @dataclass(frozen=True)
 class PairFile:
-    """A user's prompts and responses; some prompts, chosen by the seed, are held out."""
+    """A user's prompts and responses; some prompts, chosen by the seed, are held out.
+
+    Of a held-out prompt one response is kept; its others, if the file has several, are not used.
+    """
 
     tokenizer: Any
     pairs: tuple[Item, ...]
@@ -114,7 +117,7 @@ class PairFile:
 
     @property
     def size(self) -> int:
-        train = len(self.pairs) - self.settings.held_out
+        train = len(self._split()[0])
         return min(self.settings.prompts or train, train)
 
     @property
@@ -126,9 +129,12 @@ class PairFile:
 
     def _split(self) -> tuple[list[Item], list[Item]]:
         order = noise.generator(self.settings.seed, "held out").permutation(len(self.pairs))
-        cut = self.settings.held_out
         chosen = [self.pairs[int(i)] for i in order]
-        return chosen[cut:], chosen[:cut]
+        held: dict[Tokens, Item] = {}
+        for item in chosen:
+            if len(held) < self.settings.held_out:
+                held.setdefault(item.prompt, item)
+        return [item for item in chosen if item.prompt not in held], list(held.values())
 
 
 def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> KnownExpert:
@@ -202,7 +208,7 @@ def read_texts(path: Path, keys: Sequence[str]) -> list[tuple[str, ...]]:
 def _read_line(line: str, keys: Sequence[str]) -> tuple[str, ...] | str:
     """The texts, or what is wrong with the line."""
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_no_key_twice)
     except json.JSONDecodeError as error:
         return f"not JSON ({error.msg} at column {error.colno})"
     except (ValueError, RecursionError) as error:
@@ -219,6 +225,14 @@ def _read_line(line: str, keys: Sequence[str]) -> tuple[str, ...] | str:
         if any("\ud800" <= c <= "\udfff" for c in record[key]):
             return f"{key!r} has half of a surrogate pair; needed is Unicode text"
     return tuple(record[key] for key in keys)
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(k for k in keys if keys.count(k) > 1)!r} is there twice")
+    return found
 
 
 def _first(problems: list[str]) -> list[str]:
@@ -244,11 +258,13 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
                 f"max_prompt_tokens={settings.max_prompt_tokens}"
             )
         items.append(Item(i, ids, (Response(tuple(tokens), cut),)))
-    few = len(items) < settings.held_out + 1 and not problems
+    different = len({item.prompt for item in items})
+    few = different < settings.held_out + 1 and not problems
     problems = _first(problems)
     if few:
         problems.append(
-            f"{path}: {len(items)} pairs; needed are held_out={settings.held_out} and one to train"
+            f"{path}: {len(items)} pairs of {different} prompts; needed are "
+            f"held_out={settings.held_out} prompts and one to train"
         )
     if settings.expert_samples > 1:
         problems.append(

@@ -31,7 +31,7 @@ from llm_scale import (
 )
 from llm_scale.batching import micro_batches, order
 from llm_scale.held_out import HeldOut
-from llm_scale.journal import Journal
+from llm_scale.journal import METRICS, Journal
 from llm_scale.losses import Round, self_play_loss, sft_loss
 from llm_scale.player import Machine, Player
 from llm_scale.predictions import Game
@@ -45,6 +45,8 @@ from theory.objectives import Objective
 from theory.settings import objective_of
 
 Say = Callable[[str], None]
+KEPT_WEIGHTS = ("base.safetensors", "current.safetensors")
+"""Of pi_0, and of pi_t of the round: what a checkpoint leans on beside its own files."""
 SFT_ROUND = -1
 """Number of the round of the SFT start, as a key of its data and order."""
 
@@ -146,7 +148,7 @@ class Trainer:
         data = self.data
         if data is None or self.position.step >= steps:
             return
-        name = "SFT" if round_ == SFT_ROUND else f"round {round_}"
+        name = _name(round_)
         lead = world.rank() == 0
         bar = tqdm(
             range(self.position.step, steps),
@@ -164,8 +166,16 @@ class Trainer:
             row = {"at": name, "step": step, "loss": loss, "gradient_norm": norm, **seen}
             self.journal.write(row, self.position.total)
             bar.set_postfix(loss=f"{loss:.4f}")
-            if (step + 1) % self.settings.checkpoint_every == 0 and step + 1 < steps:
+            last = step + 1 == steps
+            if last or (step + 1) % self.settings.checkpoint_every == 0:
+                self._refuse_broken(data, chosen)
+            if not last and (step + 1) % self.settings.checkpoint_every == 0:
                 self._save()
+
+    def _refuse_broken(self, data: Round, chosen: Sequence[int]) -> None:
+        """Before the weights are kept: Diverged if the last step broke them."""
+        if not bool(torch.isfinite(data.subset(chosen).rescored(self.player)).all()):
+            raise self._diverged(self.position.round, self.position.step, float("nan"))
 
     def step(
         self, data: Round, chosen: Sequence[int], round_: int, step: int, steps: int
@@ -287,12 +297,13 @@ class Trainer:
             state = {
                 **asdict(self.position),
                 "mark": mark(self.settings),
-                "metrics_bytes": self.journal.size,
+                "metrics": self.journal.digest(),
                 "monitors": self.monitors,
             }
             number = 2 * (self.position.total * 1000 + self.position.round + 1) + bool(self.data)
             folder = self.out / "checkpoints"
-            checkpoint.save(folder, number, self.player.language, files, state)
+            kept = [self.out / name for name in KEPT_WEIGHTS if (self.out / name).exists()]
+            checkpoint.save(folder, number, self.player.language, files, state, kept)
         world.wait()
 
     def _resume(self, say: Say) -> None:
@@ -309,6 +320,11 @@ class Trainer:
                 "nothing was changed; choose another --out"
             )
         state = found.state
+        if not self.journal.holds(*state["metrics"]):
+            raise InvalidInput(
+                f"{self.out / METRICS}: not what it was when {found.path} was written; nothing was "
+                "changed; put it back, or choose another --out"
+            )
         checkpoint.set_weights(self.player.language, found.tensors("model"))
         checkpoint.set_optimiser(self.optimiser, found.tensors("optimiser"))
         self.position = Position(state["round"], state["step"], state["total"])
@@ -318,8 +334,10 @@ class Trainer:
             held = found.tensors("held_out")
             self.held = HeldOut.of(held) if held else None
             self.monitors = state["monitors"]
-        self.journal.cut(state["metrics_bytes"])
-        say(f"resumed from {found.path.name}: {self.position}")
+        if world.rank() == 0:
+            found.put_back(self.out, KEPT_WEIGHTS)
+        self.journal.cut(state["metrics"][0])
+        say(f"resumed from {found.path.name}: {_name(state['round'])}, step {state['step']}")
 
     def _keep(self, name: str) -> None:
         """The weights as they are: "base" is pi_0, "current" is pi_t of the round."""
@@ -340,9 +358,13 @@ class Trainer:
         world.wait()
 
     def _diverged(self, round_: int, step: int, loss: float) -> Diverged:
-        where = f"round {round_}, step {step}: the loss is {loss}"
+        where = f"{_name(round_)}, step {step}: the loss is {loss}"
         self.journal.failure({"round": round_, "step": step, "loss": str(loss)})
         return Diverged(f"{where}; the last good state is in {self.out / 'checkpoints'}")
+
+
+def _name(round_: int) -> str:
+    return "SFT" if round_ == SFT_ROUND else f"round {round_}"
 
 
 def sft_round(items: Sequence[Item]) -> Round:

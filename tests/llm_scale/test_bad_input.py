@@ -114,7 +114,12 @@ TASKS = {
         GOOD + line(prompt="say " * 99, response="b"),
         r"pair 7: its prompt has \d+ tokens; allowed are max_prompt_tokens=64",
     ),
-    "too few": (line(**PAIRS[0]) * 4, "4 pairs; needed are held_out=4 and one to train"),
+    "too few": (line(**PAIRS[0]) * 4, "4 pairs of 1 prompts; needed are held_out=4 pro"),
+    "too few prompts": ((GOOD * 2)[: 4 * len(line(**PAIRS[0]))] * 2, "8 pairs of 4 prompts; neede"),
+    "a key twice": (
+        GOOD + '{"prompt": "a", "prompt": "b", "response": "c"}',
+        ":7: .*'prompt' is t",
+    ),
     "batch": (GOOD[: len(line(**PAIRS[0])) * 5], "batch=2; a round has 1 prompts"),
 }
 LINES = {
@@ -138,6 +143,7 @@ LINES = {
     "no file": (["--objective=/nowhere.py:x"], "nowhere.py: no such file; needed is a Python"),
     "oracle typo": (["--oracle=cyclc"], "needed is none, bradley-terry"),
     "oracle range": (["--oracle=cyclic(strength=2)", "--own-samples=2"], "> 0 and <= 1"),
+    "oracle bracket": (["--oracle=cyclic(", "--own-samples=2"], "needed is none, bradley-terry"),
     "oracle of one": (["--oracle=cyclic"], "own_samples=1; needed is >= 2"),
     "oracle gives text": (["--oracle=WORD:f", "--own-samples=2"], "failed: ValueError.*'x'"),
     "oracle beyond 1": (["--oracle=THREE:f", "--own-samples=2"], "gave 3; needed is within .0, 1"),

@@ -1,0 +1,231 @@
+"""What was damaged, lost or blown up: it is noticed, and nothing wrong is kept or shown."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from llm_scale import models, report, tasks, training
+from llm_scale.__main__ import app
+from llm_scale.settings import Settings
+from theory.errors import InvalidInput
+
+SMALL = ("--device=cpu", "--prompts=16", "--held-out=8", "--batch=4", "--rounds=2", "--cosines=0",
+         "--steps-per-round=6", "--sft-steps=3", "--checkpoint-every=2",
+         "--opponent=base")  # fmt: skip
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result.stderr
+
+
+def outcome(out):
+    return [(out / n).read_bytes() for n in ("metrics.jsonl", "final/model.safetensors")]
+
+
+def stopped(out, name, at):
+    """A run whose call number ``at`` of a function of `llm_scale.training` was interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        where = training if hasattr(training, name) else training.Trainer
+        real, calls = getattr(where, name), []
+
+        def once(*arguments):
+            calls.append(None)
+            if len(calls) == at:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        patch.setattr(where, name, once)
+        assert CliRunner().invoke(app, ["train", "--out", str(out), *SMALL]).exit_code == 130
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    call("train", "--out", out, *SMALL)
+    return outcome(out)
+
+
+@pytest.fixture(scope="module")
+def within(tmp_path_factory):
+    """Stopped within the last round."""
+    return stopped(tmp_path_factory.mktemp("within") / "run", "step", 14)
+
+
+@pytest.fixture(scope="module")
+def between(tmp_path_factory):
+    """Stopped where the last round begins: the checkpoint before is of the round before."""
+    return stopped(tmp_path_factory.mktemp("between") / "run", "begin", 2)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    def copy(run):
+        return Path(shutil.copytree(run, tmp_path / "run"))
+
+    return copy
+
+
+def newest(out):
+    return max((out / "checkpoints").iterdir())
+
+
+def altered(path):
+    path.write_bytes(path.read_bytes()[:-1] + b"\0\0")
+
+
+# -- resuming ------------------------------------------------------------------------------------
+
+
+def test_the_checkpoint_of_the_round_before_has_the_weights_of_that_round(between, whole, copy):
+    out = copy(between)
+    altered(newest(out) / "model.safetensors")
+    said = call("train", "--out", out, *SMALL)
+    assert "using the one before" in said
+    assert "resumed from 000014003: round 0, step 4\n" in said
+    assert outcome(out) == whole
+
+
+@pytest.mark.parametrize("name", ["base", "current"])
+def test_weights_that_a_run_leans_on_are_put_back(name, within, between, whole, copy):
+    out = copy(between if name == "base" else within)
+    (out / f"{name}.safetensors").unlink()
+    call("train", "--out", out, *SMALL)
+    assert outcome(out) == whole
+
+
+def test_weights_of_another_run_are_not_used(between, whole, copy):
+    out = copy(between)
+    tensors = {k: v + 1.0 for k, v in load_file(out / "base.safetensors").items()}
+    save_file(tensors, out / "base.safetensors")
+    call("train", "--out", out, *SMALL)
+    assert outcome(out) == whole
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: os.truncate(p, p.stat().st_size // 2),
+        lambda p: p.unlink(),
+        lambda p: p.write_bytes(p.read_bytes().replace(b"0", b"1", 1)),
+    ],
+    ids=["torn", "lost", "edited"],
+)
+def test_metrics_that_are_not_what_they_were_are_not_gone_on_with(damage, within, copy):
+    out = copy(within)
+    damage(out / "metrics.jsonl")
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert "metrics.jsonl: not what it was when" in call("train", "--out", out, *SMALL, code=2)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_files_that_no_checkpoint_wrote_are_not_read(within, whole, copy):
+    out = copy(within)
+    (newest(out) / "previous.safetensors").write_bytes(b"junk")
+    (out / "checkpoints" / "999").write_text("no folder")
+    call("train", "--out", out, *SMALL)
+    assert outcome(out) == whole
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(between, whole, copy, monkeypatch):
+    out = copy(between)
+
+    def full(*arguments):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_file", full)
+        said = call("train", "--out", out, *SMALL, code=1)
+    assert said.splitlines()[-1] == "error: I/O error: No space left on device (os error 28)"
+    call("train", "--out", out, *SMALL)
+    assert outcome(out) == whole
+
+
+@pytest.mark.parametrize("steps", [2, 6])
+def test_a_blow_up_leaves_no_broken_weights(steps, tmp_path):
+    """Weights of 1e36 are finite, what they give is not; the last step has no loss after it."""
+    more = ("--sft-steps=0", "--lr=3e36", "--clip=0", "--checkpoint-every=1")
+    out = tmp_path / "run"
+    line = ("train", "--out", out, *SMALL, *more, f"--steps-per-round={steps}")
+    assert "stopped: round 0, step" in call(*line, code=1)
+    assert not (out / "final").exists()
+    ids = torch.arange(5)[None]
+    for folder in (out / "checkpoints").iterdir():
+        assert torch.isfinite(
+            AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids).logits
+        ).all()
+    assert (out / "failure.json").exists()
+
+
+def test_a_failure_is_forgotten_when_the_run_goes_on(within, copy):
+    out = copy(within)
+    (out / "failure.json").write_text('{"round": 1, "step": 2, "loss": "nan"}')
+    stopped(out, "step", 2)
+    assert report.read(out).state == "unfinished"
+
+
+# -- data and reports ----------------------------------------------------------------------------
+
+
+def test_a_held_out_prompt_is_not_trained_on_with_another_response(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"say {i % 6}", "response": f"thou art {i}"} for i in range(30)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    settings = Settings(held_out=3, prompts=0, device="cpu")
+    tokenizer = models.byte_tokenizer(["thou art gone"] * 9)
+    task = tasks.pair_file(path, tokenizer, settings)
+    train, held = task.items(0), task.held_out()
+    assert (len(held), len(train), task.size) == (3, 15, 15)
+    assert len({i.prompt for i in held}) == 3
+    assert not {i.prompt for i in train} & {i.prompt for i in held}
+
+
+def test_a_report_of_a_run_that_is_being_written(within, copy):
+    out = copy(within)
+    whole = report.read(out)
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"at": "round 1", "st')
+    assert report.read(out) == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("metrics.jsonl", b"\xff\n", "metrics.jsonl:1: not JSON in UTF-8"),
+        ("metrics.jsonl", b"{}\n3\n", "metrics.jsonl:2: a int; needed is an object"),
+        ("failure.json", b"{}", "failure.json: not what a run wrote that stopped"),
+        (
+            "rounds/round-000.csv",
+            b"a,b\n1,2\n",
+            r"round-000.csv: not the points of a round \('prom",
+        ),
+    ],
+)
+def test_a_report_of_damaged_files(name, content, expected, within, copy):
+    out = copy(within)
+    (out / name).write_bytes(content)
+    with pytest.raises(InvalidInput, match=expected):
+        report.points(report.read(out), 0)
+
+
+def test_a_file_that_is_there_is_not_overwritten(within, tmp_path):
+    (tmp_path / "precious").write_text("x")
+    for command in (("generate", within, "he"), ("eval", within)):
+        assert "there already" in call(*command, "--out", tmp_path / "precious", code=2)
+    assert (tmp_path / "precious").read_text() == "x"
+
+
+def test_presets_say_what_they_set():
+    said = CliRunner().invoke(app, ["presets"]).stdout
+    assert "tiny-cpu       tiny model" in said
+    assert "  max_new_tokens = 4\n" in said
