@@ -63,9 +63,9 @@ def test_an_exact_round_has_slope_one_and_no_residual(laws_of_a_round):
 def test_contraction_is_t6_s_factor_and_mass_outside_is_counted(laws_of_a_round):
     log_p, log_q, _ = laws_of_a_round
     spin = objectives.get("spin")
-    row = known_expert.rewards(log_p, log_q, log_q, spin, 2.0, (1, 1))
+    row = known_expert.rewards(log_p, log_q, log_p, spin, 2.0, (1, 1))
     assert row["contraction_link"] == pytest.approx(1.0 - 1.0 / 2.0)
-    assert row["link_slope"] == pytest.approx(0.0)
+    assert row["link_slope"] == pytest.approx(2.0)
     assert known_expert.contraction(log_p, log_q, log_q) == pytest.approx(1.0)
     thin = np.log([[0.5, 0.5 - 3e-5, 1e-5, 2e-5]])
     wide = np.log([[0.4, 0.3, 0.1, 0.2]])
