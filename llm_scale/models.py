@@ -81,7 +81,8 @@ def directory(path: str | Path) -> Path:
     if not (Path(path) / "config.json").is_file():
         raise InvalidInput(
             f"model={str(path)!r}: no config.json there; needed is 'tiny' or a directory of a "
-            "Hugging Face causal LM (config.json, *.safetensors, tokenizer files)"
+            "Hugging Face causal LM (config.json, *.safetensors, tokenizer files); "
+            "`make model` gets the one of the presets"
         )
     return Path(path)
 

@@ -24,6 +24,8 @@ from theory.settings import write_whole
 
 FEWEST_SEEDS = 3
 """Seeds from which an interval is given."""
+EQUAL_COMPUTE = "equal-compute"
+"""Folder of a baseline that `sft --like` makes."""
 NO_SETTING = ("seed", "sft_run", "device", "checkpoint_every", "generate_batch")
 """Settings that do not tell groups apart."""
 
@@ -146,7 +148,29 @@ def found(paths: Sequence[Path]) -> list[Run]:
 
 def grouped(found: Sequence[Run]) -> list[Group]:
     """Groups in order of appearance, SFT first. InvalidInput: the same settings and seed twice."""
+    groups = _by_label(found, together=True)
+    if any(_seed_twice(members) for members in groups.values()):
+        groups = _by_label(found, together=False)
+    problems = []
+    for label, members in groups.items():
+        if _seed_twice(members):
+            where = ", ".join(str(run.path) for run in members)
+            problems.append(f"{label}: a seed is there twice among {where}; leave one out")
+    refuse(problems)
+    ordered = sorted(groups.items(), key=lambda pair: not pair[0].startswith("sft"))
+    return [Group(label, members) for label, members in ordered]
+
+
+def _by_label(found: Sequence[Run], together: bool) -> dict[str, list[Run]]:
+    """Runs by what they are called.
+
+    Baselines of equal compute have as many steps as their seed's responses ask for: ``together``
+    calls these numbers by one name.
+    """
     kept = [{k: v for k, v in run.settings.items() if k not in NO_SETTING} for run in found]
+    for run, settings in zip(found, kept, strict=True):
+        if together and run.path.resolve().name == EQUAL_COMPUTE:
+            settings["steps_per_round"] = "equal compute"
     names = {k for settings in kept for k in settings}
     differing = sorted(k for k in names - {"objective"} if len({str(s.get(k)) for s in kept}) > 1)
     groups: dict[str, list[Run]] = {}
@@ -155,15 +179,12 @@ def grouped(found: Sequence[Run]) -> list[Group]:
         ignored = ("beta", "tau", "own_samples") if parts[0] == "sft" else ()
         parts += [f"{k}={settings.get(k)}" for k in differing if k not in ignored]
         groups.setdefault(", ".join(parts), []).append(run)
-    problems = []
-    for label, members in groups.items():
-        seeds = [run.settings.get("seed") for run in members]
-        if len(set(seeds)) < len(seeds):
-            where = ", ".join(str(run.path) for run in members)
-            problems.append(f"{label}: a seed is there twice among {where}; leave one out")
-    refuse(problems)
-    ordered = sorted(groups.items(), key=lambda pair: not pair[0].startswith("sft"))
-    return [Group(label, members) for label, members in ordered]
+    return groups
+
+
+def _seed_twice(members: Sequence[Run]) -> bool:
+    seeds = [run.settings.get("seed") for run in members]
+    return len(set(seeds)) < len(seeds)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -95,7 +95,7 @@ def baselines(like: Path) -> Plan:
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}
     if steps > settings.steps_per_round:
-        out["equal-compute"] = dataclasses.replace(sft, steps_per_round=steps)
+        out[report.EQUAL_COMPUTE] = dataclasses.replace(sft, steps_per_round=steps)
     return out
 
 

@@ -142,3 +142,21 @@ def test_points_are_read_with_unknown_values(runs):
     assert points["side"].tolist() == ["expert", "own", "other"]
     np.testing.assert_array_equal(points["link"], [1.0, -1.0, np.nan])
     assert report.points(report.read(runs / "spin-0"), 99) == {}
+
+
+def test_baselines_of_equal_compute_are_one_group_whatever_their_steps(tmp_path):
+    """Each seed's responses ask for another number of steps; they are the seeds of one group."""
+    for seed, steps in enumerate((19, 19, 18)):
+        make_run(tmp_path / f"spin-{seed}", seed=seed, steps_per_round=8)
+        make_run(tmp_path / f"sft-{seed}" / "equal-data", objective="sft", seed=seed,
+                 steps_per_round=8)  # fmt: skip
+        make_run(tmp_path / f"sft-{seed}" / "equal-compute", objective="sft", seed=seed,
+                 steps_per_round=steps)  # fmt: skip
+    found = {g.label: len(g.runs) for g in report.grouped(report.found([tmp_path]))}
+    names = ("sft, steps_per_round=8", "sft, steps_per_round=equal compute")
+    assert found == dict.fromkeys((*names, "spin, steps_per_round=8"), 3)
+    other = tmp_path / "other" / "equal-compute"  # of another run with the same seed
+    make_run(other, objective="sft", seed=0, steps_per_round=31)
+    found = {g.label: len(g.runs) for g in report.grouped(report.found([tmp_path]))}
+    assert found["sft, steps_per_round=31"] == 1
+    assert found["sft, steps_per_round=19"] == 2
