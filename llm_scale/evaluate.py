@@ -48,7 +48,8 @@ def opened(path: Path, given: dict[str, Any]) -> Opened:
     """
     where, settings = model_of(path)
     start = settings or {"max_new_tokens": HORIZON}
-    made: Settings = make(Settings, start | {"model": str(where), "task": "phrases"} | given)
+    unread = {"task": "phrases", "objective": "sft", "oracle": "none"}  # may name files long gone
+    made: Settings = make(Settings, start | {"model": str(where)} | unread | given)
     machine = Machine.of(made)
     language = models.load(where, torch.float32, machine.device)
     return Opened(Player(language, made, machine), made, settings.get("task", ""))

@@ -1,4 +1,4 @@
-"""What a run's numbers depend on: versions and settings, and the digest of both."""
+"""What a run's numbers depend on: versions, settings and files, and their digests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import json
 import platform
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 
+from llm_scale import tasks
 from llm_scale.settings import Settings
 
 
@@ -15,6 +17,14 @@ def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     named = {p: metadata.version(p) for p in ("torch", "transformers", "numpy")}
     return {"python": platform.python_version(), **named}
+
+
+def files(settings: Settings) -> dict[str, str]:
+    """Digests of the files that settings name: a user's pairs, objective and oracle."""
+    named = [] if settings.task in tasks.NAMED else [settings.task]
+    named += [spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle)]
+    there = [name for name in named if name and Path(name).is_file()]
+    return {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in there}
 
 
 def mark(settings: Settings) -> str:

@@ -38,7 +38,9 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     path = path / RECORD if path.is_dir() else path
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return {"settings": dict(record["settings"]), "versions": dict(record.get("versions", {}))}
+        settings = dict(record["settings"])
+        rest = {name: dict(record.get(name, {})) for name in ("versions", "files")}
+        return {"settings": settings} | rest
     except KeyError as error:
         raise InvalidInput(f"{path}: not the record of a run (no {error})") from error
     except (OSError, ValueError, TypeError) as error:
@@ -57,19 +59,25 @@ def finished(out: Path, settings: Settings) -> bool:
 def problems(out: Path, settings: Settings) -> list[str]:
     """Why a run cannot be made or go on in a folder, as far as can be said without loading it."""
     from llm_scale import setup
-    from llm_scale.record import versions
+    from llm_scale.record import files, versions
 
     found = folder_problems(out)
     if not found and (out / RECORD).exists():
         try:
             if finished(out, settings):
                 return []
-            begun, now = _read(out)["versions"], versions()
+            record = _read(out)
+            begun, now = record["versions"], versions()
             if begun != now:
                 changed = ", ".join(
                     f"{k} {begun.get(k)} -> {v}" for k, v in now.items() if begun.get(k) != v
                 )
                 found.append(f"{out}: holds a run begun with other versions ({changed})")
+            found += [
+                f"{out}: holds a run begun with another content of {name}; choose another --out"
+                for name, digest in files(settings).items()
+                if record["files"].get(name, digest) != digest
+            ]
         except InvalidInput as error:
             found += error.problems
     elif not found and out.is_dir() and (there := _contents(out)):
@@ -112,7 +120,7 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     import torch
 
     from llm_scale import setup, world
-    from llm_scale.record import versions
+    from llm_scale.record import files, versions
     from llm_scale.training import Trainer
 
     refuse(problems(out, settings))
@@ -121,6 +129,7 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
         return
     parts = setup.prepare(settings)
     record = {"settings": dataclasses.asdict(settings), "versions": versions()}
+    record["files"] = files(settings)
     if world.rank() == 0 and not (out / RECORD).exists():
         try:
             write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")

@@ -32,7 +32,7 @@ def outcome(out):
     return [(out / n).read_bytes() for n in ("metrics.jsonl", "final/model.safetensors")]
 
 
-def stopped(out, name, at):
+def stopped(out, name, at, *more):
     """A run whose call number ``at`` of a function of `llm_scale.training` was interrupted."""
     with pytest.MonkeyPatch.context() as patch:
         where = training if hasattr(training, name) else training.Trainer
@@ -45,7 +45,7 @@ def stopped(out, name, at):
             return real(*arguments)
 
         patch.setattr(where, name, once)
-        assert CliRunner().invoke(app, ["train", "--out", str(out), *SMALL]).exit_code == 130
+        assert CliRunner().invoke(app, ["train", "--out", str(out), *SMALL, *more]).exit_code == 130
     return out
 
 
@@ -172,6 +172,34 @@ def test_a_failure_is_forgotten_when_the_run_goes_on(within, copy):
     (out / "failure.json").write_text('{"round": 1, "step": 2, "loss": "nan"}')
     stopped(out, "step", 2)
     assert report.read(out).state == "unfinished"
+
+
+@pytest.mark.parametrize("name", ["pairs.jsonl", "objective.py", "oracle.py"])
+def test_a_file_that_changed_is_not_gone_on_with(name, tmp_path):
+    """The run would be of two kinds; what it was can still be sampled without its files."""
+    own = f"mine_{name.partition('.')[0]}"  # a process knows a name once
+    (tmp_path / "pairs.jsonl").write_text(
+        "".join(
+            json.dumps({"prompt": f"say {i}", "response": "thou art"}) + "\n" for i in range(24)
+        )
+    )
+    (tmp_path / "objective.py").write_text(
+        "from theory import xp\nfrom theory.objectives import Pairwise, register\n\n\n"
+        f"@register('{own}')\nclass Mine(Pairwise):\n    citation = 'here'\n\n"
+        "    def pair_loss(self, d):\n        return xp.softplus(-d)\n"
+    )
+    (tmp_path / "oracle.py").write_text("def score(prompt, response):\n    return len(response)\n")
+    given = (f"--task={tmp_path}/pairs.jsonl", f"--objective={tmp_path}/objective.py:{own}",
+             f"--oracle={tmp_path}/oracle.py:score", "--own-samples=2")  # fmt: skip
+    out = stopped(tmp_path / "run", "step", 5, *given)
+    before = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(before + "\n")
+    said = call("train", "--out", out, *SMALL, *given, code=2)
+    assert f"begun with another content of {tmp_path / name}" in said
+    (tmp_path / name).unlink()
+    call("generate", out, "say", "--count=1")
+    (tmp_path / name).write_text(before)
+    call("train", "--out", out, *SMALL, *given)
 
 
 # -- data and reports ----------------------------------------------------------------------------
