@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +140,27 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
     trainer = Trainer(settings, out, parts.language, parts.task)
     try:
-        trainer.run(lambda text: say(text) if world.rank() == 0 else None)
+        with _alone(out) if world.rank() == 0 else contextlib.nullcontext():
+            trainer.run(lambda text: say(text) if world.rank() == 0 else None)
     finally:
         world.stop()
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold a folder until the process ends, however it ends. InvalidInput: another one does."""
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InvalidInput(f"{out}: another process is training there; nothing was done") from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def model_of(path: Path) -> tuple[Path, dict[str, Any]]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
-from llm_scale import models, report, tasks, training
+from llm_scale import models, report, runs, tasks, training
 from llm_scale.__main__ import app
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput
@@ -200,6 +200,17 @@ def test_a_file_that_changed_is_not_gone_on_with(name, tmp_path):
     call("generate", out, "say", "--count=1")
     (tmp_path / name).write_text(before)
     call("train", "--out", out, *SMALL, *given)
+
+
+def test_two_processes_do_not_train_in_one_folder(within, whole, copy):
+    out = copy(within)
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with runs._alone(out):
+        said = call("train", "--out", out, *SMALL, code=2)
+        assert said == f"error: {out}: another process is training there; nothing was done\n"
+        assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    call("train", "--out", out, *SMALL)
+    assert outcome(out) == whole
 
 
 # -- data and reports ----------------------------------------------------------------------------

@@ -96,14 +96,16 @@ def test_so_it_is_for_other_opponents_and_anchors(tmp_path, monkeypatch, setting
 def test_kill_9_at_any_moment(whole, tmp_path):
     out = tmp_path / "run"
     line = [sys.executable, "-m", "llm_scale", *command(out)]
-    for seconds in (0.3, 0.9):  # after the first metrics appear, wherever that is
+    metrics = out / "metrics.jsonl"
+    for lines in (4, 12):  # within the SFT start, and within the first round: wherever that is
         process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
         began = time.monotonic()
-        while not (out / "metrics.jsonl").exists() and time.monotonic() - began < 60:
-            time.sleep(0.05)
-        time.sleep(seconds)
+        while time.monotonic() - began < 60:
+            if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+                break
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, "it was at work"
     subprocess.run(line, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
     assert outcome(out) == outcome(whole)
 
