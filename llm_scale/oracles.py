@@ -168,7 +168,7 @@ def _texts(tokenizer: Any, item: Item, responses: Sequence[Tokens]) -> list[str]
 def _number(name: str, function: Callable[..., Any], *texts: str) -> float:
     try:
         value = float(function(*texts))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidInput(f"oracle={name!r} failed: {type(error).__name__}: {error}") from error
     if not np.isfinite(value):
         raise InvalidInput(f"oracle={name!r} gave {value}; needed is a finite number")
@@ -214,7 +214,10 @@ def _load(path: str, name: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         raise InvalidInput(f"{where}: the file has no function {name!r}")
-    count = len(inspect.signature(function).parameters)
+    try:
+        count = len(inspect.signature(function).parameters)
+    except ValueError as error:
+        raise InvalidInput(f"{where}: its arguments are not known ({error})") from error
     if count not in (2, 3):
         raise InvalidInput(
             f"{where} takes {count} arguments; needed are (prompt, response) for a score or "

@@ -57,5 +57,8 @@ def encode_response(tokenizer: Any, response: str, horizon: int) -> tuple[list[i
     ids = [int(i) for i in tokenizer(response, add_special_tokens=False)["input_ids"]]
     if eos in ids:
         text = tokenizer.decode([eos])
-        raise InvalidInput(f"response {response[:40]!r} has the end token {text!r} within")
+        raise InvalidInput(
+            f"response {response[:40]!r} has the end token {text!r} within, or a word that the "
+            "tokenizer does not know and reads as that"
+        )
     return [*ids, eos][:horizon], len(ids) >= horizon

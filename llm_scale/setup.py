@@ -10,7 +10,9 @@ import torch
 from transformers import AutoTokenizer
 
 from llm_scale import models, oracles, tasks, verses, world
+from llm_scale.losses import Round
 from llm_scale.player import Machine
+from llm_scale.samples import Item, Response
 from llm_scale.scoring import Scorer
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
@@ -85,10 +87,11 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         Scorer(language.model)
     except InvalidInput as error:
         out += [f"model={settings.model!r}: {problem}" for problem in error.problems]
-    try:
-        _try_oracle(settings, task)
-    except InvalidInput as error:
-        out += error.problems
+    for attempt in (_try_oracle, _try_objective):
+        try:
+            attempt(settings, task)
+        except InvalidInput as error:
+            out += error.problems
     return out
 
 
@@ -98,6 +101,27 @@ def _try_oracle(settings: Settings, task: tasks.Task) -> None:
     if oracle is not None:
         item = (task.held_out() or task.items(0))[0]
         oracle.compare(item, [item.expert[0].tokens] * 2)
+
+
+def _try_objective(settings: Settings, task: tasks.Task) -> None:
+    """One loss and its gradient, so that a user's formulas fail before work."""
+    objective = objective_of(settings.objective)
+    if objective is None or ":" not in settings.objective or settings.oracle != oracles.NONE:
+        return
+    some = Response((task.tokenizer.eos_token_id,), False)
+    old = (some,) if "history" in objective.needs else ()
+    sides = (some,) * settings.expert_samples, (some,) * settings.own_samples, old
+    item = Item(0, (0,), *sides)
+    stored = torch.linspace(-2.0, -1.0, len(item.responses))
+    new = (0.9 * stored).requires_grad_()
+    try:
+        data = Round([item], stored, stored, stored)
+        data.loss(objective, new, settings.beta, settings.tau).mean().backward()
+    except (Exception, SystemExit) as error:
+        raise InvalidInput(
+            f"objective={settings.objective!r}: its loss of torch tensors fails: "
+            f"{type(error).__name__}: {error} (functions of theory.xp take numpy and torch alike)"
+        ) from error
 
 
 def _prepare(settings: Settings, machine: Machine) -> Prepared:

@@ -127,6 +127,8 @@ def objective_of(spec: str) -> Objective | None:
     parameters = {}
     for part in filter(None, (p.strip() for p in inner.removesuffix(")").split(","))):
         key, _, value = part.partition("=")
+        if key.strip() in parameters:
+            raise InvalidInput(f"{spec!r}: {key.strip()} is there twice")
         try:
             parameters[key.strip()] = float(value)
         except ValueError:

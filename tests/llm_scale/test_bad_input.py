@@ -129,6 +129,7 @@ LINES = {
     "no choice": (["--opponent=first"], "opponent='first'; needed is one of last, mixture, base"),
     "objective typo": (["--objective=spni"], "unknown objective 'spni'. Did you mean 'spin'?"),
     "parameter": (["--objective=spif(d=1)"], "spif: unknown parameter 'd'; it takes c, alpha"),
+    "parameter twice": (["--objective=spif(c=1,c=2)"], "c is there twice"),
     "parameter range": (["--objective=spif(c=-1)"], "spif: c=-1.0; needed is a number > 0"),
     "bracket": (["--objective=spif(c=1"], "needed is NAME, NAME"),
     "no loss (gail)": (["--objective=gail"], "'gail' has no loss to train: .*-inf"),
@@ -146,6 +147,9 @@ LINES = {
     "oracle bracket": (["--oracle=cyclic(", "--own-samples=2"], "needed is none, bradley-terry"),
     "oracle of one": (["--oracle=cyclic"], "own_samples=1; needed is >= 2"),
     "oracle gives text": (["--oracle=WORD:f", "--own-samples=2"], "failed: ValueError.*'x'"),
+    "objective of numpy": (["--objective=NUMPY:np"], "of torch tensors fails: .*theory.xp"),
+    "oracle that exits": (["--oracle=EXITS:f", "--own-samples=2"], "failed: SystemExit: 3"),
+    "oracle unknown": (["--oracle=MOST:f", "--own-samples=2"], "its arguments are not known"),
     "oracle beyond 1": (["--oracle=THREE:f", "--own-samples=2"], "gave 3; needed is within .0, 1"),
     "oracle and SFT": (["--oracle=cyclic", "--own-samples=2", "--objective=sft"], "oracle must be"),
     "comparisons": (["--comparisons=exact"], "is for an oracle"),
@@ -187,6 +191,9 @@ OTHERS = {
 }
 
 
+PROGRAMS = ("error", "none", "word", "three", "exits", "most", "numpy")
+
+
 def contents(folder):
     """Every path of a folder with its bytes."""
     paths = sorted(folder.rglob("*"))
@@ -205,6 +212,13 @@ def places(tmp_path_factory):
     (root / "none.py").write_text("x = 1\n")
     (root / "word.py").write_text("def f(prompt, response):\n    return 'x'\n")
     (root / "three.py").write_text("def f(prompt, first, second):\n    return 3\n")
+    (root / "exits.py").write_text("def f(prompt, response):\n    raise SystemExit(3)\n")
+    (root / "most.py").write_text("f = max\n")
+    (root / "numpy.py").write_text(
+        "import numpy\nfrom theory.objectives import Pairwise, register\n\n\n"
+        "@register('np')\nclass Np(Pairwise):\n    citation = 'here'\n\n"
+        "    def pair_loss(self, d):\n        return numpy.log1p(numpy.exp(-d))\n"
+    )
     (root / "typo.json").write_text('{"settings": {"bta": 1}}')
     (root / "kinds.json").write_text('{"settings": {"beta": "x"}}')
     (root / "list.json").write_text("[]")
@@ -212,7 +226,7 @@ def places(tmp_path_factory):
     result = CliRunner().invoke(app, ["train", "--out", str(root / "run"), *SMALL])
     assert result.exit_code == 0, result.output
     names = {"MODEL": "m", "PLAIN": "plain", "TASK": "task.jsonl", "RUN": "run"}
-    names |= {n.upper(): f"{n}.py" for n in ("error", "none", "word", "three")}
+    names |= {n.upper(): f"{n}.py" for n in PROGRAMS}
     names |= {n.upper(): f"{n}.json" for n in ("typo", "kinds", "list", "torn")}
     return root, {word: str(root / name) for word, name in names.items()}
 
