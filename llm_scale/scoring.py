@@ -1,6 +1,6 @@
 """Log-probabilities of responses, without a tensor of batch x length x vocabulary.
 
-Only the hidden states that predict a response token reach the output layer, in chunks that are
+Only the hidden states that predict a response token reach the output layer, in chunks; several are
 computed again in the backward pass, so that logits in float32 exist for one chunk at a time.
 """
 
@@ -109,7 +109,7 @@ class Scorer(nn.Module):
 
     def hidden(self, ids: Tensor, mask: Tensor, where: Tensor) -> Tensor:
         """Hidden states (T, d) at flat positions; arguments as in `forward`."""
-        seen: dict[str, Tensor] = {"attention_mask": mask}
+        seen: dict[str, Tensor] = {}  # a causal model does not see padding on the right
         if mask.dim() == 3:
             seen = {"attention_mask": mask[:, None], "position_ids": mask.sum(-1) - 1}
         states = self.model.base_model(input_ids=ids, **seen).last_hidden_state
@@ -126,8 +126,9 @@ class Scorer(nn.Module):
 
     def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         parts = []
+        several = len(hidden) > self.chunk  # the logits of one are there at the backward's start
         for h, t in zip(hidden.split(self.chunk), targets.split(self.chunk), strict=True):
-            if torch.is_grad_enabled():
+            if several and torch.is_grad_enabled():
                 parts.append(checkpoint(self._chunk, h, t, use_reentrant=False))
             else:
                 parts.append(self._chunk(h, t))
@@ -141,19 +142,13 @@ class Scorer(nn.Module):
 def collate(pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Right-padded ids and mask, flat positions of the predictions, and their targets (T, 1)."""
     longest = max(len(p) + len(r) for p, r in pairs)
-    ids = torch.zeros(len(pairs), longest, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    where: list[Tensor] = []
-    targets: list[int] = []
-    for i, (prompt, response) in enumerate(pairs):
-        length = len(prompt) + len(response)
-        ids[i, :length] = torch.tensor((*prompt, *response))
-        mask[i, :length] = 1
-        first = i * longest + len(prompt) - 1
-        where.append(torch.arange(first, first + len(response)))
-        targets += response
-    flat, column = torch.cat(where), torch.tensor(targets)[:, None]
-    return ids.to(device), mask.to(device), flat.to(device), column.to(device)
+    ids = torch.tensor([[*p, *r, *(0,) * (longest - len(p) - len(r))] for p, r in pairs])
+    prompt, whole = torch.tensor([(len(p), len(p) + len(r)) for p, r in pairs]).T[..., None]
+    at = torch.arange(longest)
+    where = ((at >= prompt - 1) & (at < whole - 1)).flatten().nonzero()[:, 0]
+    targets = ids.flatten()[where + 1][:, None]
+    mask = (at < whole).long()
+    return ids.to(device), mask.to(device), where.to(device), targets.to(device)
 
 
 def _shares(scorer: nn.Module) -> bool:

@@ -282,7 +282,7 @@ class Trainer:
     def _optimiser(self) -> torch.optim.Optimizer:
         s = self.settings
         parameters = self.player.language.model.parameters()
-        return torch.optim.AdamW(parameters, lr=s.lr, weight_decay=s.weight_decay)
+        return torch.optim.AdamW(parameters, lr=s.lr, weight_decay=s.weight_decay, fused=True)
 
     def _save(self) -> None:
         if world.rank() == 0:
