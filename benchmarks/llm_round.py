@@ -53,19 +53,25 @@ WHO = ("prepare", "ours", *PEERS)
 class Size:
     """A Llama of this width and depth, and the round's length."""
 
-    width: int = 128
+    width: int = 192
     layers: int = 4
-    prompts: int = 128
+    prompts: int = 64
     batch: int = 16
     horizon: int = 96
-    sft_steps: int = 150
+    sft_steps: int = 60
     generate_batch: int = 64
     tokens_per_batch: int = 2048
 
 
 SMALL = Size()
 LARGE = Size(
-    width=512, layers=12, prompts=1024, batch=32, generate_batch=256, tokens_per_batch=16384
+    width=512,
+    layers=12,
+    prompts=1024,
+    batch=32,
+    sft_steps=150,
+    generate_batch=256,
+    tokens_per_batch=16384,
 )
 
 
@@ -138,20 +144,21 @@ def ours(folder: Path, size: Size, probe: Probe) -> dict[str, Any]:
     def begin(some: list[Item]) -> rounds.Started:
         return rounds.begin(player, some, 0, SPIN, {}, {})
 
-    begin(bare[:8])  # warm
-    with probe("generate"):
-        made = begin(bare)
     pairs = [(i.prompt, r.tokens) for i in items for r in i.responses]
-    with probe("score"):
-        current = player.score(pairs)
+    current, generated = player.score(pairs), 0  # warm
     if not probe.memory:
+        begin(bare[:8])  # warm
+        with probe("generate"):
+            generated = _counts(begin(bare).data.items)["generated"]
+        with probe("score"):
+            player.score(pairs)
         probe.seen["generate"] -= probe.seen["score"]
     data = Round(items, current, current, torch.empty(0))
     trainer.settings = dataclasses.replace(settings, lr=1e-12)
     first = trainer.step(data, range(size.batch), 0, 0, 1)[0]  # gradients and moments exist
     trainer.settings = settings
     with probe("train"):
-        for step in range(settings.steps_per_round):
+        for step in range(probe.steps(settings)):
             chosen = order(settings.seed, 0, step, settings.batch, len(items))
             trainer.step(data, chosen, 0, step, settings.steps_per_round)
     return {
@@ -159,7 +166,7 @@ def ours(folder: Path, size: Size, probe: Probe) -> dict[str, Any]:
         "first_loss": first,
         "device": player.machine.device.type,
         "matrix_flops": _matrix_flops(size, player.machine),
-        **_counts(made.data.items),
+        "generated": generated,
     }
 
 
@@ -202,9 +209,11 @@ def trl(folder: Path, size: Size, probe: Probe, **options: Any) -> dict[str, Any
         language.model.train()
         return tokens
 
-    draw(prompts[:8], 8)  # warm
-    with probe("generate"):
-        generated = draw(prompts, size.horizon)
+    generated = 0
+    if not probe.memory:
+        draw(prompts[:8], 8)  # warm
+        with probe("generate"):
+            generated = draw(prompts, size.horizon)
 
     rows = [
         {
@@ -279,7 +288,7 @@ def _dpo_trainer(
             probe.stop("train")
 
     parts = options.pop("gradient_accumulation_steps", 1)
-    steps = settings.steps_per_round
+    steps = probe.steps(settings)
     args = DPOConfig(
         output_dir=str(folder / "trl"),
         **{"gradient_checkpointing": False, **options},
@@ -332,6 +341,10 @@ class Probe:
         self.running: dict[str, float] = {}
         self.beside = 0
         """Bytes of models beside the trained one."""
+
+    def steps(self, settings: Settings) -> int:
+        """Steps to take: one epoch has met all pairs."""
+        return settings.steps_per_round // (EPOCHS if self.memory else 1)
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:

@@ -40,7 +40,7 @@ def asked(monkeypatch):
 def test_rows_are_whole_and_the_best_of_each_part_counts(asked, monkeypatch):
     monkeypatch.setattr(bench, "find_spec", lambda name: object())
     rows = [runner.checked(row) for row in bench.run(False)]
-    assert len(rows) == 1 + 3 * len(bench.PEERS)
+    assert len(rows) == 1 + 3 * len(bench.SHORT)
     assert sum(not memory for who, memory, _ in asked if who == "ours") == bench.TURNS
     whole = next(r for r in rows if "whole" in r["name"])
     assert whole["ours_s"] == pytest.approx(1.2 * 5.5), "the first turn, the second call"
