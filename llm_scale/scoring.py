@@ -6,7 +6,7 @@ computed again in the backward pass, so that logits in float32 exist for one chu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -199,17 +199,6 @@ def _batches(scorer: nn.Module, pairs: Sequence[Pair], tokens: int) -> list[list
     return [[order[i] for number in batch for i in rows[number]] for batch in found]
 
 
-def token_scores(
-    scorer: nn.Module, pairs: Sequence[Pair], tokens: int
-) -> Iterator[tuple[int, Tensor]]:
-    """(index, token log-probabilities) of every pair, batch by batch."""
-    device = next(scorer.parameters()).device
-    with torch.no_grad():
-        for batch in buckets([len(p) + len(r) for p, r in pairs], tokens):
-            flat = scorer(*collate([pairs[i] for i in batch], device))[:, 0].cpu()
-            yield from zip(batch, flat.split([len(pairs[i][1]) for i in batch]), strict=True)
-
-
 @torch.no_grad()
 def over_laws(
     scorers: Sequence[Any],
@@ -244,22 +233,15 @@ def over_laws(
 
 @torch.no_grad()
 def mixture_score(players: Sequence[Any], pairs: Sequence[Pair], combine: Any) -> Tensor:
-    """``log`` of a law that is joined token by token from several models' (n,), on the CPU.
-
-    The whole next-token laws are needed here, so batches are small; used at a round's start only.
-    """
-    out = torch.zeros(len(pairs))
+    """``log`` of a law that is joined token by token from several models' (n,), on the CPU."""
+    own = [torch.tensor(response)[:, None] for _, response in pairs]
     first = players[0]
-    device = first.machine.device
-    for batch in buckets([len(p) + len(r) for p, r in pairs], first.settings.tokens_per_batch // 4):
-        chosen = [pairs[i] for i in batch]
-        ids, mask, where, targets = collate(chosen, device)
-        laws = []
-        for player in players:
-            with player.machine.precision():
-                logits = player.language.model(input_ids=ids, attention_mask=mask).logits
-            laws.append(logits.flatten(0, 1)[where].float().log_softmax(-1))
-        flat = combine(laws).gather(-1, targets)[:, 0].cpu()
-        for i, part in zip(batch, flat.split([len(r) for _, r in chosen]), strict=True):
-            out[i] = part.sum()
-    return out
+    with first.machine.precision():
+        parts = over_laws(
+            [player.scorer for player in players],
+            pairs,
+            own,
+            first.settings.tokens_per_batch,
+            lambda laws, tokens: combine(laws).gather(-1, tokens),
+        )
+    return torch.tensor([float(part.sum()) for part in parts])

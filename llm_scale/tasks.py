@@ -168,15 +168,24 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     Raises:
         InvalidInput: file, line and reason of every bad line (the first ten in full).
     """
+    return [(prompt, response) for _, (prompt, response) in _numbered_pairs(path)]
+
+
+def _numbered_pairs(path: Path) -> list[tuple[int, tuple[str, ...]]]:
     if not path.is_file():
         raise InvalidInput(
             f"task={str(path)!r}: no such file; needed is 'verses', 'phrases' or a JSONL file"
         )
-    return [(prompt, response) for prompt, response in read_texts(path, ("prompt", "response"))]
+    return numbered(path, ("prompt", "response"))
 
 
 def read_texts(path: Path, keys: Sequence[str]) -> list[tuple[str, ...]]:
-    """Texts under these keys, of every line of a JSONL file that is not blank.
+    """Texts under these keys, of every line of a JSONL file that is not blank; see `numbered`."""
+    return [texts for _, texts in numbered(path, keys)]
+
+
+def numbered(path: Path, keys: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
+    """(line number, texts under these keys) of every line of a JSONL file that is not blank.
 
     Raises:
         InvalidInput: file, line and reason of every bad line (the first ten in full).
@@ -198,7 +207,7 @@ def read_texts(path: Path, keys: Sequence[str]) -> list[tuple[str, ...]]:
         if isinstance(record, str):
             problems.append(f"{path}:{number}: {record}")
         else:
-            found.append(record)
+            found.append((number, record))
     refuse(_first(problems))
     if not found:
         raise InvalidInput(f"{path}: no lines in it; needed are objects with {' and '.join(keys)}")
@@ -245,16 +254,16 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
     """A task from a JSONL file. InvalidInput: bad lines, long prompts, or too few pairs."""
     format_prompt(tokenizer, "prompt", settings.prompt_style)  # a bad template is said once
     items, problems = [], []
-    for i, (prompt, response) in enumerate(read_pairs(path)):
+    for i, (line, (prompt, response)) in enumerate(_numbered_pairs(path)):
         try:
             ids = tuple(format_prompt(tokenizer, prompt, settings.prompt_style))
             tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens)
         except InvalidInput as error:
-            problems += [f"{path}: pair {i + 1}: {problem}" for problem in error.problems]
+            problems += [f"{path}:{line}: {problem}" for problem in error.problems]
             continue
         if len(ids) > settings.max_prompt_tokens:
             problems.append(
-                f"{path}: pair {i + 1}: its prompt has {len(ids)} tokens; allowed are "
+                f"{path}:{line}: its prompt has {len(ids)} tokens; allowed are "
                 f"max_prompt_tokens={settings.max_prompt_tokens}"
             )
         items.append(Item(i, ids, (Response(tuple(tokens), cut),)))

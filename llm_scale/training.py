@@ -183,7 +183,7 @@ class Trainer:
         """One optimiser step on some items; returns the loss and the gradient's norm.
 
         Raises:
-            Diverged: the loss is not finite; nothing was updated.
+            Diverged: the loss or its gradient is not finite; nothing was updated.
         """
         s = self.settings
         rate = s.lr if s.schedule == "constant" else s.lr * (1.0 - step / steps)
@@ -196,6 +196,8 @@ class Trainer:
         parameters = self.player.language.model.parameters()
         limit = s.clip if s.clip > 0 else float("inf")
         norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+        if not np.isfinite(norm):
+            raise self._diverged(round_, step, norm, "the gradient's norm")
         self.optimiser.step()
         return total, norm
 
@@ -357,9 +359,9 @@ class Trainer:
             part.replace(final)
         world.wait()
 
-    def _diverged(self, round_: int, step: int, loss: float) -> Diverged:
-        where = f"{_name(round_)}, step {step}: the loss is {loss}"
-        self.journal.failure({"round": round_, "step": step, "loss": str(loss)})
+    def _diverged(self, round_: int, step: int, seen: float, what: str = "the loss") -> Diverged:
+        where = f"{_name(round_)}, step {step}: {what} is {seen}"
+        self.journal.failure({"round": round_, "step": step, what.split()[-1]: str(seen)})
         return Diverged(f"{where}; the last good state is in {self.out / 'checkpoints'}")
 
 

@@ -109,10 +109,10 @@ TASKS = {
     ),
     "too deep": (GOOD + "[" * 10**5, ":7: not JSON that can be read"),
     "huge number": (GOOD + f'{{"prompt": {"1" * 5000}}}', ":7: not JSON that can be read"),
-    "an end within": (GOOD + line(prompt="a", response="b</s>c"), "pair 7: .*end token '</s>' wi"),
+    "an end within": (GOOD + line(prompt="a", response="b</s>c"), ":7: .*end token '</s>' wi"),
     "long prompt": (
         GOOD + line(prompt="say " * 99, response="b"),
-        r"pair 7: its prompt has \d+ tokens; allowed are max_prompt_tokens=64",
+        r":7: its prompt has \d+ tokens; allowed are max_prompt_tokens=64",
     ),
     "too few": (line(**PAIRS[0]) * 4, "4 pairs of 1 prompts; needed are held_out=4 pro"),
     "too few prompts": ((GOOD * 2)[: 4 * len(line(**PAIRS[0]))] * 2, "8 pairs of 4 prompts; neede"),

@@ -1,5 +1,6 @@
 """What was damaged, lost or blown up: it is noticed, and nothing wrong is kept or shown."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from llm_scale import models, report, runs, tasks, training
 from llm_scale.__main__ import app
 from llm_scale.settings import Settings
+from llm_scale.training import Diverged, Trainer
 from theory.errors import InvalidInput
 
 SMALL = ("--device=cpu", "--prompts=16", "--held-out=8", "--batch=4", "--rounds=2", "--cosines=0",
@@ -165,6 +167,22 @@ def test_a_blow_up_leaves_no_broken_weights(steps, tmp_path):
             AutoModelForCausalLM.from_pretrained(folder)(input_ids=ids).logits
         ).all()
     assert (out / "failure.json").exists()
+
+
+def test_an_infinite_gradient_updates_nothing(task, language, settings, tmp_path, monkeypatch):
+    trainer = Trainer(dataclasses.replace(settings, sft_steps=0), tmp_path, language, task)
+    weights = {k: v.clone() for k, v in language.model.state_dict().items()}
+    real = trainer.accumulate
+
+    def broken(*given, **more):
+        loss = real(*given, **more)
+        next(language.model.parameters()).grad[0] = torch.inf
+        return loss
+
+    monkeypatch.setattr(trainer, "accumulate", broken)
+    with pytest.raises(Diverged, match="round 0, step 0: the gradient's norm is inf"):
+        trainer.run(lambda _: None)
+    assert all(torch.equal(weights[k], v) for k, v in language.model.state_dict().items())
 
 
 def test_a_failure_is_forgotten_when_the_run_goes_on(within, copy):

@@ -9,12 +9,13 @@ import torch
 from transformers import DynamicCache
 from typer.testing import CliRunner
 
-from llm_scale import checkpoint, evaluate, generate, monitors, runs, telemetry
+from llm_scale import checkpoint, evaluate, generate, models, monitors, runs, telemetry
 from llm_scale.__main__ import app
 from llm_scale.journal import Journal
-from llm_scale.player import Machine
+from llm_scale.opponents import join
+from llm_scale.player import Machine, Player
 from llm_scale.rounds import begin
-from llm_scale.scoring import Scorer
+from llm_scale.scoring import Scorer, mixture_score
 from llm_scale.settings import Settings
 from llm_scale.setup import combination_problems
 from llm_scale.sharing import SHARED_FROM
@@ -239,6 +240,22 @@ def test_scores_of_texts_are_sacrebleus(monkeypatch):
     assert (found["archaic"], found["generated_truncated"]) == (0.0, 0.0)
     monkeypatch.setattr(evaluate, "responses", lambda *_: responses(*_)[::-1])
     assert evaluate.text_metrics(None, pairs, seed=0)["bleu"] < 0.5 * found["bleu"]
+
+
+def test_a_geometric_opponent_is_joined_token_by_token(task, language, settings):
+    player = Player(language, settings, Machine.of(settings))
+    other = Player(models.tiny(task.tokenizer, 7, torch.device("cpu")), settings, player.machine)
+    pairs = [(item.prompt, item.expert[0].tokens) for item in task.items(0)[:5]]
+    objective = objectives.get("alpha_spin", base_weight=0.25)
+    found = mixture_score((player, other), pairs, join(objective))
+    for (prompt, response), value in zip(pairs, found, strict=True):
+        ids = torch.tensor([[*prompt, *response]])
+        with torch.no_grad():
+            now, base = (p.language.model(ids).logits[0].log_softmax(-1) for p in (player, other))
+        joined = (0.75 * now + 0.25 * base).log_softmax(-1)[len(prompt) - 1 : -1]
+        assert value.item() == pytest.approx(
+            joined.gather(-1, torch.tensor(response)[:, None]).sum().item(), abs=1e-5
+        )
 
 
 # -- what a GPU would meet ------------------------------------------------------------------------
