@@ -128,6 +128,9 @@ def _rounds(ax: Axes, table: pd.DataFrame) -> None:
 def _bound(ax: Axes, table: pd.DataFrame) -> None:
     _draw(ax, table, "bound", spread=0.11)
     ax.set_yscale("log")
+    ax.set_ylim(bottom=6.0)
+    ax.set_yticks([10, 30, 100, 300], ["10", "30", "100", "300"])
+    ax.yaxis.minorticks_off()
     ax.set_xticks([1, 2])
     note(ax, 0.97, 0.05, "line: 2η   dashes: exact round", fontsize=7, ha="right")
     style.label(ax, "rounds", "largest |log p/π| [nats]", "Bounds")
