@@ -62,6 +62,19 @@ def read_prompts(path: Path) -> list[str]:
     return [prompt for (prompt,) in tasks.read_texts(path, ("prompt",))]
 
 
+def _unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    """What a tokenizer of whole words would silently read as its unknown token."""
+    unknown = tokenizer.unk_token
+    if unknown is None:
+        return []
+    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    return [
+        f"prompt {i + 1} ({text!r}): the model's tokenizer does not know all of its words"
+        for i, (text, tokens) in enumerate(zip(prompts, ids, strict=True))
+        if unknown not in text and tokenizer.unk_token_id in tokens
+    ]
+
+
 def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> list[dict[str, Any]]:
     """``count`` exact samples (temperature 1) of every prompt, in order.
 
@@ -70,9 +83,10 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
         the horizon (it then has no EOS), and log-probability in nats.
 
     Raises:
-        InvalidInput: prompts that do not fit into the model's context.
+        InvalidInput: prompts that do not fit into the model's context, or have unknown words.
     """
     tokenizer, eos = model.player.language.tokenizer, model.player.language.eos
+    refuse(_unknown_words(tokenizer, prompts))
     formatted = [tuple(format_prompt(tokenizer, p, model.settings.prompt_style)) for p in prompts]
     _refuse_long(model, formatted)
     horizon = model.settings.max_new_tokens

@@ -154,7 +154,9 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     vocabulary = {EOS: 0, **{word: i + 1 for i, word in enumerate(words)}}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=EOS))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return _fast(core, template="{{ messages[0]['content'] }}")
+    tokenizer = _fast(core, template="{{ messages[0]['content'] }}")
+    tokenizer.unk_token = EOS  # said aloud, so that unknown words can be refused
+    return tokenizer
 
 
 def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:

@@ -104,11 +104,13 @@ def link(measured: Measured, game: Game, predicted: Predicted) -> Row:
     """S1: slope and correlation of the learned reward on the predicted ones, centred per prompt.
 
     ``link_*`` against ``R(u)`` of the exact two-step round, ``predicted_*`` against the prediction
-    for the loss as it is trained; ``prediction`` says which that is.
+    for the loss as it is trained; ``prediction`` says which that is, ``predicted_share`` on which
+    share of the responses it could be had.
     """
     seen = measured.on("expert", "own")
     learned, prompt = measured.reward(game)[seen], measured.prompt[seen]
-    out: Row = {"prediction": predicted.kind}
+    share = float(np.isfinite(predicted.refined).mean())
+    out: Row = {"prediction": predicted.kind, "predicted_share": share}
     for name, values in (("link", predicted.link), ("predicted", predicted.refined)):
         good = np.isfinite(values)
         x, y = (centred(v[good], prompt[good]) for v in (values, learned))

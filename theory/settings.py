@@ -114,7 +114,9 @@ def objective_of(spec: str) -> Objective | None:
     Raises:
         InvalidInput: unknown name, parameter or file.
     """
-    path, _, rest = spec.rpartition(":")
+    path, colon, rest = spec.rpartition(":")
+    if colon and not path:
+        raise InvalidInput(f"{spec!r}: no file before the colon; needed is NAME or FILE.py:NAME")
     if path:
         found = objectives.load_file(path)
         if rest.partition("(")[0] not in found:

@@ -127,6 +127,7 @@ LINES = {
     "not a number": (["--lr=fast"], "Invalid value for '--lr'"),
     "not whole": (["--batch=1.5"], "Invalid value for '--batch'"),
     "no choice": (["--opponent=first"], "opponent='first'; needed is one of last, mixture, base"),
+    "nothing before the colon": (["--objective=:spin"], "':spin': no file before the colon"),
     "objective typo": (["--objective=spni"], "unknown objective 'spni'. Did you mean 'spin'?"),
     "parameter": (["--objective=spif(d=1)"], "spif: unknown parameter 'd'; it takes c, alpha"),
     "parameter twice": (["--objective=spif(c=1,c=2)"], "c is there twice"),

@@ -51,18 +51,18 @@ def pairs(tmp_path):
 
 def test_generate_writes_samples_of_a_run(run, tmp_path):
     out = tmp_path / "samples.jsonl"
-    call("generate", run, "he", "she", "--count=40", "--out", out)
+    call("generate", run, "he", "and", "--count=40", "--out", out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(r["prompt"], r["sample"]) for r in rows] == [
-        (p, k) for p in ("he", "she") for k in range(40)
+        (p, k) for p in ("he", "and") for k in range(40)
     ]
     assert {r["truncated"] for r in rows} == {True, False}
     for row in rows:
         assert row["truncated"] == (row["tokens"] == len(row["response"].split()))
         assert row["log_prob"] < 0
-    again = call("generate", run, "he", "she", "--count=40").stdout
+    again = call("generate", run, "he", "and", "--count=40").stdout
     assert again == out.read_text(), "a function of the seed"
-    assert call("generate", run, "he", "she", "--count=40", "--seed=1").stdout != again
+    assert call("generate", run, "he", "and", "--count=40", "--seed=1").stdout != again
 
 
 def test_generate_from_a_model_and_a_file(model, pairs):

@@ -242,6 +242,15 @@ def test_scores_of_texts_are_sacrebleus(monkeypatch):
     assert evaluate.text_metrics(None, pairs, seed=0)["bleu"] < 0.5 * found["bleu"]
 
 
+def test_words_that_a_word_tokenizer_does_not_know_are_refused(task):
+    known = task.tokenizer.decode(task.prompts[0])
+    found = evaluate._unknown_words(task.tokenizer, [known, f"{known} xyzzy"])
+    assert found == [
+        f"prompt 2 ('{known} xyzzy'): the model's tokenizer does not know all of its words"
+    ]
+    assert evaluate._unknown_words(models.byte_tokenizer(["some text"]), ["xyzzy é"]) == []
+
+
 def test_a_geometric_opponent_is_joined_token_by_token(task, language, settings):
     player = Player(language, settings, Machine.of(settings))
     other = Player(models.tiny(task.tokenizer, 7, torch.device("cpu")), settings, player.machine)

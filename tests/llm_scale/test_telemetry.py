@@ -105,6 +105,7 @@ def test_a_policy_that_obeys_the_theory_is_seen_to(name):
     row = telemetry.summary(measured, game, found)
     assert row["prediction"] == kind
     assert row["predicted_correlation"] > 0.999
+    assert row["predicted_share"] == 1.0
     assert row["predicted_slope"] == pytest.approx(1.0, abs=0.05)
     assert row["contraction"] == pytest.approx(row["contraction_predicted"], abs=0.02)
     if name == "centred_spif":  # the gain of finite groups, which R(u) does not have
