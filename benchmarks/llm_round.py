@@ -10,21 +10,19 @@ the same precision, and draws from the same law: temperature 1, the whole vocabu
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import gc
 import json
 import os
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.probe import Probe
 from llm_scale import models, rounds, training
 from llm_scale.batching import order
 from llm_scale.losses import Round
@@ -83,6 +81,11 @@ def settings_of(size: Size) -> Settings:
         batch=size.batch, lr=1e-4, generate_batch=size.generate_batch,
         tokens_per_batch=size.tokens_per_batch, max_prompt_tokens=512,
     )  # fmt: skip
+
+
+def _steps(settings: Settings, probe: Probe) -> int:
+    """Steps to take; for the memory one epoch has met all pairs."""
+    return settings.steps_per_round // (EPOCHS if probe.memory else 1)
 
 
 # -- what all share ------------------------------------------------------------------------------
@@ -158,7 +161,7 @@ def ours(folder: Path, size: Size, probe: Probe) -> dict[str, Any]:
     first = trainer.step(data, range(size.batch), 0, 0, 1)[0]  # gradients and moments exist
     trainer.settings = settings
     with probe("train"):
-        for step in range(probe.steps(settings)):
+        for step in range(_steps(settings, probe)):
             chosen = order(settings.seed, 0, step, settings.batch, len(items))
             trainer.step(data, chosen, 0, step, settings.steps_per_round)
     return {
@@ -288,7 +291,7 @@ def _dpo_trainer(
             probe.stop("train")
 
     parts = options.pop("gradient_accumulation_steps", 1)
-    steps = probe.steps(settings)
+    steps = _steps(settings, probe)
     args = DPOConfig(
         output_dir=str(folder / "trl"),
         **{"gradient_checkpointing": False, **options},
@@ -323,63 +326,6 @@ def _dpo_trainer(
         processing_class=language.tokenizer,
         callbacks=[Clock()],
     )
-
-
-# -- measuring -----------------------------------------------------------------------------------
-
-
-class Probe:
-    """Seconds, or bytes above what is there at the start, of named parts.
-
-    On CUDA bytes are those of torch's allocator, else the process's resident pages, whose peak
-    the kernel keeps and resets on request.
-    """
-
-    def __init__(self, memory: bool) -> None:
-        self.memory, self.cuda = memory, torch.cuda.is_available()
-        self.seen: dict[str, float] = {}
-        self.running: dict[str, float] = {}
-        self.beside = 0
-        """Bytes of models beside the trained one."""
-
-    def steps(self, settings: Settings) -> int:
-        """Steps to take: one epoch has met all pairs."""
-        return settings.steps_per_round // (EPOCHS if self.memory else 1)
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        self.start(name)
-        yield
-        self.stop(name)
-
-    def start(self, name: str) -> None:
-        if self.cuda:
-            torch.cuda.synchronize()
-        self.running[name] = self._reset() if self.memory else time.perf_counter()
-
-    def stop(self, name: str) -> None:
-        if self.cuda:
-            torch.cuda.synchronize()
-        now = self._peak() + self.beside if self.memory else time.perf_counter()
-        self.seen[name] = now - self.running.pop(name)
-
-    def _reset(self) -> int:
-        gc.collect()
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            return torch.cuda.memory_allocated()
-        Path("/proc/self/clear_refs").write_text("5")
-        return self._pages("VmRSS")
-
-    def _peak(self) -> int:
-        return torch.cuda.max_memory_allocated() if self.cuda else self._pages("VmHWM")
-
-    @staticmethod
-    def _pages(name: str) -> int:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(name):
-                return int(line.split()[1]) * 1024
-        raise OSError(f"no {name} in /proc/self/status")
 
 
 def main(who: str, folder: Path, *, memory: bool, full: bool) -> None:

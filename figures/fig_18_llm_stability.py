@@ -30,6 +30,8 @@ CAPTION = (
 CLAIMS = ("C4", "C5", "C6", "S3", "S4", "S5", "S8", "T4", "T7", "T8", "T9", "T13", "T16", "T17")
 
 FAR = 10.0
+"""Effective step ``R'(0)/beta``, of SPIF ``1/(2 beta c)``."""
+ETA = 2.0 * FAR
 FARTHEST = ("spin", "ipo", "centred_spif", "spif")
 PARTS = {
     "kl_predicted": "exact",
@@ -53,7 +55,7 @@ def table() -> pd.DataFrame:
         exact = far[far.name == name].groupby("after")[["kl_predicted", "max_u_predicted"]].mean()
         rows.add("rounds", name, "exact", THEORY, exact.index, exact.kl_predicted)
         rows.add("bound", name, "exact", THEORY, exact.index, exact.max_u_predicted)
-    rows.add("bound", "expert", "2 eta", THEORY, [0.8, 2.2], 4.0 * FAR)
+    rows.add("bound", "expert", "2 eta", THEORY, [0.8, 2.2], 2.0 * ETA)
     first = far[far["round"] == 0]
     for at, column in enumerate(PARTS):
         for name in FARTHEST:

@@ -1,4 +1,4 @@
-"""Rounds of a tiny model against exact rounds: `python -m llm_scale.known_expert --out FILE`.
+"""Rounds of a tiny model against exact rounds; `llm_scale.tiny_runs` runs and records them.
 
 The game is that of task "phrases" with a horizon at which every response can be listed, so laws
 are compared with laws: what the trained model is, and what exact rounds from the same start give.

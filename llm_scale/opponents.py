@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from llm_scale import world
 from llm_scale.generate import Combine
 from llm_scale.player import Player
-from llm_scale.scoring import Pair, mixture_score
+from llm_scale.scoring import Pair, over_laws
 from theory.objectives import Objective
 
 Weights = dict[str, Tensor]
@@ -57,10 +59,39 @@ def references(
             anchor = other.score(pairs)
             if kind == "geometric":
                 assert objective is not None
-                opponent = mixture_score((player, other), pairs, join(objective))
+                own = [torch.tensor(response)[:, None] for _, response in pairs]
+                parts = joined((player, other), pairs, own, join(objective))
+                opponent = torch.stack([part.sum() for part in parts])
     if kind == "base":
         opponent = anchor
     elif kind == "mixture":
         with player.frozen(previous) as other:
             opponent = torch.logaddexp(current, other.score(pairs)) - TWO
     return opponent, anchor
+
+
+def joined(
+    players: Sequence[Player], pairs: Sequence[Pair], tokens: Sequence[Tensor], combine: Combine
+) -> list[Tensor]:
+    """Log-probabilities of tokens (length, k) at every position of every pair, under the law that
+    the players' next-token laws are joined to."""
+    return over_positions(
+        players, pairs, tokens, lambda laws, chosen: combine(laws).gather(-1, chosen)
+    )
+
+
+def over_positions(
+    players: Sequence[Player], pairs: Sequence[Pair], rows: Sequence[Tensor], read: Any
+) -> list[Tensor]:
+    """`over_laws` of these players at the run's precision, the work shared between processes."""
+    share = world.mine(range(len(pairs)))
+    first = players[0]
+    with first.machine.precision():
+        part = over_laws(
+            [player.scorer for player in players],
+            [pairs[i] for i in share],
+            [rows[i] for i in share],
+            first.settings.tokens_per_batch,
+            read,
+        )
+    return world.together(part)

@@ -109,7 +109,8 @@ def read(path: Path) -> Run:
 def _stopped(file: Path) -> str:
     try:
         seen = json.loads(file.read_text(encoding="utf-8"))
-        return f"stopped: loss {seen['loss']} in round {seen['round']}, step {seen['step']}"
+        where = f"in round {seen['round']}, step {seen['step']}"
+        return f"stopped: {seen['what']} {seen['value']} {where}"
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{file}: not what a run wrote that stopped ({error!r})") from error
 

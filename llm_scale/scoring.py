@@ -96,21 +96,22 @@ class Scorer(nn.Module):
     def _head(self, hidden: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(hidden)
 
-    def forward(self, ids: Tensor, mask: Tensor, where: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, mask: Tensor | None, where: Tensor, targets: Tensor) -> Tensor:
         """Log-probabilities (T, m) of ``targets`` (T, m) at flat positions ``where`` (T,).
 
         Args:
             ids: (B, L) tokens, padded on the right.
-            mask: (B, L), 1 on tokens; or (B, L, L), true where the first sees the second.
+            mask: (B, L, L), true where the first sees the second; None is causal, and padding on
+                the right is not seen then.
             where: flat indices (of B x L) whose hidden state predicts the targets.
             targets: m candidate tokens for each.
         """
         return self._log_probs(self.hidden(ids, mask, where), targets)
 
-    def hidden(self, ids: Tensor, mask: Tensor, where: Tensor) -> Tensor:
+    def hidden(self, ids: Tensor, mask: Tensor | None, where: Tensor) -> Tensor:
         """Hidden states (T, d) at flat positions; arguments as in `forward`."""
-        seen: dict[str, Tensor] = {}  # a causal model does not see padding on the right
-        if mask.dim() == 3:
+        seen: dict[str, Tensor] = {}
+        if mask is not None:
             seen = {"attention_mask": mask[:, None], "position_ids": mask.sum(-1) - 1}
         states = self.model.base_model(input_ids=ids, **seen).last_hidden_state
         return states.flatten(0, 1)[where]
@@ -139,16 +140,15 @@ class Scorer(nn.Module):
         return logits.gather(-1, targets) - logits.logsumexp(-1, keepdim=True)
 
 
-def collate(pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Right-padded ids and mask, flat positions of the predictions, and their targets (T, 1)."""
+def collate(pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, None, Tensor, Tensor]:
+    """Right-padded ids, no mask, flat positions of the predictions, and their targets (T, 1)."""
     longest = max(len(p) + len(r) for p, r in pairs)
     ids = torch.tensor([[*p, *r, *(0,) * (longest - len(p) - len(r))] for p, r in pairs])
     prompt, whole = torch.tensor([(len(p), len(p) + len(r)) for p, r in pairs]).T[..., None]
     at = torch.arange(longest)
     where = ((at >= prompt - 1) & (at < whole - 1)).flatten().nonzero()[:, 0]
     targets = ids.flatten()[where + 1][:, None]
-    mask = (at < whole).long()
-    return ids.to(device), mask.to(device), where.to(device), targets.to(device)
+    return ids.to(device), None, where.to(device), targets.to(device)
 
 
 def _shares(scorer: nn.Module) -> bool:
@@ -229,19 +229,3 @@ def over_laws(
         found = torch.cat(parts).split([len(pairs[i][1]) for i in batch])
         out |= dict(zip(batch, found, strict=True))
     return [out[i] for i in range(len(pairs))]
-
-
-@torch.no_grad()
-def mixture_score(players: Sequence[Any], pairs: Sequence[Pair], combine: Any) -> Tensor:
-    """``log`` of a law that is joined token by token from several models' (n,), on the CPU."""
-    own = [torch.tensor(response)[:, None] for _, response in pairs]
-    first = players[0]
-    with first.machine.precision():
-        parts = over_laws(
-            [player.scorer for player in players],
-            pairs,
-            own,
-            first.settings.tokens_per_batch,
-            lambda laws, tokens: combine(laws).gather(-1, tokens),
-        )
-    return torch.tensor([float(part.sum()) for part in parts])

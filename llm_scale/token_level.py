@@ -21,9 +21,16 @@ from torch import Tensor, nn
 from llm_scale import noise, world
 from llm_scale.generate import inverted
 from llm_scale.losses import Round, anchored
-from llm_scale.opponents import Weights, join, needs_base, opponent_kind
+from llm_scale.opponents import (
+    Weights,
+    join,
+    joined,
+    needs_base,
+    opponent_kind,
+    over_positions,
+)
 from llm_scale.samples import Item
-from llm_scale.scoring import Pair, buckets, collate, over_laws
+from llm_scale.scoring import Pair, buckets, collate
 from theory.objectives import Objective
 
 if TYPE_CHECKING:
@@ -127,7 +134,7 @@ def begin(
             if kind == "base":
                 opponent = anchor
             elif combine is not None:
-                opponent = _combined_scores(players, pairs, own, combine)
+                opponent = torch.cat(joined(players, pairs, _beside(pairs, own), combine))
     plain = [dataclasses.replace(item, own=(), history=()) for item in items]
     past = torch.empty(0) if anchor is None else anchor
     data = TokenRound(plain, current, opponent, past, own=torch.cat(own))
@@ -176,35 +183,12 @@ def candidate_scores(player: Player, pairs: Sequence[Pair], candidates: Sequence
     return torch.cat(world.together([found[i] for i in share]))
 
 
-def _combined_scores(
-    players: Sequence[Player], pairs: Sequence[Pair], own: Sequence[Tensor], combine: Combine
-) -> Tensor:
-    targets = [
+def _beside(pairs: Sequence[Pair], own: Sequence[Tensor]) -> list[Tensor]:
+    """The response's own token and the candidates (length, 1 + K) of every pair."""
+    return [
         torch.cat([torch.tensor(r)[:, None], o], dim=1)
         for (_, r), o in zip(pairs, own, strict=True)
     ]
-
-    def read(laws: list[Tensor], tokens: Tensor) -> Tensor:
-        return combine(laws).gather(-1, tokens)
-
-    return torch.cat(over_positions(players, pairs, targets, read))
-
-
-def over_positions(
-    players: Sequence[Player], pairs: Sequence[Pair], rows: Sequence[Tensor], read: Any
-) -> list[Tensor]:
-    """`over_laws` of these players at the run's precision, the work shared between processes."""
-    share = world.mine(range(len(pairs)))
-    first = players[0]
-    with first.machine.precision():
-        part = over_laws(
-            [player.scorer for player in players],
-            [pairs[i] for i in share],
-            [rows[i] for i in share],
-            first.settings.tokens_per_batch,
-            read,
-        )
-    return world.together(part)
 
 
 def _luck(player: Player, length: int, round_: int, key: tuple[int, int]) -> Tensor:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llm_scale import telemetry
+from llm_scale.opponents import over_positions
 from llm_scale.player import Player
 from llm_scale.predictions import Game
 from llm_scale.samples import Item
-from llm_scale.token_level import over_positions
 from theory import laws
 from theory.errors import NotConverged, Unavailable
 from theory.groups import finite_group_link

@@ -175,7 +175,8 @@ class Trainer:
     def _refuse_broken(self, data: Round, chosen: Sequence[int]) -> None:
         """Before the weights are kept: Diverged if the last step broke them."""
         if not bool(torch.isfinite(data.subset(chosen).rescored(self.player)).all()):
-            raise self._diverged(self.position.round, self.position.step, float("nan"))
+            what = "log-probability after it"
+            raise self._diverged(self.position.round, self.position.step - 1, float("nan"), what)
 
     def step(
         self, data: Round, chosen: Sequence[int], round_: int, step: int, steps: int
@@ -197,7 +198,7 @@ class Trainer:
         limit = s.clip if s.clip > 0 else float("inf")
         norm = float(nn.utils.clip_grad_norm_(parameters, limit))
         if not np.isfinite(norm):
-            raise self._diverged(round_, step, norm, "the gradient's norm")
+            raise self._diverged(round_, step, norm, "gradient's norm")
         self.optimiser.step()
         return total, norm
 
@@ -359,9 +360,9 @@ class Trainer:
             part.replace(final)
         world.wait()
 
-    def _diverged(self, round_: int, step: int, seen: float, what: str = "the loss") -> Diverged:
-        where = f"{_name(round_)}, step {step}: {what} is {seen}"
-        self.journal.failure({"round": round_, "step": step, what.split()[-1]: str(seen)})
+    def _diverged(self, round_: int, step: int, seen: float, what: str = "loss") -> Diverged:
+        where = f"{_name(round_)}, step {step}: the {what} is {seen}"
+        self.journal.failure({"round": round_, "step": step, "what": what, "value": str(seen)})
         return Diverged(f"{where}; the last good state is in {self.out / 'checkpoints'}")
 
 

@@ -7,6 +7,7 @@ import torch
 
 from llm_scale import models, tasks
 from llm_scale.settings import Settings
+from llm_scale.training import Trainer
 from theory.objectives import registry
 from tools.get_model import MODELS, SMOLLM2
 
@@ -39,6 +40,24 @@ def prompts(task):
     items = task.items(0)
     long = [(*item.prompt, *item.expert[0].tokens[:-1]) for item in items[:8]]
     return [item.prompt for item in items] + [p for p in long if p]
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Ctrl-C, once, in the place of the optimiser step of this number (from 1)."""
+
+    def at(number):
+        real, done = Trainer.step, []
+
+        def step(self, *arguments):
+            done.append(None)
+            if len(done) == number:
+                raise KeyboardInterrupt
+            return real(self, *arguments)
+
+        monkeypatch.setattr(Trainer, "step", step)
+
+    return at
 
 
 @pytest.fixture

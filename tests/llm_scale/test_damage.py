@@ -183,11 +183,14 @@ def test_an_infinite_gradient_updates_nothing(task, language, settings, tmp_path
     with pytest.raises(Diverged, match="round 0, step 0: the gradient's norm is inf"):
         trainer.run(lambda _: None)
     assert all(torch.equal(weights[k], v) for k, v in language.model.state_dict().items())
+    assert report._stopped(tmp_path / "failure.json") == (
+        "stopped: gradient's norm inf in round 0, step 0"
+    )
 
 
 def test_a_failure_is_forgotten_when_the_run_goes_on(within, copy):
     out = copy(within)
-    (out / "failure.json").write_text('{"round": 1, "step": 2, "loss": "nan"}')
+    (out / "failure.json").write_text('{"round": 1, "step": 2, "what": "loss", "value": "nan"}')
     stopped(out, "step", 2)
     assert report.read(out).state == "unfinished"
 

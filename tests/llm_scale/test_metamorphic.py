@@ -96,9 +96,9 @@ def test_padding_does_not_change_the_trajectory(name, plain, tmp_path, monkeypat
     def wider(pairs, device):
         ids, mask, where, targets = real(pairs, device)
         rows, length = ids.shape
-        more = torch.full((rows, 5), 7, dtype=ids.dtype)  # a real token, only masked
+        more = torch.full((rows, 5), 7, dtype=ids.dtype)  # a real token, only on the right
         where = where // length * (length + 5) + where % length
-        return torch.cat([ids, more], 1), torch.cat([mask, 0 * more], 1), where, targets
+        return torch.cat([ids, more], 1), mask, where, targets
 
     for module in ("scoring", "token_level"):
         monkeypatch.setattr(f"llm_scale.{module}.collate", wider)

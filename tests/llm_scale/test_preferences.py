@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from llm_scale import preference_telemetry, setup, training
+from llm_scale import preference_telemetry, setup
 from llm_scale.__main__ import app
 from llm_scale.oracles import BradleyTerry, Cyclic, build, overlap
 from llm_scale.samples import Item, Response
@@ -320,7 +320,7 @@ def call(out, **more):
     ],
     ids=lambda g: g["objective"],
 )
-def test_the_loop_measures_wins_and_resumes_bitwise(tmp_path, monkeypatch, given):
+def test_the_loop_measures_wins_and_resumes_bitwise(tmp_path, interrupt, given):
     assert call(tmp_path / "whole", **given).exit_code == 0
     rows = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
     row = [json.loads(line) for line in rows if '"round"' in line][-1]
@@ -328,15 +328,7 @@ def test_the_loop_measures_wins_and_resumes_bitwise(tmp_path, monkeypatch, given
     assert row["win_rate_base_se"] > 0
     assert row["preference_slope_predicted"] == 0.5
     assert "kl" not in row, "there is no expert to be near to"
-    real, done = training.Trainer.step, []
-
-    def step(self, *arguments):
-        done.append(None)
-        if len(done) == 11:
-            raise KeyboardInterrupt
-        return real(self, *arguments)
-
-    monkeypatch.setattr(training.Trainer, "step", step)
+    interrupt(11)
     assert call(tmp_path / "cut", **given).exit_code != 0
     assert call(tmp_path / "cut", **given).exit_code == 0
     for name in ("metrics.jsonl", "final/model.safetensors"):

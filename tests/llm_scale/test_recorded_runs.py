@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from figures.fig_18_llm_stability import ETA
 from figures.recorded import LLM_TINY, llm_tiny
 from llm_scale import known_expert, tiny_runs
 from llm_scale.report import interval
-from llm_scale.tiny_runs import FAR, LONG, MIDDLE, PLAYED, RATES, SHORT
+from llm_scale.tiny_runs import LONG, MIDDLE, PLAYED, RATES, SHORT
 
-ETA = 2.0 * FAR
 LINK, FAR_STUDY = "link", "stability"
 
 
@@ -131,7 +131,7 @@ def test_ipo_is_worse_because_pairs_do_not_see_the_level(claim, table, values, f
     claim.exhibits(low(sunk[1] - sunk[0]), 0.0, what="expert responses sink deeper under IPO")
 
 
-@pytest.mark.claim("T9", "C4", rung="language model")
+@pytest.mark.claim("T9", rung="language model")
 def test_ipo_s_excess_over_its_round_is_noise_divided_by_beta(claim, far, values):
     exact, noisy, slope = (far(f"kl_predicted{x}", "ipo") for x in ("", "_residual", "_slope"))
     claim.exhibits(low(far("kl", "ipo") - exact), 0.0, what="KL above that of the exact round")
@@ -139,13 +139,22 @@ def test_ipo_s_excess_over_its_round_is_noise_divided_by_beta(claim, far, values
     claim.exhibits(low(exact - slope), 0.0, what="KL that the slope alone takes away")
 
 
-@pytest.mark.claim(
-    "C4", "S3", rung="language model", kind="refutes", condition="all responses are seen"
-)
+@pytest.mark.claim("S3", rung="language model", kind="refutes", condition="all responses are seen")
 def test_trained_rewards_leave_the_bounds_at_long_steps(claim, far):
     claim.exhibits(
         far("max_u", "ipo") / far("max_u_predicted", "ipo"), 1.1,
         what="IPO: largest |log p/pi| over that of the exact round",
+    )  # fmt: skip
+
+
+@pytest.mark.claim(
+    "T17", "C4", rung="language model", kind="necessity",
+    condition="the baseline is that of the exact laws",
+)  # fmt: skip
+def test_centred_spif_in_small_groups_leaves_two_eta(claim, far):
+    claim.exhibits(
+        low(far("max_u", "centred_spif") - 2.0 * ETA), 0.0,
+        what="K = 4: largest |log p/pi| above 2 eta",
     )  # fmt: skip
 
 

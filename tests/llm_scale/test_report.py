@@ -32,7 +32,9 @@ def make_run(folder, objective="spin", seed=0, kl=(1.0, 0.5, 0.8), state="finish
         (folder / "final").mkdir()
         (folder / "final" / "config.json").write_text("{}")
     if state == "stopped":
-        (folder / "failure.json").write_text('{"round": 1, "step": 2, "loss": "nan"}')
+        (folder / "failure.json").write_text(
+            '{"round": 1, "step": 2, "what": "loss", "value": "nan"}'
+        )
     (folder / "rounds").mkdir()
     columns = "prompt,side,log_expert,log_opponent,log_before,log_after,u,reward,link,predicted"
     points = ["0,expert,-1,-2,-2,-1.5,1,0.5,1,1", "0,own,-3,-2,-2,-2.5,-1,-0.5,-1,",

@@ -77,17 +77,9 @@ def test_an_interruption_changes_nothing(whole, tmp_path, monkeypatch, after):
 
 
 @pytest.mark.parametrize("settings", [{"opponent": "mixture"}, {"tau": 0.2, "objective": "inpo"}])
-def test_so_it_is_for_other_opponents_and_anchors(tmp_path, monkeypatch, settings):
+def test_so_it_is_for_other_opponents_and_anchors(tmp_path, interrupt, settings):
     call(*command(tmp_path / "whole", **settings))
-    real, done = training.Trainer.step, []
-
-    def step(self, *arguments):
-        done.append(None)
-        if len(done) == 19:
-            raise KeyboardInterrupt
-        return real(self, *arguments)
-
-    monkeypatch.setattr(training.Trainer, "step", step)
+    interrupt(19)
     assert CliRunner().invoke(app, command(tmp_path / "run", **settings)).exit_code != 0
     call(*command(tmp_path / "run", **settings))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")

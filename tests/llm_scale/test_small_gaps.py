@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from llm_scale import checkpoint, evaluate, generate, models, monitors, runs, telemetry
 from llm_scale.__main__ import app
 from llm_scale.journal import Journal
-from llm_scale.opponents import join
+from llm_scale.opponents import references
 from llm_scale.player import Machine, Player
 from llm_scale.rounds import begin
-from llm_scale.scoring import Scorer, mixture_score
+from llm_scale.scoring import Scorer
 from llm_scale.settings import Settings
 from llm_scale.setup import combination_problems
 from llm_scale.sharing import SHARED_FROM
@@ -256,7 +256,8 @@ def test_a_geometric_opponent_is_joined_token_by_token(task, language, settings)
     other = Player(models.tiny(task.tokenizer, 7, torch.device("cpu")), settings, player.machine)
     pairs = [(item.prompt, item.expert[0].tokens) for item in task.items(0)[:5]]
     objective = objectives.get("alpha_spin", base_weight=0.25)
-    found = mixture_score((player, other), pairs, join(objective))
+    base = checkpoint.weights(other.language)
+    found, _ = references(player, pairs, player.score(pairs), objective, {}, base)
     for (prompt, response), value in zip(pairs, found, strict=True):
         ids = torch.tensor([[*prompt, *response]])
         with torch.no_grad():

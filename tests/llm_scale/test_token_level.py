@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from llm_scale import setup, token_telemetry, training
+from llm_scale import setup, token_telemetry
 from llm_scale.__main__ import app
 from llm_scale.predictions import Game
 from llm_scale.settings import Settings
@@ -338,19 +338,11 @@ def call(out, **more):
     return CliRunner().invoke(app, ["train", "--out", str(out), *flags])
 
 
-def test_the_loop_resumes_bitwise_and_batches_change_nothing(tmp_path, monkeypatch):
+def test_the_loop_resumes_bitwise_and_batches_change_nothing(tmp_path, interrupt):
     given = {"objective": "centred_spif", "own_samples": 3, "tau": 0.1}
     assert call(tmp_path / "whole", **given).exit_code == 0
     assert call(tmp_path / "small", **given, tokens_per_batch=40).exit_code == 0
-    real, done = training.Trainer.step, []
-
-    def step(self, *arguments):
-        done.append(None)
-        if len(done) == 11:
-            raise KeyboardInterrupt
-        return real(self, *arguments)
-
-    monkeypatch.setattr(training.Trainer, "step", step)
+    interrupt(11)
     assert call(tmp_path / "cut", **given).exit_code != 0
     assert call(tmp_path / "cut", **given).exit_code == 0
     for name in ("metrics.jsonl", "final/model.safetensors"):
