@@ -22,7 +22,6 @@ from llm_scale.record import versions
 from llm_scale.runs import resolve
 from theory.settings import write_whole
 
-ROOT = Path(__file__).parents[1]
 PRESET = "tiny-cpu"
 AT_ONE = {
     "spin": ("spin", 1.0),

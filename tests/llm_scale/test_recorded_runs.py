@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from figures.fig_18_llm_stability import ETA
-from figures.recorded import LLM_TINY, llm_tiny
+from figures.recorded import LLM_TINY, ROOT, llm_tiny
 from llm_scale import known_expert, tiny_runs
 from llm_scale.report import interval
 from llm_scale.tiny_runs import LONG, MIDDLE, PLAYED, RATES, SHORT
@@ -221,3 +221,15 @@ def test_the_shortest_runs_are_those_recorded():
 def test_where_the_table_comes_from(recorded):
     assert set(recorded["provenance"]) == {"command", "device", "python", "versions", "preset"}
     assert {row["seed"] for row in recorded["rows"]} >= {0, 1, 2}
+
+
+def test_the_readme_s_table_is_that_of_the_record(near):
+    lines = (ROOT / "llm_scale" / "README.md").read_text().splitlines()
+    columns = {"slope": "link_slope", "correlation": "link_correlation", "KL(p‖π) in": "kl"}
+    for begins, column in columns.items():
+        (row,) = (line for line in lines if line.startswith(f"| {begins}"))
+        written = dict(zip((*PLAYED, "sft"), row.strip("|").split("|")[1:], strict=True))
+        for name, text in written.items():
+            if text.strip() != "–":
+                digits = len(text.strip().partition(".")[2])
+                assert float(text) == round(near(column, name, LONG).mean(), digits), (row, name)

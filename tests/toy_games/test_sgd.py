@@ -168,7 +168,11 @@ def test_sgd_with_groups_goes_where_their_expected_risk_is_least(claim, name):
 
 
 @pytest.mark.claim(
-    "T3", "T17", rung="dynamics", kind="necessity", condition="the baseline of the exact laws"
+    "T3",
+    "T17",
+    rung="dynamics",
+    kind="necessity",
+    condition="the baseline is that of the exact laws",
 )
 @pytest.mark.parametrize("name", ["centred_spif", "renyi"])
 def test_groups_of_two_do_not_find_the_exact_round(claim, name):
