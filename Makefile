@@ -41,7 +41,7 @@ llm-tiny: $(READY) ## train a tiny language model by self-play against exact rou
 	@$(RECORD_TINY)
 
 # Two of the figures are drawn from this record, which is committed; without it the runs are made.
-RECORD_TINY = $(PY) -m llm_scale.tiny_runs --out $(TINY) --workers $(WORKERS) $(if $(filter-out 0,$(FULL)),--full)
+RECORD_TINY = $(PY) -m llm_scale.study.tiny_runs --out $(TINY) --workers $(WORKERS) $(if $(filter-out 0,$(FULL)),--full)
 $(TINY): | $(READY)
 	@$(RECORD_TINY)
 

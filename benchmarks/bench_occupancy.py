@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.__main__ import timed
 from theory import objectives
-from theory.occupancy import occupancy_game
-from theory.token_mdp import TokenMDP
+from theory.occupancy.problem import occupancy_game
+from theory.tokens.mdp import TokenMDP
 
 TAU = 0.1
 SIZES = ((20, 6), (42, 6), (100, 11))

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.__main__ import timed
-from theory import fast_round, objectives
+from theory import objectives
 from theory.objectives import Objective
 from theory.result import FloatArray
+from theory.rounds import fast_round
 
 BETA = 1.0
 TURNS = 15

@@ -2,7 +2,7 @@
 
 Both run with the threads of the environment (`make bench`: one); Clarabel's linear algebra has
 one anyway. The peer is timed as a user would call it, building of the program included, at
-Clarabel's own tolerances, in the first formulation of theory/convex.py that it solves.
+Clarabel's own tolerances, in the first formulation of theory/equilibria/conic.py that it solves.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import cvxpy as cp
 import numpy as np
 
 from benchmarks.__main__ import timed
-from theory import convex, laws, objectives, separable
-from theory.equilibria import Game, saddle_point
+from theory import laws, objectives
+from theory.equilibria import conic as convex
+from theory.equilibria import newton as separable
+from theory.equilibria.solve import Game, saddle_point
 from theory.errors import NotConverged
 from theory.result import FloatArray
 

@@ -13,9 +13,9 @@ import pandas as pd
 
 from benchmarks.__main__ import timed
 from theory import laws, objectives
-from toy_games import simulator
-from toy_games.policies import Softmax
-from toy_games.self_play import Data, SelfPlay
+from toy_games.dynamics.self_play import Data, SelfPlay
+from toy_games.engine import simulator
+from toy_games.engine.policies import Softmax
 
 OUTCOMES, STEPS = 12, 300
 

@@ -23,16 +23,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.probe import Probe
-from llm_scale import models, rounds, training
-from llm_scale.batching import order
-from llm_scale.losses import Round
-from llm_scale.player import Machine
-from llm_scale.prompts import encode_response, format_prompt
-from llm_scale.samples import Item, Response, Tokens, pack, unpack
+from llm_scale import models
+from llm_scale import train as training
+from llm_scale.data.items import Item, Response, Tokens, pack, unpack
+from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.data.tasks import PairFile
+from llm_scale.models.player import Machine
+from llm_scale.rounds import begin as rounds
+from llm_scale.rounds.batches import order
+from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
-from llm_scale.tasks import PairFile
 from theory import objectives
-from theory.text import load_pairs
+from theory.tokens.text import load_pairs
 
 SPIN = objectives.get("spin")
 EPOCHS = 2

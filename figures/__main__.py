@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from figures import report
 from figures.catalogue import catalogue
+from figures.report import render as report
 from figures.runner import make_all
 
 OUT = Path(__file__).parent / "out"

@@ -1,6 +1,7 @@
 """Which figures there are, read without running them.
 
-A figure is a module `figures/fig_*.py` with the literals NAME, CAPTION, CLAIMS and two functions:
+A figure is a module `figures/FAMILY/NAME.py` with the literals NAME, CAPTION, CLAIMS and two
+functions:
 `table() -> pandas.DataFrame` computes, `plot(table) -> Figure` draws. Where the caption names
 numbers that FULL=1 changes, they come from the literal SIZES: see `figures.sizes`.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from figures.sizes import filled
 
 HERE = Path(__file__).parent
+FAMILIES = ("theory", "toy_games", "llm_scale")
 LITERALS = ("NAME", "CAPTION", "CLAIMS", "SIZES")
 
 
@@ -30,7 +32,7 @@ class Entry:
 def catalogue(folder: Path = HERE) -> list[Entry]:
     """All figures by name. ValueError names every module whose literals are missing or wrong."""
     entries, wrong = [], []
-    for path in sorted(folder.glob("fig_*.py")):
+    for path in sorted(p for family in FAMILIES for p in (folder / family).glob("[a-z]*.py")):
         try:
             entries.append(_entry(path))
         except (ValueError, SyntaxError) as error:

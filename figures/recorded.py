@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from figures.tidy import MEASURED, Rows
-from toy_games.stats import intervals
+from lab.stats import intervals
 
 ROOT = Path(__file__).parents[1]
 LLM_TINY = ROOT / "results" / "llm_tiny.json"

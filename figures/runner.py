@@ -36,7 +36,7 @@ def make_all(entries: list[Entry], out: Path, jobs: int) -> dict[str, str]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         tasks: dict[Future[float], str] = {
-            pool.submit(make, f"{e.path.parent.name}.{e.path.stem}", e.name, out): e.name
+            pool.submit(make, ".".join(e.path.with_suffix("").parts[-3:]), e.name, out): e.name
             for e in entries
         }
         with tqdm(total=len(tasks), desc="figures", unit="fig") as bar:

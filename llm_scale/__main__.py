@@ -14,10 +14,17 @@ from typing import Annotated, Any
 import typer
 from safetensors import SafetensorError
 
-from llm_scale.runs import PRESETS, file_problems, folder_problems, recorded, resolve, run
+from lab.settings import make, write_whole
+from llm_scale.launch.run_folder import (
+    PRESETS,
+    file_problems,
+    folder_problems,
+    recorded,
+    resolve,
+    run,
+)
 from llm_scale.settings import CHOICES, Settings
 from theory.errors import InvalidInput, refuse
-from theory.settings import make, write_whole
 
 app = typer.Typer(
     add_completion=False,
@@ -109,7 +116,7 @@ def sft(
     if given or preset:
         names = [*(["preset"] if preset else []), *given]
         raise InvalidInput(f"--like takes all settings from its run; leave out {', '.join(names)}")
-    from llm_scale import sweep as several
+    from llm_scale.launch import sweep as several
 
     planned = several.baselines(like)
     if "equal-compute" not in planned:
@@ -148,7 +155,7 @@ def generate(
         refuse(file_problems(out) if out is not None else [])
         if bool(asked) == (file is not None):
             raise InvalidInput("say prompts as arguments, or --file FILE.jsonl: one of the two")
-        from llm_scale import evaluate
+        from llm_scale.launch import evaluate
 
         asked = evaluate.read_prompts(file) if file is not None else asked
         given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
@@ -182,7 +189,7 @@ def evaluate_(
     """Negative log-likelihood of responses under a model, in nats, with standard errors."""
 
     def call() -> None:
-        from llm_scale import evaluate
+        from llm_scale.launch import evaluate
 
         refuse(file_problems(out) if out is not None else [])
         given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
@@ -204,7 +211,7 @@ def report(
     """Compare runs: every round in a table, plots, and intervals from three seeds on."""
 
     def call() -> None:
-        from llm_scale import report as comparison
+        from llm_scale.report import write as comparison
 
         refuse(folder_problems(out))
         for path in comparison.write(runs, out):
@@ -226,8 +233,8 @@ def sweep(
     betas: Annotated[str, typer.Option(help="weights beta between commas (default: beta)")] = "",
 ) -> None:
     """Runs of all objectives, betas and seeds in subfolders, then their report; resumable."""
-    from llm_scale import report as comparison
-    from llm_scale import sweep as several
+    from llm_scale.launch import sweep as several
+    from llm_scale.report import write as comparison
 
     once = [n for n in ("objective", "seed") if n in given]
     if once or (betas and "beta" in given):
@@ -254,7 +261,7 @@ def presets() -> None:
 
 def _run(settings: Settings, out: Path) -> None:
     """One run; exit code 1 if its loss was not finite."""
-    from llm_scale.training import Diverged
+    from llm_scale.train import Diverged
 
     try:
         run(settings, out, _say)

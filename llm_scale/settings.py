@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, get_args
 
-from llm_scale import oracles
-from theory.settings import BaseSettings, at_least, objective_problems, option, positive
+from lab.settings import BaseSettings, at_least, objective_problems, option, positive
+from llm_scale.data import oracles
 
 Opponent = Literal["last", "mixture", "base"]
 Level = Literal["sequence", "token"]

@@ -2,11 +2,11 @@
 
 from theory import objectives, preferences
 from theory.card import TheoryCard, theory_card
-from theory.equilibria import equilibrium, saddle_point
+from theory.equilibria.solve import equilibrium, saddle_point
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.result import Solution
-from theory.rounds import self_play
-from theory.token_mdp import TokenMDP
+from theory.rounds.two_step import self_play
+from theory.tokens.mdp import TokenMDP
 
 __all__ = [
     "InvalidInput",

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from theory import derivatives
 from theory.errors import InvalidInput
-from theory.objectives import Objective
+from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
 
 NONE = "none: "

@@ -20,14 +20,15 @@ from typing import Any
 
 import torch
 
-from llm_scale import evaluate, noise, setup
-from llm_scale.journal import METRICS
-from llm_scale.player import Player
-from llm_scale.record import versions
-from llm_scale.runs import resolve
+from lab import noise
+from lab.settings import write_whole
+from llm_scale.launch import evaluate, prepare
+from llm_scale.launch.run_folder import resolve
+from llm_scale.models.player import Player
 from llm_scale.settings import Settings
-from llm_scale.training import Trainer
-from theory.settings import write_whole
+from llm_scale.store.identity import versions
+from llm_scale.store.journal import METRICS
+from llm_scale.train import Trainer
 from tools.get_model import MODELS, SMOLLM2
 
 PRESET = "smollm2-cpu"
@@ -49,7 +50,7 @@ def measure(settings: Settings, out: Path) -> dict[str, Any]:
     ``loss_at_start`` of the round, and ``loss_gap``, its distance from SPIN's ln 2;
     ``sampler_gap``: largest difference of the sampler's log pi_t of own responses from the scored.
     """
-    made = setup.prepare(settings)
+    made = prepare.prepare(settings)
     player = Player(made.language, settings, made.machine)
     held = made.task.held_out()
     first = [item.expert[0] for item in held]

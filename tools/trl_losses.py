@@ -1,4 +1,4 @@
-"""Make tests/llm_scale/data/trl_losses.json: TRL's own losses on drawn log-probabilities.
+"""Make tests/llm_scale/rounds/trl_losses.json: TRL's own losses on drawn log-probabilities.
 
 `python -m tools.trl_losses [PATH]`, where TRL is installed (extra bench). The numbers come out of
 `DPOTrainer._compute_loss` as it is, called with a model that returns given log-probabilities, one
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-TABLE = Path(__file__).parents[1] / "tests" / "llm_scale" / "data" / "trl_losses.json"
+TABLE = Path(__file__).parents[1] / "tests" / "llm_scale" / "rounds" / "trl_losses.json"
 LOSSES = ("sigmoid", "hinge", "ipo", "sigmoid_norm", "sppo_hard", "bco_pair", "sft")
 BETAS = (0.05, 0.1, 0.5, 1.0, 5.0)
 PAIRS = 32

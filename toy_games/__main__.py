@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from theory.errors import InvalidInput, NotConverged
-from toy_games import experiment
+from toy_games.engine import experiment
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 

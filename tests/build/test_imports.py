@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MAY_IMPORT = {
     "theory": set(),
-    "toy_games": {"theory"},
-    "llm_scale": {"theory"},
-    "figures": {"theory", "toy_games", "llm_scale"},
-    "benchmarks": {"theory", "toy_games", "llm_scale"},
-    "tools": {"theory", "llm_scale"},
+    "lab": {"theory"},
+    "toy_games": {"theory", "lab"},
+    "llm_scale": {"theory", "lab"},
+    "figures": {"theory", "lab", "toy_games", "llm_scale"},
+    "benchmarks": {"theory", "lab", "toy_games", "llm_scale"},
+    "tools": {"theory", "lab", "llm_scale"},
 }
 OWN = {*MAY_IMPORT, "tests"}
 

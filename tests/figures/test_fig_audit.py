@@ -2,19 +2,19 @@
 
 import numpy as np
 
-from figures import fig_16_audit
 from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
+from figures.toy_games import audit as audit_figure
 from toy_games.experiments.audit import Settings
 
 
 def test_audit(monkeypatch):
     few = Settings(size=3, sizes=(2, 4, 8), instance=2, seeds=5, samples=300)
-    monkeypatch.setattr(fig_16_audit, "SETTINGS", few)
-    table = fig_16_audit.table()
+    monkeypatch.setattr(audit_figure, "SETTINGS", few)
+    table = audit_figure.table()
     assert tuple(table.columns) == COLUMNS + INTERVAL
     assert np.isfinite(table[["x", "y"]].to_numpy(dtype=float)).all()
     assert len(table.to_csv(index=False, float_format="%.6g")) < 200_000
-    fig_16_audit.style.plt.close(fig_16_audit.plot(table))
+    audit_figure.style.plt.close(audit_figure.plot(table))
 
     bias = table[(table.series == "bias") & (table.kind == THEORY)].set_index(
         ["panel", "objective"]

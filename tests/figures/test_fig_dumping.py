@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from figures import fig_12_dumping as figure
 from figures.tidy import MEASURED, THEORY
+from figures.toy_games import dumping as figure
 
 SMALL = {
     "objectives": ("spif", "centred_spif"), "text_objectives": ("spif",), "seeds": 3,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from figures import fig_11_finite_samples as figure
 from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
+from figures.toy_games import finite_samples as figure
 
 OBJECTIVES = ("spin", "ipo", "centred_spif")
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from figures import fig_17_llm_link, fig_18_llm_stability
+from figures.llm_scale import llm_link as llm_link_figure
+from figures.llm_scale import llm_stability as llm_stability_figure
 from figures.recorded import llm_tiny
 from figures.tidy import MEASURED, THEORY
 from tests.figures.test_figures_tables import tidy
@@ -19,8 +20,8 @@ def drawn(table, panel, kind=MEASURED, **where):
 
 
 def test_llm_link():
-    table = tidy(fig_17_llm_link)
-    for name in fig_17_llm_link.PLAYED:
+    table = tidy(llm_link_figure)
+    for name in llm_link_figure.PLAYED:
         for panel in ("slope", "correlation"):
             y = drawn(table, panel, objective=name).y.to_numpy()
             assert np.all(np.diff(np.abs(y - 1.0)) < 0.0)
@@ -32,17 +33,17 @@ def test_llm_link():
         kl = drawn(table, "kl", objective=name).y.to_numpy()
         sft = drawn(table, "kl", objective="sft", series="after the round").y.to_numpy()
         assert np.all(sft < kl)
-    slopes = [drawn(table, "slope", objective=n).y.max() for n in fig_17_llm_link.PLAYED]
+    slopes = [drawn(table, "slope", objective=n).y.max() for n in llm_link_figure.PLAYED]
     assert min(slopes) == slopes[0]
 
 
 def test_llm_stability():
-    table = tidy(fig_18_llm_stability)
+    table = tidy(llm_stability_figure)
     after = {
         n: drawn(table, "rounds", objective=n, x=1.0).y.item() for n in ("spin", "ipo", "spif")
     }
     assert after["spin"] > after["ipo"] > after["spif"]
-    assert drawn(table, "bound", objective="spif").y.max() < 2.0 * fig_18_llm_stability.ETA
+    assert drawn(table, "bound", objective="spif").y.max() < 2.0 * llm_stability_figure.ETA
     exact, slope, noise, trained = drawn(table, "parts", objective="ipo").y
     assert slope < exact < noise
     assert abs(np.log(noise / trained)) < abs(np.log(exact / trained)) / 2

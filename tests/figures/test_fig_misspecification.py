@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from figures import fig_15_misspecification as figure
 from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
+from figures.toy_games import misspecification as figure
 
 
 def test_misspecification(monkeypatch):

@@ -4,14 +4,14 @@ import dataclasses
 
 import numpy as np
 
-from figures import fig_10_players
 from figures.tidy import MEASURED, THEORY
+from figures.toy_games import players as players_figure
 from tests.figures.test_figures_tables import matched, tidy
 
 
 def test_players(monkeypatch):
     small = dataclasses.replace(
-        fig_10_players.SETTINGS,
+        players_figure.SETTINGS,
         seeds=3,
         steps=250,
         objectives=("airl",),
@@ -19,15 +19,15 @@ def test_players(monkeypatch):
         features=(2, 11),
         mixtures=(0.0, 0.3),
     )
-    monkeypatch.setattr(fig_10_players, "SETTINGS", small)
-    table = tidy(fig_10_players)
+    monkeypatch.setattr(players_figure, "SETTINGS", small)
+    table = tidy(players_figure)
     measured = table[table.kind == MEASURED]
     last = measured[measured.panel == "no penalty"].groupby("series").y.last()
     assert last["simultaneous"] > 2.0
     assert 0.02 < last["alternating"] < 2.0
     assert max(last["extragradient"], last["optimistic"]) < 1e-2
     last = measured[measured.panel == "penalty"].groupby("series").y.last()
-    assert last[list(fig_10_players.LOOKS)].max() < 1e-2
+    assert last[list(players_figure.LOOKS)].max() < 1e-2
     floor = measured[(measured.series == "minibatch") & (measured.x > 100)].y
     level = table[(table.series == "minibatch") & (table.kind == THEORY)].y.iloc[0]
     assert abs(np.log(floor.mean() / level)) < 0.5

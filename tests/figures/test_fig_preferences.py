@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from figures import fig_14_preferences
 from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
-from toy_games import stats
+from figures.toy_games import preferences as preferences_figure
+from lab import stats
 from toy_games.experiments import preferences as played
 
 SMALL = played.Settings(
@@ -24,8 +24,8 @@ SMALL = played.Settings(
 
 
 def test_preferences(monkeypatch):
-    monkeypatch.setattr(fig_14_preferences, "SETTINGS", SMALL)
-    table = fig_14_preferences.table()
+    monkeypatch.setattr(preferences_figure, "SETTINGS", SMALL)
+    table = preferences_figure.table()
     assert tuple(table.columns) == COLUMNS + INTERVAL
     assert np.isfinite(table[["x", "y"]].to_numpy(dtype=float)).all()
     assert len(table.to_csv(index=False, float_format="%.6g")) < 200_000
@@ -65,4 +65,4 @@ def test_preferences(monkeypatch):
             one[name][64.0], level[name if name != "spif" else "sppo"], rtol=0.3
         )
     assert one.ipo[64.0] < 0.5 * one.spif[64.0] < one.dpo[64.0]
-    assert fig_14_preferences.plot(table) is not None
+    assert preferences_figure.plot(table) is not None

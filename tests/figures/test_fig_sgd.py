@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from figures import fig_9_sgd
 from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
+from figures.toy_games import sgd as sgd_figure
 
 
 def test_sgd(monkeypatch):
@@ -16,9 +16,9 @@ def test_sgd(monkeypatch):
         "STEPS": {"seeds": 3, "counts": (1, 8, 32)},
     }
     for name, given in small.items():
-        settings = dataclasses.replace(getattr(fig_9_sgd, name), **given, game=4)
-        monkeypatch.setattr(fig_9_sgd, name, settings)
-    table = fig_9_sgd.table()
+        settings = dataclasses.replace(getattr(sgd_figure, name), **given, game=4)
+        monkeypatch.setattr(sgd_figure, name, settings)
+    table = sgd_figure.table()
     assert tuple(table.columns) == COLUMNS + INTERVAL
     assert set(table.kind) == {THEORY, MEASURED}
     assert np.isfinite(table[["x", "y"]].to_numpy(dtype=float)).all()
@@ -42,4 +42,4 @@ def test_sgd(monkeypatch):
     for series, name in (("0.5", "spin"), ("1.5", "ipo"), ("sft", "sft")):
         line, points = sides("steps", name, series)
         np.testing.assert_allclose(points.y, line.y, atol=0.15)
-    assert fig_9_sgd.plot(table).axes
+    assert sgd_figure.plot(table).axes

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures import fig_13_stability_sgd as figure
 from figures import style
 from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY, Rows
+from figures.toy_games import stability_sgd as figure
 
 SMALL = dataclasses.replace(
     figure.STUDIED,

@@ -6,16 +6,14 @@ One test a figure, so that each table is computed once.
 import numpy as np
 import pandas as pd
 
-from figures import (
-    fig_1_links,
-    fig_2_convergence,
-    fig_3_phase,
-    fig_4_stability,
-    fig_5_one_step,
-    fig_6_destination,
-    fig_7_saddle,
-    fig_8_tokens,
-)
+from figures.theory import convergence as convergence_figure
+from figures.theory import destination as destination_figure
+from figures.theory import links as links_figure
+from figures.theory import one_step as one_step_figure
+from figures.theory import phase as phase_figure
+from figures.theory import saddle as saddle_figure
+from figures.theory import stability as stability_figure
+from figures.theory import tokens as tokens_figure
 from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
 
 
@@ -43,7 +41,7 @@ def matched(table, panel):
 
 
 def test_links():
-    table = tidy(fig_1_links)
+    table = tidy(links_figure)
     for panel in table.panel.unique():
         found = matched(table, panel)
         assert (found.y - found.theory).abs().max() < 1e-6
@@ -53,7 +51,7 @@ def test_links():
 
 
 def test_convergence():
-    table = tidy(fig_2_convergence)
+    table = tidy(convergence_figure)
     factors = matched(table, "factor")
     measured = factors.groupby("objective").y.count()
     assert (measured == 9).all()
@@ -77,10 +75,10 @@ def test_convergence():
 
 
 def test_phase():
-    table = tidy(fig_3_phase)
+    table = tidy(phase_figure)
     distance = {
         panel: table[(table.panel == f"{panel} distance") & (table.kind == MEASURED)]
-        for panel in fig_3_phase.PANELS
+        for panel in phase_figure.PANELS
     }
     for panel in ("imitation", "anchored"):
         for _, path in distance[panel].groupby("series"):
@@ -104,22 +102,22 @@ def test_phase():
 
 
 def test_stability(monkeypatch):
-    monkeypatch.setattr(fig_4_stability, "SEEDS", 3)
-    monkeypatch.setattr(fig_4_stability, "ROUNDS", 250)
-    monkeypatch.setattr(fig_4_stability, "STEPS", np.array([0.3, 0.9, 1.8, 2.2, 4.0, 20.0]))
-    table = tidy(fig_4_stability)
+    monkeypatch.setattr(stability_figure, "SEEDS", 3)
+    monkeypatch.setattr(stability_figure, "ROUNDS", 250)
+    monkeypatch.setattr(stability_figure, "STEPS", np.array([0.3, 0.9, 1.8, 2.2, 4.0, 20.0]))
+    table = tidy(stability_figure)
     size = table[table.series == "largest late |u|"].pivot(
         index="objective", columns="x", values="y"
     )
     local = size.drop(index=["gail", "policy_only"])
-    assert (local[[0.3, 0.9, 1.8]] == fig_4_stability.SETTLED).all(axis=None)
-    assert (size[[2.2, 4.0, 20.0]] > 10 * fig_4_stability.SETTLED).all(axis=None)
-    assert (size.loc[["spin", "airl", "nwj"], [2.2, 4.0, 20.0]] == fig_4_stability.CAP).all(
+    assert (local[[0.3, 0.9, 1.8]] == stability_figure.SETTLED).all(axis=None)
+    assert (size[[2.2, 4.0, 20.0]] > 10 * stability_figure.SETTLED).all(axis=None)
+    assert (size.loc[["spin", "airl", "nwj"], [2.2, 4.0, 20.0]] == stability_figure.CAP).all(
         axis=None
     )
     for name in ("spif", "centred_spif", "ipo"):
         assert (size.loc[name] < 4.0 * size.columns).all()
-    assert size.loc["gail", 0.3] == fig_4_stability.SETTLED  # below R'(0)/L
+    assert size.loc["gail", 0.3] == stability_figure.SETTLED  # below R'(0)/L
     cycles = table[(table.panel == "bifurcation") & (table.kind == MEASURED)]
     assert (cycles.y.abs() < 2.0 * cycles.x).all()
     assert cycles[cycles.x < 3.9].y.abs().max() < 1e-3
@@ -136,7 +134,7 @@ def test_stability(monkeypatch):
 
 
 def test_one_step():
-    table = tidy(fig_5_one_step)
+    table = tidy(one_step_figure)
     gap = matched(table, "gap")
     np.testing.assert_allclose(gap[gap.x < 1e-3].y, gap[gap.x < 1e-3].theory, rtol=0.05)
     cost = matched(table, "cost")
@@ -165,10 +163,10 @@ def test_destination(monkeypatch):
         "ROUNDS": 24,
         "PATHS": ["spin", "ipo", "nwj", "centred_spif", "policy_only"],
         "ON_MAP": ("spin",),
-        "CORNERS": fig_6_destination.CORNERS[:1],
+        "CORNERS": destination_figure.CORNERS[:1],
     }.items():
-        monkeypatch.setattr(fig_6_destination, name, value)
-    table = tidy(fig_6_destination)
+        monkeypatch.setattr(destination_figure, name, value)
+    table = tidy(destination_figure)
     paths = table[table.panel == "distance"]
     assert paths.objective.nunique() == 5
     for _, path in paths.groupby("objective"):
@@ -184,10 +182,10 @@ def test_destination(monkeypatch):
 
 
 def test_saddle(monkeypatch):
-    monkeypatch.setattr(fig_7_saddle, "HORIZON", 4)
-    monkeypatch.setattr(fig_7_saddle, "TAUS", np.array([0.02, 0.3, 5.0]))
-    monkeypatch.setattr(fig_7_saddle, "LIKELIEST", 300)
-    table = tidy(fig_7_saddle)
+    monkeypatch.setattr(saddle_figure, "HORIZON", 4)
+    monkeypatch.setattr(saddle_figure, "TAUS", np.array([0.02, 0.3, 5.0]))
+    monkeypatch.setattr(saddle_figure, "LIKELIEST", 300)
+    table = tidy(saddle_figure)
     responses = table[table.panel == "responses"].pivot(
         index="series", columns="objective", values="x"
     )
@@ -208,8 +206,8 @@ def test_saddle(monkeypatch):
 
 
 def test_tokens(monkeypatch):
-    monkeypatch.setattr(fig_8_tokens, "HORIZONS", (1, 2, 4))
-    table = tidy(fig_8_tokens)
+    monkeypatch.setattr(tokens_figure, "HORIZONS", (1, 2, 4))
+    table = tidy(tokens_figure)
     pay = table[(table.panel == "pay") & (table.kind == MEASURED)]
     whole = pay[pay.series == "sequence"]
     np.testing.assert_allclose(whole.y, np.tanh(whole.x / 2), atol=1e-12)

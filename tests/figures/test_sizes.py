@@ -12,7 +12,7 @@ ENTRIES = {entry.name: entry for entry in catalogue()}
 
 
 def module(name):
-    return importlib.import_module(f"figures.{ENTRIES[name].path.stem}")
+    return importlib.import_module(".".join(ENTRIES[name].path.with_suffix("").parts[-3:]))
 
 
 with_sizes = [name for name, e in ENTRIES.items() if "SIZES = {" in e.path.read_text("utf-8")]

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from llm_scale import models, tasks
+from llm_scale import models
+from llm_scale.data import tasks
 from llm_scale.settings import Settings
-from llm_scale.training import Trainer
+from llm_scale.train import Trainer
 from theory.objectives import registry
 from tools.get_model import MODELS, SMOLLM2
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from llm_scale.__main__ import app
-from llm_scale.player import Machine
+from llm_scale.models.player import Machine
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput
 
@@ -34,7 +34,8 @@ GROUP = f"""
 import json, os, signal, sys
 import torch
 torch.set_num_threads(1)
-from llm_scale import tasks, training
+from llm_scale import train as training
+from llm_scale.data import tasks
 from llm_scale.__main__ import app
 from llm_scale.settings import Settings
 

@@ -45,9 +45,9 @@ def bare(tmp_path_factory):
         BLOCK
         + """
 import importlib, json, pathlib, runpy
-for path in sorted(pathlib.Path("llm_scale").glob("*.py")):
+for path in sorted(pathlib.Path("llm_scale").rglob("*.py")):
     if path.stem != "__main__":
-        importlib.import_module(f"llm_scale.{path.stem}".removesuffix(".__init__"))
+        importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 codes = []
 for line in json.loads(sys.argv[1]):
     sys.argv = ["llm_scale", *line]

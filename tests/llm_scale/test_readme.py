@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from llm_scale.__main__ import app
-from llm_scale.runs import resolve, run
+from llm_scale.launch.run_folder import resolve, run
 from llm_scale.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "llm_scale"

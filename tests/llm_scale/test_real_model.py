@@ -7,9 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llm_scale import models, verses
-from llm_scale.prompts import format_prompt
-from llm_scale.scoring import Scorer, score
+from llm_scale import models
+from llm_scale.data import verses
+from llm_scale.data.prompts import format_prompt
+from llm_scale.models.score import Scorer, score
 from tools.get_model import MODELS, SMOLLM2, whole
 from tools.real_model import chosen, measure
 

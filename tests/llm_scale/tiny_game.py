@@ -5,15 +5,17 @@ import itertools
 import numpy as np
 import torch
 
-from llm_scale import checkpoint, models, oracles
-from llm_scale.batching import order
-from llm_scale.experts import Ngram
-from llm_scale.losses import self_play_loss
-from llm_scale.player import Machine, Player
-from llm_scale.rounds import begin
+from lab.settings import objective_of
+from llm_scale import models
+from llm_scale.data import oracles
+from llm_scale.data.experts import Ngram
+from llm_scale.data.tasks import KnownExpert
+from llm_scale.models.player import Machine, Player
+from llm_scale.rounds.batches import order
+from llm_scale.rounds.begin import begin
+from llm_scale.rounds.sequence import self_play_loss
 from llm_scale.settings import Settings
-from llm_scale.tasks import KnownExpert
-from theory.settings import objective_of
+from llm_scale.store import checkpoint
 
 WORDS, HORIZON = 3, 3
 PROMPT = (0,)
@@ -79,7 +81,7 @@ def log_law(who):
 
 def log_policy(who):
     """``log pi(a|s)`` (prefixes, tokens), float64."""
-    from llm_scale.token_telemetry import next_log_laws
+    from llm_scale.measure.tokens import next_log_laws
 
     longest = [p for p in RESPONSES if len(p) == HORIZON and 0 not in p]
     (table,) = next_log_laws([who], [(PROMPT, r) for r in longest])

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from scipy.optimize import elementwise, minimize
 
-from tests.evidence import Claim
+from lab.evidence import Claim
 from tests.theory.strategies import Game
-from theory import derivatives, laws, saddle_point, self_play, theory_card
-from theory.objectives import Objective
+from theory import laws, saddle_point, self_play, theory_card
+from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
 
 Check = Callable[[Objective, Game, Claim], None]

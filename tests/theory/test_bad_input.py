@@ -22,11 +22,11 @@ from theory import (
     preferences,
     saddle_point,
     self_play,
-    text,
     theory_card,
 )
-from theory.loglinear import LogLinear
 from theory.objectives import Pairwise, Pointwise, register
+from theory.rounds.log_linear import LogLinear
+from theory.tokens import text
 
 get = objectives.get
 P, Q, THREE = np.array([0.3, 0.7]), np.array([0.5, 0.5]), np.full(3, 1 / 3)

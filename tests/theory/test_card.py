@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.theory import checks
+from tests.theory.objectives.test_links import FEW, applies
 from tests.theory.strategies import Game, games, label
-from tests.theory.test_links import FEW, applies
 from theory import InvalidInput, objectives, self_play, theory_card, xp
 from theory.card import markdown_table
 from theory.objectives import Group, Objective, Pairwise, Pointwise

@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import brentq
 
 from theory import objectives
-from theory.one_step import one_step_round
+from theory.rounds.one_step import one_step_round
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "theory" / "README.md").read_text(encoding="utf-8")

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from tests.toy_games import demo
 from theory.errors import InvalidInput
 from theory.objectives import registry
-from toy_games import experiment
 from toy_games.__main__ import app
+from toy_games.engine import experiment
 
 
 @pytest.fixture(autouse=True)

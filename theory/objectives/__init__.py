@@ -1,7 +1,7 @@
 """Registry of self-play objectives: ``names``, ``get``, ``register``, ``load_file``."""
 
+from theory.objectives import pairwise as _relative
 from theory.objectives import pointwise as _pointwise
-from theory.objectives import relative as _relative
 from theory.objectives.base import Objective
 from theory.objectives.forms import Group, Pairwise, Pointwise
 from theory.objectives.registry import get, load_file, names, register

@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from theory import derivatives, laws, xp
+from theory import laws, xp
 from theory.errors import Unavailable, refuse
-from theory.objectives import inputs
+from theory.objectives import derivatives, inputs
 from theory.result import FloatArray
 
 Form = Literal["pointwise", "pairwise", "group"]

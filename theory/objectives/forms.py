@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from theory import derivatives, xp
+from theory import xp
+from theory.objectives import derivatives
 from theory.objectives.base import Array, Form, Objective
 from theory.result import FloatArray
 
@@ -76,7 +77,7 @@ class Pairwise(Objective):
     def _best_response(self, p: FloatArray, q: FloatArray, **extras: Any) -> FloatArray:
         if self.has_link:
             return super()._best_response(p, q, **extras)
-        from theory.pairwise import best_response
+        from theory.objectives.pair_response import best_response
 
         return best_response(p[..., :, None] * q[..., None, :], self.pair_loss)
 

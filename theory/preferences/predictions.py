@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from theory import derivatives, xp
+from theory import xp
 from theory.errors import Unavailable
-from theory.objectives import Objective, Pairwise
-from theory.objectives.relative import SquaredMargin
+from theory.objectives import Objective, Pairwise, derivatives
+from theory.objectives.pairwise import SquaredMargin
 from theory.preferences.games import check_game, check_preference
 from theory.preferences.rewards import require_reward
 from theory.result import FloatArray

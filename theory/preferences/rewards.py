@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from theory import derivatives, laws
+from theory import laws
 from theory.errors import InvalidInput, NotConverged, Unavailable
-from theory.objectives import Objective, Pairwise
-from theory.objectives.relative import SquaredMargin
+from theory.objectives import Objective, Pairwise, derivatives
+from theory.objectives.pairwise import SquaredMargin
 from theory.preferences.games import check_game, expected_win
 from theory.result import FloatArray
 

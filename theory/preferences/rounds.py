@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from theory import laws
+from theory.arguments import round_weights
 from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective
 from theory.preferences.equilibrium import anchored_gap, plain_gap
@@ -15,8 +16,7 @@ from theory.preferences.games import check_game, expected_win
 from theory.preferences.predictions import payoff_scale
 from theory.preferences.rewards import best_response, require_reward
 from theory.result import FloatArray, Solution
-from theory.rounds import SETTLED, gibbs_step
-from theory.schedule import round_weights
+from theory.rounds.two_step import SETTLED, gibbs_step
 
 
 def self_play(

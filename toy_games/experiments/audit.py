@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.sweep import Cell
 from theory import TokenMDP, objectives, preferences
 from theory.objectives import Objective
-from theory.text import load_pairs, phrases, tokens
-from toy_games import estimators, reward_estimators
-from toy_games.enumeration import Audit, Estimator, audit, monte_carlo
-from toy_games.estimators import Problem
-from toy_games.experiment import BaseSettings, at_least, option, positive
-from toy_games.policies import Tokens
-from toy_games.sweep import Cell
+from theory.tokens.text import load_pairs, phrases, tokens
+from toy_games.engine.experiment import BaseSettings, at_least, option, positive
+from toy_games.engine.policies import Tokens
+from toy_games.estimators import losses as estimators
+from toy_games.estimators import rewards as reward_estimators
+from toy_games.estimators.enumeration import Audit, Estimator, audit, monte_carlo
+from toy_games.estimators.losses import Problem
 
 SUMMARY = "Exact bias and variance of stochastic gradients, by enumeration of all draws."
 CASES = ("random", "text")

@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.streams import Streams
+from lab.sweep import Cell
 from theory import laws, theory_card
 from theory.objectives import Objective
-from theory.one_step import one_step_round
 from theory.preferences import win_rate, winner_loser
 from theory.result import FloatArray
-from toy_games import simulator, unseen
-from toy_games.experiment import (
+from theory.rounds.one_step import one_step_round
+from toy_games.dynamics.self_play import Data, SelfPlay, kl_to_expert, total_variation
+from toy_games.engine import simulator
+from toy_games.engine.experiment import (
     BaseSettings,
     at_least,
     objective_of,
@@ -26,11 +29,9 @@ from toy_games.experiment import (
     positive,
     trainable_problems,
 )
-from toy_games.policies import Neural, Policy, Softmax, Tokens
-from toy_games.real_text import Phrases, read_phrases
-from toy_games.self_play import Data, SelfPlay, kl_to_expert, total_variation
-from toy_games.streams import Streams
-from toy_games.sweep import Cell
+from toy_games.engine.policies import Neural, Policy, Softmax, Tokens
+from toy_games.games.real_text import Phrases, read_phrases
+from toy_games.predictions import unseen
 
 SUMMARY = "Mass that one-step losses move to responses outside expert and own samples."
 

@@ -17,11 +17,15 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.streams import Streams, frequencies
+from lab.sweep import Cell
 from theory import laws, objectives, theory_card
 from theory.objectives import Objective
 from theory.result import FloatArray
-from toy_games import simulator
-from toy_games.experiment import (
+from toy_games.dynamics.flow import Flow
+from toy_games.dynamics.self_play import Data, kl_to_expert
+from toy_games.engine import simulator
+from toy_games.engine.experiment import (
     BaseSettings,
     at_least,
     objective_of,
@@ -30,14 +34,10 @@ from toy_games.experiment import (
     positive,
     trainable_problems,
 )
-from toy_games.flow import Flow
-from toy_games.policies import Softmax, Tokens
-from toy_games.real_text import Phrases, read_phrases
-from toy_games.self_play import Data, kl_to_expert
-from toy_games.separable import OnSamples, demanded_mass, missing_mass
-from toy_games.simulator import log_steps
-from toy_games.streams import Streams, frequencies
-from toy_games.sweep import Cell
+from toy_games.engine.policies import Softmax, Tokens
+from toy_games.engine.simulator import log_steps
+from toy_games.games.real_text import Phrases, read_phrases
+from toy_games.predictions.separable_samples import OnSamples, demanded_mass, missing_mass
 
 SUMMARY = "Margins, unseen mass and overfitting when self-play trains on finite samples."
 

@@ -11,9 +11,24 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.streams import Streams
+from lab.sweep import Cell
 from theory import theory_card
-from toy_games import finite_class, simulator
-from toy_games.contenders import (
+from toy_games.dynamics import finite_class
+from toy_games.dynamics.self_play import Data, Measure, SelfPlay
+from toy_games.engine import simulator
+from toy_games.engine.experiment import (
+    BaseSettings,
+    at_least,
+    objective_of,
+    objective_problems,
+    option,
+    positive,
+    trainable_problems,
+)
+from toy_games.engine.policies import LogLinear, Neural, Policy, Tokens
+from toy_games.engine.simulator import State
+from toy_games.games.contenders import (
     Method,
     beta_of,
     first_gradients,
@@ -23,22 +38,15 @@ from toy_games.contenders import (
     predicted,
     simulation,
 )
-from toy_games.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
+from toy_games.games.ladder import (
+    QUALITY,
+    Ladder,
+    RowLogLinear,
+    distance_to,
+    spin_round,
+    spin_threshold,
 )
-from toy_games.ladder import QUALITY, Ladder, RowLogLinear, distance_to, spin_round, spin_threshold
-from toy_games.policies import LogLinear, Neural, Policy, Tokens
-from toy_games.real_text import Phrases, read_phrases
-from toy_games.self_play import Data, Measure, SelfPlay
-from toy_games.simulator import State
-from toy_games.streams import Streams
-from toy_games.sweep import Cell
+from toy_games.games.real_text import Phrases, read_phrases
 
 SUMMARY = (
     "Where SFT, self-play and explicit rewards end in small classes, and which measure likes it."

@@ -14,16 +14,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.streams import Streams
+from lab.sweep import Cell
 from theory import laws, preferences
 from theory.errors import InvalidInput
 from theory.result import FloatArray
-from toy_games import simulator
-from toy_games.experiment import BaseSettings, at_least, objective_problems, option, positive
-from toy_games.preference_estimates import PlugIn
-from toy_games.preference_play import GAMES, NASH_MD, PreferenceRounds, algorithm_of, games
-from toy_games.preference_sgd import PreferenceSGD
-from toy_games.streams import Streams
-from toy_games.sweep import Cell
+from toy_games.dynamics.preference_estimates import PlugIn
+from toy_games.dynamics.preference_rounds import (
+    GAMES,
+    NASH_MD,
+    PreferenceRounds,
+    algorithm_of,
+    games,
+)
+from toy_games.dynamics.preference_sgd import PreferenceSGD
+from toy_games.engine import simulator
+from toy_games.engine.experiment import BaseSettings, at_least, objective_problems, option, positive
 
 SUMMARY = "Preference games: cycles, averages, anchors, and what sampled comparisons do to them."
 SPREAD = 0.5  # of random starts and anchors, standard deviation of their logits

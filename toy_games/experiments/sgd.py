@@ -26,9 +26,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.sweep import Cell
 from theory.objectives import names
-from toy_games import simulator
-from toy_games.experiment import (
+from toy_games.dynamics.self_play import Data, Measure, SelfPlay, kl_to_expert
+from toy_games.engine import simulator
+from toy_games.engine.experiment import (
     BaseSettings,
     at_least,
     objective_of,
@@ -38,11 +40,9 @@ from toy_games.experiment import (
     trainable_problems,
     untrainable,
 )
-from toy_games.linearised import distance, fisher, step_factor
-from toy_games.self_play import Data, Measure, SelfPlay, kl_to_expert
-from toy_games.sgd_case import CLASSES, Case, chain_factor, least_hinge, shares
-from toy_games.simulator import State
-from toy_games.sweep import Cell
+from toy_games.engine.simulator import State
+from toy_games.games.sgd_case import CLASSES, Case, chain_factor, least_hinge, shares
+from toy_games.predictions.linearised import distance, fisher, step_factor
 
 SUMMARY = (
     "SGD on the one-step losses against exact rounds: rates, noise floors, few steps, classes."

@@ -12,11 +12,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.streams import Streams
+from lab.sweep import Cell
 from theory import laws, theory_card
 from theory.objectives import Objective
 from theory.result import FloatArray
-from toy_games import simulator
-from toy_games.experiment import (
+from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
+from toy_games.dynamics.self_play import Data, SelfPlay
+from toy_games.engine import simulator
+from toy_games.engine.experiment import (
     BaseSettings,
     at_least,
     objective_of,
@@ -25,12 +29,8 @@ from toy_games.experiment import (
     positive,
     trainable_problems,
 )
-from toy_games.policies import Softmax
-from toy_games.sampled_rounds import SampledRounds, far_start
-from toy_games.self_play import Data, SelfPlay
-from toy_games.simulator import State
-from toy_games.streams import Streams
-from toy_games.sweep import Cell
+from toy_games.engine.policies import Softmax
+from toy_games.engine.simulator import State
 
 SUMMARY = "Final KL against effective step: sample size, start, label noise, supports, inner steps."
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import sympy as sp
 
-from theory import laws, objectives, rounds, xp
+from theory import laws, objectives, xp
 from theory.objectives import conic, pointwise
+from theory.rounds import two_step
 
 # --- exact expressions --------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ def read_by_sympy(patch: Any) -> None:
     patch.setattr(xp, "namespace", lambda *arrays: NAMESPACE)
     patch.setattr(xp, "as_array", lambda x: x)
     patch.setattr(xp, "relu", _elementwise(lambda x: sp.Piecewise((x, x > 0), (0, True))))
-    for module in (laws, conic, pointwise, rounds):
+    for module in (laws, conic, pointwise, two_step):
         patch.setattr(module, "np", NAMESPACE)
     patch.setattr(laws, "log_quotient", _elementwise(lambda q, p: sp.log(q / p)))
     patch.setattr(laws, "without_subnormals", lambda p: p)

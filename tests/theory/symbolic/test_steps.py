@@ -15,7 +15,8 @@ from tests.theory.symbolic.algebra import (
     vanishes,
     weights,
 )
-from theory import objectives, rounds
+from theory import objectives
+from theory.rounds import two_step as rounds
 
 X, BETA, TAU, C, ETA = sp.symbols("x beta tau c eta", positive=True)
 R, S, U, W = sp.symbols("r s u w", real=True)

@@ -1,0 +1,1 @@
+"""Figures of recorded language-model runs."""

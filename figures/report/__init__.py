@@ -1,0 +1,1 @@
+"""The report: paper_repro.md, rendered from the records."""

@@ -1,0 +1,205 @@
+"""Every objective's reward link and potential: formula against numerical optimisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.optimize import minimize, minimize_scalar
+
+from figures import style
+from figures.tidy import MEASURED, THEORY, Rows, curves, note
+from theory import laws, objectives
+from theory.objectives import Group, Objective, Pairwise, derivatives
+from theory.objectives.pair_response import best_response
+from theory.result import FloatArray
+
+NAME = "links"
+CAPTION = (
+    "Every objective pays the reward R(u), a fixed function of the log density ratio u = log p/q "
+    "(top; lines: formula, points: the best response found by numerical optimisation in a game of "
+    "25 outcomes), and its rounds descend the divergence below it (bottom, two outcomes with "
+    "expert probability 0.3; points: integral of the link)."
+)
+CLAIMS = ("T1", "T5", "C2", "C4")
+
+COLUMNS = {
+    "unbounded": (
+        [
+            "spin",
+            "dpo",
+            "airl",
+            "space",
+            "brier",
+            "renyi",
+            "nwj",
+            "exponential",
+            "spin_exponential",
+        ],
+        "Unbounded rewards",
+    ),
+    "bounded": (["spif", "centred_spif", "ipo", "inpo", "sppo", "ipm"], "Bounded rewards"),
+    "one side": (["iq_learn", "policy_only", "gail"], "Bounded on one side only"),
+}
+U = np.linspace(-4.0, 4.0, 25)
+EXPERT = 0.3
+
+
+def table() -> pd.DataFrame:
+    """Links on u in [-4, 4] and potentials over two-outcome policies, formulas and numbers."""
+    rows = Rows()
+    own = 1.0 / (1.0 + np.exp(U))
+    own, expert = own / own.sum(), own[::-1] / own.sum()
+    delta = float(laws.triangular(expert, own))
+    fine = np.linspace(-4.0, 4.0, 73)  # with U among them
+    p = np.array([EXPERT, 1.0 - EXPERT])
+    for group, (names, _) in COLUMNS.items():
+        for name in names:
+            obj = objectives.get(name)
+            link = np.asarray(obj.link(fine, delta))
+            rows.add(f"link, {group}", name, "R(u)", THEORY, fine, link)
+            sure = U != 0.0 if name == "ipm" else np.full(U.shape, True)  # any reward at u = 0
+            found = _reward(obj, expert, own)
+            rows.add(f"link, {group}", name, "R(u)", MEASURED, U[sure], found[sure])
+            if obj.missing("potential"):
+                continue
+            share = np.linspace(0.0, 1.0, 101)[1:-1]
+            own_laws = np.stack([share, 1.0 - share], axis=-1)
+            rows.add(f"potential, {group}", name, "D", THEORY, share, obj.potential(own_laws, p))
+            few = own_laws[4::6]
+            quadrature = (p * derivatives.potential_density(obj.link, np.log(p / few))).sum(-1)
+            rows.add(f"potential, {group}", name, "D", MEASURED, few[:, 0], quadrature)
+    for alpha in (0.2, 0.8):
+        skewed = objectives.get("spif", alpha=alpha)
+        name = f"spif (alpha={alpha:g})"
+        rows.add("link, bounded", name, "R(u)", THEORY, fine, skewed.link(fine))
+        rows.add("link, bounded", name, "R(u)", MEASURED, U, _reward(skewed, expert, own))
+    return rows.table()
+
+
+def _reward(obj: Objective, expert: FloatArray, own: FloatArray) -> FloatArray:
+    """The reward player's best response without the link; R(0) fixes a free constant."""
+    if isinstance(obj, Pairwise):
+        found = best_response(expert[:, None] * own[None, :], obj.pair_loss)
+    elif isinstance(obj, Group):
+        found = _of_group(obj, expert, own)
+    else:
+        low, high = (-1.0, 1.0) if obj.name == "ipm" else (-30.0, 30.0)
+        low = 1e-9 if obj.name == "gail" else low
+        low, high = (
+            (low, high)
+            if obj.name in ("policy_only", "iq_learn")
+            else (
+                max(low, -12.0),
+                min(high, 12.0),
+            )
+        )
+
+        def payoff(r: float, p: float, q: float) -> float:
+            return -float(p * obj.a(np.float64(r)) + q * obj.b(np.float64(r)))
+
+        return np.array(
+            [
+                minimize_scalar(payoff, args=pair, bounds=(low, high), options={"xatol": 1e-9}).x
+                for pair in zip(expert, own, strict=True)
+            ]
+        )
+    return np.asarray(found - found[len(found) // 2])
+
+
+def _of_group(obj: Group, expert: FloatArray, own: FloatArray) -> FloatArray:
+    import torch
+
+    weights = torch.from_numpy(expert.copy()), torch.from_numpy(own.copy())
+
+    def risk(r: FloatArray) -> tuple[float, FloatArray]:
+        point = torch.tensor(r, requires_grad=True)
+        value = obj.group_risk(point, point, *weights)
+        (slope,) = torch.autograd.grad(value, point)
+        return float(value.detach()), slope.numpy()
+
+    found = minimize(risk, np.zeros(len(own)), jac=True, method="BFGS", options={"gtol": 1e-10})
+    return np.asarray(found.x)
+
+
+# Where the names stand, in axis fractions, and whose colour they have.
+TEXT: dict[str, list[tuple[float, float, str, str]]] = {
+    "link, unbounded": [
+        (0.02, 0.93, "u:  SPIN, DPO, AIRL, SPACE, Brier, Rényi", "spin"),
+        (0.02, 0.81, "1 + u:  NWJ", "nwj"),
+        (0.98, 0.20, "u/2:  exponential, SPIN-exp", "exponential"),
+        (0.98, 0.06, "points: best response, optimised", "expert"),
+    ],
+    "link, bounded": [
+        (0.60, 0.93, "SPIF with α = 0.2", "spif"),
+        (0.12, 0.06, "SPIF with α = 0.8", "spif"),
+    ],
+    "link, one side": [
+        (0.02, 0.93, "policy-only: (eᵘ − 1)/2", "policy_only"),
+        (0.02, 0.81, "GAIL: log(1 + eᵘ)", "gail"),
+        (0.98, 0.30, "IQ-Learn: (1 − e⁻ᵘ)/2", "iq_learn"),
+    ],
+    "potential, unbounded": [
+        (0.36, 0.92, "KL(π‖p):  SPIN, DPO, AIRL, …", "spin"),
+        (0.36, 0.80, "½ KL(π‖p):  exponential, SPIN-exp", "exponential"),
+        (0.36, 0.68, "points: integral of R", "expert"),
+    ],
+    "potential, bounded": [
+        (0.36, 0.92, "IPM: 2 TV(π, p)", "ipm"),
+        (0.36, 0.80, "SPIF, centred SPIF: 2 KL(p‖(p+π)/2)", "spif"),
+    ],
+    "potential, one side": [
+        (0.36, 0.92, "IQ-Learn: ¼ χ²(π‖p)", "iq_learn"),
+        (0.36, 0.80, "policy-only: ½ KL(p‖π)", "policy_only"),
+        (0.36, 0.68, "GAIL: 2 JS(π, p)", "gail"),
+    ],
+}
+
+
+def plot(table: pd.DataFrame) -> Figure:
+    """A row for each kind of bound: links on the left, potentials on the right."""
+    fig, axes = style.panel(2, 3, aspect=0.56)
+    for row, (group, (_, title)) in enumerate(COLUMNS.items()):
+        for column, what in enumerate(("link", "potential")):
+            ax, panel = axes[row, column], f"{what}, {group}"
+            _draw(ax, table, panel)
+            for x, y, text, name in TEXT[panel]:
+                side = "right" if x in (0.60, 0.98) else "left"
+                note(ax, x, y, text, color=style.colour(name), ha=side)
+        left, right = axes[row]
+        style.label(left, "log-ratio u = log p/q [nats]", "reward R(u) [nats]", title)
+        left.axhline(0, color=style.GREY, linewidth=0.6, zorder=0)
+        said = "What rounds with these rewards descend" if row == 0 else ""
+        style.label(right, "π(outcome 1), expert p = 0.3", "potential D(π‖p) [nats]", said)
+        right.axvline(EXPERT, color=style.GREY, linewidth=0.8, linestyle=":", zorder=0)
+    bounded = ("ipm", "spif", "ipo", "sppo", "inpo")
+    keys = [Line2D([], [], **style.line(name)) for name in bounded]
+    kappa = table[(table.panel == "link, bounded") & (table.objective == "ipo")].y.max()
+    texts = ["IPM: sign u", "SPIF, centred: tanh(u/2)"]
+    texts += [f"IPO: κ tanh(u/2), κ = {kappa / np.tanh(2.0):.2f}"]
+    texts += ["SPPO: ½ tanh(u/2)", "INPO: ½ κ tanh(u/2)"]
+    axes[1, 0].legend(
+        keys, texts, loc="lower right", bbox_to_anchor=(1.02, -0.04), fontsize=7, labelspacing=0.2,
+        handlelength=2.2,
+    )  # fmt: skip
+    for ax, limit in zip(axes[:, 0], ((-4.6, 5.6), (-3.3, 2.9), (-4, 6)), strict=True):
+        ax.set_ylim(*limit)
+    for ax, top in zip(axes[:, 1], (1.7, 1.8, 1.1), strict=True):
+        ax.set_ylim(-0.04, top)
+    return fig
+
+
+def _draw(ax: Any, table: pd.DataFrame, panel: str) -> None:
+    """Lines, and points of objectives in turn, so that equal ones do not hide each other."""
+    lines = list(curves(table, panel, THEORY))
+    for name, _, rows in reversed(lines):
+        ax.plot(rows.x, rows.y, **style.line(name), zorder=2)
+    groups: dict[tuple[float, ...], int] = {}
+    for name, _, rows in curves(table, panel, MEASURED):
+        same = tuple(rows.y.round(4))
+        first = groups[same] = groups.get(same, -1) + 1
+        some = rows.iloc[first % 4 :: 4 if len(rows) > 20 else 2]
+        ax.plot(some.x, some.y, **style.points(name), markersize=3.6, zorder=3)

@@ -1,0 +1,1 @@
+"""Figures of the dynamics on small games."""

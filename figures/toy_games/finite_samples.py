@@ -1,0 +1,236 @@
+"""What finite samples do: margins without end, mass that must vanish, overfitting; beside SFT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import style
+from figures.sizes import sized
+from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
+from lab.stats import intervals
+from theory import objectives
+from toy_games.engine import experiment
+from toy_games.experiments.finite_samples import OVERLAPS, Settings, samples
+from toy_games.predictions.separable_samples import bounded_range, logistic_growth, squared_limit
+
+NAME = "finite_samples"
+CAPTION = (
+    "Training on finite samples. A: range of implicit rewards over one round; filled points are "
+    "gradient descent, open ones its gradient flow. On samples that do not overlap SPIN's "
+    "rewards grow like log t, twice as fast where they overlap in part, and stop only where both "
+    "sides saw the same outcomes (lines: predicted slopes 1, 2, 0, through the last point); "
+    "bounded links stop at R(∞)−R(−∞). The hinge stops at margins of 1. B: where C4 fails on "
+    "samples: pointwise SPIF attains its minimum only if its targets ask for less mass than "
+    "there is (or nothing is unseen), which leaves 1 − Σ q e^{±η} (line); otherwise the unseen "
+    "mass falls like 1/t (crosses: its predicted constant), and rewards of unseen outcomes have "
+    "no bound. C: KL to the expert on real text (order-1 model of short phrases, token policy, "
+    "minibatches): past the best step KL grows by the expert's missing mass per e-fold of steps "
+    "(line for n = 10, through the last point), for SFT (open circles) and self-play (lines in "
+    "colour) alike: stopping is the only regulariser. D: KL against n after tabular rounds, best "
+    "along the path and last: no objective's best is lower than SFT's at equal data by more than "
+    "the paired interval; at the last step self-play is up to 1 % lower at n = 10, being slower "
+    "on the same path (paired 95 % intervals in the table). Line: (N−1)/2n of maximum "
+    "likelihood. Means over {seeds} seeds (D: {rounds_seeds}) with 95 % intervals."
+)
+CLAIMS = ("T13", "T15", "T16", "C4", "C5", "C6")
+
+SIZES = {
+    "seeds": (8, 16),
+    "rounds_seeds": (24, 24),
+    "steps": (1000, 100_000),
+    "total_steps": (1000, 4000),
+    "text_steps": (1000, 4000),
+}
+SEEN_AT = (1e2, 1e4, 1e6)
+
+
+def settings() -> Settings:
+    """The experiment that the figure shows."""
+    return Settings(**sized(SIZES))
+
+
+def table() -> pd.DataFrame:
+    """Means over seeds with intervals, and the predictions beside them."""
+    given = settings()
+    found = experiment.run("finite_samples", given, progress=False)
+    rows = Rows()
+    _one_round(rows, found, given)
+    _threshold(rows, found[found.part == "threshold"], given)
+    _overfitting(rows, found[found.part == "text"])
+    _against_n(rows, found[found.part == "rounds"], given)
+    return rows.table()
+
+
+def _add(rows: Rows, panel: str, name: str, series: str, means: pd.DataFrame, x: str) -> None:
+    rows.add(panel, name, series, MEASURED, means[x], means["mean"], means.low, means.high)
+
+
+def _one_round(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
+    for part in ("descent", "flow"):
+        chosen = found[(found.part == part) & (found.time >= 1.0)]
+        for (name, overlap), one in chosen.groupby(["objective", "overlap"], sort=False):
+            if overlap == "disjoint" or name == "spin":
+                means = intervals(one, ["time"], "reward_range")
+                _add(rows, "range", str(name), f"{overlap}, {part}", means, "time")
+    ends = np.array([1e2, given.flow_steps])
+    for overlap in OVERLAPS:
+        spin = found[(found.part == "flow") & (found.objective == "spin")]
+        last = spin[(spin.overlap == overlap) & (spin.time == spin.time.max())]
+        slope = np.ptp(_growth(overlap, given), axis=-1).mean()
+        line = last.reward_range.mean() + slope * np.log(ends / given.flow_steps)
+        rows.add("range", "spin", overlap, THEORY, ends, line)
+    _, _, data, own = samples(given.first_seed, "disjoint", given.outcomes)
+    for name in ("centred_spif", "ipo"):
+        if name in given.objectives:
+            size = float(bounded_range(objectives.get(name), data, own))
+            rows.add("range", name, "disjoint", THEORY, ends, size)
+
+
+def _growth(overlap: str, given: Settings) -> Any:
+    parts = [
+        samples(seed, overlap, given.outcomes)[2:]
+        for seed in range(given.first_seed, given.first_seed + given.seeds)
+    ]
+    data, own = (np.stack(part) for part in zip(*parts, strict=True))
+    return logistic_growth(data, own)
+
+
+def _threshold(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
+    times = np.sort(found.time.unique())
+    for time in SEEN_AT:
+        at = times[np.abs(np.log(np.maximum(times, 1e-9) / time)).argmin()]
+        part = found[found.time == at]
+        rows.add("mass", "spif", f"{time:.0e}", MEASURED, part.demanded, part.unseen_mass)
+    asked = np.concatenate([np.linspace(0.4, 0.99, 30), 1.0 - np.geomspace(9e-3, 1e-6, 20)])
+    rows.add("mass", "spif", "1 - demanded", THEORY, asked, 1.0 - asked)
+    for one in found[(found.time == times[-1]) & (found.demanded > 1.0)].itertuples():
+        _, q, data, own = samples(one.seed, "disjoint", given.outcomes)
+        limit = squared_limit(1.0, one.beta, data, own, q)
+        # pointwise SPIF's first gradient is beta times SFT's
+        left = limit.unseen_time / (times[-1] * one.rate / one.beta)
+        rows.add("mass", "spif", "1/t", THEORY, one.demanded, left)
+
+
+def _overfitting(rows: Rows, found: pd.DataFrame) -> None:
+    found = found[found.step > 0]
+    for (name, n), one in found.groupby(["objective", "n"], sort=False):
+        _add(rows, "text", str(name), f"n={n:g}", intervals(one, ["step"], "kl"), "step")
+    few = found[(found.objective == "sft") & (found.n == found.n.min())]
+    steps = np.sort(few.step.unique())
+    late = steps[steps >= steps[-1] / 12]
+    last = few[few.step == steps[-1]]
+    line = last.kl.mean() + last.missing.mean() * np.log(late / steps[-1])
+    rows.add("text", "sft", f"n={few.n.iloc[0]:g}", THEORY, late, line)
+
+
+def _against_n(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
+    runs = found.groupby(["objective", "n", "seed"], sort=False).kl
+    ends = {"best": runs.min(), "last": runs.last()}
+    for series, kl in ends.items():
+        paired = (kl - kl.xs("sft").reindex(kl.index.droplevel(0)).to_numpy()).reset_index()
+        for panel, values in (("n", kl.reset_index()), ("paired", paired)):
+            for name, one in values.groupby("objective", sort=False):
+                if panel == "n" or name != "sft":
+                    _add(rows, panel, str(name), series, intervals(one, ["n"], "kl"), "n")
+    large = np.array([n for n in given.sizes if n > given.support])
+    if len(large):
+        rows.add("n", "sft", "likelihood", THEORY, large, (given.support - 1) / (2.0 * large))
+
+
+# -- the picture ----------------------------------------------------------------------------------
+
+
+def plot(table: pd.DataFrame) -> Figure:
+    """One round above, rounds on n samples below."""
+    fig, axes = style.panel(2, 2, aspect=0.78)
+    for ax, draw in zip(axes.ravel(), (_draw_range, _draw_mass, _draw_text, _draw_n), strict=True):
+        draw(ax, table)
+    return fig
+
+
+SAID = {"disjoint": "disjoint: log t", "partial": "some shared: 2 log t", "same": "all shared"}
+MARKS = {"disjoint": "o", "partial": "^", "same": "s"}
+
+
+def _colour(name: str) -> str:
+    return {"spin_hinge": style.PURPLE, "sft": style.BLACK}.get(name) or style.colour(name)
+
+
+def _draw_range(ax: Axes, table: pd.DataFrame) -> None:
+    for name, _, rows in curves(table, "range", THEORY):
+        ax.plot(rows.x, rows.y, color=style.colour(name), linewidth=1.1)
+    for name, series, rows in curves(table, "range", MEASURED):
+        overlap, part = series.split(", ")
+        fill = _colour(name) if part == "descent" else "white"
+        some = rows if part == "descent" else rows[rows.x > 2e3].iloc[::3]
+        look = {**style.points(name), "color": _colour(name), "marker": MARKS[overlap]}
+        look["markerfacecolor"] = fill
+        bars(ax, some, **{**look, "markeredgewidth": 0.8})
+    for overlap, x, y in (("partial", 3e4, 19.5), ("disjoint", 1.5e6, 10.4), ("same", 1.5e6, 3.6)):
+        mark(ax, x, y, SAID[overlap], color=style.RED, ha="right")
+    for i, name in enumerate(("spin", "spif", "centred_spif", "ipo", "spin_hinge")):
+        note(ax, 0.03, 0.94 - 0.075 * i, shown(name), color=_colour(name))
+    ax.set_xscale("log")
+    style.label(ax, "gradient steps t in one round", "range of rewards [nats]",
+                "A  SPIN's rewards grow without end")  # fmt: skip
+
+
+def _draw_mass(ax: Axes, table: pd.DataFrame) -> None:
+    shades = dict(zip((f"{t:.0e}" for t in SEEN_AT), (style.SKY, style.BLUE, "k"), strict=True))
+    for _, series, rows in curves(table, "mass"):
+        if series == "1 - demanded":
+            ax.plot(rows.x, rows.y, color="k", linewidth=1.1)
+        elif series == "1/t":
+            ax.plot(rows.x, rows.y, "x", color=style.ORANGE, markersize=5, zorder=3)
+        else:
+            ax.plot(rows.x, rows.y, "o", color=shades[series], markersize=2.8)
+    ax.axvline(1.0, color=style.GREY, linewidth=0.8, linestyle="--")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for i, colour in enumerate(shades.values()):
+        mark(ax, 4.8, (0.33, 7e-3, 7e-5)[i], f"t = 10{'²⁴⁶'[i]}", color=colour)
+    mark(ax, 0.42, 0.05, "1 − Σ q e$^{±η}$")
+    ax.set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
+    ax.minorticks_off()
+    style.label(ax, "mass that the targets ask for, Σ q e$^{±η}$", "unseen mass",
+                "B  Pointwise SPIF: no room, no minimum")  # fmt: skip
+
+
+def _draw_text(ax: Axes, table: pd.DataFrame) -> None:
+    for _, _, rows in curves(table, "text", THEORY):
+        ax.plot(rows.x, rows.y, color="k", linewidth=1.1)
+    for name, _, rows in curves(table, "text", MEASURED):
+        if name == "sft":
+            look = {"color": "k", "linestyle": "none", "marker": "o", "markerfacecolor": "white"}
+            bars(ax, rows.iloc[::2], **look, markeredgewidth=0.8, zorder=1)
+        elif name != "spin_hinge":
+            ax.plot(rows.x, rows.y, **{**style.line(name), "linewidth": 1.0})
+    for n, x, y in (("10", 330, 2.5), ("100", 20, 0.2)):
+        mark(ax, x, y, f"n = {n}", fontsize=8)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    style.label(ax, "gradient steps over all rounds", "KL to the expert [nats]",
+                "C  Real text: fit, then overfit")  # fmt: skip
+
+
+def _draw_n(ax: Axes, table: pd.DataFrame) -> None:
+    for _, _, rows in curves(table, "n", THEORY):
+        ax.plot(rows.x, rows.y, color="k", linewidth=1.1)
+    names = list(table[table.panel == "n"].objective.unique())
+    for name, series, rows in curves(table, "n", MEASURED):
+        shift = 1.13 ** (names.index(name) - len(names) / 2)
+        hollow = {"markerfacecolor": "white"} if series == "last" else {}
+        look = {**style.points(name), "color": _colour(name), "markeredgewidth": 0.8}
+        bars(ax, rows.assign(x=rows.x * shift), **{**look, **hollow})
+    note(ax, 0.45, 0.94, "open: last step")
+    note(ax, 0.45, 0.865, "filled: best step")
+    note(ax, 0.45, 0.79, "black: SFT")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    style.label(ax, "expert samples n", "KL to the expert [nats]",
+                "D  At its best step, SFT does as well")  # fmt: skip

@@ -1,0 +1,1 @@
+"""What the experiments and the trainer share: settings, files, random streams, sweeps, evidence."""

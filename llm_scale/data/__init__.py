@@ -1,0 +1,1 @@
+"""What is learned: tasks, experts, preference oracles, prompts as tokens."""

@@ -1,0 +1,89 @@
+"""Experts whose log-probabilities can be evaluated: a truth to hold the theory against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_scale.data.items import Response, Tokens
+from theory.errors import refuse
+
+FloatArray = NDArray[np.float64]
+
+
+class Expert(Protocol):
+    """What the telemetry asks of a known expert."""
+
+    def log_probs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> FloatArray:
+        """``log p(y|x)`` (n,) in nats; of a response cut at the horizon that of its tokens."""
+        ...
+
+    def sample(self, prompt: Tokens, noise: FloatArray) -> Response:
+        """A response to a prompt drawn with (horizon,) uniform numbers."""
+        ...
+
+
+class Ngram:
+    """A model of the last ``order`` tokens, prompt included, estimated from real text."""
+
+    def __init__(
+        self,
+        sequences: Iterable[Tokens],
+        vocabulary: int,
+        eos: int,
+        order: int = 2,
+        smoothing: float = 0.5,
+    ) -> None:
+        """Count next tokens in token sequences (each ended by EOS here).
+
+        Args:
+            sequences: token ids without EOS.
+            vocabulary: V. eos: the token that ends a sequence.
+            order: number of tokens a next one depends on.
+            smoothing: added to every count, so that every response is possible.
+        """
+        refuse(
+            [f"smoothing={smoothing!r}; needed is > 0"] * (not smoothing > 0)
+            + [f"order={order!r}; needed is >= 1"] * (order < 1)
+        )
+        self.order, self.vocabulary, self.eos = order, vocabulary, eos
+        counts = np.full((vocabulary + 1,) * order + (vocabulary,), smoothing)
+        blank = vocabulary  # before the first token
+        for sequence in sequences:
+            padded = (*(blank,) * order, *sequence, eos)
+            for at in range(order, len(padded)):
+                counts[padded[at - order : at + 1]] += 1.0
+        law = counts / counts.sum(-1, keepdims=True)
+        self.log_law: FloatArray = np.log(law)
+        self._cdf = law.cumsum(-1)
+
+    def log_probs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> FloatArray:
+        out = np.zeros(len(pairs))
+        for i, (prompt, response) in enumerate(pairs):
+            whole = np.array((*(self.vocabulary,) * self.order, *prompt, *response))
+            first = len(whole) - len(response)
+            at = np.arange(first, len(whole))
+            context = tuple(whole[at - back] for back in range(self.order, 0, -1))
+            out[i] = self.log_law[(*context, whole[at])].sum()
+        return out
+
+    def next_log_laws(self, sequences: NDArray[np.int64]) -> FloatArray:
+        """Log-laws (m, V) of the next token after sequences (m, length), prompt included."""
+        blank = np.full((len(sequences), self.order), self.vocabulary)
+        context = np.concatenate([blank, sequences], axis=1)[:, -self.order :]
+        return np.asarray(self.log_law[tuple(context.T)])
+
+    def sample(self, prompt: Tokens, noise: FloatArray) -> Response:
+        context = (*(self.vocabulary,) * self.order, *prompt)[-self.order :]
+        tokens: list[int] = []
+        for number in noise:
+            cdf = self._cdf[context]
+            token = int(np.searchsorted(cdf, number * cdf[-1], side="right"))
+            tokens.append(token)
+            if token == self.eos:
+                return Response(tuple(tokens), False)
+            context = (*context, token)[1:]
+        return Response(tuple(tokens), True)

@@ -1,0 +1,284 @@
+"""What is learned: prompts with expert responses, from a known expert or from a user's file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab import noise
+from llm_scale import models
+from llm_scale.data.experts import Expert, Ngram
+from llm_scale.data.items import Item, Response, Tokens
+from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.settings import Settings
+from theory.errors import InvalidInput, refuse
+from theory.tokens.text import common_phrases, load_pairs
+
+NAMED = ("phrases", "verses")
+"""Tasks that are no file."""
+PHRASE_WORDS = 11
+HELD_OUT = 10**12
+"""Ids of held-out prompts begin here: their noise is never that of a training prompt."""
+_SHOWN = 10
+
+
+class Task(Protocol):
+    """Prompts and expert responses; ``expert`` where its log-probabilities are known."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+    @property
+    def expert(self) -> Expert | None: ...
+
+    def items(self, round_: int) -> list[Item]:
+        """Training prompts of a round (-1: of the SFT start) with their expert responses."""
+        ...
+
+    def held_out(self) -> list[Item]:
+        """Prompts for measurement, disjoint from training in data or in noise."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of training prompts of a round."""
+        ...
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        ...
+
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        """What the task itself measures of responses' texts; ``when`` is added to the names."""
+        ...
+
+
+@dataclass(frozen=True)
+class KnownExpert:
+    """Endless prompts and responses drawn from an expert."""
+
+    tokenizer: Any
+    expert: Expert
+    prompts: tuple[Tokens, ...]
+    settings: Settings
+
+    def items(self, round_: int) -> list[Item]:
+        first = (round_ + 1) * 10**7
+        return [self._item(first + i, self.settings.expert_samples) for i in range(self.size)]
+
+    def held_out(self) -> list[Item]:
+        return [self._item(HELD_OUT + i, 1) for i in range(self.settings.held_out)]
+
+    @property
+    def size(self) -> int:
+        return self.settings.prompts or 1024
+
+    @property
+    def longest_prompt(self) -> int:
+        return max(map(len, self.prompts))
+
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        return {}
+
+    def _item(self, ident: int, responses: int) -> Item:
+        s = self.settings
+        which = noise.generator(s.seed, "prompt", ident).integers(len(self.prompts))
+        prompt = self.prompts[int(which)]
+        drawn = [
+            self.expert.sample(prompt, noise.uniform(s.max_new_tokens, s.seed, "expert", ident, g))
+            for g in range(responses)
+        ]
+        return Item(ident, prompt, tuple(drawn))
+
+
+@dataclass(frozen=True)
+class PairFile:
+    """A user's prompts and responses; some prompts, chosen by the seed, are held out.
+
+    Of a held-out prompt one response is kept; its others, if the file has several, are not used.
+    """
+
+    tokenizer: Any
+    pairs: tuple[Item, ...]
+    settings: Settings
+    expert: Expert | None = None
+
+    def items(self, round_: int) -> list[Item]:
+        train, _ = self._split()
+        order = noise.generator(self.settings.seed, "round", round_ + 1).permutation(len(train))
+        return [train[int(i)] for i in order[: self.size]]
+
+    def held_out(self) -> list[Item]:
+        return self._split()[1]
+
+    @property
+    def size(self) -> int:
+        train = len(self._split()[0])
+        return min(self.settings.prompts or train, train)
+
+    @property
+    def longest_prompt(self) -> int:
+        return max(len(item.prompt) for item in self.pairs)
+
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        return {}
+
+    def _split(self) -> tuple[list[Item], list[Item]]:
+        order = noise.generator(self.settings.seed, "held out").permutation(len(self.pairs))
+        chosen = [self.pairs[int(i)] for i in order]
+        held: dict[Tokens, Item] = {}
+        for item in chosen:
+            if len(held) < self.settings.held_out:
+                held.setdefault(item.prompt, item)
+        return [item for item in chosen if item.prompt not in held], list(held.values())
+
+
+def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> KnownExpert:
+    """Known expert: an order-``order`` model of short phrases of real text.
+
+    A prompt is a phrase's first word, its response the rest; a token is a word.
+    """
+    texts = _texts(words)
+    counts: dict[str, int] = {}
+    for text in texts:
+        for word in text.split():
+            counts[word] = counts.get(word, 0) + 1
+    tokenizer = models.word_tokenizer(sorted(counts, key=lambda w: (-counts[w], w)))
+    sequences = [tuple(tokenizer(text)["input_ids"]) for text in texts]
+    eos = int(tokenizer.eos_token_id)
+    expert = Ngram(sequences, len(tokenizer), eos, order)
+    first = sorted({sequence[0] for sequence in sequences})
+    prompts = [format_prompt(tokenizer, str(tokenizer.decode([i]))) for i in first]
+    return KnownExpert(tokenizer, expert, tuple(tuple(p) for p in prompts), settings)
+
+
+@lru_cache
+def _texts(words: int) -> list[str]:
+    """Phrases of the shipped text, found once a process: a sweep asks for them with every run."""
+    return common_phrases((pair.response for pair in load_pairs()), words, 2, 6)
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """(prompt, response) of every line of a JSONL file.
+
+    Raises:
+        InvalidInput: file, line and reason of every bad line (the first ten in full).
+    """
+    return [(prompt, response) for _, (prompt, response) in _numbered_pairs(path)]
+
+
+def _numbered_pairs(path: Path) -> list[tuple[int, tuple[str, ...]]]:
+    if not path.is_file():
+        raise InvalidInput(
+            f"task={str(path)!r}: no such file; needed is 'verses', 'phrases' or a JSONL file"
+        )
+    return numbered(path, ("prompt", "response"))
+
+
+def read_texts(path: Path, keys: Sequence[str]) -> list[tuple[str, ...]]:
+    """Texts under these keys, of every line of a JSONL file that is not blank; see `numbered`."""
+    return [texts for _, texts in numbered(path, keys)]
+
+
+def numbered(path: Path, keys: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
+    """(line number, texts under these keys) of every line of a JSONL file that is not blank.
+
+    Raises:
+        InvalidInput: file, line and reason of every bad line (the first ten in full).
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        at = error.object.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(f"{path}:{at}: not UTF-8 ({error.reason}); save it as UTF-8") from error
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from error
+    if text.startswith("\ufeff"):
+        raise InvalidInput(f"{path}:1: begins with a byte order mark; save it as UTF-8 without one")
+    found, problems = [], []
+    for number, line in enumerate(text.split("\n"), 1):  # other separators may be within a text
+        if not line.strip():
+            continue
+        record = _read_line(line, keys)
+        if isinstance(record, str):
+            problems.append(f"{path}:{number}: {record}")
+        else:
+            found.append((number, record))
+    refuse(_first(problems))
+    if not found:
+        raise InvalidInput(f"{path}: no lines in it; needed are objects with {' and '.join(keys)}")
+    return found
+
+
+def _read_line(line: str, keys: Sequence[str]) -> tuple[str, ...] | str:
+    """The texts, or what is wrong with the line."""
+    try:
+        record = json.loads(line, object_pairs_hook=_no_key_twice)
+    except json.JSONDecodeError as error:
+        return f"not JSON ({error.msg} at column {error.colno})"
+    except (ValueError, RecursionError) as error:
+        return f"not JSON that can be read ({error})"
+    if not isinstance(record, dict):
+        return f"a {type(record).__name__}; needed is an object with {' and '.join(keys)}"
+    for key in keys:
+        if key not in record:
+            return f"no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}"
+        if not isinstance(record[key], str):
+            return f"{key!r} is a {type(record[key]).__name__}; needed is text"
+        if not record[key].strip():
+            return f"{key!r} is empty"
+        if any("\ud800" <= c <= "\udfff" for c in record[key]):
+            return f"{key!r} has half of a surrogate pair; needed is Unicode text"
+    return tuple(record[key] for key in keys)
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(k for k in keys if keys.count(k) > 1)!r} is there twice")
+    return found
+
+
+def _first(problems: list[str]) -> list[str]:
+    """The first ten, and how many more there are."""
+    more = len(problems) - _SHOWN
+    return problems[:_SHOWN] + ([f"and {more} more like these"] if more > 0 else [])
+
+
+def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
+    """A task from a JSONL file. InvalidInput: bad lines, long prompts, or too few pairs."""
+    format_prompt(tokenizer, "prompt", settings.prompt_style)  # a bad template is said once
+    items, problems = [], []
+    for i, (line, (prompt, response)) in enumerate(_numbered_pairs(path)):
+        try:
+            ids = tuple(format_prompt(tokenizer, prompt, settings.prompt_style))
+            tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens)
+        except InvalidInput as error:
+            problems += [f"{path}:{line}: {problem}" for problem in error.problems]
+            continue
+        if len(ids) > settings.max_prompt_tokens:
+            problems.append(
+                f"{path}:{line}: its prompt has {len(ids)} tokens; allowed are "
+                f"max_prompt_tokens={settings.max_prompt_tokens}"
+            )
+        items.append(Item(i, ids, (Response(tuple(tokens), cut),)))
+    different = len({item.prompt for item in items})
+    few = different < settings.held_out + 1 and not problems
+    problems = _first(problems)
+    if few:
+        problems.append(
+            f"{path}: {len(items)} pairs of {different} prompts; needed are "
+            f"held_out={settings.held_out} prompts and one to train"
+        )
+    if settings.expert_samples > 1:
+        problems.append(
+            f"expert_samples={settings.expert_samples}: a file of pairs has 1 response to a prompt"
+        )
+    refuse(problems)
+    return PairFile(tokenizer, tuple(items), settings)

@@ -1,0 +1,130 @@
+"""The shipped real text as a task: a King James verse, to be put into modern English.
+
+Whole books are held out, chosen so that no other book retells them (as Chronicles retells Kings and
+the Gospels each other): a verse that is measured has no near copy in training. See data/README.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lab import noise
+from llm_scale.data.experts import Expert
+from llm_scale.data.items import Item, Response
+from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.measure import telemetry
+from llm_scale.settings import Settings
+from theory.errors import refuse
+from theory.tokens.text import Pair, load_pairs, split_by_book
+
+NAME = "verses"
+INSTRUCTION = "Rewrite this verse in modern English:\n"
+HELD_OUT_BOOKS = ("Job", "Ecclesiastes", "Amos", "Acts", "Galatians")
+ARCHAIC_WORDS = (
+    "thee thou thy thine thyself ye hath hast hadst doth dost didst saith sayest shalt wilt wast "
+    "wert canst mayest knowest art unto spake begat brethren verily wherefore thereof "
+    "hither thither whither thence whence yea nay whosoever whatsoever nigh wroth smote"
+)
+ARCHAIC = frozenset(ARCHAIC_WORDS.split())
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+@dataclass(frozen=True)
+class Verses:
+    """Verses as text; those that a run uses become tokens when they are asked for."""
+
+    tokenizer: Any
+    train: tuple[Pair, ...]
+    held: tuple[Pair, ...]
+    settings: Settings
+    expert: Expert | None = None
+    _made: dict[int, Item] = field(default_factory=dict, repr=False, compare=False)
+
+    def items(self, round_: int) -> list[Item]:
+        """Training verses of a round (-1: of the SFT start)."""
+        rng = noise.generator(self.settings.seed, "round", round_ + 1)
+        return [self._item(int(i)) for i in rng.permutation(len(self.train))[: self.size]]
+
+    def held_out(self) -> list[Item]:
+        """Verses of the held-out books."""
+        return [self._item(len(self.train) + i) for i in self._chosen()]
+
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        """(prompt, response) of `held_out` as text."""
+        return [(prompt_of(self.held[i]), self.held[i].response) for i in self._chosen()]
+
+    @property
+    def size(self) -> int:
+        """Number of training verses of a round."""
+        return min(self.settings.prompts or len(self.train), len(self.train))
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt that the run uses."""
+        rounds = range(-1 if self.settings.sft_steps else 0, self.settings.rounds)
+        used = [*self.held_out(), *(item for r in rounds for item in self.items(r))]
+        return max((len(item.prompt) for item in used), default=0)
+
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        """Share of archaic words a response, mean and standard error."""
+        texts = (str(self.tokenizer.decode(_words(r))) for r in responses)
+        return telemetry.mean(f"archaic{when}", [archaic(text) for text in texts])
+
+    def _chosen(self) -> list[int]:
+        order = noise.generator(self.settings.seed, "held out").permutation(len(self.held))
+        return [int(i) for i in order[: self.settings.held_out]]
+
+    def _item(self, number: int) -> Item:
+        if number not in self._made:
+            kept = len(self.train)
+            pair = self.train[number] if number < kept else self.held[number - kept]
+            s = self.settings
+            prompt = format_prompt(self.tokenizer, prompt_of(pair), s.prompt_style)
+            tokens, cut = encode_response(self.tokenizer, pair.response, s.max_new_tokens)
+            self._made[number] = Item(number, tuple(prompt), (Response(tuple(tokens), cut),))
+        return self._made[number]
+
+
+def verses(settings: Settings, tokenizer: Any) -> Verses:
+    """The task for a tokenizer.
+
+    Raises:
+        InvalidInput: more verses held out than there are, prompts that are too long, or a wish for
+            more than the one wording that there is.
+    """
+    train, held = split_by_book(load_pairs(), HELD_OUT_BOOKS)
+    task = Verses(tokenizer, tuple(train), tuple(held), settings)
+    problems = []
+    if settings.held_out > len(held):
+        problems.append(
+            f"held_out={settings.held_out}; task={NAME!r} has {len(held)} verses in the books "
+            f"{', '.join(HELD_OUT_BOOKS)}"
+        )
+    if settings.expert_samples > 1:
+        problems.append(f"expert_samples={settings.expert_samples}; a verse has 1 modern wording")
+    if (longest := task.longest_prompt) > settings.max_prompt_tokens:
+        problems.append(
+            f"max_prompt_tokens={settings.max_prompt_tokens}; task={NAME!r} has a prompt of "
+            f"{longest} tokens"
+        )
+    refuse(problems)
+    return task
+
+
+def prompt_of(pair: Pair) -> str:
+    """What the user says, before the chat template."""
+    return INSTRUCTION + pair.prompt
+
+
+def archaic(text: str) -> float:
+    """Share of a text's words that are archaic: 5 % of the King James side, none of the other's."""
+    words = _WORD.findall(text.lower())
+    return sum(word in ARCHAIC for word in words) / max(1, len(words))
+
+
+def _words(response: Response) -> list[int]:
+    """Tokens without the end."""
+    return list(response.tokens if response.truncated else response.tokens[:-1])

@@ -1,0 +1,1 @@
+"""From settings to runs: what cannot work is refused here."""

@@ -1,0 +1,229 @@
+"""A trained model outside its run: responses to prompts, and its loss on given pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lab import noise
+from lab.settings import make
+from llm_scale import models
+from llm_scale.data import tasks, verses
+from llm_scale.data.items import Tokens
+from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.launch.run_folder import model_of
+from llm_scale.measure.telemetry import mean
+from llm_scale.models.player import Machine, Player
+from llm_scale.models.score import Pair
+from llm_scale.settings import Settings
+from theory.errors import InvalidInput, refuse
+
+HORIZON = 64
+"""Longest response of a model that is not of a run, in tokens."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to sample and score.
+
+    ``settings`` are those of its run (or defaults) with its own directory as the model;
+    ``task`` is what the run was trained on, "" for a model without a run.
+    """
+
+    player: Player
+    settings: Settings
+    task: str
+
+
+def opened(path: Path, given: dict[str, Any]) -> Opened:
+    """Load the model of a run's folder or of a directory, with some settings replaced.
+
+    Raises:
+        InvalidInput: nothing to load there, or settings that do not work.
+    """
+    where, settings = model_of(path)
+    start = settings or {"max_new_tokens": HORIZON}
+    unread = {"task": "phrases", "objective": "sft", "oracle": "none"}  # may name files long gone
+    made: Settings = make(Settings, start | {"model": str(where)} | unread | given)
+    machine = Machine.of(made)
+    language = models.load(where, torch.float32, machine.device)
+    return Opened(Player(language, made, machine), made, settings.get("task", ""))
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a JSONL file. InvalidInput: file, line and reason of every bad line."""
+    if not path.is_file():
+        raise InvalidInput(f"{path}: no such file; needed is a JSONL file with prompts")
+    return [prompt for (prompt,) in tasks.read_texts(path, ("prompt",))]
+
+
+def _unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+    """What a tokenizer of whole words would silently read as its unknown token."""
+    unknown = tokenizer.unk_token
+    if unknown is None:
+        return []
+    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    return [
+        f"prompt {i + 1} ({text!r}): the model's tokenizer does not know all of its words"
+        for i, (text, tokens) in enumerate(zip(prompts, ids, strict=True))
+        if unknown not in text and tokenizer.unk_token_id in tokens
+    ]
+
+
+def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> list[dict[str, Any]]:
+    """``count`` exact samples (temperature 1) of every prompt, in order.
+
+    Returns:
+        Records of prompt, sample number, response text, number of tokens, whether it was cut at
+        the horizon (it then has no EOS), and log-probability in nats.
+
+    Raises:
+        InvalidInput: prompts that do not fit into the model's context, or have unknown words.
+    """
+    tokenizer, eos = model.player.language.tokenizer, model.player.language.eos
+    refuse(_unknown_words(tokenizer, prompts))
+    formatted = [tuple(format_prompt(tokenizer, p, model.settings.prompt_style)) for p in prompts]
+    _refuse_long(model, formatted)
+    horizon = model.settings.max_new_tokens
+    each = [tokens for tokens in formatted for _ in range(count)]
+
+    def number(i: int) -> np.ndarray:
+        return noise.uniform(horizon, seed, "generate", *divmod(i, count))
+
+    drawn, log_probs = model.player.sample(each, number, "responses")
+    out = []
+    for i, (response, log_prob) in enumerate(zip(drawn, log_probs, strict=True)):
+        words = response.tokens if response.truncated else response.tokens[:-1]
+        assert response.truncated == (response.tokens[-1] != eos)
+        record = {"prompt": prompts[i // count], "sample": i % count}
+        record["response"] = str(tokenizer.decode(list(words)))
+        record |= {"tokens": len(response.tokens), "truncated": response.truncated}
+        out.append(record | {"log_prob": round(float(log_prob), 5)})
+    return out
+
+
+def _refuse_long(model: Opened, prompts: Sequence[Tokens]) -> None:
+    room = getattr(model.player.language.model.config, "max_position_embeddings", None)
+    longest = model.settings.max_new_tokens
+    refuse(
+        f"prompt {i}: {len(p)} tokens and {longest} of a response; the model's context is {room}"
+        for i, p in enumerate(prompts, 1)
+        if room is not None and len(p) + longest > room
+    )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pairs to be scored, with their texts where they came as text, and the expert if known."""
+
+    pairs: list[Pair]
+    truncated: list[bool]
+    texts: list[tuple[str, str]]
+    expert: Any = None
+
+
+def examples(model: Opened, data: str, count: int) -> Examples:
+    """The first ``count`` pairs (0: all) of a JSONL file, or the held-out ones of a task.
+
+    Args:
+        model: decides the tokens and the horizon.
+        data: a JSONL file, "phrases", "verses", or "" for the held-out prompts of its own run.
+        count: pairs at most.
+
+    Raises:
+        InvalidInput: unreadable data, or a task with other words than the model's.
+    """
+    own = model.player.language.tokenizer
+    if data and data not in tasks.NAMED:
+        texts = tasks.read_pairs(Path(data))[: count or None]
+        s = model.settings
+        made = []
+        for prompt, response in texts:
+            tokens, cut = encode_response(own, response, s.max_new_tokens)
+            ids = tuple(format_prompt(own, prompt, s.prompt_style))
+            made.append(((ids, tuple(tokens)), cut))
+        _refuse_long(model, [pair[0] for pair, _ in made])
+        return Examples([p for p, _ in made], [cut for _, cut in made], texts)
+    name = data or model.task
+    if not name:
+        raise InvalidInput(
+            "a model without a run has no task: say --data FILE.jsonl, verses or phrases"
+        )
+    task: tasks.Task
+    if name == "phrases":
+        task = tasks.phrases(model.settings)
+        if task.tokenizer.get_vocab() != own.get_vocab():
+            raise InvalidInput("data='phrases' has its own words, and the model knows others")
+    elif name == verses.NAME:
+        return _verses(model, count)
+    else:
+        task = tasks.pair_file(Path(name), own, model.settings)
+    items = task.held_out()[: count or None]
+    if not items:
+        raise InvalidInput(f"the run on {name} has no held-out prompts; say --data FILE.jsonl")
+    first = [item.expert[0] for item in items]
+    pairs = [(item.prompt, r.tokens) for item, r in zip(items, first, strict=True)]
+    return Examples(pairs, [r.truncated for r in first], [], task.expert)
+
+
+def _verses(model: Opened, count: int) -> Examples:
+    """The first verses held out by the model's settings, or ``count`` of them."""
+    most = count or model.settings.held_out
+    task = verses.verses(
+        dataclasses.replace(model.settings, held_out=most, rounds=0, sft_steps=0),
+        model.player.language.tokenizer,
+    )
+    items = task.held_out()
+    pairs = [(item.prompt, item.expert[0].tokens) for item in items]
+    _refuse_long(model, [prompt for prompt, _ in pairs])
+    cut = [item.expert[0].truncated for item in items]
+    return Examples(pairs, cut, task.held_out_texts())
+
+
+def evaluated(model: Opened, given: Examples) -> dict[str, float]:
+    """Negative log-likelihood of the responses in nats, each mean with its standard error.
+
+    ``nll`` per response, ``nll_per_token`` as the ratio of sums, ``kl`` from the expert if known.
+    """
+    nll = -model.player.score(given.pairs, progress=True).double().numpy()
+    size = np.array([len(r) for _, r in given.pairs], dtype=np.float64)
+    ratio = nll.sum() / size.sum()
+    off = mean("off", (nll - ratio * size) / size.mean())["off_se"]
+    out: dict[str, float] = {"responses": len(nll), **mean("nll", nll)}
+    out |= {"nll_per_token": float(ratio), "nll_per_token_se": off}
+    out |= {"perplexity": float(np.exp(ratio))}
+    out |= mean("length", size) | mean("truncated", given.truncated)
+    if given.expert is not None:
+        out |= mean("kl", nll + given.expert.log_probs(given.pairs))
+    return out
+
+
+def text_metrics(model: Opened, texts: Sequence[tuple[str, str]], seed: int) -> dict[str, float]:
+    """BLEU and chrF of one sampled response a prompt against the given ones, by sacrebleu.
+
+    ``archaic`` is the mean share of archaic words in the sampled ones: `data.verses.archaic`.
+
+    Raises:
+        InvalidInput: sacrebleu is not installed, or there are no texts to compare with.
+    """
+    try:
+        sacrebleu = importlib.import_module("sacrebleu")
+    except ImportError as error:
+        raise InvalidInput("--text-metrics needs the package sacrebleu: install it") from error
+    if not texts:
+        raise InvalidInput("--text-metrics needs texts to compare with: say --data FILE.jsonl")
+    drawn = responses(model, [prompt for prompt, _ in texts], 1, seed)
+    said, wanted = [r["response"] for r in drawn], [[response for _, response in texts]]
+    return {
+        "bleu": float(sacrebleu.corpus_bleu(said, wanted).score),
+        "chrf": float(sacrebleu.corpus_chrf(said, wanted).score),
+        "archaic": float(np.mean([verses.archaic(text) for text in said])),
+        "generated_truncated": float(np.mean([r["truncated"] for r in drawn])),
+    }

@@ -1,0 +1,236 @@
+"""From settings to a model, a task and a machine; whatever cannot work is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer
+
+from lab.settings import objective_of
+from llm_scale import models, processes
+from llm_scale.data import oracles, tasks, verses
+from llm_scale.data.items import Item, Response
+from llm_scale.models.player import Machine
+from llm_scale.models.score import Scorer
+from llm_scale.rounds.sequence import Round
+from llm_scale.settings import Settings
+from theory.errors import InvalidInput, refuse
+from theory.objectives import Objective
+from theory.tokens.text import load_pairs
+
+TOKENIZER_TEXTS = 4000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a trainer is made of."""
+
+    machine: Machine
+    language: models.Language
+    task: tasks.Task
+
+
+def prepare(settings: Settings) -> Prepared:
+    """Load or make everything, then meet the other processes.
+
+    Raises:
+        InvalidInput: whatever is wrong with model, data or combination.
+    """
+    refuse(problems(settings))
+    machine = Machine.of(settings)
+    made = _prepare(settings, machine)
+    refuse(_fit_problems(settings, made))
+    processes.start(machine.device)
+    return made
+
+
+def problems(settings: Settings) -> list[str]:
+    """All that can be said before anything is loaded: combinations, device, files."""
+    out = combination_problems(settings) + _sft_run_problems(settings)
+    checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
+    if settings.task not in tasks.NAMED:
+        checks.append(lambda: tasks.read_pairs(Path(settings.task)))
+    if settings.model != "tiny":
+        checks.append(lambda: models.directory(settings.model))
+    for check in checks:
+        try:
+            check()
+        except InvalidInput as error:
+            out += error.problems
+    return out
+
+
+def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
+    """What does not go together of model and data."""
+    task, language, out = made.task, made.language, []
+    if settings.batch > task.size:
+        out.append(
+            f"batch={settings.batch}; a round has {task.size} prompts, needed is no more than that"
+        )
+    if settings.batch < processes.announced():
+        out.append(
+            f"batch={settings.batch}; {processes.announced()} processes need one prompt each"
+        )
+    room = getattr(language.model.config, "max_position_embeddings", None)
+    needed = task.longest_prompt + settings.max_new_tokens
+    if room is not None and needed > room:
+        out.append(
+            f"max_new_tokens={settings.max_new_tokens} and the longest prompt "
+            f"({task.longest_prompt} tokens) are beyond the model's context of {room} tokens"
+        )
+    if settings.sft_run:
+        final = Path(settings.sft_run) / "final"
+        other = AutoTokenizer.from_pretrained(final, local_files_only=True)
+        if other.get_vocab() != language.tokenizer.get_vocab():
+            out.append(f"sft_run={settings.sft_run!r}: its model has other tokens")
+    try:
+        Scorer(language.model)
+    except InvalidInput as error:
+        out += [f"model={settings.model!r}: {problem}" for problem in error.problems]
+    for attempt in (_try_oracle, _try_objective):
+        try:
+            attempt(settings, task)
+        except InvalidInput as error:
+            out += error.problems
+    return out
+
+
+def _try_oracle(settings: Settings, task: tasks.Task) -> None:
+    """One comparison of a response with itself, so that a user's function fails before work."""
+    oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
+    if oracle is not None:
+        item = (task.held_out() or task.items(0))[0]
+        oracle.compare(item, [item.expert[0].tokens] * 2)
+
+
+def _try_objective(settings: Settings, task: tasks.Task) -> None:
+    """One loss and its gradient, so that a user's formulas fail before work."""
+    objective = objective_of(settings.objective)
+    if objective is None or ":" not in settings.objective or settings.oracle != oracles.NONE:
+        return
+    some = Response((task.tokenizer.eos_token_id,), False)
+    old = (some,) if "history" in objective.needs else ()
+    sides = (some,) * settings.expert_samples, (some,) * settings.own_samples, old
+    item = Item(0, (0,), *sides)
+    stored = torch.linspace(-2.0, -1.0, len(item.responses))
+    new = (0.9 * stored).requires_grad_()
+    try:
+        data = Round([item], stored, stored, stored)
+        data.loss(objective, new, settings.beta, settings.tau).mean().backward()
+    except (Exception, SystemExit) as error:
+        raise InvalidInput(
+            f"objective={settings.objective!r}: its loss of torch tensors fails: "
+            f"{type(error).__name__}: {error} (functions of theory.xp take numpy and torch alike)"
+        ) from error
+
+
+def _prepare(settings: Settings, machine: Machine) -> Prepared:
+    if settings.model != "tiny":
+        language = models.load(settings.model, torch.float32, machine.device)
+        return Prepared(machine, language, _task(settings, language.tokenizer))
+    if settings.task == "phrases":
+        known = tasks.phrases(settings)
+        return Prepared(machine, models.tiny(known.tokenizer, settings.seed, machine.device), known)
+    texts = [pair.response for pair in load_pairs()[:TOKENIZER_TEXTS]]
+    tokenizer = models.byte_tokenizer(texts)
+    language = models.tiny(tokenizer, settings.seed, machine.device)
+    return Prepared(machine, language, _task(settings, tokenizer))
+
+
+def _sft_run_problems(settings: Settings) -> list[str]:
+    there = (Path(settings.sft_run) / "final" / "config.json").is_file()
+    if there or not settings.sft_run:
+        return []
+    return [f"sft_run={settings.sft_run!r}: not the folder of a finished run (no final/ in it)"]
+
+
+def _task(settings: Settings, tokenizer: object) -> tasks.Task:
+    if settings.task == verses.NAME:
+        return verses.verses(settings, tokenizer)
+    return tasks.pair_file(Path(settings.task), tokenizer, settings)
+
+
+def combination_problems(settings: Settings) -> list[str]:
+    """Settings that are each right and do not go together."""
+    objective = objective_of(settings.objective)
+    name, problems = f"objective={settings.objective!r}", []
+    by_oracle, by_token = settings.oracle != oracles.NONE, settings.level == "token"
+    if settings.task == "phrases" and settings.model != "tiny":
+        problems.append(
+            f"task='phrases' has its own words; it goes with model='tiny', not {settings.model!r}"
+        )
+    if settings.task == "phrases" and settings.prompt_style != "auto":
+        problems.append(
+            f"task='phrases' has its own format: prompt_style must be auto, not "
+            f"{settings.prompt_style!r}"
+        )
+    if settings.sft_run and settings.held_out == 0:
+        problems.append("sft_run is compared with on held-out prompts; set held_out > 0")
+    if by_oracle:
+        problems += _preference_problems(settings, objective)
+    elif settings.comparisons != "drawn":
+        problems.append(f"comparisons={settings.comparisons!r} is for an oracle; set one")
+    if by_token:
+        problems += _token_problems(settings, objective)
+    if objective is None:
+        return problems
+    if reason := objective.missing("risk"):
+        problems.append(f"{name} has no loss to train: {reason}")
+    if "preference" in objective.needs and not by_oracle:
+        problems.append(
+            f"{name} needs preferences: set oracle to bradley-terry, cyclic or your own"
+        )
+    if "anchor" in objective.needs and settings.tau == 0:
+        problems.append(f"{name} is anchored: set tau > 0")
+    if type(objective).opponent is not Objective.opponent and settings.opponent != "last":
+        problems.append(
+            f"{name} has an opponent of its own; opponent={settings.opponent!r} must be last"
+        )
+    if objective.reference_free and settings.tau > 0:
+        problems.append(f"{name} is reference-free: tau must be 0")
+    ours, theirs = settings.own_samples, settings.expert_samples
+    if objective.form == "group" and not by_oracle and ours == 1 and (by_token or theirs == 1):
+        problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
+    return problems
+
+
+def _preference_problems(settings: Settings, objective: Objective | None) -> list[str]:
+    name, oracle = f"objective={settings.objective!r}", f"oracle={settings.oracle!r}"
+    out = []
+    if settings.own_samples < 2:
+        out.append(
+            f"{oracle} compares own responses with each other: own_samples="
+            f"{settings.own_samples}; needed is >= 2"
+        )
+    if settings.expert_samples > 1:
+        out.append(
+            f"{oracle}: no expert response is trained on, expert_samples="
+            f"{settings.expert_samples} must be 1"
+        )
+    if settings.level == "token":
+        out.append(f"{oracle} compares whole responses: level must be sequence")
+    if objective is None:
+        return [*out, f"{name} learns from expert responses: oracle must be none"]
+    if "history" in objective.needs:
+        out.append(f"{name} needs responses of pi_0 beside an expert's: oracle must be none")
+    if objective.form == "group" and settings.own_samples == 2:
+        out.append(f"{name} needs a group: own_samples >= 3 (with one pair it is IPO)")
+    return out
+
+
+def _token_problems(settings: Settings, objective: Objective | None) -> list[str]:
+    out = []
+    if settings.opponent == "mixture":
+        out.append(
+            "opponent='mixture' draws a whole response from one of two models: level must be "
+            "sequence (per token there are last, base, and objectives with a geometric mixture)"
+        )
+    if objective is not None and "history" in objective.needs:
+        out.append(
+            f"objective={settings.objective!r} compares with whole responses of pi_0: level must "
+            "be sequence"
+        )
+    return out

@@ -1,0 +1,130 @@
+"""What a preference round did, on held-out prompts: wins, and the reward against ``2P - 1`` (S6).
+
+Fresh responses only, never those that were trained on. A mean over prompts has its standard error
+beside it, under the same name with ``_se``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab import noise
+from llm_scale.data.items import Item, Response
+from llm_scale.data.oracles import Oracle
+from llm_scale.measure import telemetry
+from llm_scale.measure.predicted import Game
+from llm_scale.models.player import Player
+from llm_scale.rounds.opponent import Weights
+from llm_scale.rounds.preferences import compare
+from theory.errors import Unavailable
+from theory.objectives import Objective
+from theory.preferences import local_gain, payoff_scale
+
+FloatArray = NDArray[np.float64]
+
+PROMPTS = 64
+"""Held-out prompts on which rewards are compared with win rates."""
+JUDGED, AGAINST = 6, 3
+"""Responses of such a prompt, and opponents of them in each of two independent estimates."""
+
+
+def measured(
+    player: Player,
+    start: Player,
+    oracle: Oracle,
+    game: Game,
+    items: Sequence[Item],
+    fresh: Sequence[Response],
+    base: Weights,
+    round_: int,
+) -> telemetry.Row:
+    """S6 and the wins of a round.
+
+    ``win_rate``, ``win_rate_base``: ``P(pi_{t+1} > pi_t)`` and ``P(pi_{t+1} > pi_0)``, one response
+    of each to a prompt; ``preference_*``: see `regression`, with the slope that theory predicts.
+
+    Args:
+        player: plays pi_{t+1}. start: plays pi_t.
+        oracle: the preference. game: the objective and its weights.
+        items: held-out prompts with their reference and one response of pi_t.
+        fresh: one response of pi_{t+1} to each.
+        base: weights of pi_0. round_: key of the noise.
+    """
+    with start.frozen(base) as first:
+        of_base = draw(first, items, "held out base", round_)
+        triples = [
+            [new.tokens, item.own[0].tokens, old[0].tokens]
+            for item, new, old in zip(items, fresh, of_base, strict=True)
+        ]
+        won = compare(oracle, items, triples)
+        out = telemetry.mean("win_rate", won[:, 0, 1])
+        out |= telemetry.mean("win_rate_base", won[:, 0, 2])
+        if game.objective.reference_free or player.settings.opponent != "last":
+            return out
+        some = list(items[:PROMPTS])
+        judged = draw(start, some, "judged", round_, JUDGED + 2 * AGAINST)
+        pairs = [
+            (i.prompt, r.tokens) for i, rs in zip(some, judged, strict=True) for r in rs[:JUDGED]
+        ]
+        before, after = start.score(pairs).double(), player.score(pairs).double()
+        reward = game.beta * (after - before)
+        if game.tau > 0:
+            reward = reward + game.tau * (after - first.score(pairs).double())
+    chances = compare(oracle, some, [[r.tokens for r in rs] for rs in judged])[:, :JUDGED]
+    halves = np.split(2.0 * chances[:, :, JUDGED:] - 1.0, 2, axis=-1)
+    x, y = (half.mean(-1) for half in halves)
+    out |= regression(reward.numpy().reshape(len(some), JUDGED), x, y)
+    return out | predicted_slope(game.objective)
+
+
+def regression(reward: FloatArray, first: FloatArray, second: FloatArray) -> dict[str, float]:
+    """Slope of rewards on ``2P(y > pi_t) - 1``, centred per prompt, and their correlation.
+
+    The win rate is known from few opponents only, which would flatten the slope; with two
+    independent estimates ``x, x'`` of it, ``sum r (x + x')/2 / sum x x'`` is consistent.
+
+    Args:
+        reward: (prompts, responses) in nats.
+        first, second: estimates of ``2P - 1``, same shape, from different opponents.
+    """
+    r, x, y = (v - v.mean(-1, keepdims=True) for v in (reward, first, second))
+    cross, joint = (0.5 * r * (x + y)).sum(-1), (x * y).sum(-1)
+    size, length = joint.sum(), np.square(r).sum()
+    if not (size > 0 and length > 0):
+        return {}
+    slope = cross.sum() / size
+    return {
+        "preference_slope": float(slope),
+        "preference_slope_se": float(np.sqrt(np.square(cross - slope * joint).sum()) / size),
+        "preference_correlation": float(slope * np.sqrt(size / length)),
+    }
+
+
+def predicted_slope(objective: Objective) -> dict[str, float]:
+    """T11: the exact slope where the reward is ``g (2P - 1)``, else that near ``P = 1/2``."""
+    try:
+        return {"preference_slope_predicted": payoff_scale(objective)}
+    except Unavailable:
+        pass
+    try:
+        return {"preference_slope_local": local_gain(objective)}
+    except Unavailable:
+        return {}
+
+
+def draw(
+    player: Player, items: Sequence[Item], purpose: str, round_: int, count: int = 1
+) -> list[list[Response]]:
+    """``count`` responses of the player to every prompt: a function of purpose and round."""
+    s = player.settings
+    keys = [(item, k) for item in items for k in range(count)]
+
+    def number(i: int) -> NDArray[np.float64]:
+        item, k = keys[i]
+        return noise.uniform(s.max_new_tokens, s.seed, purpose, round_, item.id, k)
+
+    drawn = player.sample([item.prompt for item, _ in keys], number, purpose)[0]
+    return [drawn[i * count : (i + 1) * count] for i in range(len(items))]

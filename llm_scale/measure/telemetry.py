@@ -1,0 +1,367 @@
+"""What theory predicts of a round, measured on held-out prompts (signatures S1-S4, reconstruction).
+
+All are functions of log-probabilities of the same responses before and after the round, and of the
+expert's where it is known; ``u = log p/q`` with the opponent's law ``q`` (pi_t unless said), and
+``r = beta log pi_{t+1}/q + tau log pi_{t+1}/pi_0`` in nats. A mean over prompts has its standard
+error beside it, under the same name with ``_se``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llm_scale.data.items import Item, Tokens
+from llm_scale.measure.predicted import Game, Points, Predicted, predict
+from theory.rounds.one_step import local_rate_one_step
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Row = dict[str, Any]
+
+RARE = 0.01
+"""A response is typical of a law if its log-probability is above this quantile of the law's own."""
+COLUMNS = (
+    "prompt", "side", "log_expert", "log_opponent", "log_before", "log_after", "u", "reward",
+    "link", "predicted",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Log-probabilities of held-out responses, flat, one line a response.
+
+    Attributes:
+        prompt: (n,) which prompt text a response belongs to: constants are per prompt.
+        side: (n,) "expert", "own" (of pi_t) or "other" (random tokens, like neither).
+        before: ``log pi_t``. after: ``log pi_{t+1}``. expert: ``log p``, or NaN where unknown.
+        opponent: ``log q``; None is pi_t. anchor: ``log pi_0``; None is no anchor.
+    """
+
+    prompt: NDArray[np.int64]
+    side: NDArray[np.str_]
+    before: Floats
+    after: Floats
+    expert: Floats
+    opponent: Floats | None = None
+    anchor: Floats | None = None
+
+    def on(self, *sides: str) -> Bools:
+        """Which responses are of these sides."""
+        return np.isin(self.side, sides)
+
+    @property
+    def against(self) -> Floats:
+        """``log q``."""
+        return self.before if self.opponent is None else self.opponent
+
+    @property
+    def known(self) -> bool:
+        """Whether the expert's log-probabilities are."""
+        return bool(np.isfinite(self.expert).all())
+
+    def reward(self, game: Game) -> Floats:
+        """Learned implicit reward (n,) in nats."""
+        if game.objective.reference_free:
+            return game.beta * self.after
+        reward = game.beta * (self.after - self.against)
+        if self.anchor is not None:
+            reward = reward + game.tau * (self.after - self.anchor)
+        return reward
+
+    def points(self) -> Points:
+        """Expert and own responses, for the predictions."""
+        seen = self.on("expert", "own")
+        anchor = None if self.anchor is None else self.anchor[seen]
+        return Points(
+            self.prompt[seen],
+            self.on("expert")[seen],
+            self.expert[seen],
+            self.before[seen],
+            self.against[seen],
+            anchor,
+        )
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Responses drawn from pi_{t+1} after the round, on the held-out prompts.
+
+    ``before``: log pi_t, ``after``: log pi_{t+1}, ``expert``: log p (NaN where unknown), (m,) each.
+    """
+
+    items: list[Item]
+    before: Floats
+    after: Floats
+    expert: Floats
+
+
+def link(measured: Measured, game: Game, predicted: Predicted) -> Row:
+    """S1: slope and correlation of the learned reward on the predicted ones, centred per prompt.
+
+    ``link_*`` against ``R(u)`` of the exact two-step round, ``predicted_*`` against the prediction
+    for the loss as it is trained; ``prediction`` says which that is, ``predicted_share`` on which
+    share of the responses it could be had.
+    """
+    seen = measured.on("expert", "own")
+    learned, prompt = measured.reward(game)[seen], measured.prompt[seen]
+    share = float(np.isfinite(predicted.refined).mean())
+    out: Row = {"prediction": predicted.kind, "predicted_share": share}
+    for name, values in (("link", predicted.link), ("predicted", predicted.refined)):
+        good = np.isfinite(values)
+        x, y = (centred(v[good], prompt[good]) for v in (values, learned))
+        out |= regression(name, x, y)
+    return out
+
+
+def contraction(measured: Measured, game: Game | None, predicted: Predicted | None) -> Row:
+    """S2: slope of ``log p/pi_{t+1}`` on ``log p/pi_t``, centred per prompt.
+
+    Beside it the local factor ``1 - R'(0)/beta`` (of pointwise losses that of one step as well),
+    and the slope on these same points if the rewards were the predicted ones.
+    """
+    if not measured.known:
+        return {}
+    seen = measured.on("expert", "own")
+    prompt = measured.prompt[seen]
+    before, after = ((measured.expert - v)[seen] for v in (measured.before, measured.after))
+    x, y = centred(before, prompt), centred(after, prompt)
+    fit = regression("contraction", x, y)
+    out = {"contraction": fit["contraction_slope"], "contraction_se": fit["contraction_slope_se"]}
+    if game is None or predicted is None or game.tau > 0 or measured.opponent is not None:
+        return out
+    slope = float(game.objective.slope(0.0, predicted.delta.mean()))
+    out["contraction_local"] = 1.0 - slope / game.beta
+    if game.objective.form == "pointwise":
+        out["contraction_local_one_step"] = local_rate_one_step(game.objective, game.beta)
+    good = np.isfinite(predicted.refined)
+    moved = centred(predicted.refined[good], prompt[good]) / game.beta
+    x = centred(before[good], prompt[good])
+    out["contraction_predicted"] = float(x @ (x - moved) / (x @ x))
+    return out
+
+
+def divergences(measured: Measured, fresh: Fresh | None) -> Row:
+    """KL to and from the expert, before and after the round, and the NLL of expert responses.
+
+    ``kl`` is KL(p||pi) on expert responses; ``reverse_kl`` is KL(pi||p) on responses of that pi;
+    ``kl_step`` is KL(pi_{t+1}||pi_t).
+    """
+    p, q = measured.on("expert"), measured.on("own")
+    out = mean("nll_before", -measured.before[p]) | mean("nll", -measured.after[p])
+    if measured.known:
+        out |= mean("kl_before", (measured.expert - measured.before)[p])
+        out |= mean("kl", (measured.expert - measured.after)[p])
+        out |= mean("reverse_kl_before", (measured.before - measured.expert)[q])
+    if fresh is not None:
+        out |= mean("kl_step", fresh.after - fresh.before)
+        if measured.known:
+            out |= mean("reverse_kl", fresh.after - fresh.expert)
+    return out
+
+
+def rewards(measured: Measured, game: Game) -> Row:
+    """S3: rewards on expert, own and other responses, their margin, and the link's bounds.
+
+    ``reward_range`` is the largest difference of two rewards of one prompt (expert and own): it
+    does not depend on a constant per prompt, and is at most ``reward_range_bound`` if exact.
+    """
+    reward = measured.reward(game)
+    out: Row = {}
+    for side in ("expert", "own", "other"):
+        values = reward[measured.on(side)]
+        if len(values):
+            out[f"max_reward_{side}"] = float(np.abs(values).max())
+            out |= mean(f"reward_{side}", values)
+    out |= mean("margin", reward[measured.on("expert")] - reward[measured.on("own")])
+    for name, sides in (("", ("expert", "own")), ("_other", ("expert", "own", "other"))):
+        seen = measured.on(*sides)
+        out[f"reward_range{name}"] = _range(reward[seen], measured.prompt[seen])
+    if game.level == "sequence" and not game.objective.missing("link"):
+        low, high = game.objective.reward_bounds
+        bounds = {"reward_low": low, "reward_high": high, "reward_range_bound": high - low}
+        out |= {k: v for k, v in bounds.items() if np.isfinite(v)}
+    return out
+
+
+def partition(measured: Measured, game: Game, predicted: Predicted) -> Row:
+    """S4: ``log Z = log E_{pi_t} e^{R(u)/beta}`` from own responses and the true u (T4).
+
+    Only pointwise rewards have a level of their own, and so a partition gap.
+    """
+    if game.objective.up_to_constant or measured.opponent is not None:
+        return {}
+    own = ~measured.on("expert")[measured.on("expert", "own")]
+    weight = predicted.link[own] / (game.beta + game.tau)
+    log_z = float(np.logaddexp.reduce(weight) - np.log(len(weight)))
+    spread = float(np.exp(weight - log_z).std(ddof=1) / np.sqrt(len(weight)))
+    return {"log_partition": log_z, "log_partition_se": spread}
+
+
+def dumped(measured: Measured, fresh: Fresh) -> Row:
+    """S4: mass of pi_{t+1} on responses that neither the expert nor pi_t would give (T4).
+
+    ``left_own``: share of fresh responses whose log pi_t is below the 1 % quantile of log pi_t on
+    own responses. ``dumped``: of these, those whose log p is also below the 1 % quantile of log p
+    on expert responses. Both laws put at most about 1 % there, so what is above was dumped.
+    """
+    low = np.quantile(measured.before[measured.on("own")], RARE)
+    left = fresh.before < low
+    out = mean("left_own", left)
+    if measured.known:
+        rare = np.quantile(measured.expert[measured.on("expert")], RARE)
+        out |= mean("dumped", left & (fresh.expert < rare))
+        before = (measured.before < low) & (measured.expert < rare)
+        out |= mean("dumped_before", before[measured.on("own")])
+    return out
+
+
+def levels(measured: Measured) -> Row:
+    """Absolute log-probabilities of all sides, before and after the round."""
+    out: Row = {}
+    for side in ("expert", "own", "other"):
+        for name in ("before", "after"):
+            values = getattr(measured, name)[measured.on(side)]
+            if len(values):
+                out |= mean(f"log_prob_{side}_{name}", values)
+    return out
+
+
+def lengths(items: Sequence[Item], prefix: str = "") -> Row:
+    """Mean length in tokens and share of responses cut at the horizon, of both sides."""
+    out: Row = {}
+    for side in ("expert", "own"):
+        responses = [r for item in items for r in getattr(item, side)]
+        if responses:
+            out |= mean(f"{prefix}length_{side}", [len(r.tokens) for r in responses])
+            out |= mean(f"{prefix}truncated_{side}", [r.truncated for r in responses])
+    return out
+
+
+def predictions(measured: Measured, game: Game | None) -> Predicted | None:
+    """Predicted rewards of the expert and own responses; None where there are none."""
+    return predict(measured.points(), game) if game is not None and measured.known else None
+
+
+def summary(
+    measured: Measured,
+    game: Game | None,
+    predicted: Predicted | None = None,
+    fresh: Fresh | None = None,
+) -> Row:
+    """All of the above for a round; SFT (no game) has no reward."""
+    out = divergences(measured, fresh) | contraction(measured, game, predicted) | levels(measured)
+    if game is not None:
+        out |= rewards(measured, game)
+        if predicted is not None:
+            out |= link(measured, game, predicted) | partition(measured, game, predicted)
+    if fresh is not None:
+        out |= dumped(measured, fresh)
+        fresh_lengths = lengths(fresh.items, "after_")
+        out |= {k: v for k, v in fresh_lengths.items() if "own" in k}
+    return out
+
+
+def table(measured: Measured, game: Game | None, predicted: Predicted | None = None) -> str:
+    """The round's points as CSV, for the scatter of the link: one line a response, see COLUMNS.
+
+    Unknown values are empty; log-probabilities and rewards in nats to six digits.
+    """
+    n = len(measured.prompt)
+    values = {name: np.full(n, np.nan) for name in ("reward", "link", "predicted")}
+    if game is not None:
+        values["reward"] = measured.reward(game)
+    if predicted is not None:
+        seen = measured.on("expert", "own")
+        values["link"][seen], values["predicted"][seen] = predicted.link, predicted.refined
+    columns = [
+        measured.expert, measured.against, measured.before, measured.after,
+        measured.expert - measured.against, *values.values(),
+    ]  # fmt: skip
+    lines = [",".join(COLUMNS)]
+    for i in range(n):
+        numbers = ("" if np.isnan(c[i]) else f"{c[i]:.6g}" for c in columns)
+        lines.append(f"{measured.prompt[i]},{measured.side[i]},{','.join(numbers)}")
+    return "\n".join(lines) + "\n"
+
+
+# -- small statistics ----------------------------------------------------------------------------
+
+
+def mean(name: str, values: Any) -> dict[str, float]:
+    """Mean over prompts and its standard error (0 of a single value), as name and name_se."""
+    array = np.asarray(values, dtype=np.float64)
+    error = array.std(ddof=1) / np.sqrt(len(array)) if len(array) > 1 else 0.0
+    return {name: float(array.mean()), f"{name}_se": float(error)}
+
+
+def regression(name: str, x: Floats, y: Floats) -> dict[str, float]:
+    """Slope of centred y on centred x with its (heteroscedastic) error, and their correlation."""
+    size = float(x @ x)
+    if size == 0.0:
+        return {f"{name}_slope": np.nan, f"{name}_slope_se": np.nan, f"{name}_correlation": np.nan}
+    slope = float(x @ y) / size
+    error = float(np.sqrt(np.square(x * (y - slope * x)).sum())) / size
+    length = float(np.sqrt(size * (y @ y)))
+    correlation = float(x @ y) / length if length > 0 else np.nan
+    return {
+        f"{name}_slope": slope,
+        f"{name}_slope_se": error,
+        f"{name}_correlation": correlation,
+    }
+
+
+def centred(values: Floats, group: NDArray[np.int64]) -> Floats:
+    """Values less the mean of their group."""
+    _, index = np.unique(group, return_inverse=True)
+    means = np.bincount(index, values) / np.bincount(index)
+    return np.asarray(values - means[index])
+
+
+def _range(values: Floats, group: NDArray[np.int64]) -> float:
+    _, index = np.unique(group, return_inverse=True)
+    high, low = (np.full(index.max() + 1, v) for v in (-np.inf, np.inf))
+    np.maximum.at(high, index, values)
+    np.minimum.at(low, index, values)
+    return float((high - low).max())
+
+
+def prompt_numbers(prompts: Sequence[Tokens]) -> NDArray[np.int64]:
+    """The same number for the same prompt text."""
+    known: dict[Any, int] = {}
+    return np.array([known.setdefault(p, len(known)) for p in prompts], dtype=np.int64)
+
+
+def line(row: Row) -> str:
+    """A round in one readable line."""
+    parts = [f"round {row['round']}"]
+    for key, text in (
+        ("kl_before", "KL(p|pi) {:.3f}"),
+        ("kl", "-> {:.3f}"),
+        ("reverse_kl", "KL(pi|p) {:.3f}"),
+        ("nll", "NLL {:.2f}"),
+        ("link_slope", "link slope {:.2f}"),
+        ("link_correlation", "corr {:.2f}"),
+        ("predicted_slope", "predicted {:.2f}"),
+        ("contraction", "contraction {:.2f}"),
+        ("contraction_predicted", "({:.2f})"),
+        ("token_predicted_slope", "token slope {:.2f}"),
+        ("win_rate", "wins {:.3f}"),
+        ("win_rate_base", "against pi_0 {:.3f}"),
+        ("preference_slope", "slope on 2P-1 {:.2f}"),
+        ("preference_slope_predicted", "({:.2f})"),
+        ("margin", "margin {:.2f}"),
+        ("max_reward_other", "max|r| other {:.1f}"),
+        ("dumped", "dumped {:.1%}"),
+        ("cosine_start", "cos SFT {:.2f}"),
+        ("cosine_end", "-> {:.2f}"),
+        ("after_length_own", "length {:.1f}"),
+        ("after_truncated_own", "cut {:.0%}"),
+    ):
+        if key in row and np.isfinite(row[key]):
+            parts.append(text.format(row[key]))
+    return "  ".join(parts)

@@ -1,0 +1,34 @@
+"""Which items a step takes, and in which forward passes: functions of the seed and the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lab import noise
+from llm_scale.models.score import buckets
+from llm_scale.rounds.sequence import Round
+
+
+def order(seed: int, round_: int, step: int, batch: int, items: int) -> list[int]:
+    """Items of a step: consecutive slices of one permutation an epoch, a function of the step."""
+    chosen: list[int] = []
+    for at in range(step * batch, (step + 1) * batch):
+        epoch, within = divmod(at, items)
+        chosen.append(int(_permutation(seed, round_, epoch, items)[within]))
+    return chosen
+
+
+def _permutation(seed: int, round_: int, epoch: int, items: int) -> np.ndarray:
+    return noise.generator(seed, "order", round_ + 2, epoch).permutation(items)
+
+
+def micro_batches(data: Round, chosen: Sequence[int], tokens: int) -> list[list[int]]:
+    """Items of a step in forward passes of at most ``tokens`` padded tokens."""
+    sides = max(1, len(data.items[0].responses))
+    longest = [
+        len(data.items[i].prompt) + max(len(r.tokens) for r in data.items[i].responses)
+        for i in chosen
+    ]
+    return [[chosen[i] for i in b] for b in buckets(longest, max(1, tokens // sides))]

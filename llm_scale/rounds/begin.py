@@ -1,0 +1,146 @@
+"""The start of a round: own responses, and the log-probabilities that stay."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab import noise
+from llm_scale.data.items import Item, Response, Tokens
+from llm_scale.data.oracles import Oracle
+from llm_scale.models.player import Noise, Player
+from llm_scale.rounds import tokens as token_level
+from llm_scale.rounds.opponent import Weights, join, opponent_kind, references
+from llm_scale.rounds.preferences import PreferenceRound, judged
+from llm_scale.rounds.sequence import Round
+from llm_scale.rounds.tokens import TokenRound
+from theory.objectives import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """A round and what the sampler itself saw of it.
+
+    Attributes:
+        data: the round.
+        sampler: the sampler's log-probabilities of the own responses (monitor only).
+        own: the stored ones of the same responses.
+    """
+
+    data: Round
+    sampler: Tensor
+    own: Tensor
+
+
+def begin(
+    player: Player,
+    items: Sequence[Item],
+    round_: int,
+    objective: Objective | None,
+    previous: Weights,
+    base: Weights,
+    oracle: Oracle | None = None,
+) -> Started:
+    """Draw own responses to all items and score every response once.
+
+    Args:
+        player: plays pi_t.
+        items: prompts with their expert responses.
+        round_: number of the round, part of the key of the noise.
+        objective: decides the opponent and whether pi_0's responses are needed; None is SFT.
+        previous: weights of pi_{t-1} (opponent "mixture"). base: weights of pi_0.
+        oracle: compares own responses, and then no expert's is used; None is imitation.
+    """
+    settings = player.settings
+    if settings.level == "token":
+        return Started(*token_level.begin(player, items, round_, objective, base))
+    kind = opponent_kind(player, objective)
+    count = settings.own_samples
+    prompts = [item.prompt for item in items for _ in range(count)]
+    keys = [(item.id, k) for item in items for k in range(count)]
+
+    def number(i: int) -> np.ndarray:
+        return noise.uniform(settings.max_new_tokens, settings.seed, "own", round_, *keys[i])
+
+    if kind == "last":
+        own, seen = player.sample(prompts, number, "own responses")
+    elif kind == "base":
+        with player.frozen(base) as other:
+            own, seen = other.sample(prompts, number, "own responses")
+    elif kind == "geometric":
+        assert objective is not None
+        with player.frozen(base) as other:
+            models = [other.language.model]
+            own, seen = player.sample(prompts, number, "own responses", models, join(objective))
+    else:
+        own, seen = _from_mixture(player, prompts, number, keys, round_, previous)
+    full = [
+        dataclasses.replace(
+            item,
+            expert=item.expert if oracle is None else (),
+            own=tuple(own[i * count : (i + 1) * count]),
+        )
+        for i, item in enumerate(items)
+    ]
+    if objective is not None and "history" in objective.needs:
+        full = _with_history(player, full, round_, base)
+    pairs = [(item.prompt, r.tokens) for item in full for r in item.responses]
+    current = player.score(pairs)
+    opponent, anchor = references(player, pairs, current, objective, previous, base)
+    data = Round(full, current, opponent, anchor)
+    if oracle is not None:
+        exact = settings.comparisons == "exact"
+        data = judged(data, oracle, items, round_, settings.seed, exact)
+    mask = torch.tensor([False, True, False])
+    sizes = torch.tensor([len(full[0].expert), count, len(full[0].history)])
+    is_own = mask.repeat_interleave(sizes).repeat(len(full))
+    return Started(data, torch.tensor(seen, dtype=torch.float64), opponent[is_own])
+
+
+def restore(tensors: dict[str, Tensor]) -> Round:
+    """Inverse of a round's `tensors`, whatever its kind."""
+    kinds = {"wins": PreferenceRound, "own": TokenRound}
+    kind = next((c for name, c in kinds.items() if name in tensors), Round)
+    return kind.of(tensors)
+
+
+def _from_mixture(
+    player: Player,
+    prompts: Sequence[Tokens],
+    number: Noise,
+    keys: Sequence[tuple[int, int]],
+    round_: int,
+    previous: Weights,
+) -> tuple[list[Response], list[float]]:
+    """Arithmetic mixture of pi_t and pi_{t-1}: a whole response comes from one of them."""
+    seed = player.settings.seed
+    first = [noise.uniform(1, seed, "component", round_, *key)[0] < 0.5 for key in keys]
+    drawn: dict[int, tuple[Response, float]] = {}
+    with player.frozen(previous) as other:
+        for who, chosen in ((player, first), (other, [not c for c in first])):
+            index = [i for i, c in enumerate(chosen) if c]
+            chosen_noise = partial(_at, number, index)
+            part = who.sample([prompts[i] for i in index], chosen_noise, "own responses")
+            drawn |= {i: (r, p) for i, r, p in zip(index, *part, strict=True)}
+    return [drawn[i][0] for i in range(len(prompts))], [drawn[i][1] for i in range(len(prompts))]
+
+
+def _at(noise_of: Noise, index: list[int], j: int) -> np.ndarray:
+    return noise_of(index[j])
+
+
+def _with_history(player: Player, items: list[Item], round_: int, base: Weights) -> list[Item]:
+    """One response of pi_0 beside every item, for the history term."""
+    settings = player.settings
+
+    def number(i: int) -> np.ndarray:
+        return noise.uniform(settings.max_new_tokens, settings.seed, "history", round_, items[i].id)
+
+    with player.frozen(base) as other:
+        first, _ = other.sample([item.prompt for item in items], number, "history")
+    return [dataclasses.replace(i, history=(r,)) for i, r in zip(items, first, strict=True)]

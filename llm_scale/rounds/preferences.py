@@ -1,0 +1,114 @@
+"""Preference mode: own responses compared with each other by an oracle (T11, T12, S6).
+
+The K own responses of a prompt are compared, each two of them once and none with itself. The
+winner of a comparison takes the expert's place and the loser that of the own response, as one
+dependent pair; the number of wins of a response estimates ``P(y > pi_t)`` for objectives that ask.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lab import noise
+from llm_scale import processes
+from llm_scale.data.items import Item
+from llm_scale.data.oracles import Oracle
+from llm_scale.rounds.sequence import Round, anchored
+from theory.objectives import Objective
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PreferenceRound(Round):
+    """A round without an expert: every response is an own one.
+
+    Attributes:
+        wins: (n, K, K) ``wins[i, j]`` is 1 where response i won against j (drawn), or the oracle's
+            ``P(y_i > y_j)`` (exact); 0 on the diagonal, and ``wins[i, j] + wins[j, i] = 1`` off it.
+    """
+
+    wins: Tensor
+
+    def subset(self, chosen: Sequence[int]) -> Round:
+        part = super().subset(chosen)
+        return dataclasses.replace(part, wins=self.wins[list(chosen)])  # type: ignore[call-arg]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return super().tensors() | {"wins": self.wins}
+
+    def to(self, device: torch.device) -> Round:
+        moved = super().to(device)
+        return dataclasses.replace(moved, wins=self.wins.to(device))  # type: ignore[call-arg]
+
+    def loss(self, objective: Objective, log_probs: Tensor, beta: float, tau: float) -> Tensor:
+        """Mean loss (n,) over the comparisons of a prompt, winner and loser aligned.
+
+        A group objective sees all winners and all losers of a prompt, each as often as it was one.
+        """
+        count = len(self.items[0].own)
+        new, opponent = (t.reshape(-1, count) for t in (log_probs, self.opponent))
+        wins = self.wins.to(new.dtype)
+        ratio = new if objective.reference_free else new - opponent
+        known: dict[str, Tensor] = {}
+        extras: dict[str, Any] = {}
+        if anchored(objective, tau):
+            known["anchor"] = new - self.anchor.reshape(-1, count)
+            extras["tau"] = tau
+        if "preference" in objective.needs:
+            known["preference"] = wins.sum(-1) / (count - 1)
+        if objective.form == "group":
+            sides = {f"{s}_{k}": v for k, v in known.items() for s in ("expert", "policy")}
+            weights = {"expert_weight": wins.sum(-1), "policy_weight": wins.sum(-2)}
+            found = objective.risk(ratio, ratio, beta, **weights, **extras, **sides)
+            return torch.as_tensor(found)
+        for name, values in known.items():
+            extras |= {f"expert_{name}": values[:, :, None], f"policy_{name}": values[:, None, :]}
+        each = objective.loss(ratio[:, :, None], ratio[:, None, :], beta, **extras)
+        return (wins * each).sum((-2, -1)) / (count * (count - 1) / 2)
+
+    def likelihood_loss(self, log_probs: Tensor) -> Tensor:
+        """``-log pi(y|x)`` (n,), mean over winners: what the first gradient follows (T15)."""
+        count = len(self.items[0].own)
+        new = log_probs.reshape(-1, count)
+        return -(self.wins.to(new.dtype).sum(-1) * new).sum(-1) / (count * (count - 1) / 2)
+
+
+def judged(
+    data: Round, oracle: Oracle, items: Sequence[Item], round_: int, seed: int, exact: bool
+) -> PreferenceRound:
+    """Compare each two own responses of every prompt.
+
+    Args:
+        data: a round of own responses. items: the same prompts with their references.
+        oracle: the preference.
+        round_, seed: key of the comparisons' noise.
+        exact: keep probabilities instead of drawing who wins.
+    """
+    found = compare(oracle, items, [[r.tokens for r in item.own] for item in data.items])
+    count = found.shape[-1]
+    if exact:
+        wins = found * (1.0 - np.eye(count))
+    else:
+        first, second = np.triu_indices(count, 1)
+        wins = np.zeros_like(found)
+        for i, item in enumerate(items):
+            luck = noise.uniform(len(first), seed, "comparison", round_, item.id)
+            won = luck < found[i, first, second]
+            wins[i, first, second], wins[i, second, first] = won, ~won
+    known = {name: getattr(data, name) for name in ("current", "opponent", "anchor")}
+    return PreferenceRound(data.items, **known, wins=torch.from_numpy(wins))
+
+
+def compare(oracle: Oracle, items: Sequence[Item], responses: Sequence[Any]) -> FloatArray:
+    """``P`` (n, k, k) of k responses to every prompt; several processes share the work."""
+    jobs = processes.mine(list(zip(items, responses, strict=True)))
+    return np.stack(processes.together([oracle.compare(item, given) for item, given in jobs]))

@@ -1,0 +1,122 @@
+"""A round's data and the objective's own loss on it; the same function object as in theory/."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from llm_scale.data.items import Item, pack, unpack
+from llm_scale.models.score import Pair, sequence_log_probs
+from theory.objectives import Objective
+
+if TYPE_CHECKING:
+    from llm_scale.models.player import Player
+
+KNOWN = ("current", "opponent", "anchor")
+
+
+@dataclass(frozen=True)
+class Round:
+    """A round's data: items, and what was computed once at its start.
+
+    Flat tensors over all responses in the order of `Item.responses`, float32 on the CPU, in nats:
+
+    Attributes:
+        items: prompts with their responses; every item has as many of each side as the others.
+        current: ``log pi_t``.
+        opponent: the log-law that log-ratios divide by (that of pi_t unless said).
+        anchor: ``log pi_0``; empty if no anchor, base or history is used.
+    """
+
+    items: list[Item]
+    current: Tensor
+    opponent: Tensor
+    anchor: Tensor
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """(prompt, response) of all responses."""
+        return [(item.prompt, r.tokens) for item in self.items for r in item.responses]
+
+    def subset(self, chosen: Sequence[int]) -> Round:
+        """The round of some items."""
+        each = len(self.items[0].responses) if self.items else 0
+        rows = (torch.tensor(list(chosen))[:, None] * each + torch.arange(each)).flatten()
+        known = {n: t[rows] if len(t) else t for n, t in self._known().items()}
+        return replace(self, items=[self.items[i] for i in chosen], **known)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As plain tensors, for a checkpoint; the inverse is `llm_scale.rounds.begin.restore`."""
+        return pack("items", self.items) | self._known()
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor]) -> Round:
+        """Inverse of `tensors` for this class."""
+        rest = {k: v for k, v in tensors.items() if not k.startswith("items.")}
+        return cls(unpack("items", tensors), **rest)
+
+    def to(self, device: torch.device) -> Round:
+        """The numbers on a device."""
+        return replace(self, **{n: t.to(device) for n, t in self._known().items()})
+
+    def _known(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in KNOWN}
+
+    # -- what a model says of it ----------------------------------------------------------------
+
+    def log_probs(self, scorer: nn.Module) -> Tensor:
+        """``log pi_theta`` as ``current``, on the model's device; differentiable."""
+        return sequence_log_probs(scorer, self.pairs)
+
+    def rescored(self, player: Player) -> Tensor:
+        """``current`` computed again, in other batches."""
+        return player.score(self.pairs)
+
+    def loss(self, objective: Objective, log_probs: Tensor, beta: float, tau: float) -> Tensor:
+        """Loss per prompt (n,) from ``log pi_theta`` of all responses (flat)."""
+        new, opponent, anchor = (self._sides(t) for t in (log_probs, self.opponent, self.anchor))
+        free = objective.reference_free
+        ratio = new if free else [a - b for a, b in zip(new, opponent, strict=True)]
+        extras: dict[str, Any] = {}
+        if anchored(objective, tau):
+            extras = {
+                "tau": tau,
+                "expert_anchor": new[0] - anchor[0],
+                "policy_anchor": new[1] - anchor[1],
+            }
+        if "history" in objective.needs:
+            extras["history_logratio"] = ratio[2]
+        return torch.as_tensor(objective.risk(ratio[0], ratio[1], beta, **extras))
+
+    def likelihood_loss(self, log_probs: Tensor) -> Tensor:
+        """``-log pi(y|x)`` per prompt (n,): a sum over tokens, a mean over expert responses."""
+        return -self._sides(log_probs)[0].mean(-1)
+
+    def _sides(self, flat: Tensor) -> list[Tensor]:
+        """(n, G), (n, K) and (n, history) of a flat tensor; empty stays empty."""
+        first = self.items[0]
+        sizes = [len(first.expert), len(first.own), len(first.history)]
+        if not len(flat):
+            return [flat.reshape(0, 0)] * 3
+        return list(flat.reshape(len(self.items), sum(sizes)).split(sizes, dim=1))
+
+
+def anchored(objective: Objective, tau: float) -> bool:
+    """Whether the implicit reward has the anchor's term."""
+    return not objective.reference_free and (tau > 0 or "anchor" in objective.needs)
+
+
+def self_play_loss(
+    objective: Objective, data: Round, log_probs: Tensor, beta: float, tau: float
+) -> Tensor:
+    """Loss per prompt (n,) from ``log pi_theta`` of all that the round's data ask for."""
+    return data.loss(objective, log_probs, beta, tau)
+
+
+def sft_loss(data: Round, log_probs: Tensor) -> Tensor:
+    """``-log pi`` per prompt (n,) of what the round's data would have the model imitate."""
+    return data.likelihood_loss(log_probs)

@@ -1,0 +1,170 @@
+"""Checkpoints: whole or absent, checked by their digests, in safetensors and JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from lab.settings import write_whole
+from llm_scale import models
+
+KEPT = 2
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run goes on from: plain state and tensors by file name."""
+
+    path: Path
+    state: dict[str, Any]
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Tensors of one file that was written with it; empty if there is none."""
+        file = f"{name}.safetensors"
+        return load_file(self.path / file) if file in self.state["files"] else {}
+
+    def put_back(self, folder: Path, names: Sequence[str]) -> None:
+        """Files of this checkpoint into a folder, in the place of what is there."""
+        for name in set(names) & set(self.state["files"]):
+            part = folder / f"{name}.tmp"
+            part.unlink(missing_ok=True)
+            _link(self.path / name, part)
+            part.replace(folder / name)
+
+
+def save(
+    folder: Path,
+    number: int,
+    language: models.Language,
+    files: dict[str, dict[str, Tensor]],
+    state: dict[str, Any],
+    beside: Sequence[Path] = (),
+) -> None:
+    """Write checkpoint ``number`` beside the others and keep the last two.
+
+    The weights are a directory that plain transformers loads. The state, with the digests of all
+    files, is written last; the directory takes its name when all of it is on the disk. Files
+    ``beside`` it belong to it as they are now: hard links, which cost no space.
+    """
+    part = folder / f"{number:09d}.tmp"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    models.save(language, part)
+    for name, tensors in files.items():
+        if tensors:
+            plain = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+            save_file(plain, part / f"{name}.safetensors")
+    for path in beside:
+        _link(path, part / path.name)
+    digests = {p.name: _digest(p) for p in sorted(part.iterdir())}
+    for path in part.iterdir():
+        _sync(path)
+    state = state | {"files": digests}
+    write_whole(part / STATE, json.dumps(state | {"digest": _text_digest(state)}, indent=1))
+    final = folder / f"{number:09d}"
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(part, final)
+    _sync(folder)
+    for old in _numbered(folder)[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest whole checkpoint, and what was wrong with newer ones."""
+    said: list[str] = []
+    if not folder.is_dir():
+        return None, said
+    for path in reversed(_numbered(folder)):
+        try:
+            state = json.loads((path / STATE).read_text(encoding="utf-8"))
+            bad = [n for n, d in state["files"].items() if _digest(path / n) != d]
+            bad += [STATE] if state.pop("digest") != _text_digest(state) else []
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            said.append(f"checkpoint {path}: torn ({error})")
+            continue
+        if bad:
+            said.append(f"checkpoint {path}: {', '.join(bad)} altered since it was written")
+            continue
+        return Checkpoint(path, state), said
+    return None, said
+
+
+def weights(language: models.Language) -> dict[str, Tensor]:
+    """The parameters by name, tied ones once: as in model.safetensors of transformers."""
+    return {name: p.detach().cpu().clone() for name, p in language.model.named_parameters()}
+
+
+@torch.no_grad()
+def set_weights(language: models.Language, tensors: dict[str, Tensor]) -> None:
+    """Copy parameters into the model; KeyError if one is missing."""
+    for name, parameter in language.model.named_parameters():
+        parameter.copy_(tensors[name])
+
+
+def weights_digest(language: models.Language) -> str:
+    """16 hexadecimal digits of the parameters: the same for the same policy."""
+    digest = hashlib.sha256()
+    for name, parameter in language.model.named_parameters():
+        digest.update(name.encode())
+        plain = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(memoryview(plain.numpy()))
+    return digest.hexdigest()[:16]
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """State of the optimiser as flat tensors."""
+    state = optimiser.state_dict()["state"]
+    return {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()}
+
+
+def set_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Inverse of `optimiser_tensors` for an optimiser of the same parameters."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _numbered(folder: Path) -> list[Path]:
+    there = (p for p in folder.iterdir() if p.name.isdigit() and p.is_dir())
+    return sorted(there, key=lambda p: int(p.name))
+
+
+def _link(path: Path, to: Path) -> None:
+    try:
+        os.link(path, to)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, to)
+
+
+def _text_digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

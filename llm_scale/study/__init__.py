@@ -1,0 +1,1 @@
+"""A tiny model's listed laws against exact rounds."""

@@ -1,0 +1,149 @@
+"""The rule from evidence to verdict, the render, and that the committed report is one."""
+
+import json
+import re
+
+import pytest
+
+from figures.catalogue import Entry
+from figures.report import render as report
+from figures.report.render import Claim, Record, Verdict, gaps, verdict
+from lab import evidence as plugin
+
+
+def record(kind="supports", condition="", **kwargs):
+    return Record("t.py::test_it", ("T1",), "exact", kind, condition, **kwargs)
+
+
+YES, NEEDS = record(), record("necessity", "beta >= L")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "word"),
+    [
+        ([], "not tested here"),
+        ([YES], "holds"),
+        ([YES, NEEDS], "holds if beta >= L"),
+        ([NEEDS, YES, record("refutes", "a < b"), NEEDS], "holds if a < b; beta >= L"),
+        ([YES, record("refutes")], "refuted"),
+        ([YES, NEEDS, record("refutes"), record("refutes", "a < b")], "refuted"),
+        ([record("refutes", "a < b")], "refuted"),
+        ([record("refutes")], "refuted"),
+        ([NEEDS], "not tested here"),
+        ([record(outcome="skipped")], "not tested here"),
+        ([record(instances=0)], "not tested here"),
+        ([YES, record("refutes", outcome="skipped")], "holds"),
+        ([YES, record("necessity", "x", instances=0)], "holds"),
+    ],
+)
+def test_the_rule_from_evidence_to_verdict(evidence, word):
+    assert str(verdict(evidence)) == word
+    assert verdict(reversed(evidence)) == verdict(evidence)
+
+
+def test_a_missing_rung_is_a_gap():
+    claim = Claim("C1", "", "", "paper (abstract)", ("exact", "language model"), "Tasks unknown.")
+    assert gaps(claim, [YES]) == ["Tasks unknown.", "No evidence yet on the rung language model."]
+    assert gaps(claim, []) == [
+        "Tasks unknown.",
+        "No evidence yet on the rungs exact, language model.",
+    ]
+    full = [YES, Record("run", ("C1",), "language model")]
+    assert gaps(Claim("T1", "", "", "", ("exact", "language model")), full) == []
+
+
+def test_the_reach_of_a_verdict_is_said():
+    claim = Claim("C1", "", "", "paper (abstract)", ("exact", "language model"))
+    assert report.reach(claim, []) == "–"
+    assert report.reach(claim, [YES]) == "exact, not yet language model"
+    assert report.reach(claim, [YES, Record("run", ("C1",), "language model")]) == "language model"
+
+
+def test_the_claims_are_those_of_the_plugin():
+    claims = report.read_claims()
+    assert tuple(claim.id for claim in claims) == plugin.CLAIMS
+    assert report.RUNGS == plugin.RUNGS
+    for claim in claims:
+        assert claim.source == ("paper (abstract)" if claim.id[0] == "C" else "reconstruction")
+        assert claim.rungs
+        assert set(claim.rungs) <= set(report.RUNGS)
+
+
+CHECK = {"check": "close", "what": "KL", "instances": 2}
+CLAIMS = [
+    Claim("T1", "First", "One.", "reconstruction", ("exact",)),
+    Claim("T2", "Second", "Two.", "reconstruction", ("dynamics",)),
+]
+
+
+def rendered(records, figures=()):
+    return report.render(CLAIMS, records, {}, figures)
+
+
+def test_a_section_tells_everything():
+    records = [
+        record(instances=2, checks=({**CHECK, "worst": {"error": 1e-9, "tolerance": 1e-8}},)),
+        Record("t.py::test_it[b]", ("T1", "T2"), "exact", instances=3,
+               checks=({**CHECK, "worst": {"error": 2e-9, "tolerance": 1e-8}},)),
+        Record("t.py::test_dropped", ("T1",), "dynamics", "necessity", "|b| > 1",
+               checks=({"check": "exhibits", "what": "", "worst": {"value": 9.0, "at_least": 1}},)),
+    ]  # fmt: skip
+    text = rendered(records, [Entry("links", None, "All links.", ("T1",))])
+    assert "| exact | it | supports | 5 | KL: error 2e-09, allowed 1e-08 |" in text
+    assert "**holds if** \\|b\\| > 1" in text
+    assert "- [T1](#t1) — *necessary: |b| > 1*: dropped (9 seen, at least 1 predicted)" in text
+    assert "![links](figures/out/links.png)\n\n*All links.*" in text
+    assert "Two.\n\nSource: reconstruction. Verdict: **holds** (as far as: exact, not yet" in text
+    assert "No evidence yet on the rung dynamics." in text
+
+
+def test_the_order_of_the_records_does_not_matter():
+    records = [record(), NEEDS, Record("a.py::test_a", ("T2",), "exact")]
+    assert rendered(records) == rendered(records[::-1])
+
+
+def test_without_records_nothing_is_claimed():
+    text = rendered([])
+    assert text.count("**not tested here**") == 4
+    assert "**holds" not in text
+    assert "None recorded yet." in text
+
+
+@pytest.mark.parametrize(
+    ("records", "figures"),
+    [([Record("t", ("T99",), "exact")], []), ([], [Entry("x", None, "x", ("T99",))])],
+)
+def test_an_unknown_claim_is_refused(records, figures):
+    with pytest.raises(ValueError, match="T99"):
+        rendered(records, figures)
+
+
+def test_what_the_plugin_writes_is_what_the_report_reads(tmp_path):
+    claim = plugin.Claim()
+    claim.close(1.0, 1.0, atol=0)
+    claim.below(1.0, 2.0)
+    claim.exhibits(2.0, 1.0)
+    claim.exact(True, "identity")
+    checks = [vars(c) for c in claim.checks.values()]
+    row = {"test": "t.py::test_it", "outcome": "passed", **plugin._marked("T1", rung="exact"),
+           "instances": 1, "checks": checks}  # fmt: skip
+    provenance = plugin.provenance(tmp_path)
+    plugin.write_record(tmp_path / "evidence.json", provenance, [row])
+    (tmp_path / "bench.json").write_text(json.dumps({"rows": []}))
+    records, found = report.read_records(tmp_path)
+    assert found == {"evidence.json": provenance}
+    assert verdict(records) == Verdict("holds")
+    text = report.render(CLAIMS, records, found, [])
+    assert "error 0, allowed 0" in text
+    assert "slack 1 to the bound 2" in text
+    assert "identity: proved" in text
+    assert "`make evidence`" in text
+
+
+def test_the_committed_report_is_the_render_of_the_committed_records():
+    assert report.main(["--check"]) == 0, "run python -m figures.report"
+
+
+def test_no_record_names_a_machine_or_a_person():
+    for path in (report.ROOT / "results").glob("*.json"):
+        assert not re.search(r"/(home|root|tmp|Users)/|localhost", path.read_text()), path.name

@@ -1,0 +1,80 @@
+"""Sweeps: the same table in one process, in two, on a Dask cluster, and after an interruption."""
+
+import dataclasses
+
+import joblib
+import pandas as pd
+import pytest
+
+from lab.sweep import Cell, run_cells
+from tests.toy_games import demo
+from theory.errors import InvalidInput
+
+CELLS = demo.cells(demo.Settings(steps=20))
+
+
+def same(one, other):
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return run_cells(CELLS, progress=False)
+
+
+def test_processes_give_the_table_of_one_process(table):
+    same(run_cells(CELLS, jobs=2, progress=False), table)
+    assert table.objective.unique().tolist() == ["spin", "spif", "sft"]
+
+
+def test_a_dask_cluster_gives_the_same_table(table):
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+        joblib.parallel_config(backend="dask"),
+    ):
+        same(run_cells(CELLS, jobs=2, progress=False), table)
+
+
+def test_finished_parts_are_kept_and_not_run_again(tmp_path, table):
+    first = run_cells(CELLS[:2], tmp_path, progress=False)
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    for path in tmp_path.glob("spin-*.json"):
+        path.write_text(path.read_text().replace("spin", "kept"))
+    again = run_cells(CELLS, tmp_path, progress=False)
+    assert again.objective.unique().tolist() == ["kept", "spif", "sft"]
+    same(again[again.objective == "spif"], first[first.objective == "spif"])
+    same(again[again.objective == "sft"], table[table.objective == "sft"])
+
+
+def test_other_arguments_are_other_parts(tmp_path):
+    run_cells(CELLS[:1], tmp_path, progress=False)
+    run_cells(demo.cells(demo.Settings(steps=10))[:1], tmp_path, progress=False)
+    assert len(list(tmp_path.glob("spin-*.json"))) == 2
+
+
+def fails_at_first(flag, checkpoint=None, progress=True):
+    if not flag.exists():
+        flag.touch()
+        raise KeyboardInterrupt
+    return demo.one("spif", seeds=1, steps=10, rate=0.1, checkpoint=checkpoint)
+
+
+def test_an_interrupted_sweep_goes_on(tmp_path, table):
+    broken = Cell("broken", fails_at_first, {"flag": tmp_path / "flag"})
+    cells = [CELLS[0], broken, CELLS[1]]
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(cells, tmp_path / "parts", progress=False)
+    assert len(list((tmp_path / "parts").glob("*.json"))) == 1
+    again = run_cells(cells, tmp_path / "parts", progress=False)
+    same(again[again.objective == "spin"], table[table.objective == "spin"])
+    assert not list((tmp_path / "parts").glob("*.tmp"))
+
+
+def test_names_are_needed_and_unique():
+    with pytest.raises(InvalidInput, match="'spin' is taken twice"):
+        run_cells([CELLS[0], dataclasses.replace(CELLS[1], name="spin")])
+    with pytest.raises(InvalidInput, match="at least one part"):
+        run_cells([])

@@ -1,0 +1,144 @@
+"""Any causal LM's directory works as the tiny one does, or is refused with its reason."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from lab import noise
+from llm_scale import models
+from llm_scale.launch import run_folder
+from llm_scale.models.sample import generate
+from llm_scale.models.score import Scorer, score
+from llm_scale.settings import Settings
+from theory.errors import InvalidInput
+
+CPU = torch.device("cpu")
+HORIZON = 12
+SPARE = 8
+"""Rows of embeddings beyond the tokenizer's, as many published models have."""
+PROMPTS = ["a", "in the beginning", "let there be light: and there was light"]
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+}
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+KINDS = {
+    "llama": ("LlamaConfig", SMALL),
+    "gpt2, with dropout": ("GPT2Config", GPT2),
+    "qwen2": ("Qwen2Config", SMALL),
+    "mistral, window 5": ("MistralConfig", SMALL | {"sliding_window": 5}),
+    "gemma": ("GemmaConfig", SMALL),
+}
+REFUSED = {
+    "gemma2 caps logits": ("Gemma2Config", SMALL),
+    "granite scales logits": ("GraniteConfig", SMALL | {"logits_scaling": 4.0}),
+    "cohere scales logits": ("CohereConfig", SMALL),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return models.byte_tokenizer(PROMPTS, size=270)
+
+
+@pytest.fixture(scope="module")
+def make(tokenizer, tmp_path_factory):
+    """A directory as `save_pretrained` leaves it, of random weights large enough to matter."""
+
+    def build(kind, values):
+        path = tmp_path_factory.mktemp("model")
+        ends = dict.fromkeys(("eos_token_id", "pad_token_id"), tokenizer.eos_token_id)
+        rows = len(tokenizer) + SPARE
+        given = values | ends | {"vocab_size": rows, "bos_token_id": None}
+        config = getattr(transformers, kind)(**given)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = AutoModelForCausalLM.from_config(config)
+            for parameter in model.parameters():
+                parameter.data += 0.05 * torch.randn_like(parameter)
+        models.save(models.Language(model, tokenizer), path)
+        return path
+
+    return build
+
+
+@pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS.keys())
+def directory(request, make):
+    return make(*request.param)
+
+
+def test_sampler_and_scorer_are_transformers_own(directory, tokenizer):
+    language = models.load(directory, torch.float32, CPU)
+    prompts = [tuple(tokenizer(p)["input_ids"]) for p in PROMPTS] * 4
+
+    def numbers(i):
+        return noise.uniform(HORIZON, 0, "own", i)
+
+    drawn, seen = generate([language.model], prompts, numbers, HORIZON, language.eos, batch=5)
+    assert len({r.tokens for r in drawn}) > 6
+    pairs = [(p, r.tokens) for p, r in zip(prompts, drawn, strict=True)]
+    ours = score(Scorer(language.model), pairs, tokens=256).tolist()
+    plain = AutoModelForCausalLM.from_pretrained(directory, local_files_only=True)
+    for (prompt, response), log_prob, sampler in zip(pairs, ours, seen, strict=True):
+        with torch.no_grad():
+            laws = plain(input_ids=torch.tensor([[*prompt, *response]])).logits[0].log_softmax(-1)
+        at = torch.arange(len(prompt) - 1, len(prompt) + len(response) - 1)
+        expected = float(laws[at, torch.tensor(response)].sum())
+        assert log_prob == pytest.approx(expected, abs=2e-5)
+        assert sampler == pytest.approx(expected, abs=2e-5)
+
+
+def test_the_loop_trains_it(directory, tmp_path):
+    data = tmp_path / "pairs.jsonl"
+    lines = [{"prompt": p + str(i), "response": p[:6]} for i in range(6) for p in PROMPTS]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = Settings(
+        model=str(directory), task=str(data), prompts=8, held_out=4, batch=4, rounds=1,
+        steps_per_round=2, sft_steps=2, max_new_tokens=HORIZON, device="cpu", cosines=0,
+    )  # fmt: skip
+    out = tmp_path / "run"
+    run_folder.run(settings, out, lambda _: None)
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    first = next(row for row in rows if row.get("at") == "round 0")
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert rows[-1]["sampler_gap"] < 2e-5
+    assert rows[-1]["stored_gap"] < 2e-5
+    plain = AutoModelForCausalLM.from_pretrained(out / "final", local_files_only=True)
+    assert type(plain).__name__ == type(models.load(directory, torch.float32, CPU).model).__name__
+    base, final = load_file(out / "base.safetensors"), dict(plain.named_parameters())
+    assert any(not torch.equal(base[name], final[name]) for name in base)
+    again = dataclasses.replace(settings, rounds=2)
+    with pytest.raises(InvalidInput, match="other settings"):
+        run_folder.run(again, out, lambda _: None)
+
+
+@pytest.mark.parametrize("kind", REFUSED.values(), ids=REFUSED.keys())
+def test_changed_logits_are_refused(kind, make):
+    language = models.load(make(*kind), torch.float32, CPU)
+    with pytest.raises(InvalidInput, match="changes its logits after the output layer"):
+        Scorer(language.model)
+
+
+def test_a_cap_shows_on_small_logits_too(make):
+    """A new model's logits are far below the cap: equal to within the probe's tolerance."""
+    language = models.load(make("Gemma2Config", SMALL), torch.float32, CPU)
+    model = language.model
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 0.1
+        ids = torch.arange(4)[None]
+        uncapped = model.get_output_embeddings()(model.base_model(ids).last_hidden_state)
+        assert torch.allclose(model(ids).logits, uncapped, atol=1e-4)
+    with pytest.raises(InvalidInput, match="changes its logits"):
+        Scorer(model)

@@ -1,0 +1,173 @@
+"""A run that is killed at any moment and started again ends bitwise as one that was not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from typer.testing import CliRunner
+
+from llm_scale import train as training
+from llm_scale.__main__ import app
+from llm_scale.models.language import Language
+from llm_scale.store import checkpoint
+
+ROOT = Path(__file__).parents[3]
+SMALL = {
+    "prompts": 32,
+    "held_out": 16,
+    "sft_steps": 6,
+    "rounds": 2,
+    "steps_per_round": 8,
+    "batch": 8,
+    "checkpoint_every": 3,
+}
+
+
+def command(out, **more):
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in (SMALL | more).items()]
+    return ["train", "--out", str(out), "--device=cpu", *flags]
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def outcome(out):
+    """All that must be equal: the metrics, byte for byte, and the final weights."""
+    return (out / "metrics.jsonl").read_bytes(), (out / "final" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    call(*command(out))
+    return out
+
+
+def test_a_run_is_a_function_of_its_settings(whole, tmp_path):
+    call("reproduce", whole, "--out", tmp_path / "again")
+    assert outcome(tmp_path / "again") == outcome(whole)
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [r["at"] for r in rows if "at" in r] == ["SFT"] * 6 + ["round 0"] * 8 + ["round 1"] * 8
+    assert [r["round"] for r in rows if "round" in r] == [0, 1]
+
+
+@pytest.mark.parametrize("after", [2, 7, 14])
+def test_an_interruption_changes_nothing(whole, tmp_path, monkeypatch, after):
+    real, done = training.Trainer.step, []
+
+    def step(self, *arguments):
+        if len(done) == after:
+            done.append(None)
+            raise KeyboardInterrupt
+        done.append(None)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(training.Trainer, "step", step)
+    assert CliRunner().invoke(app, command(tmp_path / "run")).exit_code != 0
+    call(*command(tmp_path / "run"))
+    assert outcome(tmp_path / "run") == outcome(whole)
+
+
+@pytest.mark.parametrize("settings", [{"opponent": "mixture"}, {"tau": 0.2, "objective": "inpo"}])
+def test_so_it_is_for_other_opponents_and_anchors(tmp_path, interrupt, settings):
+    call(*command(tmp_path / "whole", **settings))
+    interrupt(19)
+    assert CliRunner().invoke(app, command(tmp_path / "run", **settings)).exit_code != 0
+    call(*command(tmp_path / "run", **settings))
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_kill_9_at_any_moment(whole, tmp_path):
+    out = tmp_path / "run"
+    line = [sys.executable, "-m", "llm_scale", *command(out)]
+    metrics = out / "metrics.jsonl"
+    for lines in (4, 12):  # within the SFT start, and within the first round: wherever that is
+        process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
+        began = time.monotonic()
+        while time.monotonic() - began < 60:
+            if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+                break
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it was at work"
+    subprocess.run(line, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    assert outcome(out) == outcome(whole)
+
+
+@pytest.mark.parametrize("damage", ["torn", "altered", "no state", "no file"])
+def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(
+    whole, tmp_path, monkeypatch, damage
+):
+    out = tmp_path / "run"
+    real, done = training.Trainer.step, []
+
+    def step(self, *arguments):
+        done.append(None)
+        if len(done) == 14:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    monkeypatch.setattr(training.Trainer, "step", step)
+    CliRunner().invoke(app, command(out))
+    newest = max((out / "checkpoints").iterdir())
+    weights = newest / "model.safetensors"
+    if damage == "torn":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "altered":
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    elif damage == "no state":
+        (newest / "state.json").unlink()
+    else:
+        weights.unlink()
+    said = call(*command(out)).stderr
+    assert f"warning: checkpoint {newest}" in said
+    assert "using the one before" in said
+    assert outcome(out) == outcome(whole)
+
+
+def test_another_run_is_never_overwritten(whole):
+    before = outcome(whole)
+    said = call(*command(whole, beta=2.0), code=2).stderr
+    assert "holds a run with other settings" in said
+    assert outcome(whole) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
+    whole, tmp_path, monkeypatch
+):
+    out = tmp_path / "run"
+    real = training.self_play_loss
+
+    def broken(*arguments):
+        return real(*arguments) * (float("nan") if broken.left <= 0 else 1.0) + broken.count()
+
+    broken.left = 6  # one of them is the measured direction of the first step
+    broken.count = lambda: setattr(broken, "left", broken.left - 1) or 0.0
+    monkeypatch.setattr(training, "self_play_loss", broken)
+    result = call(*command(out), code=1)
+    assert "stopped: round 0, step 5: the loss is nan" in result.stderr
+    assert json.loads((out / "failure.json").read_text())["step"] == 5
+    monkeypatch.setattr(training, "self_play_loss", real)
+    call(*command(out))
+    assert outcome(out) == outcome(whole)
+
+
+def test_checkpoints_and_the_final_model_load_in_plain_transformers(whole):
+    for folder in [whole / "final", *(whole / "checkpoints").iterdir()]:
+        model = AutoModelForCausalLM.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ids = tokenizer("he said", return_tensors="pt")["input_ids"]
+        assert torch.isfinite(model(input_ids=ids).logits).all()
+    last = checkpoint.latest(whole / "checkpoints")[0]
+    final = Language(AutoModelForCausalLM.from_pretrained(whole / "final"), tokenizer)
+    stored = last.tensors("model")
+    assert all(torch.equal(v, stored[k]) for k, v in checkpoint.weights(final).items())

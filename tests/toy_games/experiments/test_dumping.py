@@ -1,0 +1,318 @@
+"""Mass dumping by gradient descent: where it ends, how long it takes, what drops it (T4)."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from theory import laws, objectives
+from theory.errors import InvalidInput
+from theory.rounds.one_step import one_step_round, partition_gap
+from toy_games.dynamics.self_play import Data, SelfPlay
+from toy_games.engine import experiment, simulator
+from toy_games.engine.policies import LogLinear, Softmax
+from toy_games.experiments import dumping
+from toy_games.predictions import unseen
+
+LONG = dumping.ONE_ROUND
+
+
+def one_round(spec, data, own, start, steps, beta=1.0, rate=1.0, policy=None, record=None):
+    """A round of exact gradients on given weights (rows, n), from the law ``start`` (rows, n)."""
+    data, own, start = (np.atleast_2d(x) for x in (data, own, start))
+    n = data.shape[-1]
+    policy = Softmax(n) if policy is None else policy
+    theta = policy.parameters_of(torch.from_numpy(np.log(start))[:, None])
+    rows = pd.DataFrame({"seed": range(len(data)), "beta": beta, "rate": rate})
+    rows = rows.assign(steps_per_round=LONG)
+    run = unseen.FixedLaws(
+        policy, experiment.objective_of(spec), rows, start[:, None], theta, Data(batch=None),
+        dumping.MEASURES,
+    ).weigh(data[:, None], own[:, None])  # fmt: skip
+    return run, simulator.run(run, record or [0, steps], progress=False)
+
+
+def left_out(law):
+    """The law without its last outcome."""
+    law = np.array(law)
+    law[..., -1] = 0.0
+    return law / law.sum(-1, keepdims=True)
+
+
+def law_after(run, steps):
+    state = run.start()
+    for t in range(steps):
+        state = run.advance(state, t)
+    return run.log_law(state).exp()[:, 0].numpy()
+
+
+# -- exact laws: covered or left out ---------------------------------------------------------------
+
+
+@pytest.mark.claim("T4", rung="dynamics")
+def test_a_covered_outcome_stays_on_the_near_branch(claim):
+    rng = np.random.default_rng(11)
+    p, q = (laws.random_law(rng, (12, 5), 0.8) for _ in range(2))
+    rare = 0.004
+    p, q = (np.concatenate([(1 - rare) * x, np.full((12, 1), rare)], -1) for x in (p, q))
+    near = one_step_round(p, q, objectives.get("spif"), 1.0)
+    safe = near.dumped < 0
+    assert safe.sum() >= 8
+    run, _ = one_round("spif", p[safe], q[safe], q[safe], 1)
+    after = law_after(run, 2500)
+    claim.close(after, near.policy[safe], 1e-6, what="law from a warm start, near branch")
+
+
+@pytest.mark.claim(
+    "T4", "C4", rung="dynamics", kind="refutes", condition="two steps, or a centred loss"
+)
+def test_where_the_near_branch_is_over_a_warm_start_dumps_on_a_covered_outcome(claim):
+    p, q = np.stack([dumping.example(*case) for case in ((0.93, 0.02), (0.97, 0.02))], axis=1)
+    found = one_step_round(p, q, objectives.get("spif"), 1.0)
+    assert (found.dumped == 2).all()
+    after = law_after(one_round("spif", p, q, q, 1)[0], 2000)
+    claim.close(after, found.policy, 1e-6, what="law from a warm start, past the fold")
+    claim.exhibits(np.log(after[:, 2] / q[:, 2]), 2.0, what="c r of the third outcome (bound: 1)")
+
+
+@pytest.mark.claim("T4", rung="dynamics", kind="necessity", condition="data cover every outcome")
+def test_left_out_of_the_data_the_same_outcome_takes_the_missing_mass(claim):
+    p, q = np.stack([dumping.example(share, 0.02) for share in (0.75, 0.85)], axis=1)
+    spif = objectives.get("spif")
+    near = one_step_round(p, q, spif, 1.0)
+    assert (near.dumped < 0).all()
+    _, table = one_round("spif", left_out(p), left_out(q), q, 2000)
+    after = table.after.to_numpy()[-2:]
+    missing = 1.0 - (1.0 - q[:, 2]) * np.exp(partition_gap(left_out(p), left_out(q), spif, 1.0))
+    claim.close(after, missing, 1e-6, what="unseen mass: 1 - (1 - q_z) Z")
+    claim.exhibits(after / near.policy[:, 2], 4.0, what="times the near branch's mass")
+
+
+@pytest.mark.claim("T17", "T3", "T4", rung="dynamics")
+@pytest.mark.parametrize("spec", ["centred_spif", "ipo"])
+@settings(max_examples=3)
+@given(seed=st.integers(0, 10**6))
+def test_shift_invariant_losses_freeze_unseen_logits(claim, spec, seed):
+    rng = np.random.default_rng(seed)
+    p, q, start = 0.8 * laws.random_law(rng, (3, 7), 1.2) + 0.2 / 7  # none too rare to settle
+    p, q = left_out(p), left_out(q)
+    run, table = one_round(spec, p, q, start, 600, record=[0, 1, 40, 600])
+    state = run.start()
+    before = state["theta"].clone()
+    for t in range(40):
+        state = run.advance(state, t)
+    moved = state["theta"] - before
+    claim.close(moved[:, -1], 0.0, 1e-13, what="logit of the unseen outcome")
+    claim.close(moved.sum(-1), 0.0, 1e-12, what="sum of the seen logits")
+    claim.close(table.after.iloc[-1:], table.predicted.iloc[-1:], 1e-5, what="unseen mass")
+    obj = experiment.objective_of(spec)
+    low, high = obj.reward_bounds
+    claim.below(table.reward_unseen, high - low, what="|reward| of the unseen, range of R")
+
+
+@pytest.mark.claim("T15", "T4", rung="dynamics")
+def test_supervised_fine_tuning_empties_what_it_does_not_see(claim):
+    p, q = dumping.example(0.8, 0.1)
+    _, table = one_round("sft", left_out(p), left_out(q), q, 2000, record=[0, 200, 2000])
+    claim.below(table.after.iloc[1:], [0.02, 0.002], what="unseen mass of SFT, about 1/steps")
+
+
+@pytest.mark.claim("T4", "T11", rung="dynamics")
+def test_sppo_on_preferences_does_not_dump(claim):
+    for share in (0.65, 0.9):
+        for covered in (True, False):
+            q = dumping.example(share, 0.03)[1]
+            sides = dumping.weights("sppo", share, 0.03, covered)
+            run, _ = one_round("spif", *sides, q, 1)
+            after = law_after(run, 1500)[:, 2]
+            if covered:
+                predicted = dumping.predicted("sppo", share, 0.03, True, 0.5)
+                claim.close(after, predicted, 1e-5, what="third outcome: one-step SPPO")
+            else:
+                claim.below(after, 0.03, what="unseen mass after SPPO")
+            claim.below(np.log(after / 0.03), 1.0, what="c r of the third")
+
+
+# -- how long --------------------------------------------------------------------------------------
+
+
+@pytest.mark.claim("T4", rung="dynamics")
+@pytest.mark.parametrize(
+    ("seen", "share", "masses", "counts"),
+    [(4, 0.75, (0.004, 0.02), (1, 5)), (6, 0.9, (0.002, 0.015), (3, 24))],
+)
+def test_the_time_to_dump_is_hyperbolic_growth(claim, seen, share, masses, counts):
+    table = dumping.escape("spif", (share,), masses, counts, 4000, 0.5, seen, progress=False)
+    assert np.isfinite(table.steps_to_half).all()
+    # Tolerance: records 10 % apart, joined by lines, and a slow manifold of relative error O(U).
+    relative = 0.04 + 2.0 * table.outside + 1.5 / table.predicted_steps
+    error = table.steps_to_half / table.predicted_steps - 1.0
+    claim.below(error.abs(), relative, what="relative error of the steps until half is dumped")
+
+
+@pytest.mark.claim("T4", rung="dynamics", kind="necessity", condition="one logit an outcome")
+def test_shared_parameters_dump_sooner(claim):
+    """One logit for all of 30 unseen outcomes: the factor 1/M + 1/k becomes 1 + 1/k."""
+    seen, count, share, outside = 4, 30, 0.85, 0.01
+    data, own, start = dumping.spread_out(share, seen, count, outside, seen + count)
+    obj = objectives.get("spif")
+    tied = np.zeros((seen + count, seen + 1))
+    tied[:seen, :seen], tied[seen:, seen] = np.eye(seen), 1.0
+    record = simulator.log_steps(3000, 24)
+    times = []
+    for policy in (LogLinear(tied), Softmax(seen + count)):
+        if isinstance(policy, LogLinear):
+            theta = np.log(np.append(start[:seen], start[seen]))
+        else:
+            theta = np.log(start)
+        rows = pd.DataFrame({"seed": [0], "rate": 1.0, "steps_per_round": LONG})
+        run = unseen.FixedLaws(
+            policy, obj, rows, start, theta, Data(batch=None), unseen.MEASURES
+        ).weigh(data[None, None], own[None, None])
+        table = simulator.run(run, record, progress=False)
+        half = 0.5 * table.predicted.iloc[0]
+        times.append(np.interp(half, table.after, table.step))
+    claim.exhibits(times[1] / times[0], 4.0, what="how much sooner")
+    ratio = (1.0 + 1.0 / seen) / (1.0 / count + 1.0 / seen)
+    claim.close(times[1] / times[0], ratio, 0.0, 0.06, what="(1 + 1/k)/(1/M + 1/k)")
+
+
+# -- samples ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.claim("T4", "T13", "T17", rung="dynamics")
+@pytest.mark.parametrize("spec", ["spif", "centred_spif", "ipo", "spif(c=2)", "sft"])
+def test_unseen_mass_ends_where_the_samples_say(claim, spec):
+    beta = 0.5 if spec == "spif(c=2)" else 1.0
+    step = 0.5  # R'(0)/beta, at which beta is that
+    assert spec == "sft" or dumping.beta_of(experiment.objective_of(spec), step) == beta
+    table = dumping.sampled(spec, 40, 24, 1, 1500, step, 5, progress=False)
+    end = table[table.step == 1500]
+    tolerance = 0.02 if spec == "sft" else 2e-3  # SFT: mass 1/steps an outcome is still there
+    claim.close(end.after, end.predicted, tolerance, what="unseen mass after a round")
+    if spec.startswith("spif"):
+        claim.exhibits((end.after - end.before).mean(), 0.05, what="mean dumped mass")
+
+
+def test_sppos_factor_two_is_only_a_unit():
+    """``spif(c=2)``, sppo_hard's loss up to a factor, at half of beta is the same path."""
+    one, two = (
+        dumping.sampled(spec, 20, 16, 1, 60, 0.5, 3, progress=False)
+        for spec in ("spif", "spif(c=2)")
+    )
+    np.testing.assert_allclose(one.after, two.after, rtol=1e-12)
+
+
+@pytest.mark.claim("C4", "T4", rung="dynamics", kind="refutes", condition="two steps or centred")
+def test_rewards_of_unseen_outcomes_exceed_the_bound(claim):
+    spif = dumping.sampled("spif", 48, 128, 1, 2500, 0.5, 5, progress=False)
+    centred = dumping.sampled("centred_spif", 48, 128, 1, 800, 0.5, 5, progress=False)
+    end = spif[(spif.step > 0) & (spif.before > 0)]
+    least = np.log(end.after / end.before)
+    claim.below(least, end.reward_unseen, what="mean log-ratio of the unseen, largest reward")
+    claim.exhibits(end.reward_unseen.max(), 2.0, what="largest c|r| on unseen outcomes")
+    claim.exhibits(end.reward_unseen.mean(), 1.0, what="its mean over seeds; the bound is 1")
+    claim.below(centred[["reward_unseen", "reward_seen"]], 2.0, what="centred: 2/c")
+
+
+@pytest.mark.claim("T4", "T13", rung="dynamics", kind="necessity", condition="Z < 1 on the samples")
+def test_near_the_expert_the_samples_take_mass_from_the_unseen(claim):
+    """At pi_t = p the seen gain in sum, as cosh(eta) > 1, and nothing is dumped."""
+    rng = np.random.default_rng(5)
+    p = np.tile(laws.random_law(rng, (60,), 0.3), (6, 1, 1))
+    rows = pd.DataFrame({"seed": range(6), "rate": 1.0, "steps_per_round": LONG})
+    data = Data(batch=None, expert_samples=16, own_samples=16)
+    run = SelfPlay(
+        Softmax(60), objectives.get("spif"), rows, p, np.log(p[0, 0]), data, unseen.MEASURES
+    )
+    end = simulator.run(run, [1200], progress=False)
+    claim.close(end.after, end.predicted, 2e-3, what="unseen mass after a round")
+    claim.exhibits((end.before - end.after).mean(), 0.05, what="mass taken from the unseen")
+
+
+@pytest.mark.claim("T4", rung="dynamics")
+def test_later_rounds_take_dumped_mass_back(claim):
+    table = dumping.sampled("spif", 48, 48, 4, 700, 0.5, 6, progress=False)
+    by_round = table.groupby("step")["first"].mean().to_numpy()
+    claim.exhibits(by_round[1] - by_round[0], 0.1, what="dumped in round 1")
+    claim.below(by_round[4], 0.6 * by_round[1], what="mass there three rounds later")
+
+
+@pytest.mark.claim("T4", rung="dynamics")
+def test_minibatches_end_where_exact_gradients_do(claim):
+    table = dumping.path("spif", (0.8,), 0.02, (32, 0), 0.2, 2500, 0.5, 6, progress=False)
+    end = table[table.step == 2500]
+    for covered in (True, False):
+        part = end[end.covered == covered]
+        batches, exact = part[part.batch == 32].third, part[part.batch == 0].third.to_numpy()
+        # Steps of constant size fluctuate about the end point; a mean over six runs.
+        wide = 4.0 * batches.std() / np.sqrt(len(batches)) + 0.1 * exact
+        predicted = dumping.predicted("spif", 0.8, 0.02, covered, 0.5)
+        claim.close(exact, predicted, 2e-3, what="exact gradients against theory")
+        claim.close([batches.mean()], exact, float(wide[0]), what="mean over batches")
+
+
+@pytest.mark.claim("T4", rung="dynamics")
+def test_on_real_text_a_neural_policy_dumps_sooner_than_a_table(claim):
+    ends = {}
+    for policy in ("softmax", "neural"):
+        table = dumping.text("spif", policy, 0.05, 150, 0.5, 4, progress=False)
+        ends[policy] = table[table.step == 150]
+        assert (ends[policy].predicted > ends[policy].before + 0.1).all()
+    share = {k: (v.after - v.before) / (v.predicted - v.before) for k, v in ends.items()}
+    claim.exhibits(share["neural"].mean() - share["softmax"].mean(), 0.2, what="share dumped")
+    claim.below(share["softmax"], 1.0, what="a table is still on its way")
+
+
+# -- settings and machinery ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "parts"),
+    [
+        ({"seeds": 2, "rare": 1.5, "step": 0.0}, ("seeds=2", "rare=1.5", "step=0.0")),
+        ({"shares": (0.4, 0.8)}, ("shares",)),
+        ({"objectives": ("spif", "sft", "nope")}, ("leave it out", "nope")),
+        ({"samples": (0,), "rounds": 0}, ("samples", "rounds=0")),
+    ],
+)
+def test_bad_settings_are_all_named(given_settings, parts):
+    with pytest.raises(InvalidInput) as caught:
+        dumping.Settings(**given_settings)
+    assert all(part in str(caught.value) for part in parts)
+
+
+def test_an_interrupted_round_resumes_to_the_same_table(tmp_path):
+    q = dumping.example(0.8, 0.05)[1]
+    sides = dumping.weights("spif", 0.8, 0.05, False)
+    run, whole = one_round("spif", *sides, q, 0, record=[0, 10, 40])
+
+    class Stopped(unseen.FixedLaws):
+        def advance(self, state, step):
+            if step == 25:
+                raise KeyboardInterrupt
+            return super().advance(state, step)
+
+    file = tmp_path / "run.npz"
+    run.__class__ = Stopped
+    with pytest.raises(KeyboardInterrupt):
+        simulator.run(run, [0, 10, 40], file, progress=False, every=0.0)
+    Stopped.advance = unseen.FixedLaws.advance
+    again = simulator.run(run, [0, 10, 40], file, progress=False)
+    pd.testing.assert_frame_equal(again, whole, check_exact=True)
+
+
+def test_the_experiment_is_one_table():
+    settings = dumping.Settings(
+        objectives=("spif",), text_objectives=("spif",), seeds=3, batches=(8,), path_steps=3,
+        escape_steps=3, counts=(1,), masses=(0.01,), sizes=(5,), samples=(4,), size=6, middle=4,
+        steps=3, rounds=2, round_steps=2, text_steps=2,
+    )  # fmt: skip
+    table = experiment.run("dumping", settings, progress=False)
+    assert set(table.part) == {"path", "escape", "samples", "rounds", "text"}
+    assert set(table.objective) == {"spif", "sft", "sppo"}
+    keys = ["part", "objective", "seed", "share", "covered", "batch", "outside", "count_unseen"]
+    keys += ["size", "samples", "policy", "step"]
+    assert not table[keys].duplicated().any()

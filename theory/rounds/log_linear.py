@@ -1,0 +1,285 @@
+"""Self-play inside a log-linear class ``pi_theta ∝ pi_base exp(features theta)`` (T15).
+
+The class is usually misspecified: the expert is not in it. One-step rounds minimise the risk of the
+implicit reward over theta; two-step rounds take the unrestricted best response and project the
+policy step onto the class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import numbers
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import minimize
+
+from theory import laws, xp
+from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
+from theory.objectives import Objective
+from theory.result import FloatArray, Solution
+from theory.rounds.two_step import reward_of_log_laws
+
+Kind = Literal["one_step", "two_step"]
+GRADIENT_TOLERANCE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class LogLinear:
+    """Exponential family over ``n`` outcomes: ``features`` (n, d), base log-law zero."""
+
+    features: FloatArray
+
+    def __post_init__(self) -> None:
+        """Refuse features that are not a finite matrix of full column rank modulo constants."""
+        try:
+            object.__setattr__(self, "features", np.array(self.features, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"features: not an array of numbers ({error})") from None
+        shape = self.features.shape
+        if len(shape) != 2 or not np.all(np.isfinite(self.features)):
+            raise InvalidInput(f"features: shape {shape}; needed is a finite matrix (n, d)")
+        centred = self.features - self.features.mean(0)
+        if np.linalg.matrix_rank(centred) < shape[1]:
+            raise InvalidInput(
+                f"features: {shape[1]} columns of rank {np.linalg.matrix_rank(centred)} modulo "
+                "constants; needed are identifiable parameters"
+            )
+
+    def log_law(self, theta: Any) -> Any:
+        """``log pi_theta``, shape (n,); numpy or torch like ``theta``."""
+        features = self.features
+        if xp.namespace(theta) is not xp.namespace(features):
+            features = xp.namespace(theta).asarray(features)
+        return xp.log_normalise(features @ theta)
+
+    def law(self, theta: FloatArray) -> FloatArray:
+        """``pi_theta``, shape (n,)."""
+        return np.asarray(np.exp(self.log_law(theta)))
+
+    def maximum_likelihood(self, expert: FloatArray) -> FloatArray:
+        """``argmax_theta E_p log pi_theta``: the destination of SFT, shape (d,)."""
+        return self._minimise(lambda theta: -(xp_dot(expert, self.log_law(theta))))
+
+    def reverse_kl_projection(self, expert: FloatArray, start: FloatArray) -> FloatArray:
+        """A local minimiser of ``KL(pi_theta||p)`` reached from ``start``, shape (d,)."""
+        log_p = laws.log_law(expert)
+
+        def risk(theta: Any) -> Any:
+            log_law = self.log_law(theta)
+            return xp_dot(xp.exp(log_law), log_law - _like(log_p, log_law))
+
+        return self._minimise(risk, start)
+
+    def potential_minimiser(
+        self, expert: FloatArray, obj: Objective, start: FloatArray
+    ) -> FloatArray:
+        """Stationary point of ``D_Phi(pi_theta||p)`` reached from ``start`` (T15), shape (d,).
+
+        The gradient is ``-Cov_theta(features, R(log p/pi_theta))`` because ``-R`` is that of D_Phi.
+        """
+        log_p = laws.log_law(expert)
+
+        def gradient(theta: FloatArray) -> FloatArray:
+            law = self.law(theta)
+            reward = reward_of_log_laws(obj, log_p, np.asarray(self.log_law(theta)))
+            return -(law * (reward - law @ reward)) @ self.features
+
+        def value(theta: FloatArray) -> tuple[float, FloatArray]:
+            return float(obj.potential(self.law(theta), expert)), gradient(theta)
+
+        found = minimize(value, start, jac=True, method="BFGS", options={"gtol": 1e-11})
+        return np.asarray(found.x)
+
+    def self_play(
+        self,
+        expert: FloatArray,
+        theta: FloatArray,
+        obj: Objective,
+        beta: float,
+        rounds: int,
+        kind: Kind = "one_step",
+        temperature: float = 1.0,
+        tau: float = 0.0,
+        ref: FloatArray | None = None,
+    ) -> Solution:
+        """Exact rounds in the class; ``policies`` (rounds + 1, n), ``details["theta"]`` beside.
+
+        Args:
+            expert: law ``p`` (n,).
+            theta: first parameter (d,).
+            obj: objective with a risk ("one_step") or a best response ("two_step").
+            beta: weight of the policy player's KL step, > 0.
+            rounds: number of rounds.
+            kind: what a round is.
+            temperature: own responses are drawn from ``pi_t^(1/temperature)``, normalised, while
+                log-ratios divide by ``pi_t``: 1 is exact, anything else off-policy.
+            tau: weight of the anchor in the implicit reward ("one_step" only).
+            ref: reference law of the anchor (n,), and the base of objectives whose opponent has
+                one (the start if not given).
+
+        Raises:
+            InvalidInput: arguments. NotConverged: an inner minimisation failed.
+        """
+        theta = self._checked(expert, theta, obj, beta, rounds, kind, temperature, tau, ref)
+        (expert,) = laws.check_laws(expert=expert)
+        path = [theta]
+        log_start = np.asarray(self.log_law(path[0]))
+        start_law = np.exp(log_start)
+        log_base = log_start if ref is None else laws.log_law(np.asarray(ref, dtype=np.float64))
+        for _ in range(rounds):
+            current = np.asarray(self.log_law(path[-1]))
+            log_q = np.asarray(obj.opponent(current, log_start, log_base))
+            if kind == "two_step":
+                path.append(self._two_step(expert, log_q, path[-1], obj, beta))
+                continue
+            own = np.exp(xp.log_normalise(log_q / temperature))
+            risk = self._one_step_risk(expert, own, log_q, obj, beta, tau, ref, start_law)
+            path.append(self._minimise(risk, path[-1]))
+        thetas = np.stack(path)
+        policies = np.stack([self.law(t) for t in path])
+        nothing = np.asarray(np.nan)
+        moved = float(laws.total_variation(policies[-1], policies[-2])) if rounds else np.nan
+        settled = "converged" if moved <= 1e-10 else "moving"
+        return Solution(
+            policy=policies[-1],
+            reward=np.full_like(policies[-1], np.nan),
+            primal=nothing,
+            dual=nothing,
+            gap=nothing,
+            status=f"{settled}: the last round moved {moved:.1e} in total variation",
+            iterations=rounds,
+            policies=policies,
+            details={"theta": thetas},
+        )
+
+    def _checked(
+        self,
+        expert: Any,
+        theta: Any,
+        obj: Any,
+        beta: Any,
+        rounds: Any,
+        kind: Any,
+        temperature: Any,
+        tau: Any,
+        ref: Any,
+    ) -> FloatArray:
+        """The first parameter as an array, after refusing everything that is unusable."""
+        if not isinstance(obj, Objective):
+            raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
+        n, d = self.features.shape
+        problems = laws.law_problems(expert, "expert", outcomes=n)
+        problems += laws.law_problems(ref, "ref", outcomes=n) if ref is not None else []
+        for name, value, least in (
+            ("beta", beta, 0.0),
+            ("temperature", temperature, 0.0),
+            ("tau", tau, -1e-300),
+        ):
+            if not isinstance(value, numbers.Real) or not least < float(value) < np.inf:
+                sign = ">= 0" if least else "> 0"
+                problems.append(f"{name}={value!r}; needed is a finite number {sign}")
+        whole = isinstance(rounds, numbers.Integral) and not isinstance(rounds, bool)
+        if not whole or rounds < 0:
+            problems.append(f"rounds={rounds!r}; needed is a whole number >= 0")
+        if np.shape(theta) != (d,):
+            problems.append(f"theta: shape {np.shape(theta)}; needed is ({d},)")
+        if kind not in ("one_step", "two_step"):
+            problems.append(f"kind={kind!r}; needed is 'one_step' or 'two_step'")
+        if tau != 0 and ref is None:
+            problems.append(f"tau={tau!r} needs ref, the reference law of the anchor")
+        if tau != 0 and kind == "two_step":
+            problems.append("tau: two-step rounds in the class have no anchor here")
+        refuse(problems)
+        if "preference" in obj.needs:
+            raise Unavailable(f"{obj.name} has no expert law: use preferences.self_play")
+        obj.require("risk" if kind == "one_step" else "reward")
+        return np.array(theta, dtype=np.float64)
+
+    def _one_step_risk(
+        self,
+        expert: FloatArray,
+        own: FloatArray,
+        log_q: FloatArray,
+        obj: Objective,
+        beta: float,
+        tau: float,
+        ref: FloatArray | None,
+        start: FloatArray,
+    ) -> Callable[[Any], Any]:
+        def risk(theta: Any) -> Any:
+            log_law = self.log_law(theta)
+            prior = 0.0 if obj.reference_free else _like(log_q, log_law)
+            ratio = log_law - prior
+            extras: dict[str, Any] = {}
+            if (tau > 0 and ref is not None) or "anchor" in obj.needs:
+                law = start if ref is None else ref
+                anchor = log_law - _like(laws.log_law(law), log_law)
+                extras = {"tau": tau, "expert_anchor": anchor, "policy_anchor": anchor}
+            if "history" in obj.needs:
+                extras |= {"history_logratio": ratio, "history_law": _like(start, log_law)}
+            return obj.risk(
+                ratio, ratio, beta, _like(expert, log_law), _like(own, log_law), **extras
+            )
+
+        return risk
+
+    def _two_step(
+        self, expert: FloatArray, log_q: FloatArray, theta: FloatArray, obj: Objective, beta: float
+    ) -> FloatArray:
+        """``max_theta E_pi[r] - beta KL(pi_theta||pi_t)``, from the current parameter."""
+        reward = reward_of_log_laws(obj, laws.log_law(expert), log_q)
+
+        def risk(candidate: Any) -> Any:
+            log_law = self.log_law(candidate)
+            inner = beta * (log_law - _like(log_q, log_law)) - _like(reward, log_law)
+            return xp_dot(xp.exp(log_law), inner)
+
+        return self._minimise(risk, theta)
+
+    def _minimise(self, risk: Callable[[Any], Any], start: FloatArray | None = None) -> FloatArray:
+        """Newton's method with exact derivatives (torch); BFGS first where it does not descend."""
+        import torch
+
+        def at(theta: FloatArray) -> tuple[float, FloatArray]:
+            with torch.enable_grad():
+                point = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+                value = risk(point)
+                (gradient,) = torch.autograd.grad(value, point)
+            return float(value.detach()), gradient.numpy()
+
+        def newton(theta: FloatArray) -> tuple[FloatArray, float]:
+            value, gradient = at(theta)
+            for _ in range(30):
+                if np.abs(gradient).max() <= 1e-13:
+                    break
+                point = torch.tensor(theta, dtype=torch.float64)
+                hessian = torch.autograd.functional.hessian(risk, point).numpy()
+                step = np.linalg.lstsq(hessian, -gradient, rcond=1e-13)[0]
+                after = at(theta + step)
+                grows = np.abs(after[1]).max() >= np.abs(gradient).max()
+                if grows or not after[0] <= value + 1e-12 * (1.0 + abs(value)):
+                    break
+                theta, (value, gradient) = theta + step, after
+            return theta, float(np.abs(gradient).max())
+
+        first = np.zeros(self.features.shape[1]) if start is None else start
+        theta, worst = newton(first)
+        if worst > GRADIENT_TOLERANCE:
+            found = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-8})
+            theta, worst = newton(found.x)
+        if worst > GRADIENT_TOLERANCE:
+            raise NotConverged(f"minimisation in the class stopped at gradient {worst:.1e}", theta)
+        return np.asarray(theta)
+
+
+def xp_dot(weight: Any, value: Any) -> Any:
+    """``sum weight value`` in the namespace of ``value``; weight 0 ignores the value."""
+    return xp.namespace(value).sum(_like(weight, value) * value)
+
+
+def _like(array: Any, other: Any) -> Any:
+    """``array`` in the namespace of ``other``."""
+    namespace = xp.namespace(other)
+    return array if xp.namespace(array) is namespace else namespace.asarray(array)

@@ -1,0 +1,1 @@
+"""Token MDPs: states, recursions, experts estimated from real text."""

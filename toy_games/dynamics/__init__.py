@@ -1,0 +1,1 @@
+"""What is run: SGD, sampled rounds, flows, two explicit players, preference rounds."""

@@ -1,0 +1,242 @@
+"""Self-play in sampled rounds: a best response to n expert and n own samples, a round a step.
+
+    u = log (k_p + a)/(k_q + a),   log pi_{t+1} = log pi_t + R(u)/beta - const
+
+``k_p``, ``k_q`` count a response among the round's n expert and n own samples and ``a`` is the
+smoothing. A response that neither side produced tells nothing: u = 0. With a = 0 one that only one
+side produced has u = +-inf: a bounded link gives it its largest reward, an unbounded one an
+infinite reward, cut at `LARGEST`. The policy step is the exact one (T2), so a round differs from
+the exact round by its samples alone; without samples it is the exact round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lab.streams import Streams
+from theory import xp
+from theory.errors import InvalidInput, refuse
+from theory.objectives import Objective
+from toy_games.engine.simulator import State
+
+LARGEST = 1e6
+"""Largest move of a log-probability in one round: a run that comes here has diverged."""
+
+REACHED = 1.0
+"""Nats of log-ratio and of KL at which the burn-in is over."""
+
+
+class SampledRounds:
+    """A batch of runs with one objective; a step is a round. See `simulator.Simulation`."""
+
+    def __init__(
+        self,
+        objective: Objective | None,
+        rows: pd.DataFrame,
+        expert: Any,
+        log_start: Any,
+        samples: int | None = None,
+        smoothing: float = 0.5,
+        noise: str = "uniform",
+    ) -> None:
+        """Set up; nothing is drawn before the first step.
+
+        Args:
+            objective: an objective with a reward link; None is SFT: maximum likelihood on all
+                expert samples so far, with the same smoothing.
+            rows: one line a run: ``seed``, ``beta`` > 0, and ``label_noise`` in [0, 1) (0 if not
+                given), the share of expert samples that come from ``noise``.
+            expert: laws (rows, N).
+            log_start: log-laws (rows, N), finite wherever the expert has mass.
+            samples: n of each side and round; None plays exact rounds.
+            smoothing: a >= 0, in counts.
+            noise: "uniform" over the N responses, or "own": the policy's own law.
+
+        Raises:
+            InvalidInput: everything that is wrong, at once. Unavailable: no reward link.
+        """
+        self.objective, self.samples, self.smoothing = objective, samples, smoothing
+        self.rows, self.noise = rows.reset_index(drop=True), noise
+        self.expert = torch.as_tensor(expert, dtype=torch.float64)
+        self.log_start = torch.as_tensor(log_start, dtype=torch.float64)
+        refuse(self._problems())
+        if objective is not None:
+            objective.require("link")
+        share = self.rows.get("label_noise", pd.Series(0.0, self.rows.index))
+        self.share = torch.tensor(share.to_numpy(dtype=np.float64))[:, None]
+        self.beta = torch.tensor(self.rows["beta"].to_numpy(dtype=np.float64))[:, None]
+        self.seeds, group = np.unique(self.rows["seed"], return_inverse=True)
+        self.streams = Streams(self.seeds.tolist())
+        self._members = _members(group, len(self.seeds))
+        label = "sft" if objective is None else objective.label
+        laws = hashlib.sha256(self.expert.numpy().tobytes()).hexdigest()[:16]
+        self.identity = f"{label} n={samples} a={smoothing} noise={noise} expert={laws}"
+
+    def _problems(self) -> list[str]:
+        out = []
+        for name, good, needed in (
+            ("seed", lambda c: (c >= 0).all(), "whole numbers >= 0"),
+            ("beta", lambda c: ((c > 0) & np.isfinite(c)).all(), "finite and > 0"),
+            ("label_noise", lambda c: ((c >= 0) & (c < 1)).all(), "within [0, 1)"),
+        ):
+            if name not in self.rows:
+                out += [] if name == "label_noise" else [f"rows: no column {name!r}"]
+            elif not good(self.rows[name].to_numpy(dtype=np.float64)):
+                out.append(f"rows: {name}: needed are numbers {needed}")
+        shapes = tuple(self.expert.shape), tuple(self.log_start.shape)
+        if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != len(self.rows):
+            out.append(
+                f"expert {shapes[0]}, log_start {shapes[1]}; needed are ({len(self.rows)}, N)"
+            )
+        elif (self.expert < 0).any() or ((self.expert.sum(-1) - 1).abs() > 1e-9).any():
+            out.append("expert: needed are probabilities that sum to 1")
+        elif ((self.expert > 0) & ~torch.isfinite(self.log_start)).any():
+            out.append("log_start: needed are finite values wherever the expert has mass")
+        if self.samples is not None and self.samples < 1:
+            out.append(f"samples={self.samples!r}; needed is a whole number >= 1, or None")
+        if not 0 <= self.smoothing < np.inf:
+            out.append(f"smoothing={self.smoothing!r}; needed is >= 0")
+        if self.noise not in ("uniform", "own"):
+            out.append(f"noise={self.noise!r}; needed is 'uniform' or 'own'")
+        return out
+
+    # -- the simulation ---------------------------------------------------------------------------
+
+    def start(self) -> State:
+        """The log-policy, counts of expert samples (SFT), and rounds at which burn-ins ended."""
+        log_q = xp.log_normalise(self.log_start)
+        never = torch.full((len(self.rows),), -1.0, dtype=torch.float64)
+        state = {"log_q": log_q, "seen": torch.zeros_like(log_q)}
+        return self._note_burn_in(state | {"burn_in_u": never, "burn_in_kl": never}, 0)
+
+    def advance(self, state: State, step: int) -> State:
+        """One round."""
+        log_q = state["log_q"]
+        q = log_q.exp()
+        other = q if self.noise == "own" else torch.full_like(q, 1.0 / q.shape[-1])
+        labels = (1.0 - self.share) * self.expert + self.share * other
+        state = dict(state)
+        if self.objective is None:
+            state["log_q"], state["seen"] = self._likelihood(labels, state["seen"], step)
+        else:
+            reward = self._best_response(self.objective, labels, log_q, step)
+            move = (reward / self.beta).clamp(-LARGEST, LARGEST)
+            state["log_q"] = xp.log_normalise(log_q + move)
+        return self._note_burn_in(state, step + 1)
+
+    def measure(self, state: State, step: int) -> dict[str, Tensor]:
+        """``kl`` = KL(p||pi) and ``max_logratio`` in nats, ``outside`` = mass where p = 0, and
+        the first rounds at which ``max log p/pi`` and KL were at most 1 nat (-1: never)."""
+        u = self._log_ratio(state)
+        outside = torch.where(self.expert > 0, 0.0, state["log_q"].exp()).sum(-1)
+        return {
+            "kl": (self.expert * u).sum(-1).clamp_min(0.0),
+            "max_logratio": u.abs().amax(-1),
+            "outside": outside,
+            "burn_in_u": state["burn_in_u"],
+            "burn_in_kl": state["burn_in_kl"],
+        }
+
+    # -- its parts --------------------------------------------------------------------------------
+
+    def _log_ratio(self, state: State) -> Tensor:
+        """``log p/pi`` where the expert has mass, else 0."""
+        inside = self.expert > 0
+        return torch.where(
+            inside, torch.where(inside, self.expert, 1.0).log() - state["log_q"], 0.0
+        )
+
+    def _note_burn_in(self, state: State, done: int) -> State:
+        u = self._log_ratio(state)
+        sizes = {"burn_in_u": u.amax(-1), "burn_in_kl": (self.expert * u).sum(-1)}
+        for name, size in sizes.items():
+            first = (state[name] < 0) & (size <= REACHED)
+            state[name] = torch.where(first, float(done), state[name])
+        return state
+
+    def _best_response(self, obj: Objective, p: Tensor, log_q: Tensor, step: int) -> Tensor:
+        """``R(u)`` of the exact or of the sampled laws; 0 on what nobody produces."""
+        q = log_q.exp()
+        if self.samples is None:
+            dead = (p == 0) & torch.isneginf(log_q)
+            u = torch.where(dead, 0.0, p.log() - log_q)
+        else:
+            a = self.smoothing
+            p, q = self.counts("expert", p, step) + a, self.counts("own", q, step) + a
+            u = torch.where((p == 0) & (q == 0), 0.0, p.log() - q.log())
+            p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
+        delta = ((p - q) ** 2 / (p + q).clamp_min(1e-300)).sum(-1, keepdim=True)
+        reward = obj.link_formula(u, delta.clamp(0.0, 2.0))
+        assert isinstance(reward, Tensor)
+        return reward
+
+    def _likelihood(self, labels: Tensor, seen: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        if self.samples is None:
+            return labels.log(), seen
+        seen = seen + self.counts("expert", labels, step)
+        return xp.log_normalise((seen + self.smoothing).log()), seen
+
+    def counts(self, side: str, law: Tensor, step: int) -> Tensor:
+        """Counts (rows, N) of n draws by inversion; rows of one seed share the n numbers.
+
+        The numbers are sorted once a seed and each law's distribution function is looked up among
+        them: the cost of a row does not grow with n.
+        """
+        assert self.samples is not None
+        if law.shape[-1] < 2:
+            return torch.full_like(law, self.samples)
+        numbers = self.streams.uniform(side, step, (self.samples,)).sort(-1).values
+        cdf = law.cumsum(-1)
+        cdf = cdf / cdf[:, -1:]
+        wanted = cdf[self._members].flatten(1).contiguous()
+        below = torch.searchsorted(numbers, wanted).reshape(*self._members.shape, -1)
+        total = torch.empty_like(cdf)
+        total[self._members] = below.to(torch.float64)
+        return torch.diff(total, dim=-1, prepend=torch.zeros_like(total[:, :1]))
+
+
+def _members(group: np.ndarray, count: int) -> Tensor:
+    """Row numbers of every seed (seeds, most), filled up with the seed's first row."""
+    rows = [np.flatnonzero(group == g) for g in range(count)]
+    most = max(len(r) for r in rows)
+    return torch.from_numpy(np.stack([np.append(r, np.full(most - len(r), r[0])) for r in rows]))
+
+
+def far_start(expert: np.ndarray, direction: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Log-laws (rows, N) whose largest ``log p/pi`` is ``reach`` (rows,), in nats.
+
+    ``pi ∝ p e^{-s v}`` with the directions v (rows, N), and s found by bisection. Responses that
+    the expert never gives keep the direction's own law in place of p.
+
+    Raises:
+        InvalidInput: a reach that is not > 0, or a direction that is constant.
+    """
+    reach, v = np.asarray(reach, dtype=float), np.asarray(direction, dtype=float)
+    refuse(
+        ([] if (reach > 0).all() else ["reach: needed is > 0"])
+        + ([] if (np.ptp(v, axis=-1) > 0).all() else ["direction: needed are different values"])
+    )
+    low, high = np.zeros_like(reach), 1e3 * reach / np.ptp(v, axis=-1) + 1e3
+    for _ in range(100):
+        middle = 0.5 * (low + high)
+        top = _top(expert, middle[:, None] * v)
+        low, high = np.where(top < reach, middle, low), np.where(top < reach, high, middle)
+    s = low[:, None] * v
+    found = _top(expert, s)
+    if (np.abs(found - reach) > 1e-6 * reach).any():
+        raise InvalidInput("reach: not attained along the direction")
+    with np.errstate(divide="ignore"):
+        return np.asarray(xp.log_normalise(np.log(expert) - s))
+
+
+def _top(expert: np.ndarray, tilt: np.ndarray) -> np.ndarray:
+    """Largest log p/pi of ``pi ∝ p e^{-tilt}``: tilt + log E_p e^{-tilt}."""
+    with np.errstate(divide="ignore"):
+        log_z = xp.logsumexp(np.log(expert) - tilt)
+    return np.asarray((np.where(expert > 0, tilt, -np.inf)).max(-1) + log_z)
