@@ -7,13 +7,12 @@ Shared by the experiments and the trainer: a frozen dataclass whose fields are
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab.files import write_whole  # noqa: F401 - until all callers take it from there
 from theory import objectives
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
@@ -173,16 +172,3 @@ def read_values(assignments: list[str], config: Path | None) -> dict[str, Any]:
             values[key] = value
     refuse(problems)
     return values
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8", newline=""
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
