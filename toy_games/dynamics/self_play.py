@@ -270,7 +270,7 @@ def grouped(objective: Objective | None) -> bool:
 
 
 def beta_at(objective: Objective | None, effective_step: ArrayLike) -> Any:
-    """``beta`` at which a round's effective step ``R'(0)/beta`` is the given one (a number or some).
+    """``beta`` at which a round's effective step ``R'(0)/beta`` is the given one.
 
     1 for SFT, which has none; SPIN's, ``1/step``, for losses whose reward has no slope at 0.
     """

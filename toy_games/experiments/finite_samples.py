@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.streams import Streams, frequencies
 from lab.sweep import Cell
 from theory import laws, objectives
@@ -26,17 +28,9 @@ from toy_games.dynamics.flow import Flow
 from toy_games.dynamics.measures import ON_SAMPLES, missing_mass
 from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, beta_at, kl_to_expert
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-)
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.simulator import log_steps
+from toy_games.engine.trainable import trainable_problems
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions.finite_samples import demanded_mass
 

@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.specs import objective_of
 from theory.objectives import Objective
 from toy_games.dynamics.self_play import Data, Measure, SelfPlay, sft_scale
 from toy_games.dynamics.two_step import RewardClass, TwoStepRounds
-from toy_games.engine.experiment import objective_of
 from toy_games.engine.policies import Policy
 from toy_games.games.ladder import Ladder
 

@@ -11,13 +11,13 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
+from lab.specs import objective_of
 from theory import TokenMDP, self_play, theory_card, xp
 from theory.objectives import Objective
 from theory.result import FloatArray
 from theory.rounds import log_linear
 from theory.rounds.one_step import local_rate_one_step, one_step_round
 from toy_games.dynamics.self_play import beta_at, grouped
-from toy_games.engine.experiment import objective_of
 from toy_games.engine.policies import LogLinearPolicy, Neural, Policy, Tokens
 from toy_games.predictions.linearised import Round
 
