@@ -18,7 +18,7 @@ Shift = Callable[[str, str, Any], Any]
 """Where the x of (objective, series) are drawn, so that points do not hide each other."""
 
 
-def colours(name: str, series: str) -> dict[str, Any]:
+def colours(name: str, series: str = "") -> dict[str, Any]:
     """The objective's colour alone: a look for solid lines."""
     return {"color": style.colour(name)}
 
@@ -69,6 +69,18 @@ def dodge(names: list[str], step: float, log: bool = True) -> Shift:
         return x * (1.0 + by) if log else x + by
 
     return shift
+
+
+def heat() -> Any:
+    """Colours of a map: pale where it settles, dark where it is lost."""
+    return style.plt.get_cmap("YlOrRd").with_extremes(under="#DCE9F5", over="#4A0010")
+
+
+def cells(centres: np.ndarray) -> np.ndarray:
+    """Borders of a map's cells around logarithmic centres."""
+    log = np.log(centres)
+    middle = 0.5 * (log[1:] + log[:-1])
+    return np.exp(np.concatenate([[2 * log[0] - middle[0]], middle, [2 * log[-1] - middle[-1]]]))
 
 
 def fill(axes: Any, table: pd.DataFrame, *draws: Callable[[Axes, pd.DataFrame], None]) -> None:

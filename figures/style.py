@@ -23,6 +23,8 @@ from lab.files import write_whole
 # Okabe and Ito's colours: distinct to colour-blind readers and in grey.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#7F7F7F"
+DEEP_SKY = "#2A86B8"
+"""Sky for text, which is thin."""
 
 # Families share a hue; members differ in the line.
 _LINES = {

@@ -145,7 +145,7 @@ def plot(table: pd.DataFrame) -> Figure:
 
 
 def _solid(name: str, series: str = "") -> dict[str, Any]:
-    kept = style.line(name) if name == "alpha_spin" else draw.colours(name, series)
+    kept = style.line(name) if name == "alpha_spin" else draw.colours(name)
     return {**kept, "linewidth": 1.2, "zorder": 1}
 
 
@@ -158,10 +158,10 @@ def _factor(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_xlim(0.08, 10)
     ax.set_ylim(-2.5, 1.1)
     looks = {
-        "R'(0) = ¼: INPO": draw.colours("inpo", ""),
-        "½: SPIF, IPO, GAIL, …": draw.colours("spif", ""),
+        "R'(0) = ¼: INPO": draw.colours("inpo"),
+        "½: SPIF, IPO, GAIL, …": draw.colours("spif"),
         "α-SPIN: ½(1 − 1/β)": style.line("alpha_spin"),
-        "1: SPIN, DPO, AIRL, …": draw.colours("spin", ""),
+        "1: SPIN, DPO, AIRL, …": draw.colours("spin"),
     }
     place = {"loc": "lower right", "bbox_to_anchor": (1.03, -0.02)}
     style.legend(ax, looks, **place, fontsize=7, handlelength=1.4)
@@ -200,7 +200,7 @@ def _path(ax: Axes, table: pd.DataFrame, panel: str, every: int = 1) -> None:
     """Bound, prediction and rounds on a logarithmic scale."""
     dashed = {"color": style.GREY, "linestyle": "--"}
     draw.lines(ax, table, f"{panel} bound", lambda *_: dashed)
-    draw.lines(ax, table, panel, lambda name, _: draw.colours(name, "") | {"linewidth": 1.2})
+    draw.lines(ax, table, panel, lambda name, _: draw.colours(name) | {"linewidth": 1.2})
     draw.points(ax, table, panel, lambda name, _: style.points(name, markersize=3), every=every)
     style.log(ax, "y")
 
