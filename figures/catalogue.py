@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
+ROOT = HERE.parent
 OUT = HERE / "out"
 """Where tables and pictures are, a name each."""
+RESULTS = ROOT / "results"
+"""Where the records are: of evidence, of runs that `make figures` does not repeat."""
 FAMILIES = ("theory", "toy_games", "llm_scale")
 
 

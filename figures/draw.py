@@ -51,7 +51,7 @@ def points(
 
 def bars(ax: Axes, rows: pd.DataFrame, **look: Any) -> None:
     """Points of one curve, with their intervals if the columns low and high are there."""
-    kept: dict[str, Any] = {"elinewidth": 0.9, "capsize": 0, "markersize": 3.2, **look}
+    kept: dict[str, Any] = {"elinewidth": 0.9, "capsize": 0, "markersize": 4.0, **look}
     if set(INTERVAL) <= set(rows):
         ends = np.abs(rows[list(INTERVAL)].to_numpy(dtype=float).T - rows.y.to_numpy(dtype=float))
         ax.errorbar(rows.x, rows.y, yerr=np.nan_to_num(ends), **kept)

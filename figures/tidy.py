@@ -44,13 +44,30 @@ class Rows:
         self._parts.append(pd.DataFrame(dict(zip(COLUMNS + INTERVAL, values, strict=True))))
 
     def means(
-        self, panel: str, objective: str, series: str, runs: pd.DataFrame, x: str, y: str
-    ) -> pd.DataFrame:
-        """Means of column y over the runs (seeds) at each x, with 95 % Student intervals."""
-        found = intervals(runs, [x], y)
+        self,
+        panel: str,
+        objective: str,
+        series: str,
+        runs: pd.DataFrame,
+        x: str,
+        y: str,
+        *,
+        kind: str = MEASURED,
+        geometric: bool = False,
+    ) -> None:
+        """Means of column y over the runs (seeds) at each x, with 95 % Student intervals.
+
+        Geometric: of log10 y. Of theory the mean alone is kept, which has no interval.
+        """
+        found = intervals(runs.assign(**{y: np.log10(runs[y])}) if geometric else runs, [x], y)
         ends = found[["mean", "low", "high"]].to_numpy().T
-        self.add(panel, objective, series, MEASURED, found[x], *ends)
-        return found
+        ends = 10.0**ends if geometric else ends
+        self.add(panel, objective, series, kind, found[x], *ends[: 3 if kind == MEASURED else 1])
+
+    def each(self, panel: str, runs: pd.DataFrame, x: str, y: str, series: str) -> None:
+        """`means` of every objective (column "objective")."""
+        for name, own in runs.groupby("objective", sort=False):
+            self.means(panel, str(name), series, own, x, y)
 
     def table(self) -> pd.DataFrame:
         """All rows in the order in which they came; columns of intervals only if there are any."""
