@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -134,18 +134,20 @@ def weighted_mean(value: Array, weight: Array | None, axis: int = -1) -> Array:
 
 # --- the rest of the array API standard -----------------------------------------------------------
 
-MIXED = frozenset(
-    "where maximum minimum pow atan2 logaddexp hypot copysign add subtract multiply divide "
-    "remainder floor_divide equal not_equal less less_equal greater greater_equal".split()
-)
+_OF_SEVERAL = """
+where maximum minimum pow atan2 logaddexp hypot copysign add subtract multiply divide remainder
+floor_divide equal not_equal less less_equal greater greater_equal
+"""
+_OTHERS = """
+abs acos acosh all any asin asinh atan atanh broadcast_arrays ceil clip concat cos cosh
+cumulative_sum expand_dims flip floor full_like isfinite isinf isnan log log10 log1p log2
+logical_and logical_not logical_or max mean min ones_like permute_dims positive negative prod real
+reciprocal reshape round signbit sin sinh sort sqrt squeeze stack std sum take tan trunc var
+zeros_like
+"""
+MIXED = frozenset(_OF_SEVERAL.split())
 """Functions of several arrays, any of which may be a number."""
-STANDARD = MIXED | frozenset(
-    "abs acos acosh all any asin asinh atan atanh broadcast_arrays ceil clip concat cos cosh "
-    "cumulative_sum expand_dims flip floor full_like isfinite isinf isnan log log10 log1p log2 "
-    "logical_and logical_not logical_or max mean min ones_like permute_dims positive negative prod "
-    "real reciprocal reshape round signbit sin sinh sort sqrt squeeze stack std sum take tan trunc "
-    "var zeros_like".split()
-)
+STANDARD = MIXED | frozenset(_OTHERS.split())
 """Functions of the array API standard that numpy and torch both have."""
 
 
@@ -161,7 +163,7 @@ def __getattr__(name: str) -> Callable[..., Any]:
     return _standard(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _standard(name: str) -> Callable[..., Any]:
     def apply(*given: Any, **options: Any) -> Any:
         arrays = given[0] if given and isinstance(given[0], (list, tuple)) else given

@@ -319,7 +319,7 @@ class Objective:
         )
 
     def link_of(self, expert: FloatArray, policy: FloatArray) -> Callable[[Any], FloatArray]:
-        """The link for these laws ``(..., n)``: a function of ``u`` ``(..., m)``, whatever the form.
+        """The link for these laws ``(..., n)``, of any form: a function of ``u`` ``(..., m)``.
 
         Of the written link with its gain at ``Delta(p, q)``; of a pair loss or group risk without
         one, the reward that a further response of log-ratio ``u`` and no mass would get beside the

@@ -112,7 +112,7 @@ class Pairwise(Relative):
 
     @formula
     def preference_response(self, preference: FloatArray, law: FloatArray) -> FloatArray:
-        """Winner and loser of one comparison are dependent: Newton's method on their pairs (T11)."""
+        """Winner and loser of a comparison are dependent: Newton's method on their pairs (T11)."""
         return numeric_response.of_preference(preference, law, self.pair_loss, self.name)
 
     @formula

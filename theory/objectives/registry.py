@@ -19,10 +19,11 @@ from theory.objectives.forms import Group, Pairwise, Pointwise
 _REGISTRY: dict[str, type[Objective]] = {}
 RESERVED = {"sft": "it is the supervised baseline of the trainer and the experiments"}
 FORMS = (Pointwise, Pairwise, Group)
-ATTRIBUTES = (
-    "name form needs source citation notes absent positive unit potential_name optional_extras "
-    "reference_free up_to_constant reward_domain"
-).split()
+_ATTRIBUTES = """
+name form needs source citation notes absent positive unit potential_name optional_extras
+reference_free up_to_constant reward_domain
+"""
+ATTRIBUTES = _ATTRIBUTES.split()
 """What a definition may say beside its formulas and parameters."""
 T = TypeVar("T", bound=Objective)
 
@@ -75,7 +76,7 @@ def misnamed(cls: type[Objective], name: str) -> list[str]:
                 continue
             known = sorted(formulas) if inspect.isfunction(value) else ATTRIBUTES
             close = difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.8)
-            if close and given not in base.__dict__.get("__annotations__", {}):
+            if close and given not in inspect.get_annotations(base):
                 problems.append(f"{name}: {given} is not read; did you mean {close[0]!r}?")
     return problems
 

@@ -22,7 +22,7 @@ from tests.theory.preference_strategies import (
 from tests.theory.strategies import label
 from theory import laws, objectives, preferences, xp
 from theory.errors import InvalidInput, NotConverged, Unavailable
-from theory.objectives import Objective, derivatives, numeric_response
+from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
 
 PAIRWISE = [obj for obj in REWARDED if obj.form == "pairwise"]
