@@ -38,8 +38,8 @@ class Settings(BaseSettings):
     objective: str = option(
         "spin", "NAME, NAME(parameter=value), FILE.py:NAME, or sft", check=spec_problems
     )
-    beta: float = option(1.0, "weight of the policy player's KL step, > 0", gt=0)
-    tau: float = option(0.0, "weight of the anchor KL(pi||pi_0), >= 0", ge=0)
+    beta: float = option(1.0, "weight of the policy player's KL step", gt=0)
+    tau: float = option(0.0, "weight of the anchor KL(pi||pi_0)", ge=0)
     level: str = option(
         "sequence", "a reward per response ('sequence') or per token ('token')", of=get_args(Level)
     )
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     rounds: int = option(3, "self-play rounds", ge=0, le=10**4)
     steps_per_round: int = option(100, "optimiser steps a round", ge=1)
     batch: int = option(32, "prompts a step", ge=1)
-    lr: float = option(1e-3, "learning rate of AdamW, > 0", gt=0)
+    lr: float = option(1e-3, "learning rate of AdamW", gt=0)
     schedule: str = option(
         "constant",
         "learning rate within a round: constant, or linear to 0",

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -22,8 +21,11 @@ GOES_ON = "interrupted; the same command goes on where it stopped"
 class Program(typer.Typer):
     """Commands of one module: ``app = Program(__doc__)``, then ``@app.command()`` and ``app()``."""
 
-    def __init__(self, text: str | None, **more: Any) -> None:
-        """``text`` is the help of the program; ``more`` is passed to typer."""
+    def __init__(
+        self, text: str | None, failures: tuple[type[Exception], ...] = (), **more: Any
+    ) -> None:
+        """Of a help text, errors that are failures beside `OSError`, and options of typer."""
+        self.failures = (OSError, *failures)
         plain = {
             "add_completion": False,
             "no_args_is_help": True,
@@ -33,7 +35,8 @@ class Program(typer.Typer):
 
     def command(self, name: str | None = None, *, resumes: bool = False, **more: Any) -> Any:
         """Add a command; one that ``resumes`` (what is in ``--out``) says so if interrupted."""
-        return super().command(name, cls=_Resuming if resumes else _Command, **more)
+        kind = type("Command", (_Command,), {"resumes": resumes, "failures": self.failures})
+        return super().command(name, cls=kind, **more)
 
 
 def program(call: Callable[..., None], resumes: bool = False) -> Program:
@@ -45,6 +48,7 @@ def program(call: Callable[..., None], resumes: bool = False) -> Program:
 
 class _Command(TyperCommand):
     resumes = False
+    failures: tuple[type[Exception], ...] = (OSError,)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse bytes that are no text here, before anything is done with them."""
@@ -71,17 +75,13 @@ class _Command(TyperCommand):
             goes_on = self.resumes and ctx.params.get("out", True) is not None
             typer.echo(GOES_ON if goes_on else "interrupted", err=True)
             code = 130
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever reads has enough
+        except self.failures as error:
+            if isinstance(error, BrokenPipeError):  # whoever reads has enough
                 raise
             _say(str(error))
             _close_output()
             code = 1
         raise typer.Exit(code)
-
-
-class _Resuming(_Command):
-    resumes = True
 
 
 def _say(*problems: str) -> None:
