@@ -140,9 +140,7 @@ def test_absent_values_have_a_reason() -> None:
                 assert len(shown) > len("none: ") + 15, (name, field, shown)
     hinge = dict(theory_card(objectives.get("spin_hinge")).rows())
     for field in ("L", "mu", "slope_at_zero", "reward_bounds", "stability_beta", "descent_beta"):
-        assert hinge[field] == (
-            "none: the best response is a staircase, the solution of a linear program"
-        )
+        assert hinge[field].startswith("none: the best response is a staircase, "), field
     assert dict(theory_card(objectives.get("spin")).rows())["conic"].startswith(
         "equilibrium; saddle: its payoff is a mean over pairs"
     )

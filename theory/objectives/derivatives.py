@@ -21,12 +21,25 @@ BISECTIONS = 75
 
 
 def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
-    """Elementwise derivative of a formula written for torch, by autograd in float64."""
+    """Elementwise derivative of a formula written for torch, by autograd in float64.
+
+    Raises:
+        InvalidInput: the formula fails on torch tensors.
+    """
     import torch
 
     with torch.enable_grad():  # also within a caller's no_grad
         point = torch.tensor(np.asarray(x, dtype=np.float64), requires_grad=True)
-        value = formula(point)
+        try:
+            value = formula(point)
+            if not isinstance(value, torch.Tensor):
+                raise TypeError(f"it returns {type(value).__name__}")
+        except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+            said = str(error).partition("\n")[0]
+            raise InvalidInput(
+                f"a formula does not take torch tensors ({type(error).__name__}: {said}); write "
+                "it with the functions of theory.xp, which take numpy and torch alike"
+            ) from error
         for left in reversed(range(order)):
             if not value.requires_grad:  # a formula constant in x
                 return np.zeros(point.shape)
