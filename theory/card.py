@@ -114,7 +114,9 @@ def theory_card(obj: Of) -> TheoryCard:
     if factor != 1.0:
         descent = math.nan
         reasons["descent_beta"] = "the rounds start from the opponent, not from pi_t"
-    potential = "" if obj.missing("potential") else obj.potential_name or "by quadrature of the link"
+    potential = (
+        "" if obj.missing("potential") else obj.potential_name or "by quadrature of the link"
+    )
     if not potential:
         reasons["potential"] = str(obj.missing("potential"))
     kinds = {"saddle": "conic_game", "equilibrium": "conic_potential"}

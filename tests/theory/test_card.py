@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.theory import checks
 from tests.theory.objectives.test_links import FEW, applies
 from tests.theory.strategies import Game, games, label
 from theory import InvalidInput, objectives, self_play, theory_card, xp
+from theory import theorem_checks as checks
 from theory.card import markdown_table
 from theory.objectives import Group, Objective, Pairwise, Pointwise
 

@@ -113,11 +113,19 @@ def _interior(a: Formula, b: Formula) -> float:
     """The s of a reward ``sinh(s)`` near 0 at which ``a' > 0 > b'``."""
     side = np.concatenate([[0.0], np.geomspace(1e-6, 700.0, 200)])
     grid = np.stack([side, -side], axis=-1).ravel()  # by distance from 0
-    found = np.isfinite(log_odds(a, b, np.sinh(grid)))
+    ratio = log_odds(a, b, np.sinh(grid))
+    found = np.isfinite(ratio)
     if not found.any():
         raise InvalidInput(
             "no reward was found at which a increases and b decreases (a' > 0 > b'); "
             "check their signs, or write link_formula"
+        )
+    order = np.argsort(grid[found], kind="stable")
+    first, last = ratio[found][order][[0, -1]]
+    if not last > first:
+        raise InvalidInput(
+            "the payoffs have no best response: -b'/a' does not increase with the reward (they "
+            "are linear or convex); add a penalty, or write link_formula"
         )
     return float(grid[np.argmax(found)])
 
