@@ -1,7 +1,7 @@
 """Command line: ``python -m theory card``, ``check`` and ``list``.
 
-    python -m theory card spif 'spif(c=0.5)' my_objective.py my_objective.py:mine
-    python -m theory check my_objective.py --thorough
+python -m theory card spif 'spif(c=0.5)' my_objective.py my_objective.py:mine
+python -m theory check my_objective.py --thorough
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 What = Annotated[
     list[str] | None,
     typer.Argument(
-        help="NAME, NAME(parameter=value), FILE.py or FILE.py:NAME; default: all that are registered"
+        help="NAME, NAME(parameter=value), FILE.py or FILE.py:NAME; default: everything registered"
     ),
 ]
 Parameters = Annotated[
