@@ -12,9 +12,10 @@ from rich.table import Table
 
 from theory import objectives
 from theory.card import markdown_table, theory_card
+from theory.command import Program
 from theory.errors import InvalidInput
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = Program(__doc__)
 
 
 @app.command("list")

@@ -23,7 +23,7 @@ MAY_IMPORT = {
 # Each part (module or folder) imports from itself and from parts before it.
 LAYERS = {
     "theory": "errors result laws xp arguments objectives tokens rounds equilibria occupancy"
-    " preferences card check __init__ __main__",
+    " preferences card check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
     "llm_scale": "settings processes data models rounds measure store train launch study report"
@@ -33,7 +33,7 @@ LAYERS = {
     "benchmarks": "probe timing llm_round bench_* __main__",
     "tools": "*",
 }
-OF_THEORY_IN_LAB = {"theory.errors", "theory.objectives"}
+OF_THEORY_IN_LAB = {"theory.errors", "theory.objectives"}  # the latter: in `lab.specs`
 LATE = {  # what only some installations have, or what is slow to load
     "cvxpy", "datasets", "gguf", "joblib", "matplotlib", "pandas", "peft", "pytest", "sacrebleu",
     "safetensors", "scipy", "tokenizers", "torch", "transformers", "trl",
