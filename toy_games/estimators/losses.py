@@ -34,7 +34,7 @@ from torch import Tensor
 from theory import objectives, preferences
 from theory.errors import InvalidInput
 from theory.objectives import Objective
-from theory.rounds import finite_groups as group_theory
+from theory.objectives import finite_groups as group_theory
 from toy_games.dynamics.self_play import sft_scale
 from toy_games.engine.policies import Tokens
 from toy_games.estimators.enumeration import Draws, Estimator, gradient
