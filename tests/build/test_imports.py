@@ -26,9 +26,9 @@ LAYERS = {
     " preferences card check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
-    "llm_scale": "settings processes data models rounds measure store train launch study report"
+    "llm_scale": "data.items data.experts data.oracles settings processes data models rounds measure store train launch study report"
     " __main__",
-    "figures": "sizes style tidy recorded catalogue theory toy_games llm_scale runner report"
+    "figures": "style tidy draw catalogue recorded theory toy_games llm_scale runner report"
     " __main__",
     "benchmarks": "probe timing llm_round bench_* __main__",
     "tools": "*",
@@ -125,14 +125,14 @@ def against_the_packages(project: Project) -> list[str]:
 
 def against_the_layers(project: Project) -> list[str]:
     def layer(module: str) -> int:
-        package, part = module.split(".")[:2]
-        order = LAYERS[package].split()
-        return next((i for i, p in enumerate(order) if fnmatch(part, p)), -1)
+        package, _, inner = module.partition(".")
+        order, named = LAYERS[package].split(), (inner, inner.partition(".")[0])
+        return next((i for n in named for i, p in enumerate(order) if fnmatch(n, p)), -1)
 
     out = [f"{m}: no layer of LAYERS" for m in project.trees if layer(m) < 0 and "__init_" not in m]
     for found in project.every():
         same = found.target.partition(".")[0] == found.module.partition(".")[0]
-        if same and layer(found.target) > layer(found.module):
+        if same and layer(found.target) > layer(found.module) >= 0:
             out.append(f"{found.module} imports {found.target}, which is above it")
     return out
 
