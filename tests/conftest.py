@@ -14,7 +14,7 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
 
 # A checkout that cannot be written (a read-only mount, another user's) keeps no examples: hypothesis
 # would warn in the middle of some test.
-if folder_problems(Path(configuration.storage_directory("examples"))):
+if folder_problems(Path(configuration.storage_directory("examples").path)):
     ELSEWHERE = tempfile.TemporaryDirectory(prefix="hypothesis-")
     configuration.set_hypothesis_home_dir(ELSEWHERE.name)
 
