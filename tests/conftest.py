@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, configuration, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from lab.files import folder_problems
 
@@ -14,9 +14,9 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
 
 # A checkout that cannot be written (a read-only mount, another user's) keeps no examples: hypothesis
 # would warn in the middle of some test.
-if folder_problems(Path(configuration.storage_directory("examples").path)):
+if folder_problems(Path(os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis"))):
     ELSEWHERE = tempfile.TemporaryDirectory(prefix="hypothesis-")
-    configuration.set_hypothesis_home_dir(ELSEWHERE.name)
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = ELSEWHERE.name
 
 # `claim` is function-scoped on purpose: it gathers what all examples of one test measured.
 _COMMON = {
