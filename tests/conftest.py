@@ -12,8 +12,8 @@ pytest_plugins = ["pytester", "lab.evidence_plugin"]
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
 
-# A checkout that cannot be written (a read-only mount, another user's) keeps no examples: hypothesis
-# would warn in the middle of some test.
+# A checkout that cannot be written (a read-only mount, another user's) keeps no examples, of which
+# hypothesis would warn in the middle of some test.
 if folder_problems(Path(os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis"))):
     ELSEWHERE = tempfile.TemporaryDirectory(prefix="hypothesis-")
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = ELSEWHERE.name
