@@ -1,6 +1,7 @@
-"""Who may import whom: packages, layers within them, no circles, nothing private, nothing late."""
+"""Who may know whom: packages, layers within them, no circles, nothing private, no type switch."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,8 +27,8 @@ LAYERS = {
     " preferences card check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
-    "llm_scale": "data.items data.experts data.oracles settings processes data models rounds measure store train launch study report"
-    " __main__",
+    "llm_scale": "data.items data.experts data.oracles settings processes data models rounds"
+    " measure store train launch study report __main__",
     "figures": "style tidy draw catalogue recorded theory toy_games llm_scale runner report"
     " __main__",
     "benchmarks": "probe timing llm_round bench_* __main__",
@@ -39,6 +40,9 @@ LATE = {  # what only some installations have, or what is slow to load
     "safetensors", "scipy", "tokenizers", "torch", "transformers", "trl",
 }  # fmt: skip
 MOST_MODULES = 14
+OBJECTIVES = "theory.objectives."
+OF_OBJECTIVE = re.compile(r"(has|get)attr\((\w+\.)*_?obj(ective)?, '")
+OBJECTIVES_NAME = re.compile(r"\b_?obj(ective)?\.name (==|!=|in|not in) ")
 
 
 class Import(NamedTuple):
@@ -194,6 +198,28 @@ def late_imports(project: Project) -> list[str]:
     return out
 
 
+def type_switches(project: Project) -> list[str]:
+    """What depends on an objective's kind is declared by it, in `theory.objectives`."""
+    out = []
+    for module, tree in project.trees.items():
+        if module.startswith("theory.objectives."):
+            continue
+        kinds = {i.name for i in project.imports[module] if i.target.startswith(OBJECTIVES)}
+        for node in ast.walk(tree):
+            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Compare) else ""
+            asks = (
+                (isinstance(node, ast.Call) and OF_OBJECTIVE.match(text) is not None)
+                or (isinstance(node, ast.Compare) and OBJECTIVES_NAME.search(text) is not None)
+                or (
+                    text.startswith("isinstance(")
+                    and any(word in kinds - {"Objective"} for word in re.findall(r"\w+", text))
+                )
+            )
+            if asks:
+                out.append(f"{module}: {text}")
+    return out
+
+
 def misnamed(project: Project) -> list[str]:
     parts = {part: m for m in project.trees for part in m.split(".")[1:]}
     wrong = parts.keys() & sys.stdlib_module_names
@@ -211,8 +237,8 @@ def crowded(project: Project) -> list[str]:
 
 
 RULES = (
-    against_the_packages, against_the_layers, circles, private_names, late_imports, misnamed,
-    crowded,
+    against_the_packages, against_the_layers, circles, private_names, late_imports, type_switches,
+    misnamed, crowded,
 )  # fmt: skip
 
 
@@ -237,6 +263,7 @@ BROKEN = {
     },
     private_names: {"lab.files": "", "lab.stats": "from lab import files\nfiles._sync(1)"},
     late_imports: {"lab.files": "def f():\n    import json"},
+    type_switches: {"theory.card": "def f(obj):\n    return hasattr(obj, 'kappa')"},
     misnamed: {"lab.statistics": ""},
     crowded: {f"lab.m{i}": "" for i in range(15)},
 }
@@ -245,6 +272,20 @@ BROKEN = {
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.__name__)
 def test_a_project_that_breaks_the_rule_is_seen(rule):
     assert len(rule(Project(BROKEN[rule]))) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "getattr(game.objective, 'bound', 1.0)",
+        "objective.name == 'centred_spif'",
+        "self.obj.name in ('ipo', 'spin')",
+        "isinstance(obj, (int, SquaredMargin))",
+    ],
+)
+def test_each_kind_of_type_switch_is_seen(line):
+    head = "from theory.objectives.pairwise import SquaredMargin\n"
+    assert len(type_switches(Project({"theory.card": head + line}))) == 1
 
 
 def test_a_protocol_may_be_imported_for_its_type():
