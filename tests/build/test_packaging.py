@@ -59,8 +59,8 @@ def test_the_ranges_admit_what_users_have():
 
 
 def test_a_wheel_holds_the_four_packages_and_nothing_else(tmp_path):
-    folders = "lab theory theory/inner toy_games llm_scale tests tests/build figures benchmarks tools data"
-    for folder in folders.split():
+    ours = "lab theory theory/inner toy_games llm_scale"
+    for folder in f"{ours} tests tests/build figures benchmarks tools data".split():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text("")
     for name in ("pyproject.toml", "LICENSE", "README.md"):
