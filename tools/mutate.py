@@ -9,11 +9,13 @@ module by module; exit status 1 if a mutant survived that is not listed as equiv
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import fnmatch
 import hashlib
 import importlib.metadata
+import io
 import json
 import multiprocessing
 import os
@@ -105,8 +107,12 @@ def _run(
     formula_mutants.install()
     mutmut.collect_or_load_stats = _with_whole_files
     ForkServerRunner.run_clean_tests = lambda self, tests: 0  # type: ignore[method-assign]  # done
-    mutmut.copy_src_dir()
-    mutmut.create_mutants(jobs)
+    for module in group["modules"]:  # half written by a run that was stopped
+        if not Path("mutants", f"{module}.meta").exists():
+            Path("mutants", module).unlink(missing_ok=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        mutmut.copy_src_dir()
+        mutmut.create_mutants(jobs)
     todo = [
         name
         for module in modules
@@ -180,7 +186,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     patterns = options.module or ["*"]
     path = root / "results" / "mutation.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"modules": {}}
-    left = []
+    left: list[dict[str, str]] = []
+    failed: list[str] = []
     for name, group in table.items():
         modules = [m for m in group["modules"] if any(fnmatch.fnmatch(m, p) for p in patterns)]
         folder = root / ".mutate" / name
@@ -192,6 +199,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
             worker = multiprocessing.get_context("fork").Process(target=_run, args=arguments)
             worker.start()
             worker.join()
+            if worker.exitcode:
+                failed.append(name)
         for module in modules:
             if not (folder / "mutants" / f"{module}.meta").exists():
                 continue
@@ -203,7 +212,9 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     for survivor in left:
         print("survived: {module}, {function}: {was}   ->   {becomes}".format(**survivor))
     _write(path, record)
-    return 1 if left else 0
+    if failed:
+        print(f"mutmut stopped early (see above) in: {', '.join(failed)}")
+    return 2 if failed else bool(left)
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
