@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.sweep import Cell
 from theory import self_play
 from theory.errors import InvalidInput, Unavailable
@@ -26,19 +28,11 @@ from theory.result import FloatArray
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.dynamics.two_players import METHODS, Players, Rules
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-)
 from toy_games.engine.policies import Softmax
 from toy_games.engine.rewards import Table
 from toy_games.games.player_classes import WIDE, few_features, network, reward_classes
-from toy_games.games.player_games import instance, tabular
-from toy_games.predictions.player_rates import crossing, growth, predicted_factor, predicted_spread
+from toy_games.games.two_players import instance, tabular
+from toy_games.predictions.two_players import crossing, growth, predicted_factor, predicted_spread
 
 SUMMARY = "Two explicit players by gradient descent-ascent: equilibria, rates, reward classes."
 PARTS = ("trajectories", "noise", "rates", "boundary", "features", "classes", "limit", "network")

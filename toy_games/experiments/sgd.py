@@ -26,21 +26,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.sweep import Cell
 from theory.objectives import names
 from toy_games.dynamics.self_play import Data, Measure, SelfPlay, kl_to_expert
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-    untrainable,
-)
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import trainable_problems, untrainable
 from toy_games.games.sgd_case import CLASSES, Case, chain_factor, least_hinge, shares
 from toy_games.predictions.linearised import distance, fisher, step_factor
 
@@ -127,15 +120,6 @@ def one(
     return table
 
 
-class OneRound(SelfPlay):
-    """Rounds whose first opponent is the start, but whose steps begin elsewhere."""
-
-    begin: Tensor
-
-    def start(self) -> State:
-        return super().start() | {"theta": self.begin.expand_as(self._start).clone()}
-
-
 def _play(
     case: Case,
     rows: list[dict[str, Any]],
@@ -143,13 +127,13 @@ def _play(
     measures: dict[str, Measure],
     data: Data,
     ref: Tensor | None = None,
-) -> OneRound:
+    given: dict[str, Tensor] | None = None,
+) -> SelfPlay:
     ref = case.ref if ref is None else ref
-    made = OneRound(
-        case.policy, case.objective, pd.DataFrame(rows), case.expert, start, data, measures, ref
+    table = pd.DataFrame(rows)
+    return SelfPlay(
+        case.policy, case.objective, table, case.expert, start, data, measures, ref, given
     )
-    made.begin = made._start
-    return made
 
 
 def _row(case: Case, effective: float, **columns: Any) -> dict[str, Any]:
@@ -224,8 +208,8 @@ def floors(case: Case, settings: Settings, how: dict[str, Any]) -> pd.DataFrame:
     ]
     for batch in settings.floor_batches:
         measures = {"from_limit": _from(limit), "from_exact": _from(exact)}
-        run = _play(case, rows, theta, measures, Data(batch=batch, group=settings.group))
-        run.begin = local.theta
+        data = Data(batch=batch, group=settings.group)
+        run = _play(case, rows, theta, measures, data, given={"theta": local.theta})
         late = range(settings.steps, 2 * settings.steps + 1, 5)
         file = how["checkpoint"] and Path(how["checkpoint"]).with_suffix(f".{batch}.npz")
         table = simulator.run(run, late, **{**how, "checkpoint": file})
