@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -228,9 +229,48 @@ def _write(path: Path, record: dict[str, Any]) -> None:
         "modules": modules,
     }
     path.parent.mkdir(exist_ok=True)
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    for file, text in (
+        (path, json.dumps(record, indent=1, ensure_ascii=False) + "\n"),
+        (path.with_suffix(".md"), _table(record, names)),
+    ):
+        part = file.with_name(file.name + ".tmp")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+
+
+def _table(record: dict[str, Any], names: Sequence[str]) -> str:
+    """The record to read: a row a module, then the survivors."""
+    lines = [
+        "# How sharp the tests are",
+        f"Made by `{record['command']}` ({record['tool']}, {record['machine']}): formulas are "
+        "broken one at a time, and the tests that reach them run. Where fewer are tried than there "
+        "are, they are a random sample that is the same every time. Mutants that change nothing "
+        "that can be observed are listed with reasons in tools/equivalent_mutants.toml; share: "
+        "killed of the others that were decided.",
+        "\n".join(
+            [
+                f"| module | {' | '.join(names)} | share |",
+                "|---|" + "---:|" * (len(names) + 1),
+                *(_row(name, counts, names) for name, counts in record["modules"].items()),
+                _row("all", record["total"], names),
+            ]
+        ),
+    ]
+    survivors = [s for counts in record["modules"].values() for s in counts["survivors"]]
+    if survivors:
+        lines.append("## Survivors")
+        lines.append(
+            "\n".join(
+                "- {module}, {function}: `{was}` → `{becomes}`".format(**s) for s in survivors
+            )
+        )
+    return "\n\n".join(lines) + "\n"
+
+
+def _row(name: str, counts: dict[str, Any], names: Sequence[str]) -> str:
+    decided = counts["killed"] + counts["survived"]
+    share = f"{100 * counts['killed'] / decided:.1f} %" if decided else ""
+    return f"| {name} | {' | '.join(str(counts[n]) for n in names)} | {share} |"
 
 
 if __name__ == "__main__":
