@@ -192,10 +192,10 @@ def _header(provenance: dict[str, dict[str, Any]], mutation: dict[str, Any] | No
     if mutation:
         total = mutation["total"]
         lines.append(
-            f"How sharp the tests are (`make mutate`): of {total['mutants']} mutants of the "
-            f"formulas in theory/ {total['equivalent']} change nothing that can be observed "
-            f"(listed with reasons); of the rest {total['killed']} turned a test red "
-            f"({100 * total['share']:.1f} %), {total['survived']} survived."
+            f"How sharp the tests are (`make mutate`, table in results/mutation.md): "
+            f"{total['tried']} of the {total['mutants']} mutants of the formulas were tried; "
+            f"{total['equivalent']} of them change nothing that can be observed (listed with "
+            f"reasons); {total['killed']} turned a test red, {total['survived']} survived."
         )
     return "\n\n".join(lines)
 
