@@ -88,7 +88,9 @@ def table(settings: Settings = SETTINGS) -> pd.DataFrame:
 
 def _text_rows(rows: Rows, found: pd.DataFrame, settings: Settings) -> None:
     classes = [f"k={k}" for k in settings.orders] + [f"w={w}" for w in settings.widths]
-    kinds = found["class"].map({"order": "k=", "neural": "w="}) + found.capacity.astype(str)
+    kinds = found["class"].map({"order": "k=", "neural": "w="}) + found.capacity.astype(int).astype(
+        str
+    )
     found = found.assign(at=kinds.map(classes.index))
     for panel in ("forward_kl", "judge"):
         for method, runs in found.groupby("method", sort=False):

@@ -51,10 +51,8 @@ def table(settings: played.Settings = SETTINGS) -> pd.DataFrame:
     found = launch.run("preferences", settings, progress=False)
     _gaps(rows, found[found.part == "gap"], settings)
     _rates(rows, found[found.part == "rate"], settings)
-    bias, floor = (found[found.part == part] for part in ("bias", "floor"))
     for own, series in ((1, "with itself"), (0, "without")):
-        _bias(rows, bias[bias.self_comparison == own], settings, own, series)
-        _floor(rows, floor[floor.self_comparison == own], settings, own, series)
+        _estimate(rows, found[found.self_comparison == own], settings, own, series)
     _rounds(rows, found[found.part.isin(["round", "loss"])], settings)
     return rows.table()
 
@@ -117,26 +115,20 @@ def _rates(rows: Rows, part: pd.DataFrame, settings: played.Settings) -> None:
     rows.add("rate", "inpo", "theorem", THEORY, inside, rate)
 
 
-def _line(settings: played.Settings) -> FloatArray:
-    return np.geomspace(min(settings.samples), max(settings.samples), 25)
-
-
-def _bias(rows: Rows, bias: pd.DataFrame, settings: played.Settings, own: int, series: str) -> None:
-    rows.means("bias", "plug-in", series, bias, "samples", "bias")
-    line = _line(settings)
+def _estimate(
+    rows: Rows, part: pd.DataFrame, settings: played.Settings, own: int, series: str
+) -> None:
+    """Bias of the estimate from K own responses, and the late distance to the equilibrium."""
+    rows.means("bias", "plug-in", series, part[part.part == "bias"], "samples", "bias")
+    floor = part[(part.part == "floor") & (part.algorithm == "inpo") & (part.samples > 0)]
+    rows.means("floor", "inpo", series, floor, "samples", "kl")
+    line = np.geomspace(min(settings.samples), max(settings.samples), 25)
     predicted = [predictions.plug_in_bias(k, bool(own)) for k in line]
     rows.add("bias", "plug-in", series, THEORY, line, predicted)
-
-
-def _floor(
-    rows: Rows, floor: pd.DataFrame, settings: played.Settings, own: int, series: str
-) -> None:
-    part = floor[(floor.algorithm == "inpo") & (floor.samples > 0)]
-    rows.means("floor", "inpo", series, part, "samples", "kl")
     scale, tau, beta = algorithm_of("inpo").scale, settings.floor_tau, settings.floor_beta
     _, stars = _equilibria(settings, tau, scale)
     level = []
-    for k in _line(settings):
+    for k in line:
         g = predictions.effective_scale(scale, k, bool(own))
         game, ends = _equilibria(settings, tau, g)
         # comparisons whose mean, times the effective scale, has the estimate's variance
@@ -144,7 +136,7 @@ def _floor(
         noise = [predictions.noise_floor(game, z, beta, tau, g, compared) for z in ends]
         apart = [float(laws.kl(z, end)) for z, end in zip(stars, ends, strict=True)]
         level.append(np.mean(noise) + np.mean(apart))
-    rows.add("floor", "inpo", series, THEORY, _line(settings), level)
+    rows.add("floor", "inpo", series, THEORY, line, level)
 
 
 def _rounds(rows: Rows, part: pd.DataFrame, settings: played.Settings) -> None:

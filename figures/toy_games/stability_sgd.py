@@ -51,7 +51,7 @@ CAPTION = (
     "at s = 1.84 SPIN's floor is above it by half, SPIF's and IPO's are half of it. Exact SPIN "
     "diverges beyond 2 and burns in within O(log) rounds; both FAIL for smoothed samples, whose "
     "log-ratios are at most log(2n+1), and mass outside of the expert's support falls like 1/round "
-    "instead of exp((R(-inf)-R(0))/beta). Rounds of k gradient steps break at a distance k rate "
+    "instead of e^{(R(-inf)-R(0))/beta}. Rounds of k gradient steps break at a distance k rate "
     "lambda (lambda: largest eigenvalue of diag p - p p') that depends on s alone: early stopping "
     f"holds SPIN at beta = 0.1 (last panel: minibatches of 64, {SETTINGS.early_steps} steps each). "
     "NWJ, whose one-step effective step is at most e/(e-1), never breaks; hinge has none and "
