@@ -18,6 +18,7 @@ from figures.style import mark, note, shown
 from figures.tidy import MEASURED, THEORY, Rows, curves
 from theory import objectives
 from toy_games import launch
+from toy_games.dynamics.self_play import beta_at
 from toy_games.experiments import dumping
 from toy_games.predictions import unseen
 
@@ -74,7 +75,7 @@ def _path(rows: Rows, found: pd.DataFrame, s: dumping.Settings) -> None:
             rows.add("path", name, series, THEORY, [1.0, s.path_steps], end)
     data, own = (w[:2] for w in dumping.weights("spif", SHARE, s.rare, covered=False))
     start, spif = dumping.example(SHARE, s.rare)[1][:2], objectives.get("spif")
-    beta = dumping.beta_of(spif, s.step)
+    beta = beta_at(spif, s.step)
     steps, mass = unseen.escape(spif, data, own, start, s.rare, 1, beta, s.path_rate)
     rows.add("path", "spif", UNSEEN, THEORY, np.maximum(steps, 1.0), mass)
 

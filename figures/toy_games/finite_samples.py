@@ -20,7 +20,7 @@ from figures.tidy import MEASURED, THEORY, Rows
 from theory import objectives
 from toy_games import launch
 from toy_games.experiments.finite_samples import OVERLAPS, Settings, samples
-from toy_games.predictions.separable_samples import bounded_range, logistic_growth, squared_limit
+from toy_games.predictions.finite_samples import bounded_range, logistic_growth, squared_limit
 
 SETTINGS = Settings(
     seeds=sized(8, 16),
