@@ -28,7 +28,7 @@ settings.register_profile("evidence", max_examples=60, derandomize=True, **_COMM
 # A broken formula need not be explained by a small example.
 settings.register_profile(
     "mutate",
-    max_examples=15,
+    max_examples=6,
     derandomize=True,
     phases=[Phase.explicit, Phase.generate],
     report_multiple_bugs=False,

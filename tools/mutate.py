@@ -9,11 +9,13 @@ module by module; exit status 1 if a mutant survived that is not listed as equiv
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import fnmatch
 import hashlib
 import importlib.metadata
+import io
 import json
 import multiprocessing
 import os
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +108,12 @@ def _run(
     formula_mutants.install()
     mutmut.collect_or_load_stats = _with_whole_files
     ForkServerRunner.run_clean_tests = lambda self, tests: 0  # type: ignore[method-assign]  # done
-    mutmut.copy_src_dir()
-    mutmut.create_mutants(jobs)
+    for module in group["modules"]:  # half written by a run that was stopped
+        if not Path("mutants", f"{module}.meta").exists():
+            Path("mutants", module).unlink(missing_ok=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        mutmut.copy_src_dir()
+        mutmut.create_mutants(jobs)
     todo = [
         name
         for module in modules
@@ -180,7 +187,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     patterns = options.module or ["*"]
     path = root / "results" / "mutation.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"modules": {}}
-    left = []
+    left: list[dict[str, str]] = []
+    failed: list[str] = []
     for name, group in table.items():
         modules = [m for m in group["modules"] if any(fnmatch.fnmatch(m, p) for p in patterns)]
         folder = root / ".mutate" / name
@@ -192,6 +200,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
             worker = multiprocessing.get_context("fork").Process(target=_run, args=arguments)
             worker.start()
             worker.join()
+            if worker.exitcode:
+                failed.append(name)
         for module in modules:
             if not (folder / "mutants" / f"{module}.meta").exists():
                 continue
@@ -203,7 +213,9 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     for survivor in left:
         print("survived: {module}, {function}: {was}   ->   {becomes}".format(**survivor))
     _write(path, record)
-    return 1 if left else 0
+    if failed:
+        print(f"mutmut stopped early (see above) in: {', '.join(failed)}")
+    return 2 if failed else bool(left)
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
@@ -217,9 +229,48 @@ def _write(path: Path, record: dict[str, Any]) -> None:
         "modules": modules,
     }
     path.parent.mkdir(exist_ok=True)
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    for file, text in (
+        (path, json.dumps(record, indent=1, ensure_ascii=False) + "\n"),
+        (path.with_suffix(".md"), _table(record, names)),
+    ):
+        part = file.with_name(file.name + ".tmp")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+
+
+def _table(record: dict[str, Any], names: Sequence[str]) -> str:
+    """The record to read: a row a module, then the survivors."""
+    lines = [
+        "# How sharp the tests are",
+        f"Made by `{record['command']}` ({record['tool']}, {record['machine']}): formulas are "
+        "broken one at a time, and the tests that reach them run. Where fewer are tried than there "
+        "are, they are a random sample that is the same every time. Mutants that change nothing "
+        "that can be observed are listed with reasons in tools/equivalent_mutants.toml; share: "
+        "killed of the others that were decided.",
+        "\n".join(
+            [
+                f"| module | {' | '.join(names)} | share |",
+                "|---|" + "---:|" * (len(names) + 1),
+                *(_row(name, counts, names) for name, counts in record["modules"].items()),
+                _row("all", record["total"], names),
+            ]
+        ),
+    ]
+    survivors = [s for counts in record["modules"].values() for s in counts["survivors"]]
+    if survivors:
+        lines.append("## Survivors")
+        lines.append(
+            "\n".join(
+                "- {module}, {function}: `{was}` → `{becomes}`".format(**s) for s in survivors
+            )
+        )
+    return "\n\n".join(lines) + "\n"
+
+
+def _row(name: str, counts: dict[str, Any], names: Sequence[str]) -> str:
+    decided = counts["killed"] + counts["survived"]
+    share = f"{100 * counts['killed'] / decided:.1f} %" if decided else ""
+    return f"| {name} | {' | '.join(str(counts[n]) for n in names)} | {share} |"
 
 
 if __name__ == "__main__":
