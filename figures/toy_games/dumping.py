@@ -15,7 +15,7 @@ from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from lab.specs import objective_of
 from lab.stats import intervals
 from toy_games import launch
-from toy_games.dynamics.self_play import beta_at
+from toy_games.engine.trainable import beta_at
 from toy_games.experiments import dumping
 from toy_games.predictions import unseen
 

@@ -15,14 +15,20 @@ from lab.settings import BaseSettings, option
 from lab.specs import objective_of
 from lab.streams import Streams
 from lab.sweep import Cell
-from theory import objectives, theory_card
+from theory import objectives
 from toy_games.dynamics import finite_class
 from toy_games.dynamics.measures import QUALITY, distance_to
-from toy_games.dynamics.self_play import Data, Measure, SelfPlay, beta_at
+from toy_games.dynamics.self_play import Data, Measure, SelfPlay
 from toy_games.engine import simulator
 from toy_games.engine.policies import LogLinearPolicy, Neural, Policy, Tokens
 from toy_games.engine.simulator import State
-from toy_games.engine.trainable import left_out, named_problems, trainable
+from toy_games.engine.trainable import (
+    beta_at,
+    left_out,
+    named_problems,
+    slope_of,
+    trainable,
+)
 from toy_games.games.contenders import (
     Method,
     first_gradients,
@@ -51,7 +57,7 @@ def explicit_problems(spec: str) -> list[str]:
     assert obj is not None
     if lack := obj.missing("potential"):
         return [f"{spec} has no potential: {lack}"]
-    if not np.isfinite(theory_card(obj).slope_at_zero):
+    if not np.isfinite(slope_of(obj)):
         return [f"{spec} has no effective step: no link with a slope at 0"]
     return []
 
