@@ -18,11 +18,9 @@ from lab import stats
 from lab.specs import objective_of
 from theory import laws, objectives
 from toy_games import launch
-from toy_games.experiments.stability import (
-    EXACT,
-    Settings,
+from toy_games.experiments.stability import EXACT, Settings, instance
+from toy_games.predictions.stability import (
     breaking_distance,
-    instance,
     noise_floor,
     slowest_rate,
     tail_mass,
