@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from theory import objectives
-from toy_games.experiments.stability import slowest_rate, tail_mass
+from toy_games.predictions.stability import slowest_rate, tail_mass
 
 SPIN, SPIF = objectives.get("spin"), objectives.get("spif")
 
