@@ -1,14 +1,20 @@
 """What theory predicts of toy games, on cases small enough to be worked by hand."""
 
 from math import cosh, exp, log, log1p, pi, sqrt
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy.linalg import solve_discrete_lyapunov
 
 from theory import objectives, preferences
 from theory.errors import InvalidInput, Unavailable
+from toy_games.dynamics.measures import NOTHING
+from toy_games.dynamics.two_players import Players, Rules
 from toy_games.engine.policies import Softmax
+from toy_games.engine.rewards import Table
 from toy_games.predictions import (
     finite_samples,
     linearised,
@@ -149,6 +155,16 @@ def test_where_the_mass_of_unseen_responses_settles():
     close(settled("spif", beta=[2.0, 4.0]), 1 - 0.8 * np.cosh([0.25, 0.125]))
 
 
+def test_the_measure_of_settled_mass_is_that_of_each_rows_data():
+    run = SimpleNamespace(objective=SPIF, beta=torch.tensor([2.0, 4.0], dtype=torch.float64))
+    law = torch.tensor(START, dtype=torch.float64).log()
+    law = torch.stack([law, torch.cat([law[:2], torch.tensor([NOTHING])])])[:, None]
+    state = {"data": torch.from_numpy(DATA).expand(2, 1, 3), "opponent": law,
+             "own": torch.from_numpy(OWN).expand(2, 1, 3)}  # fmt: skip
+    found = unseen.predicted_after(run, state, 0).numpy()
+    close(found, [1 - 0.8 * cosh(0.25), 0.0])
+
+
 def test_escape_is_the_path_of_gradient_descent():
     """SPIF's own descent on two seen and two unseen logits, in small steps."""
     seen, outside, beta, rate = np.array([0.19, 0.80]), 0.01, 1.0, 0.02
@@ -169,6 +185,36 @@ def test_escape_is_the_path_of_gradient_descent():
 
 
 # -- two players ----------------------------------------------------------------------------------
+
+
+def two_responses(name, step_policy, step_reward, **rules):
+    """Even expert of two responses, both players at rest; only differences d and rho matter."""
+    rows = pd.DataFrame({"seed": [0], "step_policy": step_policy, "step_reward": step_reward})
+    rest = np.zeros(2), np.zeros(2)
+    return Players(Softmax(2), Table(2), objectives.get(name), rows, EQUAL, rest, Rules(**rules))
+
+
+def test_without_a_penalty_two_players_turn_outwards():
+    """d gains step rho/2 and rho loses step d/2."""
+    run = two_responses("ipm", 0.3, 1.2)
+    close(two_players.predicted_factor(run, run.start()), sqrt(1 + 0.3 * 1.2 / 4), 1e-9)
+
+
+def test_the_spread_of_two_players_by_batches():
+    """The penalty takes c of rho a unit step; 2/m is the variance of both sides' p_1 - p_2."""
+    run = two_responses("spif(c=0.5)", 0.6, 0.8, batch=20)
+    map_ = np.array([[1.0, 0.6 / 2], [-0.8 / 2, 1.0 - 0.8 * 0.5]])
+    close(two_players.predicted_factor(run, run.start()), np.abs(np.linalg.eigvals(map_)).max())
+    spread = solve_discrete_lyapunov(map_, np.diag([0.0, 0.8**2 * 2 * (2 / 20) / 2]))
+    close(two_players.predicted_spread(run, run.start()), np.trace(spread) / 2)
+
+
+def test_the_growth_of_a_distance_is_read_off_the_linear_regime():
+    run = two_responses("spif(c=0.5)", 0.6, 0.8)
+    run._phi = torch.tensor([[1e-3, -1e-3]], dtype=torch.float64)
+    slope, error = two_players.growth(run, 200)
+    predicted = np.log(two_players.predicted_factor(run, two_responses("spif", 1, 1).start()))
+    assert abs(slope - predicted)[0] <= error[0] < 0.05
 
 
 def test_where_a_rate_turns_positive():
