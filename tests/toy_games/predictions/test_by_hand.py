@@ -1,5 +1,6 @@
 """What theory predicts of toy games, on cases small enough to be worked by hand."""
 
+import dataclasses
 from math import cosh, exp, log, log1p, pi, sqrt
 from types import SimpleNamespace
 
@@ -91,15 +92,29 @@ def test_the_examples_of_pairs_and_of_groups():
         Softmax(2), objectives.get("centred_spif"), spin_of_two().expert,
         spin_of_two().opponent, 2.0, group=2,
     ).examples  # fmt: skip
-    first = {tuple(law): 0.0 for law in grouped.expert.tolist()}
-    for law, chance in zip(grouped.expert.tolist(), grouped.probability.tolist(), strict=True):
-        first[tuple(law)] += chance
-    assert first == pytest.approx({(1.0, 0.0): 9 / 16, (0.5, 0.5): 6 / 16, (0.0, 1.0): 1 / 16})
+    for laws, known in ((grouped.expert, (9, 6, 1)), (grouped.own, (4, 8, 4))):
+        found = {tuple(law): 0.0 for law in laws.tolist()}
+        for law, chance in zip(laws.tolist(), grouped.probability.tolist(), strict=True):
+            found[tuple(law)] += chance
+        shares = zip([(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)], known, strict=True)
+        assert found == pytest.approx({law: share / 16 for law, share in shares})
+
+
+def test_a_round_with_a_history_averages_over_its_examples():
+    tspin = dataclasses.replace(spin_of_two(), objective=objectives.get("tspin"))
+    history = torch.tensor([0.1, 0.9], dtype=torch.float64)
+    given = dataclasses.replace(tspin, history=history)
+    for round_ in (tspin, given):
+        copies = round_.log_law(logits(0.3)).expand_as(round_.examples.own)
+        mean = round_.examples.probability @ round_.losses(copies)
+        close(float(round_.risk(logits(0.3))), float(mean))
+    assert float(given.risk(logits(0.3))) != pytest.approx(float(tspin.risk(logits(0.3))))
 
 
 def test_groups_too_many_to_list_are_refused():
     obj, expert, opponent = objectives.get("centred_spif"), *(torch.full((2,), x) for x in (0.5, 0))
     linearised.Round(Softmax(2), obj, expert, opponent, 1.0, group=446)  # 447^2 pairs
+    linearised.Round(Softmax(30), obj, torch.full((30,), 1 / 30), torch.zeros(30), 1.0)
     with pytest.raises(InvalidInput, match="200704 pairs"):
         linearised.Round(Softmax(2), obj, expert, opponent, 1.0, group=447)
     with pytest.raises(InvalidInput, match="2 prompts"):
