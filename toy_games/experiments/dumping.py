@@ -21,17 +21,10 @@ from theory.preferences import win_rate, winner_loser
 from theory.result import FloatArray
 from theory.rounds.one_step import one_step_round
 from toy_games.dynamics.measures import unseen as unseen_mask
-from toy_games.dynamics.self_play import (
-    FOREVER,
-    Data,
-    SelfPlay,
-    beta_at,
-    kl_to_expert,
-    total_variation,
-)
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, kl_to_expert, total_variation
 from toy_games.engine import simulator
 from toy_games.engine.policies import Neural, Policy, Softmax, Tokens
-from toy_games.engine.trainable import trainable
+from toy_games.engine.trainable import beta_at, trainable
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions import unseen
 

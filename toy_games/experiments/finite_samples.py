@@ -26,11 +26,11 @@ from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.dynamics.flow import Flow
 from toy_games.dynamics.measures import ON_SAMPLES, missing_mass
-from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, beta_at, kl_to_expert
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, kl_to_expert
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.simulator import log_steps
-from toy_games.engine.trainable import trainable
+from toy_games.engine.trainable import beta_at, trainable
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions.finite_samples import demanded_mass
 
