@@ -24,7 +24,7 @@ MAY_IMPORT = {
 # Each part (module or folder) imports from itself and from parts before it.
 LAYERS = {
     "theory": "errors result laws xp arguments objectives tokens rounds equilibria occupancy"
-    " preferences card check command __init__ __main__",
+    " preferences card theorem_checks check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
     "llm_scale": "data.items data.experts data.oracles settings processes data models rounds"
