@@ -19,11 +19,11 @@ from llm_scale.launch.run_folder import (
     PRESETS,
     file_problems,
     folder_problems,
-    recorded,
     resolve,
     run,
 )
 from llm_scale.settings import CHOICES, Settings
+from llm_scale.store.read import settings_of
 from theory.errors import InvalidInput, refuse
 
 app = typer.Typer(
@@ -129,7 +129,7 @@ def reproduce(
     record: Annotated[Path, typer.Argument(help="settings.json of a run, or its folder")], out: Out
 ) -> None:
     """Run again from a recorded configuration."""
-    _or_exit(lambda: _run(make(Settings, recorded(record)), out))
+    _or_exit(lambda: _run(make(Settings, settings_of(record)), out))
 
 
 @app.command()

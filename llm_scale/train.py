@@ -27,6 +27,7 @@ from llm_scale.measure import preferences as preference_telemetry
 from llm_scale.measure import tokens as token_telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import Game
+from llm_scale.models import weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.rounds.batches import micro_batches, order
 from llm_scale.rounds.begin import begin, references, restore
@@ -124,7 +125,7 @@ class Trainer:
         else:
             base = load_file(self.out / "base.safetensors")
             mixed = self.settings.opponent == "mixture"
-            now = checkpoint.weights(self.player.language) if mixed else {}
+            now = weights.copy_of(self.player.language) if mixed else {}
             previous = self.previous or now
             made = begin(self.player, items, round_, self.objective, previous, base, self.oracle)
             self.data, self.monitors = made.data, monitors.of_round(self.player, made)
@@ -322,7 +323,7 @@ class Trainer:
                 f"{self.out / METRICS}: not what it was when {found.path} was written; nothing was "
                 "changed; put it back, or choose another --out"
             )
-        checkpoint.set_weights(self.player.language, found.tensors("model"))
+        weights.put(self.player.language, found.tensors("model"))
         checkpoint.set_optimiser(self.optimiser, found.tensors("optimiser"))
         self.position = Position(state["round"], state["step"], state["total"])
         self.previous = found.tensors("previous")
@@ -340,7 +341,7 @@ class Trainer:
         """The weights as they are: "base" is pi_0, "current" is pi_t of the round."""
         if processes.rank() == 0:
             part = self.out / f"{name}.safetensors.tmp"
-            save_file(checkpoint.weights(self.player.language), part)
+            save_file(weights.copy_of(self.player.language), part)
             part.replace(self.out / f"{name}.safetensors")
         processes.wait()
 

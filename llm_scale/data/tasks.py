@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lab import noise
-from llm_scale import models
 from llm_scale.data.experts import Expert, Ngram
 from llm_scale.data.items import Item, Response, Tokens
 from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.data.tokenizers import word_tokenizer
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
 from theory.tokens.text import common_phrases, load_pairs
@@ -148,7 +148,7 @@ def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> Kn
     for text in texts:
         for word in text.split():
             counts[word] = counts.get(word, 0) + 1
-    tokenizer = models.word_tokenizer(sorted(counts, key=lambda w: (-counts[w], w)))
+    tokenizer = word_tokenizer(sorted(counts, key=lambda w: (-counts[w], w)))
     sequences = [tuple(tokenizer(text)["input_ids"]) for text in texts]
     eos = int(tokenizer.eos_token_id)
     expert = Ngram(sequences, len(tokenizer), eos, order)

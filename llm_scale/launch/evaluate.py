@@ -18,11 +18,11 @@ from llm_scale import models
 from llm_scale.data import tasks, verses
 from llm_scale.data.items import Tokens
 from llm_scale.data.prompts import encode_response, format_prompt
-from llm_scale.launch.run_folder import model_of
 from llm_scale.measure.telemetry import mean
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Pair
 from llm_scale.settings import Settings
+from llm_scale.store.read import model_of
 from theory.errors import InvalidInput, refuse
 
 HORIZON = 64

@@ -14,10 +14,10 @@ from typing import Any
 
 from lab.settings import make, write_whole
 from llm_scale.settings import Settings
+from llm_scale.store.read import RECORD, record_of, settings_of
 from theory.errors import InvalidInput, refuse
 
 PRESETS = Path(__file__).parents[1] / "presets"
-RECORD = "settings.json"
 
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:
@@ -31,29 +31,11 @@ def resolve(preset: str, given: dict[str, Any]) -> Settings:
     return make(Settings, values | given)
 
 
-def recorded(path: Path) -> dict[str, Any]:
-    """Settings in the record of a run (the file or its folder). InvalidInput: not one."""
-    return _read(path)["settings"]
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    path = path / RECORD if path.is_dir() else path
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        settings = dict(record["settings"])
-        rest = {name: dict(record.get(name, {})) for name in ("versions", "files")}
-        return {"settings": settings} | rest
-    except KeyError as error:
-        raise InvalidInput(f"{path}: not the record of a run (no {error})") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise InvalidInput(f"{path}: not the record of a run ({error})") from error
-
-
 def finished(out: Path, settings: Settings) -> bool:
     """Whether the folder holds the whole run of these settings. InvalidInput: of others."""
     if not (out / RECORD).exists():
         return False
-    if recorded(out) != dataclasses.asdict(settings):
+    if settings_of(out) != dataclasses.asdict(settings):
         raise InvalidInput(f"{out}: holds a run with other settings; choose another --out")
     return (out / "final" / "config.json").is_file()
 
@@ -68,7 +50,7 @@ def problems(out: Path, settings: Settings) -> list[str]:
         try:
             if finished(out, settings):
                 return []
-            record = _read(out)
+            record = record_of(out)
             begun, now = record["versions"], versions()
             if begun != now:
                 changed = ", ".join(
@@ -162,28 +144,3 @@ def _alone(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def model_of(path: Path) -> tuple[Path, dict[str, Any]]:
-    """Model directory of a run's folder, or of a model's own; and the run's settings if any.
-
-    Of a run that is not finished the newest whole checkpoint is taken.
-
-    Raises:
-        InvalidInput: neither a run nor a model, or a run without a checkpoint.
-    """
-    if (path / RECORD).is_file():
-        settings = recorded(path)
-        if (path / "final" / "config.json").is_file():
-            return path / "final", settings
-        from llm_scale.store import checkpoint
-
-        found, _ = checkpoint.latest(path / "checkpoints")
-        if found is None:
-            raise InvalidInput(f"{path}: a run without a whole checkpoint yet; train it first")
-        return found.path, settings
-    if (path / "config.json").is_file():
-        return path, {}
-    raise InvalidInput(
-        f"{path}: neither the folder of a run ({RECORD}) nor a directory of a model (config.json)"
-    )

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llm_scale.launch import run_folder
-from llm_scale.report import write as report
 from llm_scale.settings import Settings
+from llm_scale.store.read import EQUAL_COMPUTE, read, settings_of
 from theory.errors import InvalidInput, refuse
 
 Plan = dict[str, Settings]
@@ -85,8 +85,8 @@ def baselines(like: Path) -> Plan:
     Raises:
         InvalidInput: no finished round of self-play with expert responses there.
     """
-    settings = Settings(**run_folder.recorded(like))
-    rows = [row for row in report.read(like).rounds if "tokens_own" in row]
+    settings = Settings(**settings_of(like))
+    rows = [row for row in read(like).rounds if "tokens_own" in row]
     if not rows or not any(row["tokens_expert"] for row in rows):
         raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
@@ -96,7 +96,7 @@ def baselines(like: Path) -> Plan:
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}
     if steps > settings.steps_per_round:
-        out[report.EQUAL_COMPUTE] = dataclasses.replace(sft, steps_per_round=steps)
+        out[EQUAL_COMPUTE] = dataclasses.replace(sft, steps_per_round=steps)
     return out
 
 

@@ -17,7 +17,7 @@ from llm_scale.data.oracles import Oracle
 from llm_scale.measure import telemetry
 from llm_scale.measure.predicted import Game
 from llm_scale.models.player import Player
-from llm_scale.rounds.opponent import Weights
+from llm_scale.models.weights import Weights
 from llm_scale.rounds.preferences import compare
 from theory.errors import Unavailable
 from theory.objectives import Objective

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging
 
 from theory.errors import InvalidInput, refuse
 
 logging.disable_progress_bar()  # a tiny model is saved every few seconds
-
-EOS = "</s>"
-BYTE_VOCABULARY = 512
 
 
 @dataclass(frozen=True)
@@ -147,37 +142,6 @@ def tiny(
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     return Language(model.to(device).eval(), tokenizer)
-
-
-def word_tokenizer(words: Sequence[str]) -> Any:
-    """One token a word and EOS: the vocabulary is exactly what a known expert can say."""
-    vocabulary = {EOS: 0, **{word: i + 1 for i, word in enumerate(words)}}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=EOS))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = _fast(core, template="{{ messages[0]['content'] }}")
-    tokenizer.unk_token = EOS  # said aloud, so that unknown words can be refused
-    return tokenizer
-
-
-def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
-    """Byte-level pair encoding trained on the texts: 256 bytes, EOS, and frequent pairs."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[EOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator(texts, trainer)
-    return _fast(core, template="{{ messages[0]['content'] + '\\n' }}")
-
-
-def _fast(core: Tokenizer, template: str) -> Any:
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOS, pad_token=EOS)
-    tokenizer.chat_template = template
-    return tokenizer
 
 
 def save(language: Language, directory: Path) -> None:

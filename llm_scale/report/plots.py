@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from llm_scale.measure.telemetry import centred
-from llm_scale.report.write import Group, interval, points
+from llm_scale.store.read import Group, interval, points
 
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 PANELS: tuple[tuple[str, str, str], ...] = (

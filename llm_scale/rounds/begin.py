@@ -14,8 +14,9 @@ from lab import noise
 from llm_scale.data.items import Item, Response, Tokens
 from llm_scale.data.oracles import Oracle
 from llm_scale.models.player import Noise, Player
+from llm_scale.models.weights import Weights
 from llm_scale.rounds import tokens as token_level
-from llm_scale.rounds.opponent import Weights, join, opponent_kind, references
+from llm_scale.rounds.opponent import join, opponent_kind, references
 from llm_scale.rounds.preferences import PreferenceRound, judged
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound

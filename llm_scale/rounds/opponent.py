@@ -13,9 +13,9 @@ from llm_scale import processes
 from llm_scale.models.player import Player
 from llm_scale.models.sample import Combine
 from llm_scale.models.score import Pair, over_laws
+from llm_scale.models.weights import Weights
 from theory.objectives import Objective
 
-Weights = dict[str, Tensor]
 TWO = float(np.log(2.0))
 
 

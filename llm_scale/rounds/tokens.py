@@ -23,8 +23,8 @@ from llm_scale import processes
 from llm_scale.data.items import Item
 from llm_scale.models.sample import inverted
 from llm_scale.models.score import Pair, buckets, collate
+from llm_scale.models.weights import Weights
 from llm_scale.rounds.opponent import (
-    Weights,
     join,
     joined,
     needs_base,

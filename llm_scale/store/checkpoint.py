@@ -100,28 +100,6 @@ def latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, said
 
 
-def weights(language: models.Language) -> dict[str, Tensor]:
-    """The parameters by name, tied ones once: as in model.safetensors of transformers."""
-    return {name: p.detach().cpu().clone() for name, p in language.model.named_parameters()}
-
-
-@torch.no_grad()
-def set_weights(language: models.Language, tensors: dict[str, Tensor]) -> None:
-    """Copy parameters into the model; KeyError if one is missing."""
-    for name, parameter in language.model.named_parameters():
-        parameter.copy_(tensors[name])
-
-
-def weights_digest(language: models.Language) -> str:
-    """16 hexadecimal digits of the parameters: the same for the same policy."""
-    digest = hashlib.sha256()
-    for name, parameter in language.model.named_parameters():
-        digest.update(name.encode())
-        plain = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(memoryview(plain.numpy()))
-    return digest.hexdigest()[:16]
-
-
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """State of the optimiser as flat tensors."""
     state = optimiser.state_dict()["state"]

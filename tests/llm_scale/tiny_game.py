@@ -10,12 +10,12 @@ from llm_scale import models
 from llm_scale.data import oracles
 from llm_scale.data.experts import Ngram
 from llm_scale.data.tasks import KnownExpert
+from llm_scale.models import weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.rounds.batches import order
 from llm_scale.rounds.begin import begin
 from llm_scale.rounds.sequence import self_play_loss
 from llm_scale.settings import Settings
-from llm_scale.store import checkpoint
 
 WORDS, HORIZON = 3, 3
 PROMPT = (0,)
@@ -55,7 +55,7 @@ def start(who, judge=None):
     """The first round's data; ``judge`` overrides the oracle of the settings."""
     s, known = who.settings, task(who.settings)
     oracle = judge or oracles.build(s.oracle, known.expert, known.tokenizer)
-    base = checkpoint.weights(who.language)
+    base = weights.copy_of(who.language)
     return begin(who, known.items(0), 0, objective_of(s.objective), base, base, oracle)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from llm_scale import train as training
 from llm_scale.__main__ import app
-from llm_scale.models.language import byte_tokenizer, save, tiny
+from llm_scale.models import byte_tokenizer, save, tiny
 from llm_scale.settings import MOST, Settings
 from llm_scale.store import identity as record
 

@@ -16,15 +16,15 @@ from llm_scale.launch import evaluate, run_folder
 from llm_scale.launch.prepare import combination_problems
 from llm_scale.measure import monitors, telemetry
 from llm_scale.measure.telemetry import Fresh, Measured
-from llm_scale.models import sample
+from llm_scale.models import sample, weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Scorer
 from llm_scale.models.shared_prompts import SHARED_FROM
 from llm_scale.rounds.begin import begin
 from llm_scale.rounds.opponent import references
 from llm_scale.settings import Settings
-from llm_scale.store import checkpoint
 from llm_scale.store.journal import Journal
+from llm_scale.store.read import settings_of
 from llm_scale.train import sft_round
 from tests.llm_scale import tiny_game
 from theory import objectives
@@ -82,7 +82,7 @@ def test_dumped_mass_needs_a_known_expert():
 def begun(level="sequence", prompts=12):
     s = tiny_game.settings(prompts=prompts, level=level, own_samples=2)
     who = tiny_game.player(s)
-    base = checkpoint.weights(who.language)
+    base = weights.copy_of(who.language)
     return who, begin(who, tiny_game.task(s).items(0), 0, objective_of("spin"), base, base)
 
 
@@ -109,7 +109,7 @@ def test_a_score_that_depends_on_its_batch_is_seen(level):
         return plain(ids, mask, where, targets) + 1e-3 * (len(ids) > 1)
 
     who.scorer.forward = of_batch
-    base = checkpoint.weights(who.language)
+    base = weights.copy_of(who.language)
     made = begin(who, tiny_game.task(s).items(0), 0, objective_of("spin"), base, base)
     assert monitors.of_round(who, made)["stored_gap"] >= 0.9e-3
 
@@ -153,7 +153,7 @@ def test_tokens_are_those_that_go_through_the_model(given, words):
         dataclasses.replace(item, prompt=tuple(1 + (i + at) % 3 for at in range(words)))
         for i, item in enumerate(tiny_game.task(s).items(0))
     ]
-    base = checkpoint.weights(who.language)
+    base = weights.copy_of(who.language)
     made = begin(who, items, 0, objective_of(s.objective), base, base)
     found = monitors.of_round(who, made)
     assert found["tokens_expert"] == through_the_model(who, sft_round(items), items)
@@ -174,7 +174,7 @@ def test_rewards_per_token_cost_what_sft_costs_and_that_baseline_runs_once(tmp_p
     assert called.exit_code == 0, called.output
     assert "sends no more through the model than SFT's: equal-data is both" in called.output
     assert [path.name for path in out.iterdir()] == ["equal-data"]
-    made = Settings(**run_folder.recorded(out / "equal-data"))
+    made = Settings(**settings_of(out / "equal-data"))
     assert (made.objective, made.level, made.steps_per_round) == ("sft", "sequence", 2)
     assert run_folder.finished(out / "equal-data", made)
 
@@ -260,7 +260,7 @@ def test_a_geometric_opponent_is_joined_token_by_token(task, language, settings)
     other = Player(models.tiny(task.tokenizer, 7, torch.device("cpu")), settings, player.machine)
     pairs = [(item.prompt, item.expert[0].tokens) for item in task.items(0)[:5]]
     objective = objectives.get("alpha_spin", base_weight=0.25)
-    base = checkpoint.weights(other.language)
+    base = weights.copy_of(other.language)
     found, _ = references(player, pairs, player.score(pairs), objective, {}, base)
     for (prompt, response), value in zip(pairs, found, strict=True):
         ids = torch.tensor([[*prompt, *response]])

@@ -28,8 +28,8 @@ from llm_scale.measure.predicted import (
     predict,
 )
 from llm_scale.measure.telemetry import Fresh, Measured
+from llm_scale.models import weights
 from llm_scale.rounds.begin import begin
-from llm_scale.store import checkpoint
 from llm_scale.store.journal import Journal
 from llm_scale.train import Trainer
 from theory import laws, objectives
@@ -255,8 +255,8 @@ def test_points_of_a_round_give_its_slope(spif):
 def test_monitors_of_the_assumptions(spif, task):
     out, rounds, _ = spif
     language = models.tiny(task.tokenizer, 0, torch.device("cpu"))
-    checkpoint.set_weights(language, load_file(out / "base.safetensors"))
-    assert rounds[0]["weights"] == checkpoint.weights_digest(language)
+    weights.put(language, load_file(out / "base.safetensors"))
+    assert rounds[0]["weights"] == weights.digest(language)
     assert rounds[0]["weights"] != rounds[1]["weights"]
     for row in rounds:
         assert row["stored_gap"] < 1e-4

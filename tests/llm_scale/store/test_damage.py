@@ -18,8 +18,8 @@ from llm_scale import train as training
 from llm_scale.__main__ import app
 from llm_scale.data import tasks
 from llm_scale.launch import run_folder
-from llm_scale.report import write as report
 from llm_scale.settings import Settings
+from llm_scale.store import read
 from llm_scale.train import Diverged, Trainer
 from theory.errors import InvalidInput
 
@@ -187,7 +187,7 @@ def test_an_infinite_gradient_updates_nothing(task, language, settings, tmp_path
     with pytest.raises(Diverged, match="round 0, step 0: the gradient's norm is inf"):
         trainer.run(lambda _: None)
     assert all(torch.equal(weights[k], v) for k, v in language.model.state_dict().items())
-    assert report._stopped(tmp_path / "failure.json") == (
+    assert read.stopped(tmp_path / "failure.json") == (
         "stopped: gradient's norm inf in round 0, step 0"
     )
 
@@ -196,7 +196,7 @@ def test_a_failure_is_forgotten_when_the_run_goes_on(within, copy):
     out = copy(within)
     (out / "failure.json").write_text('{"round": 1, "step": 2, "what": "loss", "value": "nan"}')
     stopped(out, "step", 2)
-    assert report.read(out).state == "unfinished"
+    assert read.read(out).state == "unfinished"
 
 
 @pytest.mark.parametrize("name", ["pairs.jsonl", "objective.py", "oracle.py"])
@@ -256,10 +256,10 @@ def test_a_held_out_prompt_is_not_trained_on_with_another_response(tmp_path):
 
 def test_a_report_of_a_run_that_is_being_written(within, copy):
     out = copy(within)
-    whole = report.read(out)
+    whole = read.read(out)
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"at": "round 1", "st')
-    assert report.read(out) == whole
+    assert read.read(out) == whole
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_report_of_damaged_files(name, content, expected, within, copy):
     out = copy(within)
     (out / name).write_bytes(content)
     with pytest.raises(InvalidInput, match=expected):
-        report.points(report.read(out), 0)
+        read.points(read.read(out), 0)
 
 
 def test_a_file_that_is_there_is_not_overwritten(within, tmp_path):

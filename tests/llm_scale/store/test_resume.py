@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from llm_scale import train as training
 from llm_scale.__main__ import app
+from llm_scale.models import weights
 from llm_scale.models.language import Language
 from llm_scale.store import checkpoint
 
@@ -170,4 +171,4 @@ def test_checkpoints_and_the_final_model_load_in_plain_transformers(whole):
     last = checkpoint.latest(whole / "checkpoints")[0]
     final = Language(AutoModelForCausalLM.from_pretrained(whole / "final"), tokenizer)
     stored = last.tensors("model")
-    assert all(torch.equal(v, stored[k]) for k, v in checkpoint.weights(final).items())
+    assert all(torch.equal(v, stored[k]) for k, v in weights.copy_of(final).items())

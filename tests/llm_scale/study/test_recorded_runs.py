@@ -8,7 +8,7 @@ import pytest
 
 from figures.llm_scale.llm_stability import ETA
 from figures.recorded import LLM_TINY, ROOT, llm_tiny
-from llm_scale.report.write import interval
+from llm_scale.store.read import interval
 from llm_scale.study import tiny_model, tiny_runs
 from llm_scale.study.tiny_runs import LONG, MIDDLE, PLAYED, RATES, SHORT
 
