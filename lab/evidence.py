@@ -10,19 +10,18 @@ them in `figures/report/render.py`; nothing here judges a claim.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from lab.files import source_digest, versions, write_whole
 
 CLAIMS = tuple(
     f"{letter}{i}" for letter, n in (("C", 6), ("T", 17), ("S", 8)) for i in range(1, n + 1)
@@ -287,31 +286,16 @@ class _Writer:
 
 def provenance(root: Path) -> dict[str, Any]:
     """Versions and platform, without the names of machines or people; and of what code."""
+    known = versions(*PACKAGES)
     return {
         "command": "make evidence",
         "hypothesis_profile": PROFILE,
         "device": f"CPU, {platform.machine()}",
         "platform": platform.system(),
-        "python": platform.python_version(),
-        "versions": {p: v for p in PACKAGES if (v := _version(p))},
+        "python": known.pop("python"),
+        "versions": {package: version.split("+")[0] for package, version in known.items()},
         "theory_sha256": source_digest(root / "theory"),
     }
-
-
-def source_digest(folder: Path) -> str:
-    """Digest of all Python sources in a folder, independent of line endings and location."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()[:16]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package).split("+")[0]
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def rounded(value: Any) -> Any:
@@ -325,15 +309,8 @@ def rounded(value: Any) -> Any:
 
 def write_record(path: Path, where: dict[str, Any], records: list[dict[str, Any]]) -> None:
     """Write rounded, stable JSON, one test a line; the old file stays whole until it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     head, *lines = (
         json.dumps(rounded(part), ensure_ascii=False, allow_nan=False) for part in [where, *records]
     )
     rows = ",\n  ".join(lines)
-    text = f'{{"provenance": {head},\n "records": [\n  {rows}\n]}}\n'
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_whole(path, f'{{"provenance": {head},\n "records": [\n  {rows}\n]}}\n')

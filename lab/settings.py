@@ -7,16 +7,14 @@ Shared by the experiments and the trainer: a frozen dataclass whose fields are
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from theory import objectives
+from lab.files import write_whole  # noqa: F401 - until all callers take it from there
+from lab.specs import objective_of, objective_problems  # noqa: F401 - as write_whole
 from theory.errors import InvalidInput, refuse
-from theory.objectives import Objective
 
 
 def option(default: Any, text: str) -> Any:
@@ -96,48 +94,6 @@ def _finite(*values: float) -> str:
     return "" if all(abs(v) < float("inf") for v in values) else "a finite number "
 
 
-def objective_problems(specs: tuple[str, ...], sft: bool = True) -> list[str]:
-    """What is wrong with specifications of objectives, all of them."""
-    out = []
-    for spec in specs:
-        try:
-            if objective_of(spec) is None and not sft:
-                out.append("objectives: 'sft' always runs beside the others; leave it out")
-        except InvalidInput as error:
-            out += [f"objectives: {problem}" for problem in error.problems]
-    return out
-
-
-def objective_of(spec: str) -> Objective | None:
-    """The objective of ``"spif"``, ``"spif(c=0.5)"`` or ``"file.py:name(k=0.3)"``; None for "sft".
-
-    Raises:
-        InvalidInput: unknown name, parameter or file.
-    """
-    path, colon, rest = spec.rpartition(":")
-    if colon and not path:
-        raise InvalidInput(f"{spec!r}: no file before the colon; needed is NAME or FILE.py:NAME")
-    if path:
-        found = objectives.load_file(path)
-        if rest.partition("(")[0] not in found:
-            raise InvalidInput(f"{spec}: {path} registers {', '.join(found)}")
-    name, bracket, inner = rest.partition("(")
-    if name == "sft" and not bracket:
-        return None
-    if bracket and not inner.endswith(")"):
-        raise InvalidInput(f"{spec!r}: needed is NAME, NAME(parameter=value) or FILE.py:NAME")
-    parameters = {}
-    for part in filter(None, (p.strip() for p in inner.removesuffix(")").split(","))):
-        key, _, value = part.partition("=")
-        if key.strip() in parameters:
-            raise InvalidInput(f"{spec!r}: {key.strip()} is there twice")
-        try:
-            parameters[key.strip()] = float(value)
-        except ValueError:
-            raise InvalidInput(f"{spec!r}: {part!r}; needed is parameter=number") from None
-    return objectives.get(name, **parameters)
-
-
 def make(kind: type, given: Mapping[str, Any]) -> Any:
     """Settings of a class with some fields replaced; lists become tuples. InvalidInput: all."""
     known = {f.name: f for f in dataclasses.fields(kind)}
@@ -173,16 +129,3 @@ def read_values(assignments: list[str], config: Path | None) -> dict[str, Any]:
             values[key] = value
     refuse(problems)
     return values
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8", newline=""
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lab.settings import write_whole
+from lab.files import write_whole
 from theory.errors import refuse
 
 ROOT = Path(__file__).resolve().parent.parent

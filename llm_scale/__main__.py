@@ -14,7 +14,8 @@ from typing import Annotated, Any
 import typer
 from safetensors import SafetensorError
 
-from lab.settings import make, write_whole
+from lab.files import write_whole
+from lab.settings import make
 from llm_scale.launch.run_folder import (
     PRESETS,
     file_problems,

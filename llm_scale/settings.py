@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, get_args
 
-from lab.settings import BaseSettings, at_least, objective_problems, option, positive
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_problems
 from llm_scale.data import oracles
 
 Opponent = Literal["last", "mixture", "base"]

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from lab import noise
-from lab.settings import write_whole
+from lab.files import write_whole
 from llm_scale.launch import evaluate, prepare
 from llm_scale.launch.run_folder import resolve
 from llm_scale.models.player import Player

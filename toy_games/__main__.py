@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from lab.settings import make, read_values
 from theory.errors import InvalidInput, NotConverged
-from toy_games.engine import experiment
+from toy_games import launch
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -23,8 +24,8 @@ def list_all(
 ) -> None:
     """Say what the experiments are; with a NAME, what its settings do, with their defaults."""
     console = Console()
-    for each in [name] if name else experiment.NAMES:
-        module = _or_exit(lambda each=each: experiment.load(each))
+    for each in [name] if name else launch.NAMES:
+        module = _or_exit(lambda each=each: launch.load(each))
         console.print(f"[bold]{each}[/]  {escape(module.SUMMARY)}")
         for field in dataclasses.fields(module.Settings) if name else ():
             text = escape(f"{field.metadata['help']} (default {field.default!r})")
@@ -46,9 +47,9 @@ def run_one(
     """Run an experiment and write its tidy table: to the folder OUT, or to standard output."""
 
     def call() -> None:
-        module = experiment.load(name)
-        settings = experiment.make_settings(module, experiment.read_values(values, config))
-        table = experiment.run(name, settings, out, jobs)
+        module = launch.load(name)
+        settings = make(module.Settings, read_values(values, config))
+        table = launch.run(name, settings, out, jobs)
         if out is None:
             typer.echo(table.to_csv(index=False, lineterminator="\n"), nl=False)
         else:

@@ -12,7 +12,7 @@ from figures import style
 from figures.sizes import sized
 from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note, shown
 from lab.stats import fit_line, intervals
-from toy_games.engine import experiment
+from toy_games import launch
 from toy_games.experiments.audit import Settings
 
 NAME = "audit"
@@ -87,7 +87,7 @@ SHORT = {
 
 def table() -> pd.DataFrame:
     """Moments of every estimator shown, biases by group size, angles to SFT's gradient."""
-    found = experiment.run(NAME, SETTINGS, progress=False)
+    found = launch.run(NAME, SETTINGS, progress=False)
     rows = Rows()
     by = ["case", "family", "name", "size", "relative_bias", "deviation", "cosine", "really"]
     kept = intervals(found[found.case != "sizes"], by, "measured")

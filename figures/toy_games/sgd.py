@@ -11,7 +11,7 @@ from figures import style
 from figures.sizes import sized
 from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from lab.stats import intervals
-from toy_games.engine import experiment
+from toy_games import launch
 from toy_games.experiments.sgd import Settings
 
 NAME = "sgd"
@@ -57,10 +57,10 @@ STEPS = Settings(
 def table() -> pd.DataFrame:
     """Distances within a round, floors, factors of rounds of many and of k steps."""
     rows = Rows()
-    _within(rows, experiment.run("sgd", ROUND, progress=False))
-    _floors(rows, experiment.run("sgd", FLOOR, progress=False))
-    _factors(rows, experiment.run("sgd", FACTOR, progress=False))
-    _steps(rows, experiment.run("sgd", STEPS, progress=False))
+    _within(rows, launch.run("sgd", ROUND, progress=False))
+    _floors(rows, launch.run("sgd", FLOOR, progress=False))
+    _factors(rows, launch.run("sgd", FACTOR, progress=False))
+    _steps(rows, launch.run("sgd", STEPS, progress=False))
     return rows.table()
 
 

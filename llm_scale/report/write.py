@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.settings import write_whole
+from lab.files import write_whole
 from llm_scale.report import plots
 from llm_scale.store.read import FEWEST_SEEDS, Group, found, grouped, interval
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from lab.settings import objective_of
+from lab.specs import objective_of
 from llm_scale.data.experts import Ngram
 from llm_scale.data.tasks import KnownExpert
 from llm_scale.launch import prepare

@@ -5,17 +5,12 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from lab.settings import BaseSettings, at_least, option
+from lab.specs import objective_of, objective_problems
 from lab.sweep import Cell
 from theory import laws
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-)
 from toy_games.engine.policies import Softmax
 
 SUMMARY = "Self-play on one random expert."

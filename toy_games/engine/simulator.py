@@ -7,8 +7,6 @@ the rows as first axis. `run` advances it and returns a tidy table: one line a r
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterable
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lab.files import whole
 from theory.errors import InvalidInput, refuse
 
 State = dict[str, Tensor]
@@ -131,12 +130,8 @@ def save(
     """Write a checkpoint whole or not at all."""
     arrays = {f"state/{name}": tensor.numpy() for name, tensor in state.items()}
     arrays |= {f"record/{name}": np.stack(values) for name, values in records.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+    with whole(path) as part, part.open("wb") as file:
         np.savez(file, mark=np.array(mark), step=np.array(at), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
 
 
 def _load(path: Path, mark: str) -> tuple[State, int, dict[str, list[np.ndarray]]]:

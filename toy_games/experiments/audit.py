@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, at_least, option, positive
 from lab.sweep import Cell
 from theory import TokenMDP, objectives, preferences
 from theory.objectives import Objective
 from theory.tokens.text import load_pairs, phrases, tokens
-from toy_games.engine.experiment import BaseSettings, at_least, option, positive
 from toy_games.engine.policies import Tokens
 from toy_games.estimators import losses as estimators
 from toy_games.estimators import rewards as reward_estimators

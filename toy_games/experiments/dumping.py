@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import laws, theory_card
@@ -20,16 +22,8 @@ from theory.result import FloatArray
 from theory.rounds.one_step import one_step_round
 from toy_games.dynamics.self_play import Data, SelfPlay, kl_to_expert, total_variation
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-)
 from toy_games.engine.policies import Neural, Policy, Softmax, Tokens
+from toy_games.engine.trainable import trainable_problems
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions import unseen
 

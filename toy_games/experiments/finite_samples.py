@@ -17,6 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.streams import Streams, frequencies
 from lab.sweep import Cell
 from theory import laws, objectives, theory_card
@@ -25,17 +27,9 @@ from theory.result import FloatArray
 from toy_games.dynamics.flow import Flow
 from toy_games.dynamics.self_play import Data, kl_to_expert
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-)
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.simulator import log_steps
+from toy_games.engine.trainable import trainable_problems
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions.separable_samples import OnSamples, demanded_mass, missing_mass
 

@@ -11,23 +11,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import theory_card
 from toy_games.dynamics import finite_class
 from toy_games.dynamics.self_play import Data, Measure, SelfPlay
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-)
 from toy_games.engine.policies import LogLinear, Neural, Policy, Tokens
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import trainable_problems
 from toy_games.games.contenders import (
     Method,
     beta_of,

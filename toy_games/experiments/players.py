@@ -19,6 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.sweep import Cell
 from theory import self_play
 from theory.errors import InvalidInput, Unavailable
@@ -26,14 +28,6 @@ from theory.result import FloatArray
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.dynamics.two_players import METHODS, Players, Rules
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-)
 from toy_games.engine.policies import Softmax
 from toy_games.engine.rewards import Table
 from toy_games.games.player_classes import WIDE, few_features, network, reward_classes

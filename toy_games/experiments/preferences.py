@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_problems
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import laws, preferences
@@ -29,7 +31,6 @@ from toy_games.dynamics.preference_rounds import (
 )
 from toy_games.dynamics.preference_sgd import PreferenceSGD
 from toy_games.engine import simulator
-from toy_games.engine.experiment import BaseSettings, at_least, objective_problems, option, positive
 
 SUMMARY = "Preference games: cycles, averages, anchors, and what sampled comparisons do to them."
 SPREAD = 0.5  # of random starts and anchors, standard deviation of their logits

@@ -26,21 +26,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.sweep import Cell
 from theory.objectives import names
 from toy_games.dynamics.self_play import Data, Measure, SelfPlay, kl_to_expert
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-    untrainable,
-)
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import trainable_problems, untrainable
 from toy_games.games.sgd_case import CLASSES, Case, chain_factor, least_hinge, shares
 from toy_games.predictions.linearised import distance, fisher, step_factor
 

@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.settings import BaseSettings, at_least, option, positive
+from lab.specs import objective_of, objective_problems
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import laws, theory_card
@@ -20,17 +22,9 @@ from theory.result import FloatArray
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-)
 from toy_games.engine.policies import Softmax
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import trainable_problems
 
 SUMMARY = "Final KL against effective step: sample size, start, label noise, supports, inner steps."
 

@@ -12,11 +12,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.specs import objective_of
 from theory import theory_card
 from theory.objectives import Objective
 from toy_games.dynamics.self_play import Data, Measure, SelfPlay, sft_scale
 from toy_games.dynamics.two_step import Decaying, RewardClass, Rewarded
-from toy_games.engine.experiment import objective_of
 from toy_games.engine.policies import Policy
 from toy_games.games.ladder import Ladder
 

@@ -11,12 +11,12 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
+from lab.specs import objective_of
 from theory import TokenMDP, self_play, theory_card, xp
 from theory.objectives import Objective
 from theory.result import FloatArray
 from theory.rounds import log_linear as theory_class
 from theory.rounds.one_step import local_rate_one_step, one_step_round
-from toy_games.engine.experiment import objective_of
 from toy_games.engine.policies import LogLinear, Neural, Policy, Tokens
 from toy_games.predictions.linearised import Round
 

@@ -7,11 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab.specs import objective_of
 from theory import laws, objectives
 from theory.errors import InvalidInput
 from theory.rounds.one_step import one_step_round, partition_gap
+from toy_games import launch
 from toy_games.dynamics.self_play import Data, SelfPlay
-from toy_games.engine import experiment, simulator
+from toy_games.engine import simulator
 from toy_games.engine.policies import LogLinear, Softmax
 from toy_games.experiments import dumping
 from toy_games.predictions import unseen
@@ -28,7 +30,7 @@ def one_round(spec, data, own, start, steps, beta=1.0, rate=1.0, policy=None, re
     rows = pd.DataFrame({"seed": range(len(data)), "beta": beta, "rate": rate})
     rows = rows.assign(steps_per_round=LONG)
     run = unseen.FixedLaws(
-        policy, experiment.objective_of(spec), rows, start[:, None], theta, Data(batch=None),
+        policy, objective_of(spec), rows, start[:, None], theta, Data(batch=None),
         dumping.MEASURES,
     ).weigh(data[:, None], own[:, None])  # fmt: skip
     return run, simulator.run(run, record or [0, steps], progress=False)
@@ -107,7 +109,7 @@ def test_shift_invariant_losses_freeze_unseen_logits(claim, spec, seed):
     claim.close(moved[:, -1], 0.0, 1e-13, what="logit of the unseen outcome")
     claim.close(moved.sum(-1), 0.0, 1e-12, what="sum of the seen logits")
     claim.close(table.after.iloc[-1:], table.predicted.iloc[-1:], 1e-5, what="unseen mass")
-    obj = experiment.objective_of(spec)
+    obj = objective_of(spec)
     low, high = obj.reward_bounds
     claim.below(table.reward_unseen, high - low, what="|reward| of the unseen, range of R")
 
@@ -187,7 +189,7 @@ def test_shared_parameters_dump_sooner(claim):
 def test_unseen_mass_ends_where_the_samples_say(claim, spec):
     beta = 0.5 if spec == "spif(c=2)" else 1.0
     step = 0.5  # R'(0)/beta, at which beta is that
-    assert spec == "sft" or dumping.beta_of(experiment.objective_of(spec), step) == beta
+    assert spec == "sft" or dumping.beta_of(objective_of(spec), step) == beta
     table = dumping.sampled(spec, 40, 24, 1, 1500, step, 5, progress=False)
     end = table[table.step == 1500]
     tolerance = 0.02 if spec == "sft" else 2e-3  # SFT: mass 1/steps an outcome is still there
@@ -310,7 +312,7 @@ def test_the_experiment_is_one_table():
         escape_steps=3, counts=(1,), masses=(0.01,), sizes=(5,), samples=(4,), size=6, middle=4,
         steps=3, rounds=2, round_steps=2, text_steps=2,
     )  # fmt: skip
-    table = experiment.run("dumping", settings, progress=False)
+    table = launch.run("dumping", settings, progress=False)
     assert set(table.part) == {"path", "escape", "samples", "rounds", "text"}
     assert set(table.objective) == {"spif", "sft", "sppo"}
     keys = ["part", "objective", "seed", "share", "covered", "batch", "outside", "count_unseen"]

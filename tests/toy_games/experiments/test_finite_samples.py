@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from lab.stats import fit_line
 from theory import laws, objectives
 from theory.errors import InvalidInput
+from toy_games import launch
 from toy_games.dynamics.flow import Flow
 from toy_games.dynamics.self_play import Data, SelfPlay
-from toy_games.engine import experiment, simulator
+from toy_games.engine import simulator
 from toy_games.engine.policies import LogLinear, Softmax
 from toy_games.experiments import finite_samples as finite
 from toy_games.predictions.separable_samples import (
@@ -448,7 +449,7 @@ SMALL = {
 
 def test_the_experiment_has_all_parts_and_sft_beside_them():
     given_settings = finite.Settings(**SMALL, objectives=("spin", "spin_hinge"))
-    table = experiment.run("finite_samples", given_settings, progress=False)
+    table = launch.run("finite_samples", given_settings, progress=False)
     assert set(table.part) == {"descent", "flow", "threshold", "rounds", "text"}
     for part in ("rounds", "text"):
         assert set(table[table.part == part].objective) == {"spin", "spin_hinge", "sft"}

@@ -12,10 +12,11 @@ from lab.streams import Streams
 from theory import laws, objectives, theory_card
 from theory.errors import InvalidInput
 from theory.rounds.log_linear import LogLinear as Exact
+from toy_games import launch
 from toy_games.dynamics import finite_class
 from toy_games.dynamics.self_play import Data
 from toy_games.dynamics.two_step import Rewarded
-from toy_games.engine import experiment, simulator
+from toy_games.engine import simulator
 from toy_games.engine.policies import LogLinear, Neural
 from toy_games.experiments.misspecification import Settings, read_once
 from toy_games.games.contenders import Method, beta_of, first_gradients, predicted, simulation
@@ -29,7 +30,7 @@ LADDER = {"outcomes": 14, "capacities": (1, 3, 6, 13), "seeds": 4, "steps": 2200
 
 
 def run(*parts, **given):
-    return experiment.run("misspecification", Settings(parts=parts, **given), progress=False)
+    return launch.run("misspecification", Settings(parts=parts, **given), progress=False)
 
 
 @pytest.fixture(scope="module")

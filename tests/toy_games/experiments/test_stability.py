@@ -9,13 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab.specs import objective_of
 from lab.streams import frequencies
 from theory import laws, objectives, self_play, theory_card
 from theory.errors import InvalidInput
+from toy_games import launch
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
 from toy_games.dynamics.self_play import Data, SelfPlay
-from toy_games.engine import experiment, simulator
-from toy_games.engine.experiment import objective_of
+from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
 from toy_games.experiments.stability import (
     Settings,
@@ -406,7 +407,7 @@ def test_early_stopping_holds_spin_where_spif_gains_nothing(claim):
         early_distances=(0.5, 1.5, 7.0),
         early_steps=500,
     )
-    table = experiment.run("stability", asked, progress=False)
+    table = launch.run("stability", asked, progress=False)
     kl = table.groupby(["objective", "distance"]).kl.mean().unstack("distance")
     assert breaking_distance(8.0) > 1.5
     early = kl[[0.5, 1.5]]
@@ -529,7 +530,7 @@ def test_all_studies_run_small():
         distances=(0.5,),
         break_steps=(3.0,),
     )
-    table = experiment.run("stability", small, progress=False)
+    table = launch.run("stability", small, progress=False)
     assert set(table.study) == set(small.studies)
     assert np.isfinite(table[table.study != "boundary"].kl).all()
     assert set(table.objective) == {"spif", "sft"}
