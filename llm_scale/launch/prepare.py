@@ -15,8 +15,11 @@ from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response
 from llm_scale.models.player import Machine
 from llm_scale.models.score import Scorer
+from llm_scale.rounds.preferences import PreferenceRound
 from llm_scale.rounds.sequence import Round
+from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
+from llm_scale.train import losses
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
 from theory.tokens.text import load_pairs
@@ -107,24 +110,36 @@ def _try_oracle(settings: Settings, task: tasks.Task) -> None:
 
 
 def _try_objective(settings: Settings, task: tasks.Task) -> None:
-    """One loss and its gradient, so that a user's formulas fail before work."""
+    """One loss and its gradient, so that formulas and arguments fail before work and not in it."""
     objective = objective_of(settings.objective)
-    if objective is None or ":" not in settings.objective or settings.oracle != oracles.NONE:
+    if objective is None:
         return
-    some = Response((task.tokenizer.eos_token_id,), False)
-    old = (some,) if "history" in objective.needs else ()
-    sides = (some,) * settings.expert_samples, (some,) * settings.own_samples, old
-    item = Item(0, (0,), *sides)
-    stored = torch.linspace(-2.0, -1.0, len(item.responses))
-    new = (0.9 * stored).requires_grad_()
+    data = _smallest(settings, objective, int(task.tokenizer.eos_token_id))
+    log_pi = (0.9 * data.current).requires_grad_()
     try:
-        data = Round([item], stored, stored, stored)
-        data.loss(objective, new, settings.beta, settings.tau).mean().backward()
+        losses(objective, data, log_pi, settings.beta, settings.tau).mean().backward()
     except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"objective={settings.objective!r}: its loss of torch tensors fails: "
             f"{type(error).__name__}: {error} (functions of theory.xp take numpy and torch alike)"
         ) from error
+
+
+def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
+    """A round of one prompt with responses of one token, of the kind that the run will have."""
+    some, own = Response((eos,), False), settings.own_samples
+    by_oracle, by_token = settings.oracle != oracles.NONE, settings.level == "token"
+    experts = 0 if by_oracle else settings.expert_samples
+    old = (some,) if "history" in objective.needs else ()
+    item = Item(0, (0,), (some,) * experts, () if by_token else (some,) * own, old)
+    stored = torch.linspace(-2.0, -1.0, len(item.responses))
+    if by_token:
+        stored = torch.linspace(-2.0, -1.0, 1 + own).expand(experts, -1)
+        return TokenRound([item], stored, stored, stored, torch.zeros(experts, own).long())
+    if by_oracle:
+        wins = 0.5 * (1.0 - torch.eye(own, dtype=torch.float64))[None]
+        return PreferenceRound([item], stored, stored, stored, wins)
+    return Round([item], stored, stored, stored)
 
 
 def _prepare(settings: Settings, machine: Machine) -> Prepared:

@@ -106,8 +106,9 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
 
     from llm_scale import processes
     from llm_scale.launch import prepare
+    from llm_scale.measure import telemetry
     from llm_scale.store.identity import files, versions
-    from llm_scale.train import Trainer
+    from llm_scale.train import assemble, train
 
     refuse(problems(out, settings))
     if finished(out, settings):
@@ -122,10 +123,14 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
         except OSError as error:
             raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
-    trainer = Trainer(settings, out, parts.language, parts.task)
+    lead = processes.rank() == 0
     try:
-        with _alone(out) if processes.rank() == 0 else contextlib.nullcontext():
-            trainer.run(lambda text: say(text) if processes.rank() == 0 else None)
+        with _alone(out) if lead else contextlib.nullcontext():
+            train(
+                assemble(settings, out, parts.language, parts.task),
+                lambda row: say(telemetry.line(row)) if lead else None,
+                lambda text: say(text) if lead else None,
+            )
     finally:
         processes.stop()
 

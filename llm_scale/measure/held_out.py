@@ -36,6 +36,11 @@ class HeldOut:
     anchor: Tensor
 
     @classmethod
+    def none(cls) -> HeldOut:
+        """Nothing is held out."""
+        return cls([], *(torch.empty(0),) * 3)
+
+    @classmethod
     def draw(
         cls,
         player: Player,

@@ -147,4 +147,9 @@ def tiny(
 def save(language: Language, directory: Path) -> None:
     """Weights (safetensors), configuration and tokenizer, as plain transformers reads them."""
     language.model.save_pretrained(directory)
-    language.tokenizer.save_pretrained(directory)
+    try:
+        language.tokenizer.save_pretrained(directory)
+    except Exception as error:  # of a full disk its library says so with this kind
+        if type(error) is not Exception:
+            raise
+        raise OSError(str(error)) from error

@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from lab.specs import objective_of
 from llm_scale.data.experts import Ngram
@@ -27,7 +26,7 @@ from llm_scale.models.player import Player
 from llm_scale.settings import Settings
 from llm_scale.store.journal import METRICS
 from llm_scale.study import listed_laws as listed
-from llm_scale.train import Diverged, Trainer
+from llm_scale.train import Diverged, Parts, assemble, train
 from theory import laws
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.objectives import Objective
@@ -106,13 +105,13 @@ def run(job: Job) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         start(job.settings, Path(folder) / "start", made.language, made.task)
         settings = dataclasses.replace(job.settings, sft_steps=0)
-        trainer = Trainer(settings, Path(folder), made.language, made.task)
+        parts = assemble(settings, Path(folder), made.language, made.task)
         if job.level is not None:
-            trainer.objective = LevelledIpo(job.level)
-        watch = Watch(trainer, made.task, job.points)
+            parts = dataclasses.replace(parts, objective=LevelledIpo(job.level))
+        watch = Watch(parts, made.task, job.points)
         rows: list[Row] = []
         try:
-            trainer.run(lambda _: rows.append(watch.round(len(rows))))
+            train(parts, lambda row: rows.append(watch.round(row["round"])))
         except Diverged:
             rows.append({"round": len(rows), "diverged": True})
         seen = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
@@ -142,33 +141,31 @@ def start(settings: Settings, out: Path, language: Language, task: KnownExpert) 
     )  # fmt: skip
     out.mkdir()
     some = dataclasses.replace(task, settings=chosen)
-    Trainer(chosen, out, language, some).run(lambda _: None)
+    train(assemble(chosen, out, language, some))
 
 
 class Watch:
-    """Lists the laws of a trainer's model after each of its rounds."""
+    """Lists the laws of a run's model after each of its rounds."""
 
-    def __init__(self, trainer: Trainer, task: KnownExpert, points: bool = False) -> None:
-        self.points = points
-        self.trainer, self.objective = trainer, trainer.objective
-        self.task = task
+    def __init__(self, parts: Parts, task: KnownExpert, points: bool = False) -> None:
+        self.parts, self.points, self.task = parts, points, task
         self.log_p = expert_law(task)
         self.log_q: Floats | None = None
 
     def round(self, number: int) -> Row:
         """Measurements of the round that has just ended."""
-        player, s = self.trainer.player, self.trainer.settings
+        player, s, objective = self.parts.player, self.parts.settings, self.parts.objective
         if self.log_q is None:
-            with player.frozen(load_file(self.trainer.out / "base.safetensors")) as start:
+            with player.frozen(self.parts.store.weights("base")) as start:
                 self.log_q = law(start, self.task)
         before, after = self.log_q, law(player, self.task)
         self.log_q = after
         row = {"round": number} | divergences(self.log_p, before, after)
-        if self.objective is not None and self.objective.has_link:
+        if objective is not None and objective.has_link:
             sizes = s.expert_samples, s.own_samples
-            row |= rewards(self.log_p, before, after, self.objective, s.beta, sizes)
+            row |= rewards(self.log_p, before, after, objective, s.beta, sizes)
             if self.points and number == 0:
-                row |= points(self.log_p, before, after, self.objective, s.beta)
+                row |= points(self.log_p, before, after, objective, s.beta)
         return row
 
 

@@ -22,10 +22,11 @@ from llm_scale.models.score import Scorer
 from llm_scale.models.shared_prompts import SHARED_FROM
 from llm_scale.rounds.begin import begin
 from llm_scale.rounds.opponent import references
+from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
 from llm_scale.store.journal import Journal
 from llm_scale.store.read import settings_of
-from llm_scale.train import sft_round
+from llm_scale.train import losses
 from tests.llm_scale import tiny_game
 from theory import objectives
 
@@ -156,7 +157,7 @@ def test_tokens_are_those_that_go_through_the_model(given, words):
     base = weights.copy_of(who.language)
     made = begin(who, items, 0, objective_of(s.objective), base, base)
     found = monitors.of_round(who, made)
-    assert found["tokens_expert"] == through_the_model(who, sft_round(items), items)
+    assert found["tokens_expert"] == through_the_model(who, Round.plain(items), items)
     whole = through_the_model(who, made.data, items)
     assert found["tokens_expert"] + found["tokens_own"] == pytest.approx(whole, rel=1e-12)
     assert found["tokens_own"] >= 0
@@ -307,17 +308,16 @@ def test_every_kind_of_run_works_in_bfloat16(given, narrow, tmp_path):
 
 def test_losses_stay_on_the_device_of_the_log_probabilities():
     """On "meta" nothing can be read back or mixed with the CPU: a loss that passes waits for no
-    transfer. (Group losses on comparisons read their weights, to check them.)"""
+    transfer."""
     meta, seen = torch.device("meta"), 0
     for name in objectives.names():
         for extra in ({}, {"tau": 0.3}, {"opponent": "base"}, {"oracle": "bradley-terry"}):
             s = tiny_game.settings(objective=name, own_samples=3, prompts=4, **extra)
-            group = objectives.get(name).form == "group" and "oracle" in extra
-            if combination_problems(s) or group:
+            if combination_problems(s):
                 continue
             data = tiny_game.start(tiny_game.player(s, width=16)).data.to(meta)
             log_probs = torch.zeros(len(data.pairs), device=meta, requires_grad=True)
-            loss = data.loss(objective_of(name), log_probs, s.beta, s.tau)
+            loss = losses(objective_of(name), data, log_probs, s.beta, s.tau)
             loss.sum().backward()
             assert loss.device == log_probs.grad.device == meta
             assert loss.dtype == torch.float32

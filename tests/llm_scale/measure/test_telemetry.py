@@ -31,7 +31,7 @@ from llm_scale.measure.telemetry import Fresh, Measured
 from llm_scale.models import weights
 from llm_scale.rounds.begin import begin
 from llm_scale.store.journal import Journal
-from llm_scale.train import Trainer
+from llm_scale.train import accumulate, assemble
 from theory import laws, objectives
 from theory.rounds.finite_groups import finite_group_link
 from theory.rounds.one_step import one_step_round
@@ -309,16 +309,16 @@ def test_a_round_begins_in_the_direction_of_sft(claim, task, change, tmp_path):
     for objective in ("spin", "spif", "ipo"):
         settings = change(objective=objective, prompts=2048)
         language = models.tiny(task.tokenizer, 0, torch.device("cpu"))
-        trainer = Trainer(settings, tmp_path / objective, language, task)
+        parts = assemble(settings, tmp_path / objective, language, task)
         items = dataclasses.replace(task, settings=settings).items(0)
-        data = begin(trainer.player, items, 0, trainer.objective, {}, {}).data
+        data = begin(parts.player, items, 0, parts.objective, {}, {}).data
         parameters = list(language.model.parameters())
 
-        def off(size, trainer=trainer, data=data, parameters=parameters):
-            def accumulate(sft):
-                return trainer.accumulate(data, range(size), sft=sft)
+        def off(size, parts=parts, data=data, parameters=parameters):
+            def add(sft):
+                return accumulate(parts, data, range(size), None if sft else parts.objective)
 
-            return 1.0 - gradients.cosine_to_sft(accumulate, parameters)["cosine"]
+            return 1.0 - gradients.cosine_to_sft(add, parameters)["cosine"]
 
         few, many = off(256), off(2048)
         claim.below(many, 0.02, what="1 - cosine to the SFT gradient, 2048 pairs")
@@ -373,9 +373,9 @@ def test_tensorboard_gets_the_same_numbers_where_it_is_installed(tmp_path, monke
 
 
 def test_held_out_measurements_survive_as_tensors(task, language, change):
-    trainer = Trainer(change(held_out=8), None, language, task)
+    player = assemble(change(held_out=8), None, language, task).player
     held = task.held_out()[:8]
-    drawn = HeldOut.draw(trainer.player, held, own_responses(trainer.player, held, 0))
+    drawn = HeldOut.draw(player, held, own_responses(player, held, 0))
     back = HeldOut.of(drawn.tensors())
     assert back.items == drawn.items
     assert torch.equal(back.before, drawn.before)

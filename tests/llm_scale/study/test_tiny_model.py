@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from llm_scale import train as training
 from llm_scale.data.tasks import phrases
 from llm_scale.models.player import Machine, Player
 from llm_scale.study import listed_laws as listed
 from llm_scale.study import tiny_model, tiny_runs
 from llm_scale.study.tiny_model import LevelledIpo, expert_law, law
-from llm_scale.train import Trainer
 from theory import objectives
 from theory.errors import InvalidInput
 
@@ -111,20 +111,21 @@ def margins(settings, tmp_path_factory):
         )  # fmt: skip
         task = phrases(s)
         language = tiny_model.prepare.prepare(s).language
-        trainer = Trainer(s, tmp_path_factory.mktemp("margins"), language, task)
-        found, step = [], trainer.step
+        parts = training.assemble(s, tmp_path_factory.mktemp("margins"), language, task)
+        found, optimise = [], training.optimise
 
-        def watched(data, chosen, round_, number, steps):
-            out = step(data, chosen, round_, number, steps)
-            if number + 1 in at:
-                ratio = data.rescored(trainer.player) - data.current
-                expert, own = (beta * side for side in data._sides(ratio)[:2])
-                different = [i.expert[0].tokens != i.own[0].tokens for i in data.items]
+        def watched(parts, state, *rest):
+            out = optimise(parts, state, *rest)
+            if state.step in at:
+                ratio = state.data.rescored(parts.player) - state.data.current
+                expert, own = beta * ratio.reshape(-1, 2).T
+                different = [i.expert[0].tokens != i.own[0].tokens for i in state.data.items]
                 found.append(float((expert - own)[torch.tensor(different)].mean()))
             return out
 
-        trainer.step = watched
-        trainer.run(lambda _: None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "optimise", watched)
+            training.train(parts)
         return np.array(found)
 
     return {"spin": run("spin", 1.0), "ipo": run("ipo(margin=1)", 0.5)}
