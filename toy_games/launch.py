@@ -52,7 +52,7 @@ def run(
     module = load(name)
     settings = module.Settings() if settings is None else settings
     if folder is None:
-        return sweep.run_cells(module.cells(settings), None, jobs, progress)
+        return sweep.run_tables(module.cells(settings), None, jobs, progress)
     resolved = {"experiment": name, "settings": dataclasses.asdict(settings)}
     plain = json.loads(json.dumps(resolved))
     record = folder / "settings.json"
@@ -64,7 +64,7 @@ def run(
             "command": "python -m toy_games run",
         }
         files.write_whole(record, json.dumps(plain | where, indent=1) + "\n")
-    table = sweep.run_cells(module.cells(settings), folder / "parts", jobs, progress)
+    table = sweep.run_tables(module.cells(settings), folder / "parts", jobs, progress)
     files.write_whole(folder / "table.csv", table.to_csv(index=False, lineterminator="\n"))
     return table
 

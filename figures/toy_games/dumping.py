@@ -15,6 +15,7 @@ from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from lab.specs import objective_of
 from lab.stats import intervals
 from toy_games import launch
+from toy_games.dynamics.self_play import beta_at
 from toy_games.experiments import dumping
 from toy_games.predictions import unseen
 
@@ -83,9 +84,8 @@ def _path(rows: Rows, found: pd.DataFrame) -> None:
     start = dumping.example(SHARE, s.rare)[1]
     obj = objective_of("spif")
     assert obj is not None
-    steps, mass = unseen.escape(
-        obj, data[:2], own[:2], start[:2], s.rare, 1, dumping.beta_of(obj, s.step), s.path_rate
-    )
+    beta = beta_at(obj, s.step)
+    steps, mass = unseen.escape(obj, data[:2], own[:2], start[:2], s.rare, 1, beta, s.path_rate)
     rows.add("path", "spif", UNSEEN, THEORY, np.maximum(steps, 1.0), mass)
 
 

@@ -16,7 +16,7 @@ from lab.stats import intervals
 from theory import objectives
 from toy_games import launch
 from toy_games.experiments.finite_samples import OVERLAPS, Settings, samples
-from toy_games.predictions.separable_samples import bounded_range, logistic_growth, squared_limit
+from toy_games.predictions.finite_samples import bounded_range, logistic_growth, squared_limit
 
 NAME = "finite_samples"
 CAPTION = (

@@ -20,7 +20,8 @@ from toy_games import launch
 from toy_games.dynamics import finite_class
 from toy_games.experiments.misspecification import ROUNDS, Settings, read_once
 from toy_games.games.contenders import Method, predicted
-from toy_games.games.ladder import Ladder, spin_round, spin_threshold
+from toy_games.games.ladder import Ladder
+from toy_games.predictions.misspecification import spin_round, spin_threshold
 
 NAME = "misspecification"
 CAPTION = (

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from lab.files import whole
+from lab.progress import progress as shown
 from theory.errors import InvalidInput, refuse
 
 State = dict[str, Tensor]
@@ -89,9 +89,7 @@ def run(
     if path is not None and path.exists():
         state, at, records = _load(path, mark)
     wanted, saved = set(steps), time.monotonic()
-    bar = tqdm(
-        total=steps[-1], initial=at, disable=None if progress else True, delay=3.0, leave=False
-    )
+    bar = shown(total=steps[-1], start=at, unit="step", show=progress)
     with bar, torch.no_grad():
         if at == 0 and 0 in wanted and not records:
             _note(records, simulation.measure(state, 0))

@@ -15,12 +15,20 @@ from lab.settings import BaseSettings, at_least, option, positive
 from lab.specs import objective_of, objective_problems
 from lab.streams import Streams
 from lab.sweep import Cell
-from theory import laws, theory_card
+from theory import laws
 from theory.objectives import Objective
 from theory.preferences import win_rate, winner_loser
 from theory.result import FloatArray
 from theory.rounds.one_step import one_step_round
-from toy_games.dynamics.self_play import Data, SelfPlay, kl_to_expert, total_variation
+from toy_games.dynamics.measures import unseen as unseen_mask
+from toy_games.dynamics.self_play import (
+    FOREVER,
+    Data,
+    SelfPlay,
+    beta_at,
+    kl_to_expert,
+    total_variation,
+)
 from toy_games.engine import simulator
 from toy_games.engine.policies import Neural, Policy, Softmax, Tokens
 from toy_games.engine.trainable import trainable_problems
@@ -30,7 +38,6 @@ from toy_games.predictions import unseen
 SUMMARY = "Mass that one-step losses move to responses outside expert and own samples."
 
 MEASURES = {**unseen.MEASURES, "kl": kl_to_expert, "tv": total_variation}
-ONE_ROUND = 10**9
 CLASSES = ("softmax", "tokens", "neural")
 SPREAD = 1.5  # of the random laws' log-probabilities, in nats
 
@@ -121,11 +128,6 @@ def cells(settings: Settings) -> list[Cell]:
     return out
 
 
-def beta_of(obj: Objective | None, step: float) -> float:
-    """``beta = R'(0)/step``; 1 for supervised fine-tuning, which has none."""
-    return 1.0 if obj is None else float(theory_card(obj).slope_at_zero / step)
-
-
 # -- three outcomes: covered by the data, or not ---------------------------------------------------
 
 
@@ -157,7 +159,7 @@ def predicted(spec: str, share: float, rare: float, covered: bool, step: float) 
     """Mass of the third outcome where a round ends: on T4's near branch if covered."""
     expert, start = example(share, rare)
     obj = objective_of("spif" if spec == "sppo" else spec)
-    beta = beta_of(obj, step)
+    beta = beta_at(obj, step)
     if not covered:
         data, own = weights(spec, share, rare, covered)
         return float(unseen.settled_mass(obj, data, own, start, beta))
@@ -166,7 +168,7 @@ def predicted(spec: str, share: float, rare: float, covered: bool, step: float) 
     if spec == "sppo":
         sppo = objective_of("sppo")
         assert sppo is not None
-        wins, beta = win_rate(start, _preference(share)), beta_of(sppo, step)
+        wins, beta = win_rate(start, _preference(share)), beta_at(sppo, step)
         return float(one_step_round(start, start, sppo, beta, preference=wins).policy[2])
     return float(one_step_round(expert, start, obj, beta).policy[2])
 
@@ -194,14 +196,15 @@ def path(
                 for seed in range(seeds if size else 1)
                 for share, covered in cases
             ]
-        ).assign(rate=rate, beta=beta_of(obj, step), steps_per_round=ONE_ROUND)
+        ).assign(rate=rate, beta=beta_at(obj, step), steps_per_round=FOREVER)
         start = np.stack([example(s, rare) for s in rows.share])
         sides = [weights(spec, s, rare, c) for s, c in zip(rows.share, rows.covered, strict=True)]
-        run = unseen.FixedLaws(
+        data, own = (np.stack(side)[:, None] for side in zip(*sides, strict=True))
+        run = SelfPlay(
             Softmax(3), obj, rows, start[:, 0, None], np.log(start[:, 1]), Data(batch=size or None),
             {"third": _third, "reward_third": _reward_third, **MEASURES},
+            given={"data": data, "own": own},
         )  # fmt: skip
-        run.weigh(*(np.stack(side)[:, None] for side in zip(*sides, strict=True)))
         at = simulator.log_steps(steps, 8)
         part = None if checkpoint is None else f"{checkpoint}.{size}.npz"
         tables.append(simulator.run(run, at, part, progress).assign(batch=size))
@@ -243,23 +246,23 @@ def escape(
     """Steps of exact gradients until half of the missing mass is dumped, and as predicted."""
     obj = objective_of(spec)
     assert obj is not None
-    beta, rate, size = beta_of(obj, step), 1.0, seen + max(counts)
+    beta, rate, size = beta_at(obj, step), 1.0, seen + max(counts)
     rows = pd.DataFrame(
         [
             {"seed": 0, "share": s, "outside": u, "count_unseen": m}
             for s in shares for u in masses for m in counts
         ]
-    ).assign(rate=rate, beta=beta, seen=seen, steps_per_round=ONE_ROUND)  # fmt: skip
+    ).assign(rate=rate, beta=beta, seen=seen, steps_per_round=FOREVER)  # fmt: skip
     given = [
         spread_out(s, seen, m, u, size)
         for s, u, m in zip(rows.share, rows.outside, rows.count_unseen, strict=True)
     ]
     data, own, start = np.stack(given, axis=1)[:, :, None]
     policy = Softmax(size)
-    run = unseen.FixedLaws(
+    run = SelfPlay(
         policy, obj, rows, data, policy.parameters_of(_log(start)), Data(batch=None),
-        unseen.MEASURES,
-    ).weigh(data, own)  # fmt: skip
+        unseen.MEASURES, given={"data": data, "own": own},
+    )  # fmt: skip
     table = simulator.run(run, simulator.log_steps(steps, 24), checkpoint, progress)
     rows["part"], rows["objective"], rows["step"] = "escape", spec, steps
     rows["end"] = table.predicted.to_numpy()[: len(rows)]
@@ -333,10 +336,10 @@ def sampled(
     obj = objective_of(spec)
     expert, start = random_laws(size, seeds)
     rows = pd.DataFrame({"seed": range(seeds), "size": size, "samples": samples})
-    rows = rows.assign(rate=1.0, beta=beta_of(obj, step), steps_per_round=steps)
+    rows = rows.assign(rate=1.0, beta=beta_at(obj, step), steps_per_round=steps)
     data = Data(batch=None, expert_samples=samples, own_samples=samples)
     run = SelfPlay(Softmax(size), obj, rows, expert, np.log(start[:, 0]), data, MEASURES)
-    first = unseen.unseen(run.start())
+    first = unseen_mask(run.start())
     run.measures["first"] = lambda run, state, at: _mass(first, run.log_law(state).exp())
     run.measures["first_expert"] = lambda run, state, at: _mass(first, run.expert)
     table = simulator.run(run, range(0, rounds * steps + 1, steps), checkpoint, progress)
@@ -383,7 +386,7 @@ def text(
     if isinstance(chosen, Softmax):
         start = chosen.parameters_of(source.log_law(start))
     rows = pd.DataFrame({"seed": range(seeds), "policy": policy, "samples": samples})
-    rows = rows.assign(rate=rate, beta=beta_of(obj, step), steps_per_round=ONE_ROUND)
+    rows = rows.assign(rate=rate, beta=beta_at(obj, step), steps_per_round=FOREVER)
     data = Data(batch=None, expert_samples=samples, own_samples=samples)
     run = SelfPlay(chosen, obj, rows, phrases.law, start, data, MEASURES)
     table = simulator.run(run, [0, steps], checkpoint, progress)

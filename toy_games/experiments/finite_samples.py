@@ -21,20 +21,22 @@ from lab.settings import BaseSettings, at_least, option, positive
 from lab.specs import objective_of, objective_problems
 from lab.streams import Streams, frequencies
 from lab.sweep import Cell
-from theory import laws, objectives, theory_card
+from theory import laws, objectives
 from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.dynamics.flow import Flow
-from toy_games.dynamics.self_play import Data, kl_to_expert
+from toy_games.dynamics.measures import ON_SAMPLES, missing_mass
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, beta_at, kl_to_expert
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.simulator import log_steps
 from toy_games.engine.trainable import trainable_problems
 from toy_games.games.real_text import Phrases, read_phrases
-from toy_games.predictions.separable_samples import OnSamples, demanded_mass, missing_mass
+from toy_games.predictions.finite_samples import demanded_mass
 
 SUMMARY = "Margins, unseen mass and overfitting when self-play trains on finite samples."
 
+EXACT = Data(batch=None)
 OVERLAPS = {"disjoint": (4, 0, 4), "partial": (3, 2, 3), "same": (0, 8, 0)}
 """Outcomes that show on the expert's side only, on both, on the own side only."""
 
@@ -117,14 +119,6 @@ def cells(settings: Settings) -> list[Cell]:
     return out
 
 
-def beta_of(objective: Objective | None, effective_step: float) -> float:
-    """The beta of an effective step; the hinge has no link and takes SPIN's, as SFT does."""
-    linked = objective is not None and objective.has_link
-    used = objective if linked else objectives.get("spin")
-    assert used is not None
-    return float(theory_card(used).slope_at_zero / effective_step)
-
-
 # -- one round ------------------------------------------------------------------------------------
 
 
@@ -148,15 +142,25 @@ def samples(seed: int, overlap: str, outcomes: int) -> tuple[FloatArray, ...]:
 
 def one_round(
     spec: str, seeds: Sequence[int], effective_step: float, rate: float, outcomes: int
-) -> OnSamples:
+) -> SelfPlay:
     """The batch of all seeds and overlaps, one objective."""
     objective = objective_of(spec)
     rows = pd.DataFrame([{"seed": s, "overlap": o} for o in OVERLAPS for s in seeds])
-    rows = rows.assign(beta=beta_of(objective, effective_step), rate=rate)
+    rows = rows.assign(beta=beta_at(objective, effective_step), rate=rate)
     parts = [samples(r.seed, r.overlap, outcomes) for r in rows.itertuples()]
     p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
-    start = torch.from_numpy(np.log(q[:, 0]))
-    return OnSamples(Softmax(outcomes), objective, rows, p, start, data, own)
+    return on_both(objective, rows, p, q, data, own)
+
+
+def on_both(
+    objective: Objective | None, rows: pd.DataFrame, p: Any, q: Any, data: Any, own: Any
+) -> SelfPlay:
+    """One tabular round from ``q`` on given samples of both sides, all (rows, 1, N); exact."""
+    start = torch.as_tensor(np.log(q))[:, 0]
+    given = {"data": data, "own": own}
+    rows = rows.assign(steps_per_round=FOREVER)
+    policy = Softmax(start.shape[-1])
+    return SelfPlay(policy, objective, rows, p, start, EXACT, ON_SAMPLES, given=given)
 
 
 def descent(
@@ -194,8 +198,7 @@ def threshold(
     p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
     beta = rows.beta.to_numpy()
     rows["demanded"] = demanded_mass(objective, beta[:, None], data[:, 0], own[:, 0], q[:, 0])
-    start = torch.from_numpy(np.log(q[:, 0]))
-    run = Flow(OnSamples(Softmax(outcomes), objective, rows, p, start, data, own), last)
+    run = Flow(on_both(objective, rows, p, q, data, own), last)
     table = simulator.run(run, [*range(0, run.steps, 5), run.steps], checkpoint, progress)
     return _labelled(table, "threshold", "spif")
 
@@ -218,7 +221,7 @@ def rounds_of(
     rows = _rows(spec, sizes, **given)
     experts = [laws.random_law(_rng(seed), (1, support), 1.5) for seed in rows.seed]
     start = np.zeros(support)
-    run = _on_n_samples(Softmax(support), spec, rows, np.stack(experts), start, Data(batch=None))
+    run = _on_n_samples(Softmax(support), spec, rows, np.stack(experts), start, EXACT)
     table = simulator.run(run, log_steps(steps, 8), checkpoint, progress)
     return _labelled(table, "rounds", spec)
 
@@ -258,22 +261,21 @@ def _rows(
     rate: float,
 ) -> pd.DataFrame:
     rows = pd.DataFrame([{"seed": s, "n": n} for n in sizes for s in seeds])
-    beta = beta_of(objective_of(spec), effective_step)
+    beta = beta_at(objective_of(spec), effective_step)
     return rows.assign(beta=beta, rate=rate, steps_per_round=per_round)
 
 
 def _on_n_samples(
     policy: Any, spec: str, rows: pd.DataFrame, experts: FloatArray, start: FloatArray, data: Data
-) -> OnSamples:
+) -> SelfPlay:
     """Every row draws its n responses once; the same ones for every objective."""
     drawn = []
     for seed, n, law in zip(rows.seed, rows.n, experts, strict=True):
         uniform = torch.from_numpy(_rng(seed, f"{n} expert samples").random((law.shape[0], n)))
         drawn.append(frequencies(torch.from_numpy(law.copy()), uniform))
-    samples = torch.stack(drawn)
-    objective = objective_of(spec)
-    return OnSamples(
-        policy, objective, rows, experts, start, samples, data=data, measures=OVERFITTING
+    given = {"data": torch.stack(drawn)}
+    return SelfPlay(
+        policy, objective_of(spec), rows, experts, start, data, OVERFITTING, given=given
     )
 
 

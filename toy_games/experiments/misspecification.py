@@ -17,14 +17,14 @@ from lab.streams import Streams
 from lab.sweep import Cell
 from theory import theory_card
 from toy_games.dynamics import finite_class
-from toy_games.dynamics.self_play import Data, Measure, SelfPlay
+from toy_games.dynamics.measures import QUALITY, distance_to
+from toy_games.dynamics.self_play import Data, Measure, SelfPlay, beta_at
 from toy_games.engine import simulator
-from toy_games.engine.policies import LogLinear, Neural, Policy, Tokens
+from toy_games.engine.policies import LogLinearPolicy, Neural, Policy, Tokens
 from toy_games.engine.simulator import State
 from toy_games.engine.trainable import trainable_problems
 from toy_games.games.contenders import (
     Method,
-    beta_of,
     first_gradients,
     kept,
     labelled,
@@ -32,15 +32,9 @@ from toy_games.games.contenders import (
     predicted,
     simulation,
 )
-from toy_games.games.ladder import (
-    QUALITY,
-    Ladder,
-    RowLogLinear,
-    distance_to,
-    spin_round,
-    spin_threshold,
-)
+from toy_games.games.ladder import Ladder
 from toy_games.games.real_text import Phrases, read_phrases
+from toy_games.predictions.misspecification import spin_round, spin_threshold
 
 SUMMARY = (
     "Where SFT, self-play and explicit rewards end in small classes, and which measure likes it."
@@ -154,7 +148,7 @@ def ladder(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -> 
     for i, method in enumerate(
         [*methods(s["objectives"], s["explicit"]), Method("spif", "linear")]
     ):
-        beta = beta_of(method, s["effective_step"])
+        beta = beta_at(method.objective, s["effective_step"])
         rows = pd.DataFrame({"seed": it.seeds, "capacity": it.capacities, "class": "log-linear"})
         rows = rows.assign(beta=beta, rate=s["rate"], steps_per_round=s["steps_per_round"])
         measures = dict(ends)
@@ -196,7 +190,7 @@ def text(
     measures = QUALITY | {"tv_mle": tv_mle}
     out = []
     for i, method in enumerate(methods(s["objectives"], s["explicit"])):
-        beta = beta_of(method, s["effective_step"])
+        beta = beta_at(method.objective, s["effective_step"])
         rows = pd.DataFrame({"seed": range(s["seeds"]), **label, "beta": beta, "rate": rate})
         rows = rows.assign(steps_per_round=s["steps_per_round"])
         run = simulation(
@@ -248,7 +242,7 @@ def gradient(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -
     classes: list[tuple[str, Policy, Any, Tensor]] = [
         (
             "log-linear",
-            LogLinear(it.features[0].numpy()),
+            LogLinearPolicy(it.features[0].numpy()),
             it.expert[0],
             it.policy.initial(rng, 0.5),
         ),
@@ -279,7 +273,7 @@ def destination(s: dict[str, Any], checkpoint: Any = None, progress: bool = True
     todo += [Method("spin", "one step", tau=s["tau"])] if s["tau"] else []
     out = []
     for i, method in enumerate(todo):
-        beta = beta_of(method, s["effective_step"])
+        beta = beta_at(method.objective, s["effective_step"])
         rows = pd.DataFrame({"seed": it.seeds, "capacity": it.capacities, "class": "log-linear"})
         rows = rows.assign(beta=beta, rate=s["rate"], steps_per_round=s["steps_per_round"])
         there = predicted(it, method, beta, best)
@@ -335,7 +329,7 @@ def stability(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) 
             path.append(np.einsum("bij,bj->bi", maps, path[-1]))
         run = simulation(
             Method("spin", "one step"),
-            RowLogLinear(it.features[of]),
+            LogLinearPolicy(it.features[of][:, None]),
             rows.assign(steps_per_round=inner),
             it.expert[of],
             near[of],

@@ -31,8 +31,8 @@ from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
 from toy_games.engine.rewards import Table
 from toy_games.games.player_classes import WIDE, few_features, network, reward_classes
-from toy_games.games.player_games import instance, tabular
-from toy_games.predictions.player_rates import crossing, growth, predicted_factor, predicted_spread
+from toy_games.games.two_players import instance, tabular
+from toy_games.predictions.two_players import crossing, growth, predicted_factor, predicted_spread
 
 SUMMARY = "Two explicit players by gradient descent-ascent: equilibria, rates, reward classes."
 PARTS = ("trajectories", "noise", "rates", "boundary", "features", "classes", "limit", "network")

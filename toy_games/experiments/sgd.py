@@ -120,15 +120,6 @@ def one(
     return table
 
 
-class OneRound(SelfPlay):
-    """Rounds whose first opponent is the start, but whose steps begin elsewhere."""
-
-    begin: Tensor
-
-    def start(self) -> State:
-        return super().start() | {"theta": self.begin.expand_as(self._start).clone()}
-
-
 def _play(
     case: Case,
     rows: list[dict[str, Any]],
@@ -136,13 +127,13 @@ def _play(
     measures: dict[str, Measure],
     data: Data,
     ref: Tensor | None = None,
-) -> OneRound:
+    given: dict[str, Tensor] | None = None,
+) -> SelfPlay:
     ref = case.ref if ref is None else ref
-    made = OneRound(
-        case.policy, case.objective, pd.DataFrame(rows), case.expert, start, data, measures, ref
+    table = pd.DataFrame(rows)
+    return SelfPlay(
+        case.policy, case.objective, table, case.expert, start, data, measures, ref, given
     )
-    made.begin = made._start
-    return made
 
 
 def _row(case: Case, effective: float, **columns: Any) -> dict[str, Any]:
@@ -217,8 +208,8 @@ def floors(case: Case, settings: Settings, how: dict[str, Any]) -> pd.DataFrame:
     ]
     for batch in settings.floor_batches:
         measures = {"from_limit": _from(limit), "from_exact": _from(exact)}
-        run = _play(case, rows, theta, measures, Data(batch=batch, group=settings.group))
-        run.begin = local.theta
+        data = Data(batch=batch, group=settings.group)
+        run = _play(case, rows, theta, measures, data, given={"theta": local.theta})
         late = range(settings.steps, 2 * settings.steps + 1, 5)
         file = how["checkpoint"] and Path(how["checkpoint"]).with_suffix(f".{batch}.npz")
         table = simulator.run(run, late, **{**how, "checkpoint": file})

@@ -16,11 +16,11 @@ from lab.settings import BaseSettings, at_least, option, positive
 from lab.specs import objective_of, objective_problems
 from lab.streams import Streams
 from lab.sweep import Cell
-from theory import laws, theory_card
+from theory import laws
 from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
-from toy_games.dynamics.self_play import Data, SelfPlay
+from toy_games.dynamics.self_play import Data, SelfPlay, beta_at
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
 from toy_games.engine.simulator import State
@@ -173,12 +173,6 @@ def _sgd_arguments(settings: Settings, study: str) -> dict[str, Any]:
         "inner": settings.inner,
         "batch": settings.batch,
     }
-
-
-def beta_at(obj: Objective | None, step: FloatArray) -> FloatArray:
-    """The beta of an effective step: ``R'(0)/step``; without a link as SPIN's, ``1/step``."""
-    slope = theory_card(obj).slope_at_zero if obj is not None and obj.has_link else 1.0
-    return np.asarray(slope / np.asarray(step, dtype=float))
 
 
 def instance(seeds: int, outcomes: int, spread: float) -> tuple[FloatArray, FloatArray]:

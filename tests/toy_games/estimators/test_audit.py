@@ -15,7 +15,7 @@ from theory import TokenMDP, objectives
 from theory.errors import InvalidInput
 from toy_games import launch
 from toy_games.dynamics.self_play import Data, SelfPlay
-from toy_games.engine.policies import LogLinear, Neural, Softmax, Tokens
+from toy_games.engine.policies import LogLinearPolicy, Neural, Softmax, Tokens
 from toy_games.estimators import losses as estimators
 from toy_games.estimators import rewards as reward_estimators
 from toy_games.estimators.enumeration import Draws, audit, gradient, monte_carlo
@@ -46,7 +46,7 @@ def on_class(kind, seed):
     game = TokenMDP.random(vocab=3, horizon=2, rng=rng)
     policy = {
         "neural": lambda: Neural(game, width=3),
-        "log-linear": lambda: LogLinear(rng.standard_normal((game.n_responses, 3))),
+        "log-linear": lambda: LogLinearPolicy(rng.standard_normal((game.n_responses, 3))),
         "softmax": lambda: Softmax(game.n_responses),
         "tokens": lambda: Tokens(game.merged(0)),
     }[kind]()

@@ -20,7 +20,7 @@ from toy_games.dynamics.self_play import Data, SelfPlay, sft_scale
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.experiments import sgd
-from toy_games.experiments.sgd import PLAYED, OneRound, Settings
+from toy_games.experiments.sgd import PLAYED, Settings
 from toy_games.games.sgd_case import Case, chain_factor, least_hinge
 from toy_games.predictions.linearised import Round, distance, fisher
 
@@ -388,7 +388,7 @@ def test_an_interrupted_part_resumes_to_the_same_table(tmp_path, monkeypatch):
     given = {"seeds": 2, "steps": 20, "floor_batches": (8, 16), "floor_rates": (0.2,)}
     chosen = Settings(parts=("floor",), objectives=("ipo",), **given, **GAME)
     whole = launch.run("sgd", chosen, progress=False)
-    advance, calls = OneRound.advance, []
+    advance, calls = SelfPlay.advance, []
 
     def stops(self, state, step):
         calls.append(step)
@@ -397,7 +397,7 @@ def test_an_interrupted_part_resumes_to_the_same_table(tmp_path, monkeypatch):
         return advance(self, state, step)
 
     monkeypatch.setattr(simulator, "run", functools.partial(simulator.run, every=0.0))
-    monkeypatch.setattr(OneRound, "advance", stops)
+    monkeypatch.setattr(SelfPlay, "advance", stops)
     with pytest.raises(KeyboardInterrupt):
         launch.run("sgd", chosen, tmp_path / "kept", progress=False)
     assert list((tmp_path / "kept" / "parts").glob("*.npz"))
