@@ -9,17 +9,27 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from theory.errors import InvalidInput
+
 T = TypeVar("T")
 
 
 def announced() -> int:
     """Number of processes that torchrun announces, before they have met."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
 
 
 def local() -> int:
     """Number of this process on its machine: which of the machine's GPUs it takes."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _number("LOCAL_RANK", 0)
+
+
+def _number(variable: str, without: int) -> int:
+    """A whole number of the environment, which launchers may leave empty."""
+    text = os.environ.get(variable, "").strip()
+    if not text.isdecimal() and text:
+        raise InvalidInput(f"{variable}={text!r} in the environment; needed is a whole number")
+    return int(text or without)
 
 
 def start(device: torch.device) -> None:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from lab.settings import BaseSettings, at_least, option, positive
 from lab.specs import objective_problems
-from llm_scale.data import oracles
+from llm_scale import oracle_spec
 
 Opponent = Literal["last", "mixture", "base"]
 Level = Literal["sequence", "token"]
@@ -106,4 +106,4 @@ class Settings(BaseSettings):
         out += [
             p.replace("objectives:", "objective:") for p in objective_problems((self.objective,))
         ]
-        return out + oracles.problems(self.oracle)
+        return out + [f"oracle: {p}" for p in oracle_spec.problems(self.oracle)]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
-
 EOS = "</s>"
 BYTE_VOCABULARY = 512
 
 
 def word_tokenizer(words: Sequence[str]) -> Any:
     """One token a word and EOS: the vocabulary is exactly what a known expert can say."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
     vocabulary = {EOS: 0, **{word: i + 1 for i, word in enumerate(words)}}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token=EOS))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -24,6 +23,8 @@ def word_tokenizer(words: Sequence[str]) -> Any:
 
 def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
     """Byte-level pair encoding trained on the texts: 256 bytes, EOS, and frequent pairs."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -37,7 +38,9 @@ def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
     return _fast(core, template="{{ messages[0]['content'] + '\\n' }}")
 
 
-def _fast(core: Tokenizer, template: str) -> Any:
+def _fast(core: Any, template: str) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOS, pad_token=EOS)
     tokenizer.chat_template = template
     return tokenizer

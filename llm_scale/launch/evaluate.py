@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lab import noise
+from lab import streams
 from lab.settings import make
 from llm_scale import models
 from llm_scale.data import tasks, verses
@@ -95,7 +95,7 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
     each = [tokens for tokens in formatted for _ in range(count)]
 
     def number(i: int) -> np.ndarray:
-        return noise.uniform(horizon, seed, "generate", *divmod(i, count))
+        return streams.uniform(horizon, seed, "generate", *divmod(i, count))
 
     drawn, log_probs = model.player.sample(each, number, "responses")
     out = []

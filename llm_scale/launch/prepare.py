@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from lab.specs import objective_of
 from llm_scale import models, processes
@@ -15,6 +14,7 @@ from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response
 from llm_scale.models.player import Machine
 from llm_scale.models.score import Scorer
+from llm_scale.oracle_spec import NONE
 from llm_scale.rounds.preferences import PreferenceRound
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
@@ -37,12 +37,17 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
+    """A run's parts, after every check. InvalidInput: all `problems`, or what `load` finds."""
+    refuse(problems(settings))
+    return load(settings)
+
+
+def load(settings: Settings) -> Prepared:
     """Load or make everything, then meet the other processes.
 
     Raises:
-        InvalidInput: whatever is wrong with model, data or combination.
+        InvalidInput: whatever is wrong with model and data, or does not fit together.
     """
-    refuse(problems(settings))
     machine = Machine.of(settings)
     made = _prepare(settings, machine)
     refuse(_fit_problems(settings, made))
@@ -55,7 +60,7 @@ def problems(settings: Settings) -> list[str]:
     out = combination_problems(settings) + _sft_run_problems(settings)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
     if settings.task not in tasks.NAMED:
-        checks.append(lambda: tasks.read_pairs(Path(settings.task)))
+        checks.append(lambda: tasks.there(Path(settings.task)))
     if settings.model != "tiny":
         checks.append(lambda: models.directory(settings.model))
     for check in checks:
@@ -85,6 +90,8 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
             f"({task.longest_prompt} tokens) are beyond the model's context of {room} tokens"
         )
     if settings.sft_run:
+        from transformers import AutoTokenizer
+
         final = Path(settings.sft_run) / "final"
         other = AutoTokenizer.from_pretrained(final, local_files_only=True)
         if other.get_vocab() != language.tokenizer.get_vocab():
@@ -102,11 +109,9 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
 
 
 def _try_oracle(settings: Settings, task: tasks.Task) -> None:
-    """One comparison of a response with itself, so that a user's function fails before work."""
     oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
     if oracle is not None:
-        item = (task.held_out() or task.items(0))[0]
-        oracle.compare(item, [item.expert[0].tokens] * 2)
+        oracles.probe(oracle, task.held_out() or task.items(0))
 
 
 def _try_objective(settings: Settings, task: tasks.Task) -> None:
@@ -128,7 +133,7 @@ def _try_objective(settings: Settings, task: tasks.Task) -> None:
 def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
     """A round of one prompt with responses of one token, of the kind that the run will have."""
     some, own = Response((eos,), False), settings.own_samples
-    by_oracle, by_token = settings.oracle != oracles.NONE, settings.level == "token"
+    by_oracle, by_token = settings.oracle != NONE, settings.level == "token"
     experts = 0 if by_oracle else settings.expert_samples
     old = (some,) if "history" in objective.needs else ()
     item = Item(0, (0,), (some,) * experts, () if by_token else (some,) * own, old)
@@ -172,7 +177,7 @@ def combination_problems(settings: Settings) -> list[str]:
     """Settings that are each right and do not go together."""
     objective = objective_of(settings.objective)
     name, problems = f"objective={settings.objective!r}", []
-    by_oracle, by_token = settings.oracle != oracles.NONE, settings.level == "token"
+    by_oracle, by_token = settings.oracle != NONE, settings.level == "token"
     if settings.task == "phrases" and settings.model != "tiny":
         problems.append(
             f"task='phrases' has its own words; it goes with model='tiny', not {settings.model!r}"

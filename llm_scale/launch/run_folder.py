@@ -12,9 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lab.files import write_whole
 from lab.settings import make
+from llm_scale import processes
+from llm_scale import train as training
+from llm_scale.launch import prepare
+from llm_scale.measure import telemetry
 from llm_scale.settings import Settings
+from llm_scale.store import identity
 from llm_scale.store.read import RECORD, record_of, settings_of
 from theory.errors import InvalidInput, refuse
 
@@ -43,16 +50,13 @@ def finished(out: Path, settings: Settings) -> bool:
 
 def problems(out: Path, settings: Settings) -> list[str]:
     """Why a run cannot be made or go on in a folder, as far as can be said without loading it."""
-    from llm_scale.launch import prepare
-    from llm_scale.store.identity import files, versions
-
     found = folder_problems(out)
     if not found and (out / RECORD).exists():
         try:
             if finished(out, settings):
                 return []
             record = record_of(out)
-            begun, now = record["versions"], versions()
+            begun, now = record["versions"], identity.versions()
             if begun != now:
                 changed = ", ".join(
                     f"{k} {begun.get(k)} -> {v}" for k, v in now.items() if begun.get(k) != v
@@ -60,7 +64,7 @@ def problems(out: Path, settings: Settings) -> list[str]:
                 found.append(f"{out}: holds a run begun with other versions ({changed})")
             found += [
                 f"{out}: holds a run begun with another content of {name}; choose another --out"
-                for name, digest in files(settings).items()
+                for name, digest in identity.files(settings).items()
                 if record["files"].get(name, digest) != digest
             ]
         except InvalidInput as error:
@@ -102,21 +106,13 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     Raises:
         InvalidInput: before any work. Diverged: the loss was not finite.
     """
-    import torch
-
-    from llm_scale import processes
-    from llm_scale.launch import prepare
-    from llm_scale.measure import telemetry
-    from llm_scale.store.identity import files, versions
-    from llm_scale.train import assemble, train
-
     refuse(problems(out, settings))
     if finished(out, settings):
         say(f"{out}: finished before")
         return
-    parts = prepare.prepare(settings)
-    record = {"settings": dataclasses.asdict(settings), "versions": versions()}
-    record["files"] = files(settings)
+    parts = prepare.load(settings)
+    record = {"settings": dataclasses.asdict(settings), "versions": identity.versions()}
+    record["files"] = identity.files(settings)
     if processes.rank() == 0 and not (out / RECORD).exists():
         try:
             write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
@@ -126,8 +122,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     lead = processes.rank() == 0
     try:
         with _alone(out) if lead else contextlib.nullcontext():
-            train(
-                assemble(settings, out, parts.language, parts.task),
+            training.train(
+                training.assemble(settings, out, parts.language, parts.task),
                 lambda row: say(telemetry.line(row)) if lead else None,
                 lambda text: say(text) if lead else None,
             )

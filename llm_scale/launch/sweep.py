@@ -11,6 +11,7 @@ from pathlib import Path
 from llm_scale.launch import run_folder
 from llm_scale.settings import Settings
 from llm_scale.store.read import EQUAL_COMPUTE, read, settings_of
+from llm_scale.train import Diverged
 from theory.errors import InvalidInput, refuse
 
 Plan = dict[str, Settings]
@@ -105,8 +106,6 @@ def execute(planned: Plan, out: Path, say: Callable[[str], None]) -> list[str]:
 
     A run that was interrupted goes on from its checkpoint. InvalidInput: before any run starts.
     """
-    from llm_scale.train import Diverged
-
     refuse(dict.fromkeys(p for n, s in planned.items() for p in run_folder.problems(out / n, s)))
     stopped = []
     for number, (name, settings) in enumerate(planned.items(), 1):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lab import noise
+from lab import streams
 from llm_scale.data.items import Item, Response
 from llm_scale.data.oracles import Oracle
 from llm_scale.measure import telemetry
@@ -124,7 +124,7 @@ def draw(
 
     def number(i: int) -> NDArray[np.float64]:
         item, k = keys[i]
-        return noise.uniform(s.max_new_tokens, s.seed, purpose, round_, item.id, k)
+        return streams.uniform(s.max_new_tokens, s.seed, purpose, round_, item.id, k)
 
     drawn = player.sample([item.prompt for item, _ in keys], number, purpose)[0]
     return [drawn[i * count : (i + 1) * count] for i in range(len(items))]

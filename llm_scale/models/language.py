@@ -10,17 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
-from transformers.utils import logging
 
 from theory.errors import InvalidInput, refuse
-
-logging.disable_progress_bar()  # a tiny model is saved every few seconds
 
 
 @dataclass(frozen=True)
@@ -45,6 +36,8 @@ def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Languag
         InvalidInput: not a directory of a causal LM, weights that are missing, of other shapes or
             not finite, no EOS, or tokens outside the vocabulary.
     """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     path = directory(where)
     try:
         _config(path)
@@ -113,6 +106,8 @@ def _few(names: Sequence[str], shown: int = 3) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' tables of what it loaded: what is wrong is said by the caller."""
+    from transformers.utils import logging
+
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -125,6 +120,8 @@ def tiny(
     tokenizer: Any, seed: int, device: torch.device, width: int = 64, layers: int = 2
 ) -> Language:
     """A randomly initialised Llama of about 0.1 M parameters for a tokenizer, float32."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -146,6 +143,9 @@ def tiny(
 
 def save(language: Language, directory: Path) -> None:
     """Weights (safetensors), configuration and tokenizer, as plain transformers reads them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a tiny model is saved every few seconds
     language.model.save_pretrained(directory)
     try:
         language.tokenizer.save_pretrained(directory)

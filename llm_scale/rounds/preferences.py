@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lab import noise
+from lab import streams
 from llm_scale import processes
 from llm_scale.data.items import Item
 from llm_scale.data.oracles import Oracle
@@ -96,7 +96,7 @@ def judged(
         first, second = np.triu_indices(count, 1)
         wins = np.zeros_like(found)
         for i, item in enumerate(items):
-            luck = noise.uniform(len(first), seed, "comparison", round_, item.id)
+            luck = streams.uniform(len(first), seed, "comparison", round_, item.id)
             won = luck < found[i, first, second]
             wins[i, first, second], wins[i, second, first] = won, ~won
     known = {name: getattr(data, name) for name in ("current", "opponent", "anchor")}

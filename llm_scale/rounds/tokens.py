@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lab import noise
+from lab import streams
 from llm_scale import processes
 from llm_scale.data.items import Item
 from llm_scale.models.player import Player
@@ -184,7 +184,7 @@ def _beside(pairs: Sequence[Pair], own: Sequence[Tensor]) -> list[Tensor]:
 def _luck(player: Player, length: int, round_: int, key: tuple[int, int]) -> Tensor:
     s = player.settings
     each = [
-        noise.uniform(length, s.seed, "own token", round_, *key, k) for k in range(s.own_samples)
+        streams.uniform(length, s.seed, "own token", round_, *key, k) for k in range(s.own_samples)
     ]
     return torch.from_numpy(np.stack(each, axis=1))
 
