@@ -6,17 +6,7 @@ from theory import objectives
 from theory.errors import InvalidInput
 from theory.objectives import Objective
 
-
-def objective_problems(specs: tuple[str, ...], sft: bool = True) -> list[str]:
-    """What is wrong with specifications of objectives, all of them."""
-    out = []
-    for spec in specs:
-        try:
-            if objective_of(spec) is None and not sft:
-                out.append("objectives: 'sft' always runs beside the others; leave it out")
-        except InvalidInput as error:
-            out += [f"objectives: {problem}" for problem in error.problems]
-    return out
+SFT = "sft"
 
 
 def objective_of(spec: str) -> Objective | None:
@@ -33,7 +23,7 @@ def objective_of(spec: str) -> Objective | None:
         if rest.partition("(")[0] not in found:
             raise InvalidInput(f"{spec}: {path} registers {', '.join(found)}")
     name, bracket, inner = rest.partition("(")
-    if name == "sft" and not bracket:
+    if name == SFT and not bracket:
         return None
     if bracket and not inner.endswith(")"):
         raise InvalidInput(f"{spec!r}: needed is NAME, NAME(parameter=value) or FILE.py:NAME")
@@ -47,3 +37,12 @@ def objective_of(spec: str) -> Objective | None:
         except ValueError:
             raise InvalidInput(f"{spec!r}: {part!r}; needed is parameter=number") from None
     return objectives.get(name, **parameters)
+
+
+def spec_problems(spec: str) -> list[str]:
+    """What is wrong with a specification: the check of a setting."""
+    try:
+        objective_of(spec)
+    except InvalidInput as error:
+        return error.problems
+    return []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from lab.specs import objective_of, objective_problems
+from lab.specs import SFT, objective_of, spec_problems
 from theory import theory_card
 from theory.objectives import Objective
 
@@ -19,18 +21,27 @@ def untrainable(objective: Objective, loss: bool = True) -> str | None:
     return objective.missing("risk") if loss else None
 
 
-def trainable_problems(specs: tuple[str, ...], linked: bool = True, loss: bool = True) -> list[str]:
-    """Objectives that are `untrainable`, or whose effective step ``R'(0)/beta`` is infinite.
+def trainable(linked: bool = True, loss: bool = True) -> Callable[[str], list[str]]:
+    """Check of a specification: wrong, `untrainable`, or of infinite effective step ``R'(0)/beta``.
 
-    If they must be ``linked``, those without an effective step as well. Specifications that are
-    wrong themselves are left to `objective_problems`.
+    If it must be ``linked``, one without an effective step as well.
     """
-    out = []
-    for spec in specs:
-        if objective_problems((spec,)) or (objective := objective_of(spec)) is None:
-            continue
+
+    def check(spec: str) -> list[str]:
+        if problems := named_problems(spec):
+            return problems
+        objective = objective_of(spec)
+        assert objective is not None
         why, slope = untrainable(objective, loss), theory_card(objective).slope_at_zero
         if why is None and (np.isinf(slope) or (linked and np.isnan(slope))):
             why = "no reward link with a slope at 0, hence no effective step"
-        out += [f"objectives: {spec} cannot be trained here: {why}"] if why else []
-    return out
+        return [f"{spec} cannot be trained here: {why}"] if why else []
+
+    return check
+
+
+def named_problems(spec: str) -> list[str]:
+    """Check of a specification where SFT is no choice, as it always runs."""
+    if spec == SFT:
+        return [f"{SFT!r} always runs beside the others; leave it out"]
+    return spec_problems(spec)

@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lab.settings import BaseSettings, at_least, option, positive
-from lab.specs import objective_of, objective_problems
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import laws
@@ -24,7 +24,7 @@ from toy_games.dynamics.self_play import Data, SelfPlay, beta_at
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
 from toy_games.engine.simulator import State
-from toy_games.engine.trainable import trainable_problems
+from toy_games.engine.trainable import trainable
 
 SUMMARY = "Final KL against effective step: sample size, start, label noise, supports, inner steps."
 
@@ -43,65 +43,62 @@ class Settings(BaseSettings):
     """Of all studies; ``reach`` is the start's largest log p/pi, a round's distance is ``k rate
     lambda`` with lambda the largest eigenvalue of the expert's ``diag p - p p^T``."""
 
-    studies: tuple[str, ...] = option(STUDIES, "which studies to run")
+    studies: tuple[str, ...] = option(STUDIES, "which studies to run", of=STUDIES)
     objectives: tuple[str, ...] = option(
         ("spin", "spif", "centred_spif", "ipo", "iq_learn")
         + ("exponential", "nwj", "gail", "spin_hinge"),
         "objectives; sft always runs beside them",
+        check=trainable(linked=False, loss=False),
     )
-    seeds: int = option(5, "number of seeds: each has its own expert, start and samples")
-    outcomes: int = option(16, "responses N")
-    spread: float = option(0.7, "standard deviation of the expert's logits, nats")
+    seeds: int = option(5, "number of seeds: each has its own expert, start and samples", ge=1)
+    outcomes: int = option(16, "responses N", ge=3)
+    spread: float = option(0.7, "standard deviation of the expert's logits, nats", gt=0)
     steps: tuple[float, ...] = option(
-        tuple(float(f"{s:.4g}") for s in np.geomspace(0.1, 20.0, 21)), "effective steps R'(0)/beta"
+        tuple(float(f"{s:.4g}") for s in np.geomspace(0.1, 20.0, 21)),
+        "effective steps R'(0)/beta",
+        gt=0,
     )
     reaches: tuple[float, ...] = option(
-        tuple(float(f"{r:.4g}") for r in np.geomspace(1.0, 100.0, 9)), "reach of the starts, nats"
+        tuple(float(f"{r:.4g}") for r in np.geomspace(1.0, 100.0, 9)),
+        "reach of the starts, nats",
+        gt=0,
     )
-    samples: tuple[int, ...] = option((100, 300, 1000), "n of each side and round: noise floors")
-    few: tuple[int, ...] = option((10, 30, 100, 300, 1000), "the same, study unseen: smoothing 0")
-    many: int = option(1000, "n of each side and round in the other studies")
-    smoothing: float = option(0.5, "added to every count of a round's samples")
-    rounds: int = option(150, "rounds of the map, and of the other studies of rounds")
-    one_step: float = option(0.5, "effective step of burn-in, label noise and wrong support")
+    samples: tuple[int, ...] = option(
+        (100, 300, 1000), "n of each side and round: noise floors", ge=1
+    )
+    few: tuple[int, ...] = option(
+        (10, 30, 100, 300, 1000), "the same, study unseen: smoothing 0", ge=1
+    )
+    many: int = option(1000, "n of each side and round in the other studies", ge=1)
+    smoothing: float = option(0.5, "added to every count of a round's samples", ge=0)
+    rounds: int = option(150, "rounds of the map, and of the other studies of rounds", ge=20)
+    one_step: float = option(0.5, "effective step of burn-in, label noise and wrong support", gt=0)
     label_noise: tuple[float, ...] = option(
-        (0.0, 0.02, 0.05, 0.1, 0.2, 0.4), "shares of expert labels replaced"
+        (0.0, 0.02, 0.05, 0.1, 0.2, 0.4), "shares of expert labels replaced", ge=0, lt=1
     )
-    surplus: int = option(4, "responses that the expert never gives, study outside")
-    surplus_mass: float = option(0.3, "their mass at the start")
-    break_steps: tuple[float, ...] = option((2.2, 3.0, 5.0, 10.0, 20.0), "steps of study boundary")
-    inner: float = option(0.1, "rate times lambda: progress of one gradient step, SFT units")
+    surplus: int = option(4, "responses that the expert never gives, study outside", ge=1)
+    surplus_mass: float = option(0.3, "their mass at the start", gt=0, lt=1)
+    break_steps: tuple[float, ...] = option(
+        (2.2, 3.0, 5.0, 10.0, 20.0), "steps of study boundary", gt=0
+    )
+    inner: float = option(0.1, "rate times lambda: progress of one gradient step, SFT units", gt=0)
     distances: tuple[float, ...] = option(
-        tuple(float(f"{d:.4g}") for d in np.geomspace(1.2, 7.0, 13)), "round distances, boundary"
+        tuple(float(f"{d:.4g}") for d in np.geomspace(1.2, 7.0, 13)),
+        "round distances, boundary",
+        gt=0,
     )
-    boundary_steps: int = option(400, "gradient steps of study boundary")
-    early_step: float = option(10.0, "effective step of study early (SPIN's beta = 0.1)")
+    boundary_steps: int = option(400, "gradient steps of study boundary", ge=2)
+    early_step: float = option(10.0, "effective step of study early (SPIN's beta = 0.1)", gt=0)
     early_distances: tuple[float, ...] = option(
-        (0.2, 0.4, 0.8, 1.4, 2.0, 2.6, 3.4, 5.0, 8.0, 14.0), "round distances, early"
+        (0.2, 0.4, 0.8, 1.4, 2.0, 2.6, 3.4, 5.0, 8.0, 14.0), "round distances, early", gt=0
     )
-    early_steps: int = option(900, "gradient steps of study early, equal for all")
-    batch: int = option(64, "pairs a gradient step, study early")
+    early_steps: int = option(900, "gradient steps of study early, equal for all", ge=20)
+    batch: int = option(64, "pairs a gradient step, study early", ge=8, multiple=8)
 
     def problems(self) -> list[str]:
-        """What is wrong with the values, all of it."""
-        unknown = [s for s in self.studies if s not in STUDIES]
-        return (
-            at_least(self, seeds=1, outcomes=3, samples=1, few=1, many=1, smoothing=0.0, rounds=20)
-            + at_least(self, boundary_steps=2, early_steps=20, batch=8, surplus=1, label_noise=0.0)
-            + positive(self, "spread", "steps", "reaches", "one_step", "break_steps", "inner")
-            + positive(self, "distances", "early_step", "early_distances", "surplus_mass")
-            + objective_problems(self.objectives, sft=False)
-            + trainable_problems(self.objectives, linked=False, loss=False)
-            + [f"studies: unknown {s!r}; there are {', '.join(STUDIES)}" for s in unknown]
-            + ([f"batch={self.batch}; needed is a multiple of 8"] if self.batch % 8 else [])
-            + [f"label_noise={e!r}; needed are shares below 1" for e in self.label_noise if e >= 1]
-            + ([] if self.surplus_mass < 1 else ["surplus_mass: needed is a share below 1"])
-            + (
-                []
-                if self.surplus < self.outcomes - 1
-                else [f"surplus={self.surplus}; needed is < outcomes - 1"]
-            )
-        )
+        """Surplus responses that leave the expert none."""
+        few = self.surplus < self.outcomes - 1
+        return [] if few else [f"surplus={self.surplus}; needed is < outcomes - 1"]
 
 
 def cells(settings: Settings) -> list[Cell]:
