@@ -205,14 +205,14 @@ def combination_problems(settings: Settings) -> list[str]:
         )
     if "anchor" in objective.needs and settings.tau == 0:
         problems.append(f"{name} is anchored: set tau > 0")
-    if type(objective).opponent is not Objective.opponent and settings.opponent != "last":
+    if objective.writes("opponent") and settings.opponent != "last":
         problems.append(
             f"{name} has an opponent of its own; opponent={settings.opponent!r} must be last"
         )
     if objective.reference_free and settings.tau > 0:
         problems.append(f"{name} is reference-free: tau must be 0")
     ours, theirs = settings.own_samples, settings.expert_samples
-    if objective.form == "group" and not by_oracle and ours == 1 and (by_token or theirs == 1):
+    if not objective.has_loss and not by_oracle and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
 
@@ -236,7 +236,7 @@ def _preference_problems(settings: Settings, objective: Objective | None) -> lis
         return [*out, f"{name} learns from expert responses: oracle must be none"]
     if "history" in objective.needs:
         out.append(f"{name} needs responses of pi_0 beside an expert's: oracle must be none")
-    if objective.form == "group" and settings.own_samples == 2:
+    if not objective.has_loss and settings.own_samples == 2:
         out.append(f"{name} needs a group: own_samples >= 3 (with one pair it is IPO)")
     return out
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from lab.files import write_whole
+from lab.files import folder_problems, write_whole
 from lab.settings import make
 from llm_scale import processes
 from llm_scale import train as training
@@ -50,7 +50,7 @@ def finished(out: Path, settings: Settings) -> bool:
 
 def problems(out: Path, settings: Settings) -> list[str]:
     """Why a run cannot be made or go on in a folder, as far as can be said without loading it."""
-    found = folder_problems(out)
+    found = folder_problems(out, RECORD)
     if not found and (out / RECORD).exists():
         try:
             if finished(out, settings):
@@ -69,33 +69,7 @@ def problems(out: Path, settings: Settings) -> list[str]:
             ]
         except InvalidInput as error:
             found += error.problems
-    elif not found and out.is_dir() and (there := _contents(out)):
-        found.append(f"{out}: not a run's folder, and not empty ({there[0]}); choose another --out")
     return found + prepare.problems(settings)
-
-
-def folder_problems(out: Path) -> list[str]:
-    """Why nothing could be written into a folder (that may not exist yet)."""
-    there = next(p for p in (out, *out.absolute().parents) if p.exists())
-    if not there.is_dir():
-        return [f"{out}: {there} is a file; needed is a folder, or a path for a new one"]
-    if not os.access(there, os.W_OK | os.X_OK):
-        return [f"{out}: no permission to write in {there}"]
-    return []
-
-
-def file_problems(out: Path) -> list[str]:
-    """Why a new file could not be written."""
-    if out.is_dir():
-        return [f"{out}: a folder; needed is a file"]
-    if out.exists():
-        return [f"{out}: there already; choose another --out, or delete it"]
-    return folder_problems(out.parent)
-
-
-def _contents(out: Path) -> list[str]:
-    """Names in a folder; parts of files that a killed process left do not count."""
-    return sorted(p.name for p in out.iterdir() if p.suffix != ".tmp")
 
 
 def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:

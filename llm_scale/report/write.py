@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from lab.files import write_whole
+from lab.stats import LEAST_SEEDS, interval
 from llm_scale.report import plots
-from llm_scale.store.read import FEWEST_SEEDS, Group, found, grouped, interval
+from llm_scale.store.read import Group, found, grouped
 
 QUALITY = {
     "kl": "KL(p‖π)",
@@ -87,8 +88,8 @@ def _overview(groups: Sequence[Group]) -> list[str]:
 
 
 def _intervals(groups: Sequence[Group]) -> str:
-    few = [group.label for group in groups if len(group.runs) < FEWEST_SEEDS]
-    text = f"Means over seeds ± half the 95 % Student interval, from {FEWEST_SEEDS} seeds on."
+    few = [group.label for group in groups if len(group.runs) < LEAST_SEEDS]
+    text = f"Means over seeds ± half the 95 % Student interval, from {LEAST_SEEDS} seeds on."
     return f"{text} Fewer seeds, so no interval: {'; '.join(few)}." if few else text
 
 

@@ -21,7 +21,7 @@ TWO = float(np.log(2.0))
 
 def opponent_kind(player: Player, objective: Objective | None) -> str:
     """The setting's opponent, or "geometric" where the objective has one of its own."""
-    geometric = objective is not None and type(objective).opponent is not Objective.opponent
+    geometric = objective is not None and objective.writes("opponent")
     return "geometric" if geometric else player.settings.opponent
 
 

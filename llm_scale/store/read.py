@@ -17,8 +17,6 @@ from llm_scale.store.journal import FAILURE, METRICS, POINTS
 from theory.errors import InvalidInput, refuse
 
 RECORD = "settings.json"
-FEWEST_SEEDS = 3
-"""Seeds from which an interval is given."""
 EQUAL_COMPUTE = "equal-compute"
 """Folder of a baseline that `sft --like` makes."""
 NO_SETTING = ("seed", "sft_run", "device", "checkpoint_every", "generate_batch")
@@ -216,14 +214,3 @@ def points(run: Run, round_: int) -> dict[str, np.ndarray]:
     except (KeyError, ValueError) as error:
         raise InvalidInput(f"{path}: not the points of a round ({error})") from error
     return out
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds and half its 95 % Student interval (NaN below three seeds)."""
-    array = np.asarray(values, dtype=np.float64)
-    if len(array) < FEWEST_SEEDS:
-        return float(array.mean()), float("nan")
-    from scipy import stats
-
-    half = stats.t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array))
-    return float(array.mean()), float(half)

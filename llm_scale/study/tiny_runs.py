@@ -38,18 +38,20 @@ FAR = 10.0
 RATES = (1e-3, 1e-2, 3e-2)
 """Learning rates beside the preset's."""
 WEIGHTS = (0.03, 0.1, 0.3, 1.0)
-"""Of `llm_scale.study.tiny_model.LevelledIpo`; 1 is pointwise SPIF."""
+"""Of the level; 1 is pointwise SPIF."""
+LEVELLED = Path(__file__).with_name("levelled_ipo.py")
 FULL = "make llm-tiny FULL=1"
 
 
 def job(study: str, name: str, step: float = 1.0, level: float | None = None, **given: Any) -> Job:
     """A run of an objective at an effective step."""
-    objective, beta = AT_ONE[name]
+    arm, beta = AT_ONE[name]
+    objective = arm if level is None else f"{LEVELLED}:levelled_ipo(level={level})"
     steps = given.get("steps_per_round", MIDDLE)
     base = {"rounds": 1, "steps_per_round": steps, "prompts": 32 * steps, "device": "cpu"}
     values = base | {"objective": objective, "beta": beta / step} | given
     points = study == "link" and steps > SHORT and values["seed"] == 0
-    return Job(study, resolve(PRESET, values), level, points)
+    return Job(study, resolve(PRESET, values), arm, level, points)
 
 
 def plan(full: bool = False) -> list[Job]:

@@ -26,7 +26,7 @@ LAYERS = {
     " preferences card check __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
-    "llm_scale": "settings processes data models rounds measure store train launch study report"
+    "llm_scale": "oracle_spec settings processes data models rounds measure store train launch study report"
     " __main__",
     "figures": "sizes style tidy recorded catalogue theory toy_games llm_scale runner report"
     " __main__",

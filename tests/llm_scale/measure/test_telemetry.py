@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from lab.stats import centred
 from llm_scale import models
 from llm_scale.__main__ import app
 from llm_scale.measure import gradients, telemetry
@@ -20,7 +21,7 @@ from llm_scale.measure.held_out import HeldOut, own_responses
 from llm_scale.measure.predicted import (
     FEWEST,
     GROUPS,
-    GROUPS_FITTED,
+    GROUPS_POOLED,
     ONE_STEP,
     TWO_STEP,
     Game,
@@ -129,7 +130,7 @@ def test_laws_from_samples_give_the_exact_reward_as_samples_grow(name):
         measured, (prompt, outcome) = draw(rng, p, q, q, each)
         found = predict(measured.points(), Game(objectives.get(name), 1.0, own_samples=2))
         assert found.kind == kind
-        off = telemetry.centred(found.refined - exact[prompt, outcome], prompt)
+        off = centred(found.refined - exact[prompt, outcome], group=prompt)
         errors.append(np.abs(off).max())
     assert errors[1] < 0.05
     assert errors[1] < 0.5 * errors[0], "ten times as exact with a hundred times the samples"
@@ -143,7 +144,7 @@ def test_too_few_responses_a_prompt_are_said():
         name: predict(measured.points(), Game(objectives.get(name), 1.0, own_samples=2)).kind
         for name in ("spif", "centred_spif", "spin")
     }
-    assert kinds == {"spif": TWO_STEP, "centred_spif": GROUPS_FITTED, "spin": TWO_STEP}
+    assert kinds == {"spif": TWO_STEP, "centred_spif": GROUPS_POOLED, "spin": TWO_STEP}
 
 
 def test_nothing_is_predicted_where_the_expert_or_the_link_is_not_known():
@@ -245,7 +246,7 @@ def test_points_of_a_round_give_its_slope(spif):
             table = [r for r in csv.DictReader(file) if r["link"]]
         assert {r["side"] for r in table} == {"expert", "own"}
         prompt = np.array([int(r["prompt"]) for r in table])
-        x, y = (telemetry.centred(np.array([float(r[k]) for r in table]), prompt)
+        x, y = (centred(np.array([float(r[k]) for r in table]), group=prompt)
                 for k in ("link", "reward"))  # fmt: skip
         assert x @ y / (x @ x) == pytest.approx(row["link_slope"], abs=1e-4)
         u = [float(r["log_expert"]) - float(r["log_opponent"]) for r in table]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lab.stats import interval
 from llm_scale.report import write as report
 from llm_scale.settings import Settings
 from llm_scale.store import read
@@ -81,10 +82,10 @@ def test_an_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = 0
     for sample in rng.normal(2.0, 3.0, size=(2000, 4)):
-        mean, half = read.interval(sample)
+        mean, half = interval(sample)
         hits += abs(mean - 2.0) <= half
     assert hits / 2000 == pytest.approx(0.95, abs=0.02)
-    assert np.isnan(read.interval([1.0, 2.0])[1])
+    assert np.isnan(interval([1.0, 2.0])[1])
 
 
 def test_what_is_missing_is_said(runs, tmp_path):

@@ -10,9 +10,10 @@ import torch
 from llm_scale import train as training
 from llm_scale.data.tasks import phrases
 from llm_scale.models.player import Machine, Player
+from llm_scale.study import columns, tiny_model, tiny_runs
 from llm_scale.study import listed_laws as listed
-from llm_scale.study import tiny_model, tiny_runs
-from llm_scale.study.tiny_model import LevelledIpo, expert_law, law
+from llm_scale.study.levelled_ipo import LevelledIpo
+from llm_scale.study.tiny_model import expert_law, law
 from theory import objectives
 from theory.errors import InvalidInput
 
@@ -52,24 +53,24 @@ def laws_of_a_round():
 def test_an_exact_round_has_slope_one_and_no_residual(laws_of_a_round):
     log_p, log_q, _ = laws_of_a_round
     spin = objectives.get("spin")
-    row = tiny_model.rewards(log_p, log_q, log_p, spin, 1.0, (1, 1))
+    row = columns.rewards(log_p, log_q, log_p, spin, 1.0, (1, 1))
     assert row["link_slope"] == pytest.approx(1.0)
     assert row["link_correlation"] == pytest.approx(1.0)
     assert row["link_residual"] == pytest.approx(0.0, abs=1e-12)
     assert row["tv_to_link"] == pytest.approx(0.0, abs=1e-12)
-    assert tiny_model.divergences(log_p, log_q, log_p)["kl"] == pytest.approx(0.0, abs=1e-12)
+    assert columns.divergences(log_p, log_q, log_p)["kl"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_contraction_is_t6_s_factor_and_mass_outside_is_counted(laws_of_a_round):
     log_p, log_q, _ = laws_of_a_round
     spin = objectives.get("spin")
-    row = tiny_model.rewards(log_p, log_q, log_p, spin, 2.0, (1, 1))
+    row = columns.rewards(log_p, log_q, log_p, spin, 2.0, (1, 1))
     assert row["contraction_link"] == pytest.approx(1.0 - 1.0 / 2.0)
     assert row["link_slope"] == pytest.approx(2.0)
-    assert tiny_model.contraction(log_p, log_q, log_q) == pytest.approx(1.0)
+    assert columns.contraction(log_p, log_q, log_q) == pytest.approx(1.0)
     thin = np.log([[0.5, 0.5 - 3e-5, 1e-5, 2e-5]])
     wide = np.log([[0.4, 0.3, 0.1, 0.2]])
-    found = tiny_model.divergences(thin, np.log([[0.4, 0.6 - 3e-5, 1e-5, 2e-5]]), wide)
+    found = columns.divergences(thin, np.log([[0.4, 0.6 - 3e-5, 1e-5, 2e-5]]), wide)
     assert found["outside_before"] == pytest.approx(3e-5)
     assert found["outside"] == pytest.approx(0.3)
     assert found["max_u"] == pytest.approx(np.log((0.5 - 3e-5) / 0.3))
@@ -80,9 +81,9 @@ def test_the_parts_of_an_error_are_told_apart(laws_of_a_round):
     exact = log_p - log_q
     for slope, size in ((0.5, 0.0), (1.0, 0.3)):
         learned = slope * exact + size * noise
-        row = tiny_model.parts("link", log_p, log_q, exact, learned, 0.5)
+        row = columns.parts("link", log_p, log_q, exact, learned, 0.5)
         after = np.logaddexp.reduce(log_q + learned / 0.5, -1, keepdims=True)
-        whole = tiny_model.kl(log_p, log_q + learned / 0.5 - after)
+        whole = columns.kl(log_p, log_q + learned / 0.5 - after)
         if size == 0.0:
             assert row["kl_link_slope"] == pytest.approx(whole)
             assert row["link_residual"] == pytest.approx(0.0, abs=1e-12)
