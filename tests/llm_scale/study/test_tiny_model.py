@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from lab.specs import objective_of
+from lab.sweep import run_cells
 from llm_scale import train as training
 from llm_scale.data.tasks import phrases
 from llm_scale.models.player import Machine, Player
 from llm_scale.study import columns, tiny_model, tiny_runs
 from llm_scale.study import listed_laws as listed
-from llm_scale.study.levelled_ipo import LevelledIpo
 from llm_scale.study.tiny_model import expert_law, law
 from theory import objectives
 from theory.errors import InvalidInput
@@ -94,10 +95,11 @@ def test_the_parts_of_an_error_are_told_apart(laws_of_a_round):
 
 def test_levelled_ipo_goes_from_ipo_to_pointwise_spif():
     r_y, r_own = torch.randn(2, 7, 1, dtype=torch.float64)
+    levelled = [objective_of(f"{tiny_runs.LEVELLED}:levelled_ipo(level={w})") for w in (0, 1)]
     ipo = objectives.get("ipo", margin=1.0).reward_risk(r_y, r_own)
-    torch.testing.assert_close(LevelledIpo(0.0).reward_risk(r_y, r_own), ipo)
+    torch.testing.assert_close(levelled[0].reward_risk(r_y, r_own), ipo)
     spif = objectives.get("spif", c=1.0).reward_risk(r_y, r_own)
-    torch.testing.assert_close(LevelledIpo(1.0).reward_risk(r_y, r_own), 4.0 * spif + 4.0)
+    torch.testing.assert_close(levelled[1].reward_risk(r_y, r_own), 4.0 * spif + 4.0)
 
 
 @pytest.fixture(scope="module")
@@ -139,17 +141,18 @@ def test_margins_on_repeated_pairs_grow_for_spin_and_stop_for_ipo(claim, margins
     claim.close(ipo[1:], 1.0, 0.1, what="IPO: mean margin against m")
 
 
-def test_finished_runs_are_not_run_again_after_an_interruption(tmp_path, monkeypatch):
-    jobs = tiny_runs.plan()[:2]
-    part = tmp_path / "x.part.jsonl"
-    kept = [{"job": tiny_runs._key(j), "rows": [{"at": i}]} for i, j in enumerate(jobs)]
-    part.write_text("".join(json.dumps(k) + "\n" for k in kept) + '{"job": "to')
-    monkeypatch.setattr(tiny_runs, "run", None)
-    assert tiny_runs.collect(jobs, 1, part) == [{"at": 0}, {"at": 1}]
-    assert part.read_text().count("\n") == 2
-
-
 def test_every_run_of_the_plan_is_one_of_a_kind():
-    keys = [tiny_runs._key(job) for job in tiny_runs.plan(full=True)]
-    assert len(keys) == len(set(keys))
-    assert {json.loads(k)[0]["settings"]["seed"] for k in keys} == set(range(5))
+    cells = tiny_runs.cells(tiny_runs.plan(full=True))
+    assert len({cell.key for cell in cells}) == len({cell.name for cell in cells}) == len(cells)
+    kinds = [json.dumps(dataclasses.asdict(cell.arguments["job"])) for cell in cells]
+    assert len(set(kinds)) == len(kinds)
+    assert {cell.arguments["job"].settings.seed for cell in cells} == set(range(5))
+
+
+def test_finished_runs_are_not_run_again_after_an_interruption(tmp_path, monkeypatch):
+    cells = tiny_runs.cells(tiny_runs.plan()[:2])
+    monkeypatch.setattr(tiny_runs, "run", lambda job: [{"seed": job.settings.seed, "kl": 1 / 3}])
+    expected = [[{"seed": c.arguments["job"].settings.seed, "kl": 0.3333}] for c in cells]
+    assert run_cells(cells, tmp_path, progress=False) == expected
+    monkeypatch.setattr(tiny_runs, "run", None)
+    assert run_cells(cells, tmp_path, progress=False) == expected
