@@ -89,11 +89,11 @@ def bends(objective: Objective | None) -> bool:
         return objective is None
 
     def risk(r: Tensor) -> Tensor:
-        extras = {"r_history": r[2:]} if "history" in objective.needs else {}
-        return torch.as_tensor(objective.reward_risk(r[:1], r[1:2], **extras))
+        extras = {"r_history": r[4:]} if "history" in objective.needs else {}
+        return torch.as_tensor(objective.reward_risk(r[:2], r[2:4], **extras))
 
     with torch.enable_grad():
-        at = torch.zeros(3, dtype=torch.float64)
+        at = torch.zeros(6, dtype=torch.float64)
         return bool(torch.autograd.functional.hessian(risk, at).diagonal().sum() > 0)
 
 
