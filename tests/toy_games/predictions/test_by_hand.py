@@ -82,6 +82,14 @@ def test_steps_near_a_rounds_minimum():
     close(local.floor(0.4, 10), 0.16 / 10 * 0.75 / (1 - 0.49) * spread)
 
 
+def test_noise_away_from_the_minimum_and_tiny_curvature():
+    """Gradients of pairs at logit 0: -1 at 3/8, 1 at 1/8, else 0."""
+    spread = 0.5 - 0.25**2
+    close(spin_of_two().noise(logits(0.0)).numpy(), spread * np.array([[1, -1], [-1, 1]]))
+    tiny = dataclasses.replace(spin_of_two(), beta=1e-6).near(logits(0.0))
+    close(tiny.values.numpy() * 1e12, [2 * 0.5 / 4], 1e-6)
+
+
 def test_the_examples_of_pairs_and_of_groups():
     pairs = spin_of_two().examples
     chances = dict(zip(map(tuple, torch.cat([pairs.expert, pairs.own], 1).tolist()),
@@ -140,7 +148,7 @@ def test_fishers_matrix_and_the_distance_of_laws():
 def test_factors_distances_and_floors_of_rounds():
     close(stability.inner_factor(0.5, 0.3, 0.1), 1 - 0.5 * (1 - 0.8**3))
     close(stability.breaking_distance([4.0, 1.5], 0.1), [0.1 * log(0.5) / log(0.975), np.inf])
-    close(stability.breaking_distance(4.0), 4 * log(2.0))
+    close(stability.breaking_distance([4.0, 2.5]), [4 * log(2.0), 2.5 * log(5.0)])
     close(stability.inner_factor(4.0, 0.1 * log(0.5) / log(0.975), 0.1), -1.0)
     close(stability.noise_floor(0.5, 3, 100), 2 / 100 * 0.5 / 1.5)
     close(stability.noise_floor(0.5, 3, 100, own=0.5), 2 / 100 * 0.25 / (0.25 * 1.75))
@@ -189,6 +197,7 @@ def test_escape_is_the_path_of_gradient_descent():
     start = np.log(np.concatenate([seen, [outside / 2, outside / 2]]))
     z, path = start.copy(), []
     data, own = np.append(DATA[:2], [0, 0]), np.append(OWN[:2], [0, 0])
+    assert steps[-1] < 10_000
     for _ in range(int(steps[-1]) + 1):
         law = np.exp(z) / np.exp(z).sum()
         path.append(law[2:].sum())
