@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, their digests, and versions of what wrote them."""
+"""Files that are written whole or not at all, where they may be, digests and versions."""
 
 from __future__ import annotations
 
@@ -52,6 +52,33 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     """Write text (UTF-8, line ends as they are) or bytes whole or not at all: see `whole`."""
     with whole(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def folder_problems(out: Path, record: str = "") -> list[str]:
+    """Why nothing could be written into a folder, which may not exist yet.
+
+    With the name of a ``record`` the folder must be empty or hold that file: what is not a run of
+    ours stays as it is. Parts of files that a killed process left do not count.
+    """
+    there = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not there.is_dir():
+        return [f"{out}: {there} is a file; needed is a folder, or a path for a new one"]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [f"{out}: no permission to write in {there}"]
+    if record and out.is_dir() and not (out / record).exists():
+        held = sorted(p.name for p in out.iterdir() if p.suffix != ".tmp")
+        if held:
+            return [f"{out}: not a run's folder, and not empty ({held[0]}); choose another --out"]
+    return []
+
+
+def file_problems(out: Path) -> list[str]:
+    """Why a new file could not be written."""
+    if out.is_dir():
+        return [f"{out}: a folder; needed is a file"]
+    if out.exists():
+        return [f"{out}: there already; choose another --out, or delete it"]
+    return folder_problems(out.parent)
 
 
 def digest(content: Path | str | bytes) -> str:

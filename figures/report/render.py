@@ -66,21 +66,14 @@ def _header(provenance: dict[str, dict[str, Any]], mutation: dict[str, Any] | No
     else:
         lines.append("There are no records yet: run `make evidence`.")
     if mutation:
-        lines.append(_sharpness(mutation))
+        total = mutation["total"]
+        lines.append(
+            f"How sharp the tests are (`make mutate`, table in results/mutation.md): "
+            f"{total['tried']} of the {total['mutants']} mutants of the formulas were tried; "
+            f"{total['equivalent']} of them change nothing that can be observed (listed with "
+            f"reasons); {total['killed']} turned a test red, {total['survived']} survived."
+        )
     return "\n\n".join(lines)
-
-
-def _sharpness(mutation: dict[str, Any]) -> str:
-    """What results/mutation.json says of the tests."""
-    total = mutation["total"]
-    where = ", ".join(sorted({f"{name.split('/')[0]}/" for name in mutation["modules"]}))
-    decided = total["killed"] + total["survived"]
-    return (
-        f"How sharp the tests are (`make mutate`): of {total['mutants']} mutants of the formulas "
-        f"in {where} {total['equivalent']} change nothing that can be observed (listed with "
-        f"reasons); of {decided} others {total['killed']} turned a test red "
-        f"({100 * total['killed'] / max(decided, 1):.1f} %), {total['survived']} survived."
-    )
 
 
 def _versions(provenance: dict[str, Any]) -> str:

@@ -20,11 +20,9 @@ from figures.style import mark, note, shown
 from figures.tidy import MEASURED, THEORY, Rows
 from theory import laws, objectives
 from toy_games import launch
-from toy_games.experiments.stability import (
-    EXACT,
-    Settings,
+from toy_games.experiments.stability import EXACT, Settings, instance
+from toy_games.predictions.stability import (
     breaking_distance,
-    instance,
     noise_floor,
     slowest_rate,
     tail_mass,

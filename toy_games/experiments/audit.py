@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lab.settings import BaseSettings, at_least, option, positive
+from lab.settings import BaseSettings, option
 from lab.sweep import Cell
 from theory import TokenMDP, objectives, preferences
 from theory.objectives import Objective
 from theory.tokens.text import load_pairs, phrases, tokens
 from toy_games.engine.policies import Tokens
+from toy_games.engine.trainable import of_pairs
 from toy_games.estimators import losses as estimators
 from toy_games.estimators import rewards as reward_estimators
 from toy_games.estimators.enumeration import Audit, Estimator, audit, monte_carlo
-from toy_games.estimators.losses import Problem
+from toy_games.estimators.losses import Problem, known_of_groups
 
 SUMMARY = "Exact bias and variance of stochastic gradients, by enumeration of all draws."
 CASES = ("random", "text")
@@ -30,23 +31,14 @@ UNBIASED = 1e-9
 class Settings(BaseSettings):
     """Which problems to audit, and how much Monte Carlo to hold against the enumeration."""
 
-    cases: tuple[str, ...] = option(CASES, "where the expert comes from: random, text")
-    instance: int = option(0, "seed of the games, parameters, rewards and preferences")
-    size: int = option(3, "responses of a group, and side of all-pairs losses")
-    sizes: tuple[int, ...] = option((2, 4, 8), "group sizes over which biases are followed")
-    beta: float = option(1.0, "weight of the KL step")
-    distance: float = option(0.5, "standard deviation of theta - theta_t, a parameter")
-    seeds: int = option(8, "Monte Carlo repetitions")
-    samples: int = option(2000, "estimates in each repetition")
-
-    def problems(self) -> list[str]:
-        """What is wrong, all of it."""
-        unknown = [c for c in self.cases if c not in CASES]
-        return (
-            [f"cases: {c!r}; needed are {', '.join(CASES)}" for c in unknown]
-            + at_least(self, instance=0, size=2, sizes=2, seeds=3, samples=1)
-            + positive(self, "beta", "distance")
-        )
+    cases: tuple[str, ...] = option(CASES, "where the expert comes from: random, text", of=CASES)
+    instance: int = option(0, "seed of the games, parameters, rewards and preferences", ge=0)
+    size: int = option(3, "responses of a group, and side of all-pairs losses", ge=2)
+    sizes: tuple[int, ...] = option((2, 4, 8), "group sizes over which biases are followed", ge=2)
+    beta: float = option(1.0, "weight of the KL step", gt=0)
+    distance: float = option(0.5, "standard deviation of theta - theta_t, a parameter", gt=0)
+    seeds: int = option(8, "Monte Carlo repetitions", ge=3)
+    samples: int = option(2000, "estimates in each repetition", ge=1)
 
 
 def cells(settings: Settings) -> list[Cell]:
@@ -111,12 +103,12 @@ def catalogue(problem: Problem, size: int) -> list[Estimator]:
     every = [objectives.get(name) for name in objectives.names()]
     losses = [o for o in every if o.has_loss]
     plain = [o for o in every if not o.missing("risk") and "preference" not in o.needs]
-    pairwise = [o for o in losses if o.form == "pairwise" and not o.needs]
+    pairwise = [o for o in losses if of_pairs(o) and not o.needs]
     return [
         *(estimators.one_pair(problem, o) for o in losses),
         *(estimators.all_pairs(problem, o, 2) for o in pairwise),
         *(estimators.grouped(problem, o, 2) for o in _groups()),
-        estimators.finite_groups(problem, 2),
+        *(estimators.finite_groups(problem, o, 2) for o in _groups() if known_of_groups(o)),
         *(estimators.first_gradient(problem, o) for o in plain),
         *estimators.stale_samples(problem),
         estimators.length_normalised(problem),

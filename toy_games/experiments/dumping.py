@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lab.settings import BaseSettings, at_least, option, positive
-from lab.specs import objective_of, objective_problems
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import laws
@@ -21,17 +21,10 @@ from theory.preferences import win_rate, winner_loser
 from theory.result import FloatArray
 from theory.rounds.one_step import one_step_round
 from toy_games.dynamics.measures import unseen as unseen_mask
-from toy_games.dynamics.self_play import (
-    FOREVER,
-    Data,
-    SelfPlay,
-    beta_at,
-    kl_to_expert,
-    total_variation,
-)
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, kl_to_expert, total_variation
 from toy_games.engine import simulator
 from toy_games.engine.policies import Neural, Policy, Softmax, Tokens
-from toy_games.engine.trainable import trainable_problems
+from toy_games.engine.trainable import beta_at, trainable
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions import unseen
 
@@ -47,52 +40,44 @@ class Settings(BaseSettings):
     """Sizes of all parts."""
 
     objectives: tuple[str, ...] = option(
-        ("spif", "centred_spif", "ipo"), "objectives; SFT runs beside them"
+        ("spif", "centred_spif", "ipo"), "objectives; SFT runs beside them", check=trainable()
     )
-    step: float = option(0.5, "effective step R'(0)/beta, the same for every objective")
-    seeds: int = option(6, "number of seeds")
+    step: float = option(0.5, "effective step R'(0)/beta, the same for every objective", gt=0)
+    seeds: int = option(6, "number of seeds", ge=3)
     shares: tuple[float, ...] = option(
-        (0.8, 0.95), "expert's share of the first outcome; the policy starts at 1 - share"
+        (0.8, 0.95),
+        "expert's share of the first outcome; the policy starts at 1 - share",
+        gt=0.5,
+        lt=1,
     )
-    rare: float = option(0.01, "start mass of the neglected outcome")
+    rare: float = option(0.01, "start mass of the neglected outcome", gt=0, lt=1)
     batches: tuple[int, ...] = option(
-        (64,), "responses a side and step on the three outcomes; 0 is the exact gradient"
+        (64,), "responses a side and step on the three outcomes; 0 is the exact gradient", ge=0
     )
-    path_rate: float = option(0.3, "learning rate of minibatch steps, SFT units")
-    path_steps: int = option(2000, "gradient steps on the three outcomes")
+    path_rate: float = option(0.3, "learning rate of minibatch steps, SFT units", gt=0)
+    path_steps: int = option(2000, "gradient steps on the three outcomes", ge=1)
     masses: tuple[float, ...] = option(
-        (0.001, 0.003, 0.01, 0.03, 0.1), "start mass of all unseen outcomes, for the times"
+        (0.001, 0.003, 0.01, 0.03, 0.1),
+        "start mass of all unseen outcomes, for the times",
+        gt=0,
+        lt=1,
     )
-    counts: tuple[int, ...] = option((1, 2, 8, 32), "number of unseen outcomes, for the times")
-    escape_steps: int = option(3600, "gradient steps, for the times")
-    sizes: tuple[int, ...] = option((8, 32, 128), "support sizes N at the middle sample size")
-    samples: tuple[int, ...] = option((4, 16, 64, 256), "samples n a side at N = size")
-    size: int = option(64, "support size of the sample sweep and of the rounds")
-    middle: int = option(32, "samples a side of the support sweep")
-    steps: int = option(1000, "gradient steps a round on samples")
-    rounds: int = option(5, "rounds, for dumped mass that comes back")
-    round_steps: int = option(600, "gradient steps a round, over several rounds")
+    counts: tuple[int, ...] = option(
+        (1, 2, 8, 32), "number of unseen outcomes, for the times", ge=1
+    )
+    escape_steps: int = option(3600, "gradient steps, for the times", ge=1)
+    sizes: tuple[int, ...] = option((8, 32, 128), "support sizes N at the middle sample size", ge=3)
+    samples: tuple[int, ...] = option((4, 16, 64, 256), "samples n a side at N = size", ge=1)
+    size: int = option(64, "support size of the sample sweep and of the rounds", ge=3)
+    middle: int = option(32, "samples a side of the support sweep", ge=1)
+    steps: int = option(1000, "gradient steps a round on samples", ge=1)
+    rounds: int = option(5, "rounds, for dumped mass that comes back", ge=1)
+    round_steps: int = option(600, "gradient steps a round, over several rounds", ge=1)
     text_objectives: tuple[str, ...] = option(
-        ("spif", "centred_spif"), "objectives on real text; SFT runs beside them"
+        ("spif", "centred_spif"), "objectives on real text; SFT runs beside them", check=trainable()
     )
-    text_rate: float = option(0.05, "learning rate on real text, SFT units")
-    text_steps: int = option(300, "gradient steps on real text")
-
-    def problems(self) -> list[str]:
-        wrong = objective_problems(self.objectives, sft=False)
-        wrong += positive(self, "step", "rare", "path_rate", "masses", "text_rate")
-        wrong += at_least(self, seeds=3, batches=0, counts=1, samples=1, sizes=3, size=3, middle=1)
-        wrong += at_least(self, path_steps=1, escape_steps=1, steps=1, rounds=1, text_steps=1)
-        wrong += at_least(self, round_steps=1)
-        wrong += objective_problems(self.text_objectives, sft=False)
-        wrong += trainable_problems(tuple(dict.fromkeys(self.objectives + self.text_objectives)))
-        for name in ("shares", "masses", "rare"):
-            value = getattr(self, name)
-            every = value if isinstance(value, tuple) else (value,)
-            if not all(v < 1 for v in every) or (name == "shares" and min(every) <= 0.5):
-                least = "in (0.5, 1)" if name == "shares" else "< 1"
-                wrong.append(f"{name}={value!r}; needed is {least}")
-        return wrong
+    text_rate: float = option(0.05, "learning rate on real text, SFT units", gt=0)
+    text_steps: int = option(300, "gradient steps on real text", ge=1)
 
 
 def cells(settings: Settings) -> list[Cell]:

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lab.settings import BaseSettings, at_least, option, positive
-from lab.specs import objective_of, objective_problems
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of
 from lab.streams import Streams, frequencies
 from lab.sweep import Cell
 from theory import laws, objectives
@@ -26,11 +26,11 @@ from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.dynamics.flow import Flow
 from toy_games.dynamics.measures import ON_SAMPLES, missing_mass
-from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, beta_at, kl_to_expert
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, kl_to_expert
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.simulator import log_steps
-from toy_games.engine.trainable import trainable_problems
+from toy_games.engine.trainable import beta_at, trainable
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions.finite_samples import demanded_mass
 
@@ -46,51 +46,34 @@ class Settings(BaseSettings):
     """Settings of all parts; an effective step is ``R'(0)/beta``."""
 
     objectives: tuple[str, ...] = option(
-        ("spin", "spif", "centred_spif", "ipo", "spin_hinge"), "objectives besides sft"
+        ("spin", "spif", "centred_spif", "ipo", "spin_hinge"),
+        "objectives besides sft",
+        check=trainable(linked=False),
     )
-    seeds: int = option(8, "number of seeds")
-    first_seed: int = option(0, "the first seed; the others follow it")
-    effective_step: float = option(1.0, "R'(0)/beta, the same for all objectives")
-    outcomes: int = option(12, "outcomes of the tabular round, at least 9")
-    rate: float = option(0.5, "learning rate of a round, SFT units")
-    steps: int = option(1000, "gradient steps of descent in one round")
-    flow_steps: float = option(1e6, "time that the flow reaches, in gradient steps")
-    etas: tuple[float, ...] = option((0.5, 1.0, 1.5, 2.0, 3.0), "1/(beta c) of pointwise SPIF")
-    rounds_seeds: int = option(24, "number of seeds of the tabular rounds")
-    support: int = option(30, "outcomes of the expert of the rounds")
-    sizes: tuple[int, ...] = option((10, 100, 1000, 10000), "expert samples n of the rounds")
-    total_steps: int = option(1000, "gradient steps over all rounds")
-    steps_per_round: int = option(20, "gradient steps of one round")
-    rounds_step: float = option(0.5, "effective step of the rounds")
-    rounds_rate: float = option(1.0, "learning rate of the rounds, SFT units")
-    words: int = option(5, "words of the real text")
-    text_sizes: tuple[int, ...] = option((10, 100), "expert phrases n of the real text")
-    text_steps: int = option(1000, "gradient steps on the real text")
-    text_rate: float = option(1.0, "learning rate on the real text, SFT units")
-    batch: int = option(64, "pairs a gradient step on the real text, a multiple of 8")
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong."""
-        return (
-            objective_problems(self.objectives, sft=False)
-            + trainable_problems(self.objectives, linked=False)
-            + at_least(
-                self,
-                seeds=1,
-                first_seed=0,
-                rounds_seeds=1,
-                outcomes=9,
-                steps=10,
-                flow_steps=1.0,
-                support=2,
-                sizes=1,
-            )
-            + at_least(self, total_steps=1, steps_per_round=1, words=3, text_sizes=1)
-            + at_least(self, text_steps=1, batch=8)
-            + positive(self, "effective_step", "rate", "etas", "rounds_step", "rounds_rate")
-            + positive(self, "text_rate")
-            + [f"batch={self.batch!r}; needed is a multiple of 8"] * (self.batch % 8 != 0)
-        )
+    seeds: int = option(8, "number of seeds", ge=1)
+    first_seed: int = option(0, "the first seed; the others follow it", ge=0)
+    effective_step: float = option(1.0, "R'(0)/beta, the same for all objectives", gt=0)
+    outcomes: int = option(12, "outcomes of the tabular round, at least 9", ge=9)
+    rate: float = option(0.5, "learning rate of a round, SFT units", gt=0)
+    steps: int = option(1000, "gradient steps of descent in one round", ge=10)
+    flow_steps: float = option(1e6, "time that the flow reaches, in gradient steps", ge=1)
+    etas: tuple[float, ...] = option(
+        (0.5, 1.0, 1.5, 2.0, 3.0), "1/(beta c) of pointwise SPIF", gt=0
+    )
+    rounds_seeds: int = option(24, "number of seeds of the tabular rounds", ge=1)
+    support: int = option(30, "outcomes of the expert of the rounds", ge=2)
+    sizes: tuple[int, ...] = option((10, 100, 1000, 10000), "expert samples n of the rounds", ge=1)
+    total_steps: int = option(1000, "gradient steps over all rounds", ge=1)
+    steps_per_round: int = option(20, "gradient steps of one round", ge=1)
+    rounds_step: float = option(0.5, "effective step of the rounds", gt=0)
+    rounds_rate: float = option(1.0, "learning rate of the rounds, SFT units", gt=0)
+    words: int = option(5, "words of the real text", ge=3)
+    text_sizes: tuple[int, ...] = option((10, 100), "expert phrases n of the real text", ge=1)
+    text_steps: int = option(1000, "gradient steps on the real text", ge=1)
+    text_rate: float = option(1.0, "learning rate on the real text, SFT units", gt=0)
+    batch: int = option(
+        64, "pairs a gradient step on the real text, a multiple of 8", ge=8, multiple=8
+    )
 
 
 def cells(settings: Settings) -> list[Cell]:

@@ -14,7 +14,7 @@ from scipy.linalg import solve_discrete_lyapunov
 from lab.stats import fit_line
 from theory import objectives
 from theory.errors import InvalidInput
-from theory.rounds.finite_groups import finite_group_link
+from theory.objectives.finite_groups import finite_group_link
 from toy_games import launch
 from toy_games.dynamics.self_play import Data, SelfPlay, sft_scale
 from toy_games.engine import simulator
