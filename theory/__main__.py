@@ -6,9 +6,6 @@ python -m theory check my_objective.py --thorough
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -20,14 +17,15 @@ from rich.table import Table
 from theory import objectives
 from theory.card import TheoryCard, markdown_table, theory_card
 from theory.check import Checked, check_objective
+from theory.command import Program
 from theory.errors import InvalidInput
 from theory.objectives import Objective
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = Program(__doc__)
 What = Annotated[
     list[str] | None,
     typer.Argument(
-        help="NAME, NAME(parameter=value), FILE.py or FILE.py:NAME; default: everything registered"
+        help="NAME, NAME(parameter=value), FILE.py or FILE.py:NAME; default: all registered"
     ),
 ]
 Parameters = Annotated[
@@ -38,9 +36,8 @@ Parameters = Annotated[
 @app.command("list")
 def list_objectives() -> None:
     """List the registered objectives with where they come from."""
-    with _one_line():
-        for name in objectives.names():
-            typer.echo(f"{name:18} {objectives.get(name).citation}")
+    for name in objectives.names():
+        typer.echo(f"{name:18} {objectives.get(name).citation}")
 
 
 @app.command()
@@ -56,17 +53,16 @@ def card(
     The first line says whether its formulas pass the quick checks; what fails them ends with
     status 2, after the card if there is one.
     """
-    with _one_line():
-        every = _objectives(what, parameter)
-        checked = [check_objective(obj) for obj in every]
-        if markdown:
-            cards = [_card(*pair) for pair in zip(every, checked, strict=True)]
-            typer.echo(markdown_table([one for one in cards if one is not None]))
-        else:
-            for obj, found in zip(every, checked, strict=True):
-                typer.echo(found)
-                _print(_card(obj, found))
-        _end(checked)
+    every = _objectives(what, parameter)
+    checked = [check_objective(obj) for obj in every]
+    if markdown:
+        cards = [_card(*pair) for pair in zip(every, checked, strict=True)]
+        typer.echo(markdown_table([one for one in cards if one is not None]))
+    else:
+        for obj, found in zip(every, checked, strict=True):
+            typer.echo(found)
+            _print(_card(obj, found))
+    _end(checked)
 
 
 @app.command()
@@ -78,29 +74,11 @@ def check(
     parameter: Parameters = None,
 ) -> None:
     """Check definitions: payoffs, losses, links and potentials against each other."""
-    with _one_line():
-        checked = []
-        for obj in _objectives(what, parameter):
-            checked.append(check_objective(obj, thorough))
-            typer.echo(checked[-1])
-        _end(checked)
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """End mistakes and a full disk with one line and a status instead of a traceback."""
-    try:
-        yield
-        sys.stdout.flush()
-    except InvalidInput as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115  what is buffered cannot be written
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    checked = []
+    for obj in _objectives(what, parameter):
+        checked.append(check_objective(obj, thorough))
+        typer.echo(checked[-1])
+    _end(checked)
 
 
 def _objectives(what: list[str] | None, parameters: list[str] | None) -> list[Objective]:
