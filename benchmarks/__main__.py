@@ -30,6 +30,8 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from lab.files import write_whole
+
 HERE = Path(__file__).parent
 RECORD = HERE.parent / "results" / "bench.json"
 KEYS = ("name", "size", "ours_s", "peer", "peer_s", "aim", "note")
@@ -116,11 +118,8 @@ def main(argv: list[str] | None = None, record: Path = RECORD, folder: Path = HE
     where = device()
     console.print(table(rows, f"{where['cpu']}, {where['cores']} cores"))
     if not names:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        part = record.with_name(record.name + ".tmp")
         content = {"command": "make bench", "full": full, "device": where, "rows": rows}
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(record)
+        write_whole(record, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return 0
 
 

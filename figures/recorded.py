@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from figures.tidy import MEASURED, Rows
-from lab.stats import intervals
+from figures.catalogue import RESULTS
 
-ROOT = Path(__file__).parents[1]
-LLM_TINY = ROOT / "results" / "llm_tiny.json"
+LLM_TINY = RESULTS / "llm_tiny.json"
 
 
 def llm_tiny(path: Path = LLM_TINY) -> pd.DataFrame:
@@ -26,9 +24,6 @@ def llm_tiny(path: Path = LLM_TINY) -> pd.DataFrame:
     return table.assign(name=table.objective.str.partition("(")[0])
 
 
-def add(rows: Rows, panel: str, part: pd.DataFrame, x: str, y: str, series: str = "") -> None:
-    """Means over seeds with their 95 % Student intervals, one curve an objective."""
-    for name in part.name.unique():
-        found = intervals(part[part.name == name], [x], y).sort_values(x)
-        ends = found[["mean", "low", "high"]].to_numpy().T
-        rows.add(panel, name, series or y, MEASURED, found[x], *ends)
+def by_name(found: pd.DataFrame, x: str) -> pd.DataFrame:
+    """The rows sorted by x, with the objective's name for the objective: for `Rows.each`."""
+    return found.assign(objective=found.name).sort_values(x, kind="stable")

@@ -1,49 +1,24 @@
-"""Tidy tables of figures, the names that readers see, and text beside lines."""
+"""Tidy tables of figures: a row a point, as out/NAME.csv holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
+from lab.stats import intervals
 from theory import Solution
 from theory.result import FloatArray
 
-COLUMNS = ("panel", "objective", "series", "kind", "x", "y")
+TEXTS = ("panel", "objective", "series", "kind")
+COLUMNS = (*TEXTS, "x", "y")
 INTERVAL = ("low", "high")
 THEORY, MEASURED = "theory", "measured"
-
-_SHOWN = {
-    "spin": "SPIN",
-    "dpo": "DPO",
-    "airl": "AIRL",
-    "space": "SPACE",
-    "brier": "Brier",
-    "renyi": "Rényi",
-    "nwj": "NWJ",
-    "exponential": "exponential",
-    "spin_exponential": "SPIN-exp",
-    "spin_hinge": "SPIN-hinge",
-    "spif": "SPIF",
-    "centred_spif": "centred SPIF",
-    "ipo": "IPO",
-    "inpo": "INPO",
-    "sppo": "SPPO",
-    "iq_learn": "IQ-Learn",
-    "policy_only": "policy-only",
-    "gail": "GAIL",
-    "ipm": "IPM",
-    "tspin": "T-SPIN",
-    "alpha_spin": "α-SPIN",
-}
-
-
-def shown(name: str) -> str:
-    """An objective's name as readers know it."""
-    return _SHOWN.get(name, name)
+NOTHING = 1e-12
+"""Numbers below it are rounding errors, and equal to each other."""
 
 
 class Rows:
@@ -68,6 +43,32 @@ class Rows:
         values = (panel, objective, series, kind, *(array.ravel() for array in arrays))
         self._parts.append(pd.DataFrame(dict(zip(COLUMNS + INTERVAL, values, strict=True))))
 
+    def means(
+        self,
+        panel: str,
+        objective: str,
+        series: str,
+        runs: pd.DataFrame,
+        x: str,
+        y: str,
+        *,
+        kind: str = MEASURED,
+        geometric: bool = False,
+    ) -> None:
+        """Means of column y over the runs (seeds) at each x, with 95 % Student intervals.
+
+        Geometric: of log10 y. Of theory the mean alone is kept, which has no interval.
+        """
+        found = intervals(runs.assign(**{y: np.log10(runs[y])}) if geometric else runs, [x], y)
+        ends = found[["mean", "low", "high"]].to_numpy().T
+        ends = 10.0**ends if geometric else ends
+        self.add(panel, objective, series, kind, found[x], *ends[: 3 if kind == MEASURED else 1])
+
+    def each(self, panel: str, runs: pd.DataFrame, x: str, y: str, series: str) -> None:
+        """`means` of every objective (column "objective")."""
+        for name, own in runs.groupby("objective", sort=False):
+            self.means(panel, str(name), series, own, x, y)
+
     def table(self) -> pd.DataFrame:
         """All rows in the order in which they came; columns of intervals only if there are any."""
         table = pd.concat(self._parts, ignore_index=True)
@@ -89,19 +90,25 @@ def curves(table: pd.DataFrame, panel: str, kind: str = "") -> Iterable[tuple[st
         yield str(objective), str(series), rows
 
 
-def bars(ax: Axes, rows: pd.DataFrame, **style: Any) -> None:
-    """Measured points with their intervals (columns low, high)."""
-    ends = np.abs(rows[["low", "high"]].to_numpy(dtype=float).T - rows.y.to_numpy(dtype=float))
-    kept: dict[str, Any] = {"elinewidth": 0.9, "capsize": 0, "markersize": 3.2}
-    ax.errorbar(rows.x, rows.y, yerr=np.nan_to_num(ends), **{**kept, **style})
+def as_text(table: pd.DataFrame) -> str:
+    """The table as it is written: six digits."""
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
-def note(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """Text in axis fractions (0..1), to say beside a line what it is."""
-    mark(ax, x, y, text, transform=ax.transAxes, **style)
+def read(path: Path) -> pd.DataFrame:
+    """A table that was written; names stay texts."""
+    numbers = {name: [""] for name in ("x", "y", *INTERVAL)}
+    kinds = dict.fromkeys(TEXTS, str)
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=numbers)
 
 
-def mark(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """Text in data coordinates, to say beside a line what it is."""
-    kept: dict[str, Any] = {"fontsize": 7.5, "ha": "left", "va": "center"}
-    ax.text(x, y, text, **{**kept, **style})
+def moved(new: pd.DataFrame, old: pd.DataFrame) -> float:
+    """Largest relative difference of the numbers of two tables; inf if their rows differ."""
+    texts: Sequence[str] = list(TEXTS)
+    if list(new) != list(old) or len(new) != len(old) or not new[texts].equals(old[texts]):
+        return np.inf
+    a, b = (t.drop(columns=texts).to_numpy(dtype=float) for t in (new, old))
+    scale = np.maximum(np.maximum(abs(a), abs(b)), NOTHING)
+    with np.errstate(invalid="ignore"):
+        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, abs(a - b) / scale)
+    return float(np.nan_to_num(np.where(scale > NOTHING, gap, 0.0), nan=np.inf).max(initial=0.0))

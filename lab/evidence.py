@@ -1,28 +1,23 @@
-"""Pytest plugin: a test that carries a claim's id measures something, and that is recorded.
+"""What is measured for a claim: assertions that record their margins, and the record they make.
 
-    @pytest.mark.claim("T6", rung="exact")            # kind="supports" | "necessity" | "refutes"
-    def test_kl_is_monotone(claim):
-        claim.below(kl_after, kl_before, what="KL after a round")
+    claim = Claim()
+    claim.below(kl_after, kl_before, what="KL after a round")
 
-`-m claim --evidence=PATH` writes the records of a whole, green run. The verdicts are computed from
-them in `figures/report/render.py`; nothing here judges a claim.
+Nothing here needs pytest: a check or a study may measure too. `lab.evidence_plugin` gives tests the
+fixture and the marker; the verdicts are computed from the records in `figures/report`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import platform
-import tempfile
-from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+
+from lab.files import source_digest, versions, write_whole
 
 CLAIMS = tuple(
     f"{letter}{i}" for letter, n in (("C", 6), ("T", 17), ("S", 8)) for i in range(1, n + 1)
@@ -31,13 +26,6 @@ RUNGS = ("symbolic", "exact", "dynamics", "language model")
 KINDS = ("supports", "necessity", "refutes")
 PROFILE = "evidence"
 PACKAGES = ("cvxpy", "clarabel", "hypothesis", "numpy", "scipy", "sympy", "torch")
-
-_RECORDS = pytest.StashKey[list[dict[str, Any]]]()
-_RECORDER = pytest.StashKey["Claim"]()
-_PROPERTY = "claim"
-
-
-# --- what a test measures -----------------------------------------------------------------------
 
 
 @dataclass
@@ -51,7 +39,7 @@ class Check:
 
 
 class Claim:
-    """The fixture `claim`: assertions that record their margin. One call is one instance."""
+    """Assertions that record their margin. One call is one instance."""
 
     def __init__(self) -> None:
         self.checks: dict[tuple[str, str], Check] = {}
@@ -144,13 +132,13 @@ def _array(x: Any) -> np.ndarray:
     return np.asarray(x, dtype=np.float64)
 
 
-# --- the marker and the fixture -----------------------------------------------------------------
+# --- the record ---------------------------------------------------------------------------------
 
 
-def _marked(
+def marked(
     *ids: str, rung: str = "", kind: str = "supports", condition: str = ""
 ) -> dict[str, Any]:
-    """The record a marker opens; ValueError with everything that is wrong with it."""
+    """The record that a claim's marker opens; ValueError with everything that is wrong with it."""
     wrong = [f"unknown claim {i!r} (known: C1-C6, T1-T17, S1-S8)" for i in ids if i not in CLAIMS]
     if not ids:
         wrong.append("no claim id")
@@ -168,150 +156,18 @@ def _marked(
             "condition": condition, "instances": 0, "checks": []}  # fmt: skip
 
 
-@pytest.fixture
-def claim(request: pytest.FixtureRequest) -> Claim:
-    """Assertions that record their margins; only for tests marked with a claim."""
-    if request.node.get_closest_marker("claim") is None:
-        pytest.fail("the fixture `claim` needs @pytest.mark.claim(...) on the test", pytrace=False)
-    return request.node.stash.setdefault(_RECORDER, Claim())
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--evidence", metavar="PATH", help="write the claims' records to this file")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers",
-        "claim(*ids, rung, kind='supports', condition=''): the test is evidence for these claims",
-    )
-    path = config.getoption("--evidence")
-    if path and not hasattr(config, "workerinput"):
-        config.stash[_RECORDS] = []
-        if os.environ.get("HYPOTHESIS_PROFILE") != PROFILE:
-            raise pytest.UsageError(f"--evidence needs HYPOTHESIS_PROFILE={PROFILE}")
-        config.pluginmanager.register(_Writer(config, Path(path)), "evidence-writer")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, Any, Any]:
-    made = yield
-    for item in made if isinstance(made, list) else []:
-        markers = list(item.iter_markers("claim")) if isinstance(item, pytest.Item) else []
-        if not markers:
-            continue
-        try:
-            if len(markers) > 1:
-                raise ValueError("one claim marker a test: give it all the ids")
-            record = _marked(*markers[0].args, **markers[0].kwargs)
-        except (TypeError, ValueError) as error:
-            raise collector.CollectError(f"{item.nodeid}: claim marker: {error}") from None
-        item.user_properties.append((_PROPERTY, record))
-    return made
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
-    result = yield
-    record = dict(pyfuncitem.user_properties).get(_PROPERTY)
-    if record is None:
-        return result
-    recorder = pyfuncitem.stash.get(_RECORDER, Claim())
-    assert isinstance(record, dict)
-    record["instances"] = recorder.instances
-    record["checks"] = [asdict(c) for _, c in sorted(recorder.checks.items())]
-    if not recorder.instances:
-        pytest.fail("marked with a claim, but no claim.* check measured anything", pytrace=False)
-    return result
-
-
-# --- the record ---------------------------------------------------------------------------------
-
-
-class _Writer:
-    """Gathers the records where the run is controlled, and writes them if the run was whole."""
-
-    def __init__(self, config: pytest.Config, path: Path) -> None:
-        self.config, self.path = config, path
-        self.records: list[dict[str, Any]] = []
-        self.refusals: list[str] = []
-
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        lost = [item for item in items if item.get_closest_marker("claim")]
-        if lost:
-            self.refusals.append(f"{len(lost)} tests of claims were deselected")
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            self.refusals.append(f"could not collect {report.nodeid}")
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        record = dict(report.user_properties).get(_PROPERTY)
-        if not isinstance(record, dict):
-            return
-        if report.failed or hasattr(report, "wasxfail"):
-            self.refusals.append(f"{report.nodeid} failed")
-        elif report.skipped or report.when == "call":
-            self.records.append({"test": report.nodeid, "outcome": report.outcome, **record})
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        options = self.config.option
-        narrowed = ["keyword", "markexpr", "deselect", "lf", "stepwise", "ignore", "ignore_glob"]
-        self.refusals += [
-            f"option {name} selects"
-            for name in narrowed
-            if getattr(options, name, None) and (name, options.markexpr) != ("markexpr", "claim")
-        ]
-        if self.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
-            self.refusals.append("tests were named on the command line")
-        if session.shouldstop or session.shouldfail:
-            self.refusals.append("the run was stopped early")
-        if not self.records:
-            self.refusals.append("no test of a claim ran")
-        if self.refusals:
-            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
-        else:
-            records = sorted(self.records, key=lambda record: record["test"])
-            where = provenance(self.config.rootpath)
-            write_record(self.path, where, records)
-
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        terminalreporter.section("evidence")
-        if self.refusals:
-            terminalreporter.line(f"{self.path} NOT written; it records a whole, green run:")
-            for refusal in sorted(set(self.refusals))[:20]:
-                terminalreporter.line(f"  {refusal}")
-        else:
-            terminalreporter.line(f"{self.path}: {len(self.records)} tests of claims recorded")
-
-
 def provenance(root: Path) -> dict[str, Any]:
     """Versions and platform, without the names of machines or people; and of what code."""
+    known = versions(*PACKAGES)
     return {
         "command": "make evidence",
         "hypothesis_profile": PROFILE,
         "device": f"CPU, {platform.machine()}",
         "platform": platform.system(),
-        "python": platform.python_version(),
-        "versions": {p: v for p in PACKAGES if (v := _version(p))},
+        "python": known.pop("python"),
+        "versions": {package: version.split("+")[0] for package, version in known.items()},
         "theory_sha256": source_digest(root / "theory"),
     }
-
-
-def source_digest(folder: Path) -> str:
-    """Digest of all Python sources in a folder, independent of line endings and location."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes().replace(b"\r\n", b"\n"))
-    return digest.hexdigest()[:16]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package).split("+")[0]
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def rounded(value: Any) -> Any:
@@ -325,15 +181,8 @@ def rounded(value: Any) -> Any:
 
 def write_record(path: Path, where: dict[str, Any], records: list[dict[str, Any]]) -> None:
     """Write rounded, stable JSON, one test a line; the old file stays whole until it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     head, *lines = (
         json.dumps(rounded(part), ensure_ascii=False, allow_nan=False) for part in [where, *records]
     )
     rows = ",\n  ".join(lines)
-    text = f'{{"provenance": {head},\n "records": [\n  {rows}\n]}}\n'
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_whole(path, f'{{"provenance": {head},\n "records": [\n  {rows}\n]}}\n')

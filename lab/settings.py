@@ -1,61 +1,119 @@
-"""Settings that are checked when they are made, and objectives written as text.
+"""Settings with their constraints at the field, checked when they are made; TOML and ``key=value``.
 
-Shared by the experiments and the trainer: a frozen dataclass whose fields are
-``name: type = option(default, "what it does, with its unit")``.
+    @dataclass(frozen=True)
+    class Settings(BaseSettings):
+        objectives: tuple[str, ...] = option(("spif",), "objectives", check=spec_problems)
+        rate: float = option(0.3, "learning rate, SFT units", gt=0)
+        parts: tuple[str, ...] = option(PARTS, "which parts", of=PARTS)
+
+One definition is read by whoever makes settings: Python, a TOML file, a command line.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from theory import objectives
+import numpy as np
+
+from lab.files import write_whole  # noqa: F401 - until all callers take it from there
+from lab.specs import objective_of  # noqa: F401 - as write_whole
 from theory.errors import InvalidInput, refuse
-from theory.objectives import Objective
+
+Made = TypeVar("Made", bound="BaseSettings")
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
-def option(default: Any, text: str) -> Any:
-    """A field of ``Settings``: its default, and what it does with its unit."""
-    return dataclasses.field(default=default, metadata={"help": text})
+class Allowed(NamedTuple):
+    """What a value, or each value of a list, may be; see `option`."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    of: tuple[str, ...] = ()
+    multiple: int = 1
+    check: Callable[[Any], Iterable[str]] | None = None
+
+    @property
+    def needed(self) -> str:
+        """The constraints in words, "" if there are none (or only a check)."""
+        bounds = {">=": self.ge, ">": self.gt, "<=": self.le, "<": self.lt}
+        words = " and ".join(f"{sign} {b}" for sign, b in bounds.items() if b is not None)
+        words = f"one of {', '.join(self.of)}" if self.of else words
+        return words + (f", a multiple of {self.multiple}" if self.multiple > 1 else "")
+
+    def refusal(self, value: Any) -> str:
+        """What is needed instead of a value; "" if it will do."""
+        if self.of and value not in self.of:
+            return self.needed
+        if isinstance(value, (str, bool)):
+            return ""
+        if not abs(value) < float("inf"):
+            return f"a finite number {self.needed}".rstrip()
+        good = (
+            (self.ge is None or value >= self.ge)
+            and (self.gt is None or value > self.gt)
+            and (self.le is None or value <= self.le)
+            and (self.lt is None or value < self.lt)
+            and (self.multiple == 1 or value % self.multiple == 0)
+        )
+        return "" if good else self.needed
+
+
+def option(default: Any, text: str, **allowed: Any) -> Any:
+    """A field of ``Settings``.
+
+    Args:
+        default: its value; it also says the kind (a tuple's first member that of all of them).
+        text: what it does, with its unit.
+        allowed: constraints of the value, or of each in a list. ``ge, gt, le, lt``: bounds of a
+            number (every number must be finite). ``of``: the texts that there are. ``multiple``:
+            of which whole number. ``check``: a function that gives all problems of a value.
+    """
+    metadata = {"help": text, "allowed": Allowed(**allowed)}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class BaseSettings:
-    """Checked on construction: `problems` of a derived class are raised together."""
+    """Checked on construction: whatever is wrong is raised as one `InvalidInput`."""
 
     def __post_init__(self) -> None:
-        wrong = [p for f in dataclasses.fields(self) for p in _kind_problem(self, f)]
-        refuse(wrong or [*_repeated(self), *self.problems()])
+        fields = dataclasses.fields(self)
+        for field in fields:
+            object.__setattr__(self, field.name, _python(getattr(self, field.name)))
+        wrong = {f.name: _kind_problem(f, getattr(self, f.name)) for f in fields}
+        out = [problem for problem in wrong.values() if problem]
+        for field in fields:
+            if not wrong[field.name]:
+                out += _value_problems(field, getattr(self, field.name))
+        refuse(out if any(wrong.values()) else [*out, *self.problems()])
 
     def problems(self) -> list[str]:
-        """What is wrong with values of the right kind."""
+        """What is wrong between values, each of the right kind."""
         return []
 
 
-def _kind_problem(settings: BaseSettings, field: dataclasses.Field[Any]) -> list[str]:
+def _python(value: Any) -> Any:
+    """Numbers of numpy as those of Python, which JSON and digests hold."""
+    if isinstance(value, tuple):
+        return tuple(_python(v) for v in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _kind_problem(field: dataclasses.Field[Any], value: Any) -> str:
     """Values have the kind of the default; a tuple's members that of its first."""
-    value, default = getattr(settings, field.name), field.default
+    default = field.default
     if isinstance(default, tuple):
         good = isinstance(value, tuple) and value and all(_same(v, default[0]) for v in value)
-        needed = f"a list of {_kind(default[0])}s"
+        needed = f"a list of {KINDS[type(default[0])].removeprefix('a ')}s"
     else:
-        good, needed = _same(value, default), f"a {_kind(default)}"
-    return [] if good else [f"{field.name}={value!r}; needed is {needed}"]
-
-
-def _repeated(settings: BaseSettings) -> list[str]:
-    """Lists that name a value twice: its runs would count twice, as if they were independent."""
-    lists = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings)}
-    return [
-        f"{name}={value!r}; each value may be named once"
-        for name, value in lists.items()
-        if isinstance(value, tuple) and len(set(value)) < len(value)
-    ]
+        good, needed = _same(value, default), KINDS[type(default)]
+    return "" if good else f"{field.name}={value!r}; needed is {needed}"
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -64,81 +122,29 @@ def _same(value: Any, default: Any) -> bool:
     return isinstance(value, (int, float) if isinstance(default, float) else type(default))
 
 
-def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "whole number", float: "number", str: "text"}
-    return names[type(value)]
-
-
-def at_least(settings: Any, **least: float) -> list[str]:
-    """Problems of numbers, or lists of numbers, below their least value."""
-    out = []
-    for name, bound in least.items():
-        value = getattr(settings, name)
-        every = value if isinstance(value, tuple) else (value,)
-        if not all(bound <= v < float("inf") for v in every):
-            out.append(f"{name}={value!r}; needed is {_finite(*every)}>= {bound:g}")
+def _value_problems(field: dataclasses.Field[Any], given: Any) -> list[str]:
+    allowed: Allowed = field.metadata["allowed"]
+    every = dict.fromkeys(given if isinstance(given, tuple) else (given,))
+    refused = {value: allowed.refusal(value) for value in every}
+    out = [f"{field.name}={value!r}; needed is {text}" for value, text in refused.items() if text]
+    if isinstance(given, tuple) and len(every) < len(given):
+        # Its runs would count twice, as if they were independent.
+        out.append(f"{field.name}={given!r}; each value may be named once")
+    if allowed.check is not None:
+        out += [f"{field.name}: {problem}" for value in every for problem in allowed.check(value)]
     return out
 
 
-def positive(settings: Any, *names: str) -> list[str]:
-    """Problems of numbers, or lists of numbers, that are not > 0."""
-    out = []
-    for name in names:
-        value = getattr(settings, name)
-        every = value if isinstance(value, tuple) else (value,)
-        if not all(0 < v < float("inf") for v in every):
-            out.append(f"{name}={value!r}; needed is {_finite(*every)}> 0")
-    return out
+def described(field: dataclasses.Field[Any]) -> str:
+    """What a setting does, what it may be and its default: a line of help."""
+    allowed: Allowed = field.metadata["allowed"]
+    default = field.default
+    shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
+    parts = [allowed.needed, f"default: {shown}"]
+    return f"{field.metadata['help']} ({'; '.join(p for p in parts if p)})"
 
 
-def _finite(*values: float) -> str:
-    """Said of numbers that are not finite, where their sign alone is no reason."""
-    return "" if all(abs(v) < float("inf") for v in values) else "a finite number "
-
-
-def objective_problems(specs: tuple[str, ...], sft: bool = True) -> list[str]:
-    """What is wrong with specifications of objectives, all of them."""
-    out = []
-    for spec in specs:
-        try:
-            if objective_of(spec) is None and not sft:
-                out.append("objectives: 'sft' always runs beside the others; leave it out")
-        except InvalidInput as error:
-            out += [f"objectives: {problem}" for problem in error.problems]
-    return out
-
-
-def objective_of(spec: str) -> Objective | None:
-    """The objective of ``"spif"``, ``"spif(c=0.5)"`` or ``"file.py:name(k=0.3)"``; None for "sft".
-
-    Raises:
-        InvalidInput: unknown name, parameter or file.
-    """
-    path, colon, rest = spec.rpartition(":")
-    if colon and not path:
-        raise InvalidInput(f"{spec!r}: no file before the colon; needed is NAME or FILE.py:NAME")
-    if path:
-        found = objectives.load_file(path)
-        if rest.partition("(")[0] not in found:
-            raise InvalidInput(f"{spec}: {path} registers {', '.join(found)}")
-    name, bracket, inner = rest.partition("(")
-    if name == "sft" and not bracket:
-        return None
-    if bracket and not inner.endswith(")"):
-        raise InvalidInput(f"{spec!r}: needed is NAME, NAME(parameter=value) or FILE.py:NAME")
-    parameters = {}
-    for part in filter(None, (p.strip() for p in inner.removesuffix(")").split(","))):
-        key, _, value = part.partition("=")
-        if key.strip() in parameters:
-            raise InvalidInput(f"{spec!r}: {key.strip()} is there twice")
-        try:
-            parameters[key.strip()] = float(value)
-        except ValueError:
-            raise InvalidInput(f"{spec!r}: {part!r}; needed is parameter=number") from None
-    return objectives.get(name, **parameters)
-
-
-def make(kind: type, given: Mapping[str, Any]) -> Any:
+def make(kind: type[Made], given: Mapping[str, Any]) -> Made:
     """Settings of a class with some fields replaced; lists become tuples. InvalidInput: all."""
     known = {f.name: f for f in dataclasses.fields(kind)}
     refuse(
@@ -153,14 +159,17 @@ def make(kind: type, given: Mapping[str, Any]) -> Any:
     return kind(**values)
 
 
-def read_values(assignments: list[str], config: Path | None) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file. InvalidInput: not one that can be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{path}: not a readable TOML file ({error})") from error
+
+
+def read_values(assignments: Iterable[str], config: Path | None) -> dict[str, Any]:
     """Settings from a TOML file, then from ``key=value`` texts (values as in TOML, or text)."""
-    values: dict[str, Any] = {}
-    if config is not None:
-        try:
-            values = tomllib.loads(config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InvalidInput(f"{config}: not a readable TOML file ({error})") from error
+    values = {} if config is None else read_toml(config)
     problems = []
     for text in assignments:
         key, sign, value = text.partition("=")
@@ -173,16 +182,3 @@ def read_values(assignments: list[str], config: Path | None) -> dict[str, Any]:
             values[key] = value
     refuse(problems)
     return values
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8", newline=""
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)

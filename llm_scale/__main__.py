@@ -2,73 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import json
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from safetensors import SafetensorError
 
-from lab.settings import make, write_whole
-from llm_scale.launch.run_folder import (
-    PRESETS,
-    file_problems,
-    folder_problems,
-    recorded,
-    resolve,
-    run,
-)
-from llm_scale.settings import CHOICES, Settings
+from lab.command import with_settings
+from lab.files import file_problems, folder_problems, write_whole
+from lab.settings import make
+from llm_scale.launch.run_folder import PRESETS, recorded, resolve, run
+from llm_scale.settings import Settings
+from theory.command import Program
 from theory.errors import InvalidInput, refuse
 
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    help=__doc__,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # its tables cut long names of options at 80 columns
-)
+# Typer's own tables would cut long names of options at 80 columns.
+app = Program(__doc__, failures=(SafetensorError,), rich_markup_mode=None)
 
 PLAYED = (
     "objective", "beta", "tau", "level", "opponent", "oracle", "comparisons", "own_samples",
     "cosines",
 )  # fmt: skip
 """Settings that self-play alone reads."""
-
-
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for every setting; the command gets those that were given, as ``given``."""
-
-    def call(**arguments: Any) -> None:
-        names = {f.name for f in dataclasses.fields(Settings)}
-        given = {k: v for k, v in arguments.items() if k in names and v is not None}
-        rest = {k: v for k, v in arguments.items() if k not in names}
-        _or_exit(lambda: command(given=given, **rest))
-
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "given"]
-    options = []
-    for field in dataclasses.fields(Settings):
-        flag = f"--{field.name.replace('_', '-')}"
-        if isinstance(field.default, bool):
-            flag = f"{flag}/--no{flag[1:]}"
-        text = f"{field.metadata['help']} (default: {field.default})"
-        kind: Any = type(field.default) | None
-        kind = Annotated[kind, typer.Option(flag, help=text)]
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        options.append(inspect.Parameter(field.name, keyword, default=None, annotation=kind))
-    hints = inspect.get_annotations(command, eval_str=True)
-    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
-    call.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
-    call.__annotations__ = {p.name: p.annotation for p in (*own, *options)}
-    call.__doc__ = command.__doc__
-    call.__name__ = command.__name__
-    return call
-
 
 Out = Annotated[Path, typer.Option(help="folder of the run; the same command resumes it")]
 Preset = Annotated[str, typer.Option(help="start from a preset (see `presets`)")]
@@ -82,15 +39,15 @@ Style = Annotated[
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu or cuda")]
 
 
-@app.command()
-@with_settings
+@app.command(resumes=True)
+@with_settings(Settings)
 def train(out: Out, given: dict[str, Any], preset: Preset = "") -> None:
     """Train by self-play: rounds of sampling, training and measuring, in a folder."""
     _run(resolve(preset, given), out)
 
 
-@app.command()
-@with_settings
+@app.command(resumes=True)
+@with_settings(Settings)
 def sft(
     out: Out,
     given: dict[str, Any],
@@ -124,12 +81,12 @@ def sft(
     _exit_if(several.execute(planned, out, _say))
 
 
-@app.command()
+@app.command(resumes=True)
 def reproduce(
     record: Annotated[Path, typer.Argument(help="settings.json of a run, or its folder")], out: Out
 ) -> None:
     """Run again from a recorded configuration."""
-    _or_exit(lambda: _run(make(Settings, recorded(record)), out))
+    _run(make(Settings, recorded(record)), out)
 
 
 @app.command()
@@ -149,20 +106,16 @@ def generate(
     device: Device = "auto",
 ) -> None:
     """Exact samples of a model (temperature 1) as JSON lines; cut responses are marked."""
+    asked = list(prompts or [])
+    refuse(file_problems(out) if out is not None else [])
+    if bool(asked) == (file is not None):
+        raise InvalidInput("say prompts as arguments, or --file FILE.jsonl: one of the two")
+    from llm_scale.launch import evaluate
 
-    def call() -> None:
-        asked = list(prompts or [])
-        refuse(file_problems(out) if out is not None else [])
-        if bool(asked) == (file is not None):
-            raise InvalidInput("say prompts as arguments, or --file FILE.jsonl: one of the two")
-        from llm_scale.launch import evaluate
-
-        asked = evaluate.read_prompts(file) if file is not None else asked
-        given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
-        made = evaluate.responses(evaluate.opened(model, given), asked, count, seed)
-        _put("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in made), out)
-
-    _or_exit(call)
+    asked = evaluate.read_prompts(file) if file is not None else asked
+    given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
+    made = evaluate.responses(evaluate.opened(model, given), asked, count, seed)
+    _put("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in made), out)
 
 
 @app.command("eval")
@@ -187,20 +140,16 @@ def evaluate_(
     device: Device = "auto",
 ) -> None:
     """Negative log-likelihood of responses under a model, in nats, with standard errors."""
+    from llm_scale.launch import evaluate
 
-    def call() -> None:
-        from llm_scale.launch import evaluate
-
-        refuse(file_problems(out) if out is not None else [])
-        given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
-        opened = evaluate.opened(model, given)
-        examples = evaluate.examples(opened, data, count)
-        row = evaluate.evaluated(opened, examples)
-        if text_metrics:
-            row |= evaluate.text_metrics(opened, examples.texts, seed)
-        _put(json.dumps({"model": str(model), "data": data or opened.task, **row}) + "\n", out)
-
-    _or_exit(call)
+    refuse(file_problems(out) if out is not None else [])
+    given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
+    opened = evaluate.opened(model, given)
+    examples = evaluate.examples(opened, data, count)
+    row = evaluate.evaluated(opened, examples)
+    if text_metrics:
+        row |= evaluate.text_metrics(opened, examples.texts, seed)
+    _put(json.dumps({"model": str(model), "data": data or opened.task, **row}) + "\n", out)
 
 
 @app.command()
@@ -209,19 +158,15 @@ def report(
     out: Annotated[Path, typer.Option(help="folder for report.md and its plots (PNG)")],
 ) -> None:
     """Compare runs: every round in a table, plots, and intervals from three seeds on."""
+    from llm_scale.report import write as comparison
 
-    def call() -> None:
-        from llm_scale.report import write as comparison
-
-        refuse(folder_problems(out))
-        for path in comparison.write(runs, out):
-            typer.echo(str(path))
-
-    _or_exit(call)
+    refuse(folder_problems(out))
+    for path in comparison.write(runs, out):
+        typer.echo(str(path))
 
 
-@app.command()
-@with_settings
+@app.command(resumes=True)
+@with_settings(Settings)
 def sweep(
     out: Annotated[Path, typer.Option(help="folder of the runs; the same command goes on")],
     given: dict[str, Any],
@@ -291,19 +236,5 @@ def _put(text: str, out: Path | None) -> None:
         write_whole(out, text)
 
 
-def _or_exit(call: Callable[[], None]) -> None:
-    try:
-        call()
-    except InvalidInput as error:
-        for problem in error.problems:
-            _say(f"error: {problem}")
-        raise typer.Exit(2) from None
-    except (OSError, SafetensorError) as error:  # a full disk, say
-        _say(f"error: {error}")
-        raise typer.Exit(1) from None
-
-
-__all__ = ["CHOICES", "app"]
-
 if __name__ == "__main__":
-    sys.exit(app())
+    app()

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lab.settings import objective_of
+from lab.specs import objective_of
 from llm_scale import models, processes
 from llm_scale.data import oracles
 from llm_scale.data.items import Item, Response

@@ -4,7 +4,7 @@ import os
 
 from hypothesis import HealthCheck, Phase, settings
 
-pytest_plugins = ["pytester", "lab.evidence"]
+pytest_plugins = ["pytester", "lab.evidence_plugin"]
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
 

@@ -1,11 +1,20 @@
-"""Elementary functions written once for numpy and torch (through array-api-compat).
+"""The array API for numpy and torch alike (through array-api-compat), and careful functions.
 
-Every function keeps the dtype of its argument, is finite wherever the true value is representable,
-and has a finite derivative there (torch autograd), also at log-ratios of +-700 nats.
+    from theory import xp
+
+    xp.where(r > 0, xp.sqrt(1 + r * r), xp.log1p(xp.abs(r)))
+
+takes numpy arrays, torch tensors and numbers; numbers may stand beside arrays. The functions
+defined here keep the dtype of their argument, are finite wherever the true value is representable,
+and have a finite derivative there (torch autograd), also at log-ratios of +-700 nats. Every other
+function of the array API standard (``STANDARD``) is passed on to the library of its arguments.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -121,3 +130,62 @@ def weighted_mean(value: Array, weight: Array | None, axis: int = -1) -> Array:
     value, weight = xp.broadcast_arrays(value, weight)
     kept = xp.where(weight > 0, value, xp.zeros_like(value))
     return xp.sum(weight * kept, axis=axis) / xp.sum(weight, axis=axis)
+
+
+# --- the rest of the array API standard -----------------------------------------------------------
+
+_OF_SEVERAL = """
+where maximum minimum pow atan2 logaddexp hypot copysign add subtract multiply divide remainder
+floor_divide equal not_equal less less_equal greater greater_equal
+"""
+_OTHERS = """
+abs acos acosh all any asin asinh atan atanh broadcast_arrays ceil clip concat cos cosh
+cumulative_sum expand_dims flip floor full_like isfinite isinf isnan log log10 log1p log2
+logical_and logical_not logical_or max mean min ones_like permute_dims positive negative prod real
+reciprocal reshape round signbit sin sinh sort sqrt squeeze stack std sum take tan trunc var
+zeros_like
+"""
+MIXED = frozenset(_OF_SEVERAL.split())
+"""Functions of several arrays, any of which may be a number."""
+STANDARD = MIXED | frozenset(_OTHERS.split())
+"""Functions of the array API standard that numpy and torch both have."""
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """The function of the array API of that name, for whatever arrays it is given."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    if name not in STANDARD:
+        known = STANDARD | {k for k, v in globals().items() if callable(v) and k[0] != "_"}
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise AttributeError(f"theory.xp has no {name!r}: numpy and torch do not share it{hint}")
+    return _standard(name)
+
+
+@cache
+def _standard(name: str) -> Callable[..., Any]:
+    def apply(*given: Any, **options: Any) -> Any:
+        arrays = given[0] if given and isinstance(given[0], (list, tuple)) else given
+        space = namespace(*arrays)
+        if name in MIXED:
+            like = next((a for a in given[name == "where" :] if _is_array(a)), None)
+            like = like if like is not None else next((a for a in given if _is_array(a)), None)
+            if like is not None:
+                given = tuple(a if _is_array(a) else _beside(space, a, like) for a in given)
+        with np.errstate(all="ignore"):
+            return getattr(space, name)(*given, **options)
+
+    apply.__name__ = name
+    return apply
+
+
+def _is_array(x: Any) -> bool:
+    return array_api_compat.is_array_api_obj(x) and not isinstance(x, np.generic)
+
+
+def _beside(space: ModuleType, number: Any, like: Array) -> Array:
+    """A number as an array of the dtype and device of its neighbour."""
+    whole = isinstance(number, (bool, np.bool_)) or not space.isdtype(like.dtype, "real floating")
+    dtype = None if whole else like.dtype
+    return space.asarray(number, dtype=dtype, device=array_api_compat.device(like))

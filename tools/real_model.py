@@ -20,8 +20,8 @@ from typing import Any
 
 import torch
 
-from lab import noise
-from lab.settings import write_whole
+from lab import streams
+from lab.files import write_whole
 from llm_scale.launch import evaluate, prepare
 from llm_scale.launch.run_folder import resolve
 from llm_scale.models.player import Player
@@ -64,7 +64,7 @@ def measure(settings: Settings, out: Path) -> dict[str, Any]:
     started = time.monotonic()
     drawn, _ = player.sample(
         [item.prompt for item in held],
-        lambda i: noise.uniform(settings.max_new_tokens, settings.seed, "speed", i),
+        lambda i: streams.uniform(settings.max_new_tokens, settings.seed, "speed", i),
         "speed",
     )
     row["sampled_tokens_per_second"] = _rate(sum(len(r.tokens) for r in drawn), started)

@@ -11,10 +11,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from theory.errors import InvalidInput, NotConverged
-from toy_games.engine import experiment
+from lab.settings import described, make, read_values
+from theory.command import Program
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+if importlib.util.find_spec("pandas") is None or importlib.util.find_spec("joblib") is None:
+    raise SystemExit("toy_games needs pandas and joblib: pip install 'selfplay-theory[toys]'")
+from toy_games import launch
+
+app = Program(__doc__)
 
 
 @app.command("list")
@@ -23,15 +27,14 @@ def list_all(
 ) -> None:
     """Say what the experiments are; with a NAME, what its settings do, with their defaults."""
     console = Console()
-    for each in [name] if name else experiment.NAMES:
-        module = _or_exit(lambda each=each: experiment.load(each))
+    for each in [name] if name else launch.NAMES:
+        module = launch.load(each)
         console.print(f"[bold]{each}[/]  {escape(module.SUMMARY)}")
         for field in dataclasses.fields(module.Settings) if name else ():
-            text = escape(f"{field.metadata['help']} (default {field.default!r})")
-            console.print(f"  {field.name}: {text}", soft_wrap=True)
+            console.print(f"  {field.name}: {escape(described(field))}", soft_wrap=True)
 
 
-@app.command("run")
+@app.command("run", resumes=True)
 def run_one(
     name: Annotated[str, typer.Argument(help="the experiment")],
     values: Annotated[
@@ -44,32 +47,13 @@ def run_one(
     jobs: Annotated[int, typer.Option(help="processes at a time", min=1)] = 1,
 ) -> None:
     """Run an experiment and write its tidy table: to the folder OUT, or to standard output."""
-
-    def call() -> None:
-        module = experiment.load(name)
-        settings = experiment.make_settings(module, experiment.read_values(values, config))
-        table = experiment.run(name, settings, out, jobs)
-        if out is None:
-            typer.echo(table.to_csv(index=False, lineterminator="\n"), nl=False)
-        else:
-            typer.echo(f"{len(table)} lines in {out / 'table.csv'}", err=True)
-
-    _or_exit(call)
-
-
-def _or_exit(call):  # type: ignore[no-untyped-def]
-    try:
-        return call()
-    except InvalidInput as error:
-        for problem in error.problems:
-            typer.echo(f"error: {problem}", err=True)
-        raise typer.Exit(2) from None
-    except NotConverged as error:
-        typer.echo(f"error: {error}; a smaller rate or effective step may help", err=True)
-        raise typer.Exit(1) from None
+    settings = make(launch.load(name).Settings, read_values(values, config))
+    table = launch.run(name, settings, out, jobs)
+    if out is None:
+        typer.echo(table.to_csv(index=False, lineterminator="\n"), nl=False)
+    else:
+        typer.echo(f"{len(table)} lines in {out / 'table.csv'}", err=True)
 
 
 if __name__ == "__main__":
-    if importlib.util.find_spec("pandas") is None:
-        raise SystemExit("toy_games needs pandas and joblib: pip install 'selfplay-theory[toys]'")
     app()

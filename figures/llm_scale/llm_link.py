@@ -1,4 +1,8 @@
-"""A tiny language model against the link: one round of self-play from a known expert's samples."""
+"""A tiny language model against the link: one round of self-play from a known expert's samples.
+
+Numbers: results/llm_tiny.json, which `make llm-tiny` writes (llm_scale/study/tiny_runs.py);
+out/llm_link.csv.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import style
-from figures.recorded import add, llm_tiny
-from figures.tidy import MEASURED, THEORY, Rows, bars, curves, note, shown
+from figures import draw, style
+from figures.recorded import by_name, llm_tiny
+from figures.style import note, shown
+from figures.tidy import MEASURED, THEORY, Rows
 
-NAME = "llm_link"
 CAPTION = (
     "One round of a tiny language model (Llama, 84 k weights, 11 words, up to 4 tokens) against "
     "the exact round: the expert is a bigram model of real text, the start a short SFT, all "
@@ -28,28 +32,28 @@ CAPTION = (
 CLAIMS = ("C1", "S1", "S2", "S7", "S8", "T3", "T4", "T6", "T7", "T8", "T15", "T17")
 
 PLAYED = ("spin", "spif", "ipo")
+BESIDE = draw.dodge(["spin", "spif", "ipo", "centred_spif", "sft"], 0.05)
 
 
 def table() -> pd.DataFrame:
     """From the recorded runs."""
     found = llm_tiny()
+    first = found[found["round"] == 0]
+    link = by_name(first[first.study == "link"], "prompts")
     rows = Rows()
-    link = found[(found.study == "link") & (found["round"] == 0)]
     kept = link[link.points_u.notna()]
     kept = kept[kept.prompts == kept.prompts.max()]
     for name in PLAYED:
         points = kept[kept.name == name].iloc[0]
         rows.add("points", name, "learned", MEASURED, points.points_u, points.points_learned)
         rows.add("points", name, "link", THEORY, points.points_u, points.points_link)
-    played = link[link.name.isin(PLAYED)]
-    for panel, column in (("slope", "link_slope"), ("correlation", "link_correlation")):
-        add(rows, panel, played, "prompts", column, "on the link")
-    add(rows, "slope", link[link.name == "centred_spif"], "prompts", "predicted_slope", "groups")
-    groups = link[link.name == "centred_spif"]
-    add(rows, "correlation", groups, "prompts", "predicted_correlation", "groups")
-    add(rows, "kl", link[link.name != "centred_spif"], "prompts", "kl", "after the round")
-    double = found[(found.study == "equal compute") & (found["round"] == 0)]
-    add(rows, "kl", double, "prompts", "kl", "equal compute")
+    played, groups = link[link.name.isin(PLAYED)], link[link.name == "centred_spif"]
+    for part, law, series in ((played, "link", "on the link"), (groups, "predicted", "groups")):
+        for panel in ("slope", "correlation"):
+            rows.each(panel, part, "prompts", f"{law}_{panel}", series)
+    rows.each("kl", link.drop(groups.index), "prompts", "kl", "after the round")
+    double = by_name(first[first.study == "equal compute"], "prompts")
+    rows.each("kl", double, "prompts", "kl", "equal compute")
     for name in PLAYED:
         exact = played[played.name == name].groupby("prompts").kl_link.mean()
         rows.add("kl", name, "exact round", THEORY, exact.index, exact.clip(lower=0.0))
@@ -62,65 +66,44 @@ def plot(table: pd.DataFrame) -> Figure:
     fig, axes = style.panel(3, 2, aspect=0.95)
     for ax, name in zip(axes[0], PLAYED, strict=True):
         _scatter(ax, table[table.objective == name], name)
-    _against(axes[1, 0], table, "slope", "slope on the link", "Slope")
-    _against(axes[1, 1], table, "correlation", "correlation with the link", "Correlation")
-    axes[1, 0].axhspan(0.75, 1.25, color="k", alpha=0.06, linewidth=0)
-    axes[1, 1].axhspan(0.75, 1.0, color="k", alpha=0.06, linewidth=0)
+    _against(axes[1, 0], table, "slope", 1.25)
+    _against(axes[1, 1], table, "correlation", 1.0)
     _kl(axes[1, 2], table)
-    for ax, letter in zip(axes.flat, "abcdef", strict=True):
-        ax.set_title(f"({letter}) {ax.get_title(loc='left')}", fontsize=8.5)
+    style.letters(axes)
     return fig
 
 
-MARKS = {"spin": "o", "spif": "s", "ipo": "^", "centred_spif": "D", "sft": "x"}
-
-
-def look(name: str, hollow: bool = False) -> dict[str, Any]:
-    """Points of an objective: its colour, and a shape that tells it in grey too."""
-    shade = style.BLACK if name == "sft" else style.colour(name)
-    edge = 1.1 if hollow or name == "sft" else 0.0
-    made = {**style.points(name), "color": shade, "marker": MARKS[name], "markeredgewidth": edge}
-    made |= {"markeredgecolor": shade, "markersize": 4.2}
-    return made | ({"markerfacecolor": "white"} if hollow else {})
-
-
-def said(name: str) -> str:
-    """Name for readers."""
-    return "SFT" if name == "sft" else shown(name)
+def _look(name: str, series: str, size: float = 4.2) -> dict[str, Any]:
+    double = {"marker": "P"} if series == "equal compute" else {}
+    hollow = series in ("equal compute", "groups")
+    return style.shaped(name, hollow, markersize=size) | double
 
 
 def _scatter(ax: Axes, part: pd.DataFrame, name: str) -> None:
-    for _, _, rows in curves(part, "points", MEASURED):
-        ax.plot(rows.x, rows.y, **{**look(name), "markersize": 3.0}, alpha=0.6)
-    for _, _, rows in curves(part, "points", THEORY):
-        rows = rows.sort_values("x")
-        ax.plot(rows.x, rows.y, ".", color="k", markersize=1.8)
+    draw.points(ax, part, "points", lambda name, s: _look(name, s, 3.0) | {"alpha": 0.6})
+    black = style.points("expert", ".", markersize=3.2)
+    draw.points(ax, part, "points", lambda *_: black, kind=THEORY)
     note(ax, 0.04, 0.93, "black: link R(u)", fontsize=7)
-    style.label(ax, "u = log p/π₀ [nats]", "learned reward [nats]", said(name))
+    style.label(ax, "u = log p/π₀ [nats]", "learned reward [nats]", shown(name))
 
 
-def _against(ax: Axes, table: pd.DataFrame, panel: str, label: str, title: str) -> None:
-    for name, series, rows in curves(table, panel, MEASURED):
-        shift = 1.0 + 0.05 * (list(MARKS).index(name) - 1)
-        style_ = look(name, hollow=series == "groups")
-        bars(ax, rows.assign(x=rows.x * shift), **{**style_, "linestyle": "-", "linewidth": 0.7})
+def _against(ax: Axes, table: pd.DataFrame, panel: str, top: float) -> None:
+    joined = {"linestyle": "-", "linewidth": 0.7}
+    draw.points(ax, table, panel, lambda name, s: _look(name, s) | joined, BESIDE)
     ax.axhline(1.0, color="k", linewidth=0.9)
+    ax.axhspan(0.75, top, color="k", alpha=0.06, linewidth=0)
     _prompts(ax)
-    handles = [style.plt.Line2D([], [], **look(n, n == "centred_spif"), label=said(n))
-               for n in (*PLAYED, "centred_spif")]  # fmt: skip
-    ax.legend(handles=handles, fontsize=6.8, loc="lower right", handletextpad=0.0)
-    style.label(ax, "prompts, each seen twice", label, title)
+    looks = {shown(name): _look(name, "") for name in PLAYED}
+    looks[shown("centred_spif")] = _look("centred_spif", "groups")
+    style.legend(ax, looks, fontsize=6.8, loc="lower right", handletextpad=0.0)
+    of = {"slope": "slope on the link", "correlation": "correlation with the link"}[panel]
+    style.label(ax, "prompts, each seen twice", of, panel.capitalize())
 
 
 def _kl(ax: Axes, table: pd.DataFrame) -> None:
-    for name, _, rows in curves(table, "kl", THEORY):
-        shade = style.GREY if name == "expert" else style.colour(name)
-        ax.plot(rows.x, rows.y, color=shade, linewidth=1.1)
-    for name, series, rows in curves(table, "kl", MEASURED):
-        shift = 1.0 + 0.05 * (list(MARKS).index(name) - 1)
-        hollow = series == "equal compute"
-        shape = {"marker": "P"} if hollow else {}
-        bars(ax, rows.assign(x=rows.x * shift), **look(name, hollow) | shape)
+    start = {"color": style.GREY}
+    draw.lines(ax, table, "kl", lambda n, s: start if s == "start" else draw.colours(n))
+    draw.points(ax, table, "kl", _look, BESIDE)
     _prompts(ax)
     ax.set_ylim(bottom=-0.05)
     note(ax, 0.97, 0.93, "grey: start", fontsize=7, color=style.GREY, ha="right")
@@ -130,6 +113,4 @@ def _kl(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _prompts(ax: Axes) -> None:
-    ax.set_xscale("log", base=2)
-    ax.set_xticks([2048, 8192, 32768], ["2048", "8192", "32768"])
-    ax.minorticks_off()
+    style.log(ax, "x", x=[2048, 8192, 32768], base=2)

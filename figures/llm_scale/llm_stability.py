@@ -1,17 +1,22 @@
-"""A tiny language model at effective step 10: who blows up, by how much, and why IPO does."""
+"""A tiny language model at effective step 10: who blows up, by how much, and why IPO does.
+
+Numbers: results/llm_tiny.json, which `make llm-tiny` writes (llm_scale/study/tiny_runs.py);
+out/llm_stability.csv.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import style
-from figures.llm_scale.llm_link import look, said
-from figures.recorded import add, llm_tiny
-from figures.tidy import MEASURED, THEORY, Rows, bars, curves, note
+from figures import draw, style
+from figures.recorded import by_name, llm_tiny
+from figures.style import note, shown
+from figures.tidy import THEORY, Rows
 
-NAME = "llm_stability"
 CAPTION = (
     "The tiny language model of figure llm_link, 256 steps a round, means and 95 % Student "
     "intervals over seeds. (a, b) Effective step 10: KL to the expert and the largest |log p/pi| "
@@ -47,10 +52,9 @@ def table() -> pd.DataFrame:
     """From the recorded runs."""
     found = llm_tiny()
     rows = Rows()
-    far = found[found.study == "stability"].assign(after=lambda t: t["round"] + 1)
-    begin = far[far["round"] == 0].assign(after=0, kl=lambda t: t.kl_before)
-    add(rows, "rounds", pd.concat([begin, far]), "after", "kl")
-    add(rows, "bound", far, "after", "max_u")
+    far = _after(found[found.study == "stability"])
+    rows.each("rounds", _with_start(far), "after", "kl", "kl")
+    rows.each("bound", by_name(far, "after"), "after", "max_u", "max_u")
     for name in FARTHEST:
         exact = far[far.name == name].groupby("after")[["kl_predicted", "max_u_predicted"]].mean()
         rows.add("rounds", name, "exact", THEORY, exact.index, exact.kl_predicted)
@@ -59,63 +63,64 @@ def table() -> pd.DataFrame:
     first = far[far["round"] == 0]
     for at, column in enumerate(PARTS):
         for name in FARTHEST:
-            add(rows, "parts", first[first.name == name].assign(at=float(at)), "at", column, "KL")
+            part = first[first.name == name].assign(at=float(at))
+            rows.means("parts", name, "KL", part, "at", column)
     ends = first[first.name == "ipo"].assign(level=NO_LEVEL)
     levelled = pd.concat([ends, found[found.study == "level"]])
-    add(rows, "level", levelled, "level", "kl")
+    rows.each("level", by_name(levelled, "level"), "level", "kl", "kl")
     for name, level in (("ipo", NO_LEVEL), ("spif", 1.0)):
         exact = first[first.name == name].kl_predicted.mean()
         rows.add("level", name, "exact", THEORY, level, exact)
     short = (found.study == "link") & (found.steps == 64)
-    add(rows, "rate", found[(found.study == "rate") | short], "lr", "kl")
-    rows.add(
-        "rate", "expert", "start", THEORY, sorted(found.lr.unique()), found[short].kl_before.mean()
-    )
+    rows.each("rate", by_name(found[(found.study == "rate") | short], "lr"), "lr", "kl", "kl")
+    rates = sorted(found.lr.unique())
+    rows.add("rate", "expert", "start", THEORY, rates, found[short].kl_before.mean())
     near = found[(found.steps == 256) & (found.name != "centred_spif")]
-    near = near[near.study.isin(["link", "equal compute"])].assign(after=lambda t: t["round"] + 1)
-    begin = near[near["round"] == 0].assign(after=0, kl=lambda t: t.kl_before)
-    both = pd.concat([begin, near])
-    add(rows, "near", both[both.study == "link"], "after", "kl", "equal data")
-    add(rows, "near", both[both.study == "equal compute"], "after", "kl", "equal compute")
+    for study, series in (("link", "equal data"), ("equal compute", "equal compute")):
+        both = _with_start(_after(near[near.study == study]))
+        rows.each("near", both, "after", "kl", series)
     return rows.table()
+
+
+def _after(found: pd.DataFrame) -> pd.DataFrame:
+    return found.assign(after=found["round"] + 1)
+
+
+def _with_start(found: pd.DataFrame) -> pd.DataFrame:
+    """The law before the first round as what is there after 0 rounds."""
+    begin = found[found["round"] == 0]
+    return by_name(pd.concat([begin.assign(after=0, kl=begin.kl_before), found]), "after")
 
 
 def plot(table: pd.DataFrame) -> Figure:
     """Rounds, bound and parts above; level, learning rates and SFT below."""
     fig, axes = style.panel(3, 2, aspect=1.0)
-    draws = (_rounds, _bound, _parts, _level, _rate, _near)
-    for ax, letter, draw in zip(axes.flat, "abcdef", draws, strict=True):
-        draw(ax, table)
-        ax.set_title(f"({letter}) {ax.get_title(loc='left')}", fontsize=8.5)
+    draw.fill(axes, table, _rounds, _bound, _parts, _level, _rate, _near)
+    style.letters(axes)
     return fig
 
 
-def _draw(ax: Axes, table: pd.DataFrame, panel: str, spread: float = 0.05) -> None:
+def _draw(ax: Axes, table: pd.DataFrame, panel: str, spread: float) -> None:
     """Exact values as dashes, measured ones as points with intervals, objectives side by side."""
-    names = [n for n in (*FARTHEST, "sft") if n in set(table[table.panel == panel].objective)]
-    shifts = {name: spread * (at - (len(names) - 1) / 2) for at, name in enumerate(names)}
-    for name, series, rows in curves(table, panel, THEORY):
-        if series == "exact":
-            shade = style.colour(name)
-            ax.plot(rows.x + shifts[name], rows.y, "_", color=shade, markersize=9, mew=1.6)
-        else:
-            ax.plot(rows.x, rows.y, color="k", linewidth=0.9)
-    for name, series, rows in curves(table, panel, MEASURED):
-        shape = {"marker": "P"} if series == "equal compute" else {}
-        kept = look(name, hollow=bool(shape)) | shape
-        bars(ax, rows.assign(x=rows.x + shifts[name]), **kept)
+    there = set(table[table.panel == panel].objective)
+    beside = draw.dodge([n for n in (*FARTHEST, "sft") if n in there], spread, log=False)
+    exact = table.series == "exact"
+    dash: dict[str, Any] = {"markersize": 9, "markeredgewidth": 1.6}
+    draw.points(ax, table[exact], panel, lambda n, _: style.points(n, "_", **dash), beside, THEORY)
+    draw.lines(ax, table[~exact], panel, lambda *_: {"color": "k", "linewidth": 0.9})
+    draw.points(ax, table, panel, _look, beside)
 
 
-def _named(ax: Axes, names: tuple[str, ...], where: str) -> None:
-    handles = [style.plt.Line2D([], [], **look(n), label=said(n)) for n in names]
-    ax.legend(handles=handles, fontsize=6.8, loc=where, handletextpad=0.0)
+def _look(name: str, series: str) -> dict[str, Any]:
+    double = series == "equal compute"
+    return style.shaped(name, double, markersize=4.2) | ({"marker": "P"} if double else {})
 
 
 def _kl(ax: Axes, label: str, title: str) -> None:
-    ax.set_yscale("log")
+    style.log(ax, "y")
     low, high = ax.get_ylim()
-    ticks = [t for t in (0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0) if low <= t <= high]
-    ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
+    levels = [t for t in (0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0) if low <= t <= high]
+    ax.set_yticks(levels, [f"{t:g}" for t in levels])
     ax.yaxis.minorticks_off()
     style.label(ax, label, "KL(p‖π) [nats]", title)
 
@@ -123,17 +128,15 @@ def _kl(ax: Axes, label: str, title: str) -> None:
 def _rounds(ax: Axes, table: pd.DataFrame) -> None:
     _draw(ax, table, "rounds", spread=0.11)
     ax.set_xticks([0, 1, 2])
-    _named(ax, FARTHEST, "upper left")
+    looks = {shown(name): _look(name, "") for name in FARTHEST}
+    style.legend(ax, looks, fontsize=6.8, loc="upper left", handletextpad=0.0)
     _kl(ax, "rounds", "Effective step 10")
 
 
 def _bound(ax: Axes, table: pd.DataFrame) -> None:
     _draw(ax, table, "bound", spread=0.11)
-    ax.set_yscale("log")
+    style.log(ax, "y", x=[1, 2], y=[10, 30, 100, 300])
     ax.set_ylim(bottom=6.0)
-    ax.set_yticks([10, 30, 100, 300], ["10", "30", "100", "300"])
-    ax.yaxis.minorticks_off()
-    ax.set_xticks([1, 2])
     note(ax, 0.97, 0.05, "line: 2η   dashes: exact round", fontsize=7, ha="right")
     style.label(ax, "rounds", "largest |log p/π| [nats]", "Bounds")
 
@@ -146,20 +149,16 @@ def _parts(ax: Axes, table: pd.DataFrame) -> None:
 
 def _level(ax: Axes, table: pd.DataFrame) -> None:
     _draw(ax, table, "level", spread=0.0)
-    ax.set_xscale("log")
-    ax.set_xticks([NO_LEVEL, 0.03, 0.1, 0.3, 1.0], ["0", ".03", ".1", ".3", "1"])
-    ax.minorticks_off()
+    style.log(ax, "x", x={NO_LEVEL: "0", 0.03: ".03", 0.1: ".1", 0.3: ".3", 1.0: "1"})
     note(ax, 0.04, 0.06, "0: IPO   1: pointwise SPIF", fontsize=7)
     _kl(ax, "weight of the level", "IPO that sees the level")
 
 
 def _rate(ax: Axes, table: pd.DataFrame) -> None:
-    part = table[table.panel == "rate"]
-    for _, _, rows in curves(part, "rate", THEORY):
-        ax.plot(rows.x, rows.y, color=style.GREY, linewidth=1.0)
-    for at, (name, _, rows) in enumerate(curves(part, "rate", MEASURED)):
-        bars(ax, rows.assign(x=rows.x * 1.06 ** (at - 1.5)), **look(name), linewidth=0.8)
-    ax.set_xscale("log")
+    draw.lines(ax, table, "rate", lambda *_: {"color": style.GREY, "linewidth": 1.0})
+    names = list(table[table.panel == "rate"].objective.unique())
+    draw.points(ax, table, "rate", _look, draw.dodge(names, 0.06))
+    style.log(ax, "x")
     note(ax, 0.03, 0.94, "grey: start", fontsize=7, color=style.GREY)
     _kl(ax, "learning rate", "Stability basin")
 

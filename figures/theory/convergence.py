@@ -1,4 +1,7 @@
-"""Predicted against exact convergence of every objective, with its thresholds."""
+"""Predicted against exact convergence of every objective, with its thresholds.
+
+Numbers: `table` below, by `theory.self_play` and `theory.theory_card`; out/convergence.csv.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures import style
-from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note, path_of, shown
+from figures import draw, style
+from figures.style import mark, note, shown
+from figures.tidy import MEASURED, THEORY, Rows, curves, path_of
 from theory import laws, objectives, self_play, theory_card
 from theory.objectives import Objective
 from theory.result import FloatArray
 
-NAME = "convergence"
 CAPTION = (
     "Exact rounds against theory. Top left: near the expert every round multiplies the log-ratio "
     "by 1 - R'(0)/beta. Top right: the smallest stable beta is R'(0)/2, and from L upwards the "
@@ -136,81 +138,75 @@ def _potentials(rows: Rows, p: FloatArray, rng: np.random.Generator) -> None:
 
 def plot(table: pd.DataFrame) -> Figure:
     """Factors and thresholds above, three kinds of paths below."""
-    fig = style.plt.figure(figsize=(style.WIDTHS[2], 6.4))
-    top, bottom = fig.subfigures(2, 1, height_ratios=(1.25, 1.0))
-    left, right = top.subplots(1, 2)
-    _factor(left, table)
-    _thresholds(right, table)
-    for ax, draw in zip(bottom.subplots(1, 3), (_spin, _spif, _falling), strict=True):
-        draw(ax, table)
+    fig, (top, bottom) = style.stacked(6.4, 1.25, 1.0)
+    draw.fill(top.subplots(1, 2), table, _factor, _thresholds)
+    draw.fill(bottom.subplots(1, 3), table, _spin, _spif, _falling)
     return fig
 
 
-def _solid(name: str) -> dict[str, Any]:
-    kept = style.line(name)
-    return kept if name == "alpha_spin" else {**kept, "linestyle": "-"}
+def _solid(name: str, series: str = "") -> dict[str, Any]:
+    kept = style.line(name) if name == "alpha_spin" else draw.colours(name)
+    return {**kept, "linewidth": 1.2, "zorder": 1}
 
 
 def _factor(ax: Axes, table: pd.DataFrame) -> None:
-    for name, _, rows in reversed(list(curves(table, "factor", THEORY))):
-        ax.plot(rows.x, rows.y, **_solid(name), linewidth=1.2, zorder=1)
-    for name, _, rows in curves(table, "factor", MEASURED):
-        ax.plot(rows.x, rows.y, **style.points(name), markersize=3.2, zorder=3)
+    draw.lines(ax, table[::-1], "factor", _solid)
+    draw.points(ax, table, "factor", lambda name, _: style.points(name, zorder=3))
     ax.axhspan(-1, 1, color=style.GREY, alpha=0.10, linewidth=0, zorder=0)
     note(ax, 0.98, 0.46, "stable: |factor| < 1", color="#555555", ha="right")
-    ax.set_xscale("log")
-    ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", "1", "2", "5", "10"])
-    ax.minorticks_off()
+    style.log(ax, "x", x=[0.1, 0.2, 0.5, 1, 2, 5, 10])
     ax.set_xlim(0.08, 10)
     ax.set_ylim(-2.5, 1.1)
-    keys = [Line2D([], [], color=style.colour(n)) for n in ("inpo", "spif", "alpha_spin", "spin")]
-    keys[2].set_linestyle(style.line("alpha_spin")["linestyle"])
-    texts = ["R'(0) = ¼: INPO", "½: SPIF, IPO, GAIL, …", "α-SPIN: ½(1 − 1/β)"]
-    texts += ["1: SPIN, DPO, AIRL, …"]
+    looks = {
+        "R'(0) = ¼: INPO": draw.colours("inpo"),
+        "½: SPIF, IPO, GAIL, …": draw.colours("spif"),
+        "α-SPIN: ½(1 − 1/β)": style.line("alpha_spin"),
+        "1: SPIN, DPO, AIRL, …": draw.colours("spin"),
+    }
     place = {"loc": "lower right", "bbox_to_anchor": (1.03, -0.02)}
-    ax.legend(keys, texts, **place, fontsize=7, handlelength=1.4)
-    style.label(
-        ax, "β [nats]", "log-ratio, factor per round", "Near the expert: factor 1 − R'(0)/β"
-    )
+    style.legend(ax, looks, **place, fontsize=7, handlelength=1.4)
+    title = "Near the expert: factor 1 − R'(0)/β"
+    style.label(ax, "β [nats]", "log-ratio, factor per round", title)
 
 
 def _thresholds(ax: Axes, table: pd.DataFrame) -> None:
     part = table[table.panel == "thresholds"]
     bars = part[(part.kind == THEORY) & (part.series == "stable")]
     deep = part[(part.kind == THEORY) & (part.series == "descent")]
-    dots = part[part.kind == MEASURED]
-    ax.plot(bars.x, bars.y, linestyle="none", marker="|", color="k", markersize=10, mew=1.4)
-    ax.plot(deep.x, deep.y, linestyle="none", marker="|", color=style.GREY, markersize=10, mew=1.4)
-    for row in dots.itertuples():
-        ax.plot([row.x], [row.y], **style.points(row.objective), markersize=5)
-    without = sorted(set(bars.objective) - set(deep.objective), key=LOCAL.index)
-    for name in without:
+    stable, falls = (
+        style.points(c, "|", markersize=10, markeredgewidth=1.4) for c in ("expert", style.GREY)
+    )
+    ax.plot(bars.x, bars.y, **stable)
+    ax.plot(deep.x, deep.y, **falls)
+    for row in part[part.kind == MEASURED].itertuples():
+        ax.plot([row.x], [row.y], **style.points(row.objective, markersize=5))
+    for name in set(bars.objective) - set(deep.objective):
         said = "opponent is not π" if name == "alpha_spin" else "none: slope unbounded"
         mark(ax, 0.54, LOCAL.index(name), said, fontsize=6.5, color=style.GREY)
-    ax.set_yticks(range(len(LOCAL)), [shown(name) for name in LOCAL], fontsize=7)
+    style.log(ax, "x", x=[0.125, 0.25, 0.5, 1], y=dict(enumerate(map(shown, LOCAL))))
+    ax.tick_params(axis="y", labelsize=7)
     ax.invert_yaxis()
-    ax.set_xscale("log")
-    ax.set_xticks([0.125, 0.25, 0.5, 1], ["⅛", "¼", "½", "1"])
-    ax.minorticks_off()
     ax.set_xlim(0.1, 1.45)
-    keys = [
-        Line2D([], [], linestyle="none", marker="|", color="k", markersize=9, mew=1.4),
-        Line2D([], [], **style.points("expert"), markersize=5),
-        Line2D([], [], linestyle="none", marker="|", color=style.GREY, markersize=9, mew=1.4),
-    ]
-    texts = ["stable above R'(0)/2", "measured by bisection", "potential falls above L"]
-    ax.legend(keys, texts, loc="upper left", bbox_to_anchor=(-0.03, 1.0), fontsize=7)
+    looks = {
+        "stable above R'(0)/2": stable | {"markersize": 9},
+        "measured by bisection": style.points("expert", markersize=5),
+        "potential falls above L": falls | {"markersize": 9},
+    }
+    style.legend(ax, looks, loc="upper left", bbox_to_anchor=(-0.03, 1.0), fontsize=7)
     style.label(ax, "β [nats]", "", "Thresholds in β")
 
 
+def _path(ax: Axes, table: pd.DataFrame, panel: str, every: int = 1) -> None:
+    """Bound, prediction and rounds on a logarithmic scale."""
+    dashed = {"color": style.GREY, "linestyle": "--"}
+    draw.lines(ax, table, f"{panel} bound", lambda *_: dashed)
+    draw.lines(ax, table, panel, lambda name, _: draw.colours(name) | {"linewidth": 1.2})
+    draw.points(ax, table, panel, lambda name, _: style.points(name, markersize=3), every=every)
+    style.log(ax, "y")
+
+
 def _spin(ax: Axes, table: pd.DataFrame) -> None:
-    for _, _, rows in curves(table, "SPIN bound"):
-        ax.plot(rows.x, rows.y, color=style.GREY, linestyle="--", linewidth=1.1)
-    for _, _, rows in curves(table, "SPIN", THEORY):
-        ax.plot(rows.x, rows.y, color=style.RED, linewidth=1.2)
-    for _, _, rows in curves(table, "SPIN", MEASURED):
-        ax.plot(rows.x, rows.y, **style.points("spin"), markersize=3)
-    ax.set_yscale("log")
+    _path(ax, table, "SPIN")
     ax.set_ylim(1e-9, 1e5)
     for x, y, text in ((15, 60.0, "β = 0.45"), (15.4, 2.5e-5, "4"), (15.4, 7e-7, "0.6")):
         mark(ax, x, y, text, color=style.RED, ha="right" if "=" in text else "left")
@@ -221,32 +217,22 @@ def _spin(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _spif(ax: Axes, table: pd.DataFrame) -> None:
-    for _, _, rows in curves(table, "SPIF bound"):
-        ax.plot(rows.x, rows.y, color=style.GREY, linestyle="--", linewidth=1.1)
-    for _, _, rows in curves(table, "SPIF", THEORY):
-        ax.plot(rows.x, rows.y, color=style.BLUE, linewidth=1.2)
-    for _, _, rows in curves(table, "SPIF", MEASURED):
-        some = rows[rows.y > 1e-14].iloc[::3]
-        ax.plot(some.x, some.y, **style.points("spif"), markersize=3)
-    ax.set_yscale("log")
+    _path(ax, table[(table.kind == THEORY) | (table.y > 1e-14)], "SPIF", every=3)
     ax.set_ylim(1e-12, 10)
     for x, y, text in ((19, 1e-11, "η = 1"), (36, 1e-10, "½"), (52, 8e-7, "¼")):
-        mark(ax, x, y, text, color=style.BLUE, ha="left")
+        mark(ax, x, y, text, color=style.BLUE)
     note(ax, 0.98, 0.93, "dashed: global bound", color="#555555", fontsize=7, ha="right")
     style.label(ax, "round t", "KL(p‖πₜ) [nats]", "SPIF: bound and local rate")
 
 
 def _falling(ax: Axes, table: pd.DataFrame) -> None:
-    for name, _, rows in curves(table, "potential"):
-        if name == "bound":
-            ax.plot(rows.x, rows.y, color="k", linewidth=1.4)
-            continue
-        ticks = [1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 180]
-        near = rows[rows.x.isin(ticks[name == "exponential" :: 2])]
-        kind = {**style.points(name), "marker": "s" if name == "policy_only" else "o"}
-        ax.plot(near.x, near.y, **kind, markersize=3, label=shown(name))
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    draw.lines(ax, table, "potential", lambda *_: {"color": "k", "linewidth": 1.4})
+    rounds = [1, 2, 3, 4, 6, 8, 11, 16, 22, 32, 45, 64, 90, 128, 180]
+    for name, _, rows in curves(table, "potential", MEASURED):
+        near = rows[rows.x.isin(rounds[name == "exponential" :: 2])]
+        shape = "s" if name == "policy_only" else "o"
+        ax.plot(near.x, near.y, **style.points(name, shape, markersize=3), label=shown(name))
+    style.log(ax)
     ax.set_ylim(1e-5, 2)
     ax.legend(loc="lower left", fontsize=6.5, handletextpad=0.1, labelspacing=0.2)
     mark(ax, 8, 0.3, "bound 1/T")

@@ -1,4 +1,7 @@
-"""Where rounds end in a class that cannot represent the expert: at the maximum of likelihood."""
+"""Where rounds end in a class that cannot represent the expert: at the maximum of likelihood.
+
+Numbers: `table` below, by `theory.rounds.log_linear.LogLinear`; out/destination.csv.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,14 @@ import pandas as pd
 from contourpy import contour_generator
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures import style
-from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note, path_of, shown
+from figures import draw, style
+from figures.style import mark, note, shown
+from figures.tidy import MEASURED, THEORY, Rows, curves, path_of
 from theory import Solution, laws, objectives, theory_card
 from theory.result import FloatArray
 from theory.rounds.log_linear import LogLinear
 
-NAME = "destination"
 CAPTION = (
     "In a misspecified log-linear class (30 outcomes, 5 features) the one-step rounds of every "
     "objective end at the maximum-likelihood law, where SFT ends too, by different paths; two-step "
@@ -31,13 +33,8 @@ CAPTION = (
 CLAIMS = ("T15", "C3")
 
 FEATURES, ROUNDS, MAP_ROUNDS = 5, 40, 22
-PATHS = ["spin", "renyi", "airl", "brier", "nwj", "exponential", "spin_exponential"] + [
-    "spif",
-    "centred_spif",
-    "ipo",
-    "iq_learn",
-    "policy_only",
-]
+PATHS = ["spin", "renyi", "airl", "brier", "nwj", "exponential", "spin_exponential", "spif"]
+PATHS += ["centred_spif", "ipo", "iq_learn", "policy_only"]
 ON_MAP = ("spin", "spif", "nwj", "policy_only")
 CORNERS = ((0.3, 3.6), (6.6, -1.8), (-0.6, -2.2))
 LEVELS = (0.02, 0.1, 0.3, 0.7, 1.4, 2.5, 4.0)
@@ -170,47 +167,37 @@ def _stability(rows: Rows, it: Setting) -> None:
 
 def plot(table: pd.DataFrame) -> Figure:
     """Plane and distances above, ends and stability below."""
-    fig = style.plt.figure(figsize=(style.WIDTHS[2], 6.0))
-    top, bottom = fig.subfigures(2, 1, height_ratios=(1.1, 1.0))
-    left, right = top.subplots(1, 2, width_ratios=(1.2, 1.0))
-    _plane(left, table)
-    _distance(right, table)
-    left, right = bottom.subplots(1, 2, width_ratios=(1.2, 1.0))
-    _ends(left, table)
-    _local(right, table)
+    fig, (top, bottom) = style.stacked(6.0, 1.1, 1.0)
+    draw.fill(top.subplots(1, 2, width_ratios=(1.2, 1.0)), table, _plane, _distance)
+    draw.fill(bottom.subplots(1, 2, width_ratios=(1.2, 1.0)), table, _ends, _local)
     return fig
 
 
 def _plane(ax: Axes, table: pd.DataFrame) -> None:
-    for _, _, rows in curves(table, "level"):
-        ax.plot(rows.x, rows.y, color="#BBBBBB", linewidth=0.8, zorder=0)
+    draw.lines(ax, table, "level", lambda *_: {"color": "#BBBBBB", "linewidth": 0.8, "zorder": 0})
     for name, series, rows in curves(table, "plane", MEASURED):
-        dashed = series.startswith("two")
-        look: dict[str, Any] = {"color": style.colour(name), "linewidth": 1.2}
-        ax.plot(rows.x, rows.y, "--" if dashed else "-", **look)
-        ax.plot(rows.x, rows.y, **style.points(name), markersize=2.2)
+        dashed = "--" if series.startswith("two") else "-"
+        ax.plot(rows.x, rows.y, dashed, color=style.colour(name), linewidth=1.2)
+        ax.plot(rows.x, rows.y, **style.points(name, markersize=2.2))
     for name, _, rows in curves(table, "plane", THEORY):
         kind, size = ("*", 14) if name == "MLE" else ("X", 8)
         ax.plot(rows.x, rows.y, kind, color="k", markersize=size, zorder=5)
         mark(ax, float(rows.x.iloc[0]), float(rows.y.iloc[0]) - 0.45, name, ha="center", zorder=6)
-    keys = [Line2D([], [], color=style.colour(n), linewidth=1.2) for n in ON_MAP]
-    keys += [Line2D([], [], color="k", linestyle="--", linewidth=1.2)]
-    texts = [shown(n) for n in ON_MAP] + ["two steps"]
-    place: dict[str, Any] = {"loc": "upper center", "ncols": 5, "columnspacing": 0.8}
-    ax.legend(keys, texts, **place, fontsize=6.8, handlelength=1.2, handletextpad=0.3)
+    looks = {shown(n): {"color": style.colour(n), "linewidth": 1.2} for n in ON_MAP}
+    looks["two steps"] = {"color": "k", "linestyle": "--", "linewidth": 1.2}
+    place = {"loc": "upper center", "ncols": 5, "columnspacing": 0.8}
+    style.legend(ax, looks, **place, fontsize=6.8, handlelength=1.2, handletextpad=0.3)
     ax.set_xlim(-1.4, 9.6)
     ax.set_ylim(-3.0, 5.4)
-    style.label(
-        ax, "parameter, 1st direction", "2nd direction", "One step ends at the MLE, two do not"
-    )
+    title = "One step ends at the MLE, two do not"
+    style.label(ax, "parameter, 1st direction", "2nd direction", title)
 
 
 def _distance(ax: Axes, table: pd.DataFrame) -> None:
-    for name, _, rows in curves(table, "distance"):
-        near = rows[rows.y > 1e-9]
-        ax.plot(near.x, near.y, **{**style.line(name), "linewidth": 1.0})
-        ax.plot(near.x[::3], near.y[::3], **style.points(name), markersize=2.4)
-    ax.set_yscale("log")
+    near = table[table.y > 1e-9]
+    draw.lines(ax, near, "distance", lambda name, _: style.line(name), MEASURED)
+    draw.points(ax, near, "distance", lambda name, _: style.points(name, markersize=2.4), every=3)
+    style.log(ax, "y")
     ax.set_ylim(1e-9, 2)
     for x, y, name in ((22, 0.12, "iq_learn"), (9.6, 2e-8, "nwj"), (22.3, 3e-9, "policy_only")):
         mark(ax, x, y, shown(name), color=style.colour(name), ha="right" if y < 1e-7 else "left")
@@ -222,28 +209,24 @@ def _distance(ax: Axes, table: pd.DataFrame) -> None:
 
 def _ends(ax: Axes, table: pd.DataFrame) -> None:
     part = table[(table.panel == "ends") & (table.kind == MEASURED)].sort_values("y")
-    ticks = table[(table.panel == "ends") & (table.kind == THEORY)]
     ax.axvline(0.0, color="k", linewidth=1)
-    ax.plot(ticks.x, ticks.y, linestyle="none", marker="|", color="k", markersize=12, mew=1.4)
+    predicted = style.points("expert", "|", markeredgewidth=1.4)
+    draw.points(ax, table, "ends", lambda *_: predicted | {"markersize": 12}, kind=THEORY)
     for row in part.itertuples():
         ax.plot([0, row.x], [row.y, row.y], color=style.colour(row.objective), linewidth=1)
-        ax.plot([row.x], [row.y], **style.points(row.objective), markersize=5.5)
+        ax.plot([row.x], [row.y], **style.points(row.objective, markersize=5.5))
     ax.set_yticks(part.y, list(part.series), fontsize=7.5)
     ax.invert_yaxis()
-    key = Line2D([], [], linestyle="none", marker="|", color="k", markersize=9, mew=1.4)
-    ax.legend([key], ["predicted: minimum of D(π‖p)"], loc="upper right", fontsize=7)
+    looks = {"predicted: minimum of D(π‖p)": predicted | {"markersize": 9}}
+    style.legend(ax, looks, loc="upper right", fontsize=7)
     style.label(ax, "TV(last policy, MLE)", "", "What moves the destination")
 
 
 def _local(ax: Axes, table: pd.DataFrame) -> None:
     ax.axhspan(-1, 1, color=style.GREY, alpha=0.10, linewidth=0, zorder=0)
-    for name, _, rows in curves(table, "local", THEORY):
-        ax.plot(rows.x, rows.y, **style.line(name), zorder=1)
-    for name, _, rows in curves(table, "local", MEASURED):
-        ax.plot(rows.x, rows.y, **style.points(name), markersize=3.6)
-    ax.set_xscale("log")
-    ax.set_xticks([0.3, 0.5, 1, 2, 5], ["0.3", "0.5", "1", "2", "5"])
-    ax.minorticks_off()
+    draw.lines(ax, table, "local", lambda name, _: style.line(name))
+    draw.points(ax, table, "local", lambda name, _: style.points(name, markersize=3.6))
+    style.log(ax, "x", x=[0.3, 0.5, 1, 2, 5])
     ax.set_ylim(-2.2, 1.1)
     note(ax, 0.98, 0.26, "SPIN: 1 − 2λ/β", color=style.RED, ha="right")
     note(ax, 0.98, 0.18, "IPO: 1 − mλ/β", color=style.GREEN, ha="right")

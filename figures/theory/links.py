@@ -14,7 +14,7 @@ from figures import style
 from figures.tidy import MEASURED, THEORY, Rows, curves, note
 from theory import laws, objectives
 from theory.objectives import Group, Objective, Pairwise, derivatives
-from theory.objectives.pair_response import best_response
+from theory.objectives.numeric_response import of_pairs
 from theory.result import FloatArray
 
 NAME = "links"
@@ -83,7 +83,7 @@ def table() -> pd.DataFrame:
 def _reward(obj: Objective, expert: FloatArray, own: FloatArray) -> FloatArray:
     """The reward player's best response without the link; R(0) fixes a free constant."""
     if isinstance(obj, Pairwise):
-        found = best_response(expert[:, None] * own[None, :], obj.pair_loss)
+        found = of_pairs(expert[:, None] * own[None, :], obj.pair_loss)
     elif isinstance(obj, Group):
         found = _of_group(obj, expert, own)
     else:

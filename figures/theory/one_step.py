@@ -1,19 +1,24 @@
-"""Two steps or one loss on one model: the partition gap, its price and mass dumping."""
+"""Two steps or one loss on one model: the partition gap, its price and mass dumping.
+
+Numbers: `table` below, by `theory.rounds.one_step`; out/one_step.csv.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import style
-from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note
+from figures import draw, style
+from figures.style import mark, note
+from figures.tidy import MEASURED, THEORY, Rows, curves
 from theory import laws, objectives, self_play
 from theory.result import FloatArray
 from theory.rounds.one_step import one_step_round, partition_gap
 
-NAME = "one_step"
 CAPTION = (
     "What one loss on one model does to a SPIF round. Its implicit reward misses the best response "
     "by the partition gap log Z = eta(eta-2)/4 Delta; near the two-step round this costs "
@@ -115,57 +120,50 @@ def _dumping(rows: Rows) -> None:
 
 def plot(table: pd.DataFrame) -> Figure:
     """Small distances above, the dumping below."""
-    fig = style.plt.figure(figsize=(style.WIDTHS[2], 5.2))
-    top, bottom = fig.subfigures(2, 1)
-    for ax, draw in zip(top.subplots(1, 3), (_gap, _cost, _mass), strict=True):
-        draw(ax, table)
-    left, right = bottom.subplots(1, 2, width_ratios=(1.55, 1.0))
-    _example(left, table)
-    _reward(right, table)
+    fig, (top, bottom) = style.stacked(5.2, 1.0, 1.0)
+    draw.fill(top.subplots(1, 3), table, _gap, _cost, _mass)
+    draw.fill(bottom.subplots(1, 2, width_ratios=(1.55, 1.0)), table, _example, _reward)
     return fig
 
 
 SHADE = {"0.5": style.SKY, "1": style.BLUE, "1.5": style.BLACK, "3": style.ORANGE}
 
 
+def _line(name: str, series: str) -> dict[str, Any]:
+    return {"color": SHADE.get(series, style.BLACK), "linewidth": 1.2}
+
+
+def _point(name: str, series: str) -> dict[str, Any]:
+    return style.points(SHADE[series] if name == "spif" else name, markersize=3.4)
+
+
 def _gap(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "gap", THEORY):
-        ax.plot(rows.x, rows.y, color=SHADE[series], linewidth=1.2)
-    for _, series, rows in curves(table, "gap", MEASURED):
-        ax.plot(rows.x, rows.y, "o", color=SHADE[series], markersize=3.4)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    draw.lines(ax, table, "gap", _line)
+    draw.points(ax, table, "gap", _point)
+    style.log(ax)
     for i, (series, sign) in enumerate((("3", "+"), ("1", "−"), ("1.5", "−"), ("0.5", "−"))):
         note(ax, 0.04, 0.94 - 0.085 * i, f"{sign}log Z, η = {series}", color=SHADE[series])
     style.label(ax, "distance Δ(p, π)", "partition gap [nats]", "log Z = η(η−2)/4 · Δ")
 
 
 def _cost(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "cost", THEORY):
-        ax.plot(rows.x, rows.y, color=SHADE[series], linewidth=1.2)
-    for name, series, rows in curves(table, "cost", MEASURED):
-        look = {**style.points(name), "markersize": 3.4}
-        ax.plot(rows.x, rows.y, **{**look, "color": SHADE[series]} if name == "spif" else look)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    draw.lines(ax, table, "cost", _line)
+    draw.points(ax, table, "cost", _point)
+    style.log(ax)
     ax.set_ylim(3e-18, 3e4)
     note(ax, 0.04, 0.94, "SPIF: |η(η−1)(η−2)|/16 · Δ E|u|", color=style.BLUE, fontsize=7)
     for y, series in ((0.86, "3"), (0.79, "0.5"), (0.72, "1")):
         said = f"η = {series}" + (" (next order: Δ²)" if series == "1" else "")
         note(ax, 0.04, y, said, color=SHADE[series], fontsize=7)
     note(ax, 0.04, 0.22, "IPO", color=style.GREEN, fontsize=7)
-    note(ax, 0.16, 0.22, "and centred SPIF: no gap", color="#2A86B8", fontsize=7)
+    note(ax, 0.16, 0.22, "and centred SPIF: no gap", color=style.DEEP_SKY, fontsize=7)
     style.label(ax, "distance Δ(p, π)", "TV(one step, two steps)", "Near branch: cost Δ³ᐟ²")
 
 
 def _mass(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "mass"):
-        if series == "1 - Z":
-            ax.plot(rows.x, rows.y, color="k", linewidth=1.2)
-        else:
-            ax.plot(rows.x, rows.y, "o", color=SHADE[series], markersize=3.4)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    draw.lines(ax, table, "mass", _line)
+    draw.points(ax, table, "mass", _point)
+    style.log(ax)
     for i, series in enumerate(("0.5", "1", "1.5")):
         note(ax, 0.05, 0.94 - 0.085 * i, f"η = {series}", color=SHADE[series])
     style.label(ax, "missing mass 1 − Z", "dumped mass", "Optimum: dumps 1 − Z")
@@ -175,35 +173,32 @@ def _example(ax: Axes, table: pd.DataFrame) -> None:
     part = table[table.panel == "example"]
     rewards = table[table.panel == "example reward"].set_index("series").x
     for row in part.itertuples():
-        dumped = row.x > 1e-6
         ax.plot([RARE, row.x], [row.y, row.y], color=style.colour(row.objective), linewidth=1)
-        ax.plot([row.x], [row.y], **style.points(row.objective), markersize=6)
-        said = f"{row.x:.1%}, reward {rewards[row.series]:.1f}" if dumped else ""
-        ax.annotate(said, (row.x, row.y), (-4, 5), textcoords="offset points", fontsize=7.5,
-                    ha="right")  # fmt: skip
+        ax.plot([row.x], [row.y], **style.points(row.objective, markersize=6))
+        if row.x > 1e-6:  # dumped
+            said, beside = f"{row.x:.1%}, reward {rewards[row.series]:.1f}", {"ha": "right"}
+            above = {"xytext": (-4, 5), "textcoords": "offset points", "fontsize": 7.5}
+            ax.annotate(said, (row.x, row.y), **above, **beside)
     ax.axvline(RARE, color="k", linewidth=1)
     mark(ax, 1.4e-9, -0.75, "its mass under expert and policy", fontsize=7)
-    ax.set_xscale("log")
+    style.log(ax, "x")
     ax.set_xlim(3e-10, 1.0)
     ax.set_ylim(len(COMPARED) - 0.4, -1.2)
     ax.set_yticks(range(len(COMPARED)), [said for _, said, _ in COMPARED], fontsize=7.5)
-    style.label(
-        ax, "mass of the rare outcome after one round", "", "Who uses an outcome of mass 1e-9?"
-    )
+    title = "Who uses an outcome of mass 1e-9?"
+    style.label(ax, "mass of the rare outcome after one round", "", title)
 
 
 def _reward(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "reward", THEORY):
-        ax.plot(rows.x, rows.y, color="k" if series == "bound" else style.BLUE, linewidth=1.2)
+    draw.lines(ax, table, "reward", lambda _, s: draw.colours("expert" if s == "bound" else "spif"))
     for name, series, rows in curves(table, "reward", MEASURED):
-        look = style.points(name)
-        shift = 1 if name == "centred_spif" else 0
-        some = rows if (name, series) == ("spif", "one step") else rows.iloc[shift::2]
-        ax.plot(some.x, some.y, **look, markersize=4)
-    ax.set_xscale("log")
+        alone = (name, series) == ("spif", "one step")  # the others coincide: in turn
+        some = rows if alone else rows.iloc[int(name == "centred_spif") :: 2]
+        ax.plot(some.x, some.y, **style.points(name, markersize=4))
+    style.log(ax, "x")
     note(ax, 0.98, 0.93, "one step: log((1−Z)/mass)", color=style.BLUE, ha="right")
     note(ax, 0.04, 0.155, "bound 1/c", color="k", fontsize=7)
     note(ax, 0.04, 0.035, "two steps;", color=style.BLUE, fontsize=7)
-    note(ax, 0.35, 0.035, "centred SPIF, one step", color="#2A86B8", fontsize=7)
+    note(ax, 0.35, 0.035, "centred SPIF, one step", color=style.DEEP_SKY, fontsize=7)
     ax.set_ylim(-3.5, 33)
     style.label(ax, "mass of the rare outcome", "largest reward [nats]", "One step: no bound")

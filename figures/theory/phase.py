@@ -1,4 +1,7 @@
-"""Phase portraits of rounds on three outcomes: imitation, preference, anchored preference."""
+"""Phase portraits of rounds on three outcomes: imitation, preference, anchored preference.
+
+Numbers: `table` below, by `theory.self_play` and `theory.preferences`; out/phase.csv.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import style
-from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note, path_of
+from figures import draw, style
+from figures.style import mark, note
+from figures.tidy import MEASURED, THEORY, Rows, curves, path_of
 from theory import laws, objectives, preferences, self_play
 from theory.result import FloatArray
 
-NAME = "phase"
 CAPTION = (
     "Imitation settles, preference cycles, an anchor settles it. Policies over three outcomes "
     "(triangles: corners are sure outcomes) under rounds of imitation of an expert (left), of "
@@ -156,13 +159,11 @@ TITLES = (
 
 def plot(table: pd.DataFrame) -> Figure:
     """Triangles above, distances below."""
-    fig = style.plt.figure(figsize=(style.WIDTHS[2], 5.0))
-    top, bottom = fig.subfigures(2, 1, height_ratios=(1.1, 1.0))
+    fig, (top, bottom) = style.stacked(5.0, 1.1, 1.0)
     for ax, panel, title in zip(top.subplots(1, 3), PANELS, TITLES, strict=True):
         _triangle(ax, table, panel)
         ax.set_title(title, loc="left")
-    for ax, draw in zip(bottom.subplots(1, 3), (_imitation, _preference, _anchored), strict=True):
-        draw(ax, table)
+    draw.fill(bottom.subplots(1, 3), table, _imitation, _preference, _anchored)
     return fig
 
 
@@ -174,51 +175,53 @@ def _triangle(ax: Axes, table: pd.DataFrame, panel: str) -> None:
     corners = np.array([[0, 0], [1, 0], [0.5, np.sqrt(0.75)], [0, 0]])
     ax.plot(*corners.T, color="k", linewidth=0.9)
     for (x, y), name in zip(corners, CORNERS[panel], strict=False):
-        ax.text(x, y + (0.03 if y else -0.03), name, ha="center", va="bottom" if y else "top",
-                fontsize=8)  # fmt: skip
+        up, side = (0.03, "bottom") if y else (-0.03, "top")
+        ax.text(x, y + up, name, ha="center", va=side, fontsize=8)
+    played = "spif" if panel == "imitation" else "sppo"
+    looks = {
+        "flow": {"color": style.GREY, "linewidth": 0.9, "zorder": 1},
+        "rounds": style.points(played, markersize=2.8, zorder=3),
+        "equilibrium": style.points("expert", "*", markersize=11, zorder=4),
+        "average": style.points(style.ORANGE, "D", markersize=4.5, zorder=5),
+        "reference": style.points("expert", "s", markersize=5, zorder=4),
+    }
     for name, _, rows in curves(table, panel):
-        if name == "flow":
-            ax.plot(rows.x, rows.y, color=style.GREY, linewidth=0.9, zorder=1)
-        elif name == "rounds":
-            key = "spif" if panel == "imitation" else "sppo"
-            ax.plot(rows.x, rows.y, **style.points(key), markersize=2.8, zorder=3)
-            first = rows.iloc[0]
-            edge = style.colour(key)
-            ax.plot(first.x, first.y, "o", mec=edge, mfc="white", markersize=4.5, zorder=4)
-        elif name == "equilibrium":
-            ax.plot(rows.x, rows.y, "*", color="k", markersize=11, zorder=4)
-        elif name == "average":
-            ax.plot(rows.x, rows.y, "D", color=style.ORANGE, markersize=4.5, zorder=5)
-        else:
-            ax.plot(rows.x, rows.y, "s", color="k", markersize=5, zorder=4)
-    for text, x, y in {
-        "imitation": [("expert", 0.47, 0.22)],
-        "preference": [("average\n≈ Nash", 0.585, 0.30)],
-        "anchored": [("anchor", 0.10, 0.17), ("equilibrium", 0.43, 0.25)],
-    }[panel]:
+        ax.plot(rows.x, rows.y, **looks[name])
+        if name == "rounds":
+            ring = style.points(played, hollow=True, markersize=4.5, zorder=4)
+            ax.plot(rows.x.iloc[0], rows.y.iloc[0], **ring)
+    for text, x, y in WORDS[panel]:
         mark(ax, x, y, text, zorder=6)
 
 
+WORDS = {
+    "imitation": [("expert", 0.47, 0.22)],
+    "preference": [("average\n≈ Nash", 0.585, 0.30)],
+    "anchored": [("anchor", 0.10, 0.17), ("equilibrium", 0.43, 0.25)],
+}
+
+
+def _distance(ax: Axes, table: pd.DataFrame, panel: str, size: float = 2.6) -> None:
+    """Bounds dashed, rates as lines, and the rounds."""
+    draw.lines(
+        ax, table, panel, lambda _, s: {"color": "k", "linestyle": "--" if s == "bound" else "-"}
+    )
+    shades = {"average policy": style.ORANGE}
+    draw.points(
+        ax, table, panel, lambda name, s: style.points(shades.get(s, name), markersize=size)
+    )
+    style.log(ax, "y")
+
+
 def _imitation(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "imitation distance"):
-        if series == "rate":
-            ax.plot(rows.x, rows.y, color="k", linewidth=1.1)
-        else:
-            ax.plot(rows.x, rows.y, **style.points("spif"), markersize=2.6)
-    ax.set_yscale("log")
+    _distance(ax, table, "imitation distance")
     note(ax, 0.98, 0.92, "line: rate (1 − R'(0)/β)²", ha="right")
     style.label(ax, "round t", "KL(expert‖πₜ) [nats]", "Every path comes closer")
 
 
 def _preference(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "preference distance"):
-        if series == "bound":
-            ax.plot(rows.x, rows.y, "k--", linewidth=1.1)
-        else:
-            name = "sppo" if series == "last policy" else "gail"
-            ax.plot(rows.x, rows.y, **style.points(name), markersize=3)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    _distance(ax, table, "preference distance", 3.0)
+    style.log(ax, "x")
     ax.set_ylim(3e-3, 30)
     note(ax, 0.04, 0.50, "last policy", color=style.BLUE)
     note(ax, 0.04, 0.22, "average policy", color=style.ORANGE)
@@ -227,12 +230,7 @@ def _preference(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _anchored(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "anchored distance"):
-        if series in ("bound", "rate"):
-            ax.plot(rows.x, rows.y, "k--" if series == "bound" else "k-", linewidth=1.1)
-        else:
-            ax.plot(rows.x, rows.y, **style.points("sppo"), markersize=2.6)
-    ax.set_yscale("log")
+    _distance(ax, table, "anchored distance")
     ax.set_ylim(1e-4, 30)
     note(ax, 0.98, 0.92, "dashed: bound, line: local rate", ha="right")
     style.label(ax, "round t", "KL(equilibrium‖πₜ) [nats]", "Every path does again")

@@ -1,4 +1,7 @@
-"""Saddle points and equilibria, with certificates, of a token game estimated from real text."""
+"""Saddle points and equilibria, with certificates, of a token game estimated from real text.
+
+Numbers: `table` below, by `theory.saddle_point`, `equilibrium` and `self_play`; out/saddle.csv.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures import style
+from figures import draw, style
 from figures.sizes import sized
-from figures.tidy import MEASURED, THEORY, Rows, curves, note, shown
+from figures.style import note
+from figures.tidy import MEASURED, THEORY, Rows
 from theory import TokenMDP, laws, objectives, self_play
 from theory.equilibria.solve import equilibrium, saddle_point
 from theory.occupancy.problem import occupancy_game
 from theory.result import FloatArray
 from theory.tokens.text import common_phrases, load_pairs
 
-NAME = "saddle"
+WORDS, HORIZON = sized(10, 14), 5
+RESPONSES = sum((WORDS + 1) ** length for length in range(HORIZON + 1))
+"""Of up to five words, <unk> being one."""
 CAPTION = (
     "The anchored game on real text: the expert is a model of short phrases of the World English "
-    "Bible that knows the last two words, the reference knows no order of words; {responses} "
+    f"Bible that knows the last two words, the reference knows no order of words; {RESPONSES:,} "
     "possible responses. Left: what the saddle point of SPIF says, from the expert (tau small) to "
     "the reference. Right: certified duality gaps; the way from expert to reference (line: SPIN "
     "in closed form; points: 200 rounds of self-play, crosses: the solver; on 3,000 responses); "
@@ -32,8 +37,6 @@ CAPTION = (
 )
 CLAIMS = ("T10", "C1", "C3")
 
-SIZES = {"words": (10, 14), "responses": (177156, 813616)}
-WORDS, HORIZON = sized(SIZES)["words"], 5
 SMOOTHING = 0.01
 TAUS = np.geomspace(0.02, 5.0, 7)
 SHOWN_TAUS = (0.02, 0.2, 1.0)
@@ -134,11 +137,10 @@ def plot(table: pd.DataFrame) -> Figure:
     fig = style.plt.figure(figsize=(style.WIDTHS[2], 6.2))
     left, right = fig.subfigures(1, 2, width_ratios=(1.12, 1.0))
     _text(left.subplots(), table)
-    for ax, draw in zip(right.subplots(3, 1), (_gap, _distances, _apart), strict=True):
-        draw(ax, table)
-        ax.set_xscale("log")
-        ax.set_xticks([0.02, 0.1, 0.5, 2, 5], ["0.02", "0.1", "0.5", "2", "5"])
-        ax.minorticks_off()
+    axes = right.subplots(3, 1)
+    draw.fill(axes, table, _gap, _distances, _apart)
+    for ax in axes:
+        style.log(ax, "x", x=[0.02, 0.1, 0.5, 2, 5])
     return fig
 
 
@@ -147,27 +149,22 @@ _SHADES = ("#08306B", "#2171B5", "#6BAED6")
 
 def _text(ax: Axes, table: pd.DataFrame) -> None:
     part = table[table.panel == "responses"]
-    said = part[part.objective == "expert"].series
-    keys = []
+    looks = {"expert": style.points("expert", "D"), "reference": style.points("reference", "s")}
+    texts = {"expert": "expert p", "reference": "reference"}
+    for tau, shade in zip(SHOWN_TAUS, _SHADES, strict=True):
+        looks[f"spif (tau={tau:g})"] = style.points(shade)
+        texts[f"spif (tau={tau:g})"] = f"saddle point, τ = {tau:g}"
+    looks = {name: look | {"markersize": 6} for name, look in looks.items()}
     for name, rows in part.groupby("objective", sort=False):
-        if name in ("expert", "reference"):
-            mark = "D" if name == "expert" else "s"
-            colour = style.BLACK if name == "expert" else style.GREY
-            text = "expert p" if name == "expert" else "reference"
-        else:
-            tau = float(str(name).split("=")[1].rstrip(")"))
-            mark, colour = "o", _SHADES[SHOWN_TAUS.index(tau)]
-            text = f"saddle point, τ = {tau:g}"
-        look: dict[str, Any] = {"color": colour, "linestyle": "none", "marker": mark}
-        ax.plot(rows.x, rows.y, **look, markersize=5)
-        keys.append((Line2D([], [], **look, markersize=5), text))
-    ax.set_xscale("log")
+        ax.plot(rows.x, rows.y, **looks[str(name)])
+    style.log(ax, "x")
     ax.set_xlim(1e-7, 1.0)
-    ax.set_yticks(range(len(said)), list(said), fontsize=8)
+    said = list(part[part.objective == "expert"].series)
+    ax.set_yticks(range(len(said)), said, fontsize=8)
     ax.set_ylim(len(said) - 0.4, -0.6)
     ax.axhline(8.5, color=style.GREY, linewidth=0.8, linestyle=":")
-    fig = ax.figure
-    fig.legend(*zip(*keys, strict=True), loc="outside lower center", ncols=2, fontsize=7.5)
+    keys = {texts[name]: look for name, look in looks.items()}
+    style.legend(ax.figure, keys, loc="outside lower center", ncols=2, fontsize=7.5)
     style.label(ax, "probability of the response", "", "What is said")
     ax.text(1.3e-7, 8.35, "the expert's likeliest", fontsize=7, va="bottom", color="#555555")
     ax.text(1.3e-7, 8.65, "the reference's likeliest", fontsize=7, va="top", color="#555555")
@@ -175,11 +172,9 @@ def _text(ax: Axes, table: pd.DataFrame) -> None:
 
 def _gap(ax: Axes, table: pd.DataFrame) -> None:
     marks = {"fast": "o", "cvxpy": "x", "per token": "s"}
-    for name, series, rows in curves(table, "gap"):
-        look = {**style.points(name), "marker": marks[series]}
-        ax.plot(rows.x, rows.y, **{**look, "markeredgewidth": series == "cvxpy"}, markersize=3.6)
+    draw.points(ax, table, "gap", lambda name, s: style.points(name, marks[s], markersize=3.6))
     ax.axhline(1e-9, color="k", linewidth=1)
-    ax.set_yscale("log")
+    style.log(ax, "y")
     ax.set_ylim(1e-38, 1e4)
     ax.set_yticks([1e-30, 1e-20, 1e-10, 1.0])
     count = int(table[table.panel == "size"].x.iloc[0])
@@ -190,13 +185,12 @@ def _gap(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _distances(ax: Axes, table: pd.DataFrame) -> None:
-    for name, series, rows in curves(table, "way"):
-        if series == "closed form":
-            ax.plot(rows.x, rows.y, **style.line(name))
-        else:
-            look = {**style.points(name), "marker": "o" if series == "rounds" else "x"}
-            look["markeredgewidth"] = 0.0 if series == "rounds" else 1.2
-            ax.plot(rows.x, rows.y, **look, markersize=4 if series == "rounds" else 6)
+    looks: dict[str, dict[str, Any]] = {
+        "rounds": {"markersize": 4},
+        "solver": {"marker": "x", "markersize": 6, "markeredgewidth": 1.2},
+    }
+    draw.lines(ax, table, "way", lambda name, _: style.line(name) | {"linewidth": 1.6})
+    draw.points(ax, table, "way", lambda name, s: style.points(name) | looks[s])
     note(ax, 0.03, 0.90, "SPIN", color=style.RED)
     note(ax, 0.03, 0.79, "SPIF", color=style.BLUE)
     for y, said in ((0.27, "× solver"), (0.17, "● rounds"), (0.07, "line: closed form")):
@@ -205,12 +199,13 @@ def _distances(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _apart(ax: Axes, table: pd.DataFrame) -> None:
-    for name, _, rows in curves(table, "apart"):
-        ax.plot(rows.x, rows.y, color=style.colour(name), linewidth=0.8)
-        ax.plot(rows.x, rows.y, **style.points(name), markersize=4)
-    for y, name in ((0.90, "airl"), (0.78, "spif")):
-        said = "AIRL (pointwise logistic)" if name == "airl" else shown(name)
+    joined = {"linestyle": "-", "linewidth": 0.8, "markersize": 4}
+    draw.points(ax, table, "apart", lambda name, _: style.points(name) | joined)
+    for y, name, said in (
+        (0.90, "airl", "AIRL (pointwise logistic)"),
+        (0.78, "spif", "SPIF"),
+        (0.66, "iq_learn", "IQ-Learn: equal"),
+        (0.54, "gail", "GAIL: equal"),
+    ):
         note(ax, 0.03, y, said, color=style.colour(name))
-    note(ax, 0.03, 0.66, "IQ-Learn: equal", color=style.colour("iq_learn"))
-    note(ax, 0.03, 0.54, "GAIL: equal", color=style.colour("gail"))
     style.label(ax, "anchor weight τ", "TV(saddle, equilibrium)", "… not at the saddle point")

@@ -1,25 +1,26 @@
-"""Which objectives settle, cycle or diverge as the effective step R'(0)/beta grows."""
+"""Which objectives settle, cycle or diverge as the effective step R'(0)/beta grows.
+
+Numbers: `table` below, by `theory.self_play`; out/stability.csv.
+"""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures import style
-from figures.sizes import FULL
-from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note, path_of, shown
+from figures import draw, style
+from figures.sizes import sized
+from figures.style import mark, note, shown
+from figures.tidy import MEASURED, THEORY, Rows, curves, path_of
 from theory import laws, objectives, self_play, theory_card, xp
 from theory.objectives import Objective
 from theory.result import FloatArray
 
-NAME = "stability"
 CAPTION = (
     "Stability against the effective step R'(0)/beta, the same scale for every objective. Beyond "
     "2 (black line) none settles: SPIN and the other unbounded rewards diverge, SPIF and IPO "
@@ -32,14 +33,11 @@ CAPTION = (
 CLAIMS = ("T6", "T7", "T8", "C4", "C5")
 
 DRAWN = ("spin", "iq_learn", "spif", "ipo")
-MAP = ["spin", "airl", "nwj", "renyi", "exponential", "spif", "centred_spif", "ipo"] + [
-    "iq_learn",
-    "gail",
-    "policy_only",
-]
+MAP = ["spin", "airl", "nwj", "renyi", "exponential", "spif", "centred_spif", "ipo"]
+MAP += ["iq_learn", "gail", "policy_only"]
 SETTLED, CAP = 1e-3, 1e4
-SEEDS, OUTCOMES, ROUNDS = (16, 20, 800) if FULL else (6, 20, 300)
-STEPS = np.geomspace(0.1, 20.0, 47 if FULL else 29)
+SEEDS, ROUNDS, OUTCOMES = sized(6, 16), sized(300, 800), 20
+STEPS = np.geomspace(0.1, 20.0, sized(29, 47))
 
 
 def table() -> pd.DataFrame:
@@ -71,7 +69,7 @@ def late_size(obj: Objective, expert: FloatArray, start: FloatArray, beta: float
 def _bifurcation(rows: Rows) -> None:
     """SPIF on three outcomes, all etas at once: late log-ratios and the Lyapunov exponent."""
     p = np.array([0.5, 0.3, 0.2])
-    eta = np.linspace(3.0, 11.0, 641 if FULL else 201)
+    eta = np.linspace(3.0, 11.0, sized(201, 641))
     log_q = np.tile(np.log([0.2, 0.45, 0.35]), (len(eta), 1))
     tangent = np.tile([0.3, -0.5, 0.2], (len(eta), 1))
     burn, kept, growth = 500, 16, np.zeros(len(eta))
@@ -112,66 +110,51 @@ def _burn_in(rows: Rows, rng: np.random.Generator) -> None:
 
 def plot(table: pd.DataFrame) -> Figure:
     """Sizes and map above, bifurcation and price below."""
-    fig = style.plt.figure(figsize=(style.WIDTHS[2], 5.9))
-    top, bottom = fig.subfigures(2, 1, height_ratios=(1.0, 1.05))
-    left, right = top.subplots(1, 2, width_ratios=(1.0, 1.25))
-    _sizes(left, table)
-    _map(right, table)
+    fig, (top, bottom) = style.stacked(5.9, 1.0, 1.05)
+    draw.fill(top.subplots(1, 2, width_ratios=(1.0, 1.25)), table, _sizes, _map)
     grid = bottom.add_gridspec(2, 2, height_ratios=(3.0, 1.0), width_ratios=(1.35, 1.0))
     _orbit(bottom.add_subplot(grid[0, 0]), bottom.add_subplot(grid[1, 0]), table)
     _price(bottom.add_subplot(grid[:, 1]), table)
     return fig
 
 
+TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+
+
 def _sizes(ax: Axes, table: pd.DataFrame) -> None:
-    for name, series, rows in curves(table, "map"):
-        if series == "2 eta":
-            ax.plot(rows.x, rows.y, **style.line("spif"), zorder=1)
-        elif name in DRAWN and series != "descent":
-            out = rows.y >= CAP
-            look = style.points(name)
-            ax.plot(rows.x[~out], rows.y[~out], **look, markersize=3.4, label=shown(name))
-            ax.plot(rows.x[out], rows.y[out], **{**look, "marker": "^"}, markersize=4)
+    table = table[table.series != "descent"]
+    draw.lines(ax, table, "map", lambda name, _: style.line(name) | {"linewidth": 1.6, "zorder": 1})
+    for name, _, rows in curves(table[table.objective.isin(DRAWN)], "map", MEASURED):
+        out = rows.y >= CAP
+        inside, above = (style.points(name, m, markersize=s) for m, s in (("o", 3.4), ("^", 4)))
+        ax.plot(rows.x[~out], rows.y[~out], **inside, label=shown(name))
+        ax.plot(rows.x[out], rows.y[out], **above)
     ax.axvline(2.0, color="k", linewidth=1.2)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    levels = {1e-3: "settled", 1e-1: "0.1", 1e1: "10", 1e3: "10³", CAP: "diverged"}
+    style.log(ax, x=TICKS, y=levels)
     ax.set_ylim(6e-4, 2.5e4)
     ax.legend(loc="upper left", bbox_to_anchor=(-0.02, 0.95), handletextpad=0.1)
     mark(ax, 5.2, 65, "2η", color=style.BLUE)
-    _steps(ax)
-    ax.set_yticks([1e-3, 1e-1, 1e1, 1e3, CAP], ["settled", "0.1", "10", "10³", "diverged"])
-    ax.minorticks_off()
     style.label(ax, "effective step R'(0)/β", "largest late |log p/π| [nats]", "Beyond step 2 …")
-
-
-def _steps(ax: Axes) -> None:
-    ax.set_xticks([0.1, 0.2, 0.5, 1, 2, 5, 10, 20], ["0.1", "0.2", "½", "1", "2", "5", "10", "20"])
 
 
 def _map(ax: Axes, table: pd.DataFrame) -> None:
     part = table[(table.panel == "map") & (table.series == "largest late |u|")]
     grid = part.pivot(index="objective", columns="x", values="y").loc[MAP]
-    steps = grid.columns.to_numpy(dtype=float)
-    ratio = steps[1] / steps[0]
-    edges = np.append(steps / np.sqrt(ratio), steps[-1] * np.sqrt(ratio))
-    colours = style.plt.get_cmap("YlOrRd").with_extremes(under="#DCE9F5", over="#4A0010")
     values = np.clip(grid.to_numpy(), 2e-3, 2 * CAP)
     values = np.where(values >= CAP, 2 * CAP, np.where(values <= 2e-3, 1e-3, values))
-    mesh = ax.pcolormesh(
-        edges, np.arange(len(MAP) + 1) - 0.5, values, cmap=colours, norm=LogNorm(0.05, CAP)
-    )
+    edges = draw.cells(grid.columns.to_numpy(dtype=float)), np.arange(len(MAP) + 1) - 0.5
+    mesh = ax.pcolormesh(*edges, values, cmap=draw.heat(), norm=LogNorm(0.05, CAP))
     for i, name in enumerate(MAP):
         bar = table[(table.series == "descent") & (table.objective == name)].x.iloc[0]
         if bar > 0:
             ax.plot([bar, bar], [i - 0.45, i + 0.45], color="white", linewidth=2.2)
     ax.axvline(2.0, color="k", linewidth=1.2)
     mark(ax, 0.105, 3.5, "left of a white bar\n(R'(0)/L): descent\nfrom every start", fontsize=7)
-    ax.set_xscale("log")
-    ax.set_yticks(range(len(MAP)), [shown(name) for name in MAP], fontsize=7.5)
+    style.log(ax, "x", x=TICKS, y=dict(enumerate(map(shown, MAP))))
+    ax.tick_params(axis="y", labelsize=7.5)
     ax.invert_yaxis()
     ax.grid(False)
-    _steps(ax)
-    ax.minorticks_off()
     bar = ax.figure.colorbar(mesh, ax=ax, extend="both", shrink=0.95, pad=0.02, aspect=16)
     bar.set_ticks([0.1, 1, 10, 100, 1000], labels=["0.1", "1", "10", "100", "10³"])
     bar.ax.minorticks_off()
@@ -181,18 +164,11 @@ def _map(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _orbit(ax: Axes, below: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "bifurcation"):
-        if series == "2 eta":
-            for sign in (-1, 1):
-                ax.plot(rows.x, sign * rows.y, **style.line("spif"), linewidth=1.2)
-        else:
-            look: dict[str, Any] = {
-                "color": "k",
-                "linestyle": "none",
-                "marker": ".",
-                "markersize": 1.0,
-            }
-            ax.plot(rows.x, rows.y, **look, rasterized=True)
+    bound = style.line("spif") | {"linewidth": 1.2}
+    draw.lines(ax, table, "bifurcation", lambda *_: bound)
+    draw.lines(ax, table.assign(y=-table.y), "bifurcation", lambda *_: bound)
+    for _, _, rows in curves(table, "bifurcation", MEASURED):
+        ax.plot(rows.x, rows.y, **style.points("expert", "."), markersize=2.0, rasterized=True)
     for one in (ax, below):
         one.axvline(4.0, color="k", linewidth=1.2)
         one.set_xlim(3.0, 11.0)
@@ -212,25 +188,18 @@ def _orbit(ax: Axes, below: Axes, table: pd.DataFrame) -> None:
 
 
 def _price(ax: Axes, table: pd.DataFrame) -> None:
-    for name, series, rows in curves(table, "burn-in"):
-        if series in ("low", "high"):
-            ax.plot(rows.x, rows.y, **style.line("spif"), linewidth=1.3)
-            continue
-        look = style.points(name)
-        if series == "KL":
-            look |= {"markerfacecolor": "white", "markeredgewidth": 1.0, "zorder": 1}
-            look["markeredgecolor"] = style.colour(name)
-        ax.plot(rows.x, rows.y, **look, markersize=3.8)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
+    draw.lines(ax, table, "burn-in", lambda name, _: style.line(name) | {"linewidth": 1.3})
+    draw.points(
+        ax, table, "burn-in", lambda name, s: style.points(name, hollow=s == "KL", markersize=3.8)
+    )
+    style.log(ax)
     ax.set_ylim(0.8, 700)
     note(ax, 0.04, 0.93, "SPIF: lines ½ and 1 × βc max u₀", color=style.BLUE)
     note(ax, 0.98, 0.40, "SPIN, same effective step", color=style.RED, ha="right")
-    keys = [
-        Line2D([], [], **style.points("expert"), markersize=3.8),
-        Line2D([], [], **{**style.points("expert"), "mew": 1.0}, mfc="white", markersize=3.8),
-    ]
-    texts = ["until max u ≤ 1 nat", "until KL(p‖π) ≤ 1 nat"]
-    ax.legend(keys, texts, loc="lower right", handletextpad=0.1, fontsize=7)
+    looks = {
+        "until max u ≤ 1 nat": style.points("expert", markersize=3.8),
+        "until KL(p‖π) ≤ 1 nat": style.points("expert", hollow=True, markersize=3.8),
+    }
+    style.legend(ax, looks, loc="lower right", handletextpad=0.1, fontsize=7)
     title = "The price of bounds: a linear burn-in"
     style.label(ax, "βc · max u₀, u = log p/π [nats]", "rounds", title)

@@ -1,4 +1,7 @@
-"""SPIF per response and per token: paths, reward bounds and thresholds."""
+"""SPIF per response and per token: paths, reward bounds and thresholds.
+
+Numbers: `table` below, by `theory.TokenMDP` and `theory.self_play`; out/tokens.csv.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures import style
-from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note
+from figures import draw, style
+from figures.style import mark, note
+from figures.tidy import MEASURED, THEORY, Rows
 from theory import TokenMDP, objectives, self_play
 from theory.result import FloatArray
 from theory.rounds.two_step import Level
 
-NAME = "tokens"
 CAPTION = (
     "SPIF with one reward per response, per token at conditional ratios, and per token at "
     "occupancy ratios are three algorithms on one token tree (SPIN's first two are one). Top: "
@@ -124,42 +126,36 @@ def _thresholds(rows: Rows, horizon: int) -> None:
 def plot(table: pd.DataFrame) -> Figure:
     """Paths and pay above, bounds and thresholds below."""
     fig, axes = style.panel(2, 2, aspect=0.68)
-    for ax, draw in zip(axes.ravel(), (_path, _pay, _bound, _threshold), strict=True):
-        draw(ax, table)
-    keys = [
-        Line2D([], [], color=COLOURS[level], marker=MARKS[level], linestyle="none", markersize=5)
-        for level in LEVELS
-    ]
-    keys += [Line2D([], [], **style.points("spin"), markersize=5)]
-    texts = [f"SPIF {SAID[level]}" for level in LEVELS] + ["SPIN, both"]
-    fig.legend(keys, texts, loc="outside lower center", ncols=4, fontsize=8, handletextpad=0.1)
+    draw.fill(axes, table, _path, _pay, _bound, _threshold)
+    looks = {f"SPIF {SAID[level]}": _look("spif", level) | {"markersize": 5} for level in LEVELS}
+    looks["SPIN, both"] = style.points("spin", markersize=5)
+    style.legend(fig, looks, loc="outside lower center", ncols=4, fontsize=8, handletextpad=0.1)
     return fig
 
 
-def _look(level: str) -> dict[str, Any]:
-    return {"color": COLOURS[level], "marker": MARKS[level], "linestyle": "none"}
+def _look(name: str, level: str) -> dict[str, Any]:
+    shade, marker = (COLOURS[level], MARKS[level]) if name == "spif" else (name, "o")
+    return style.points(shade, marker, markersize=4)
+
+
+def _line(name: str, level: str) -> dict[str, Any]:
+    return {"color": COLOURS[level], "linewidth": 1.3}
 
 
 def _path(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "path", THEORY):
-        ax.plot(rows.x, rows.y, color=COLOURS[series], linewidth=1.2)
-    for name, series, rows in curves(table, "path", MEASURED):
-        if name == "spif":
-            ax.plot(rows.x, rows.y, **_look(series), markersize=3.2)
-        else:
-            some = rows.iloc[LEVELS.index(series) :: 2]
-            ax.plot(some.x, some.y, **style.points("spin"), markersize=3)
-    ax.set_yscale("log")
+    draw.lines(ax, table, "path", _line)
+    spin = table.objective == "spin"  # both levels coincide: in turn
+    turn = (table.x + table.series.map({"sequence": 0, "conditional": 1})) % 2 == 0
+    draw.points(ax, table[~spin | turn], "path", _look)
+    style.log(ax, "y")
     ax.set_ylim(1e-14, 1e2)
     note(ax, 0.98, 0.93, "lines: slowest local factor, squared", fontsize=7, ha="right")
     style.label(ax, "round t", "KL(p‖πₜ) [nats]", "Three paths of one link, H = 4")
 
 
 def _pay(ax: Axes, table: pd.DataFrame) -> None:
-    for _, _, rows in curves(table, "pay", THEORY):
-        ax.plot(rows.x, rows.y, **style.line("spif"), zorder=1)
-    for _, series, rows in curves(table, "pay", MEASURED):
-        ax.plot(rows.x, rows.y, **_look(series), markersize=3.2)
+    draw.lines(ax, table, "pay", lambda name, _: style.line(name) | {"linewidth": 1.6, "zorder": 1})
+    draw.points(ax, table, "pay", _look)
     for sign in (-1, 1):
         ax.axhline(sign, color="k", linewidth=0.8)
         ax.axhline(4 * sign, color="k", linewidth=0.8, linestyle="--")
@@ -168,23 +164,20 @@ def _pay(ax: Axes, table: pd.DataFrame) -> None:
     style.label(ax, "log p(y)/π(y) [nats]", "pay of the response [nats]", "What a response is paid")
 
 
+BESIDE = {"sequence": -0.07, "conditional": 0.07, "occupancy": 0.0}
+
+
 def _bound(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "bound", THEORY):
-        ax.plot(rows.x, rows.y, color=COLOURS[series], linewidth=1.4)
-    for _, series, rows in curves(table, "bound", MEASURED):
-        shift = -0.06 if series == "sequence" else 0.06
-        ax.plot(rows.x + shift, rows.y, **_look(series), markersize=3.2)
+    draw.lines(ax, table, "bound", _line)
+    draw.points(ax, table, "bound", _look, lambda _, s, x: x + BESIDE[s])
     mark(ax, 3.2, 4.0, "H/c", color=COLOURS["conditional"])
     mark(ax, 5.4, 1.35, "1/c", color=COLOURS["sequence"])
     style.label(ax, "horizon H [tokens]", "largest pay [nats]", "Bounds of the reward")
 
 
 def _threshold(ax: Axes, table: pd.DataFrame) -> None:
-    for _, series, rows in curves(table, "threshold", THEORY):
-        ax.plot(rows.x, rows.y, color=COLOURS[series], linewidth=1.4)
-    for _, series, rows in curves(table, "threshold", MEASURED):
-        shift = {"sequence": -0.08, "conditional": 0.08}.get(series, 0.0)
-        ax.plot(rows.x + shift, rows.y, **_look(series), markersize=4)
+    draw.lines(ax, table, "threshold", _line)
+    draw.points(ax, table, "threshold", _look, lambda _, s, x: x + BESIDE[s])
     mark(ax, 2.6, 1.02, "H R'(0)/2", color=COLOURS["occupancy"], ha="right")
     mark(ax, 5.4, 0.36, "R'(0)/2", color=COLOURS["sequence"])
     style.label(ax, "horizon H [tokens]", "least stable β [nats]", "Price of occupancy rewards")

@@ -1,27 +1,37 @@
-"""What every stochastic gradient estimates: exact bias and noise, by enumeration of all draws."""
+"""What every stochastic gradient estimates: exact bias and noise, by enumeration of all draws.
+
+Numbers: toy_games/experiments/audit.py (`python -m toy_games run audit`); out/audit.csv.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from figures import style
+from figures import draw, style
 from figures.sizes import sized
-from figures.tidy import MEASURED, THEORY, Rows, curves, mark, note, shown
+from figures.style import mark, note, shown
+from figures.tidy import MEASURED, THEORY, Rows, curves
 from lab.stats import fit_line, intervals
-from toy_games.engine import experiment
+from toy_games import launch
 from toy_games.experiments.audit import Settings
 
-NAME = "audit"
+SETTINGS = Settings(
+    size=sized(3, 4),
+    sizes=sized((2, 4, 8), (2, 4, 8, 12)),
+    seeds=sized(8, 16),
+    samples=sized(3000, 8000),
+)
 CAPTION = (
     "What stochastic gradients estimate, on two token games with 15 responses (a random tree with "
     "an unrestricted policy; phrases of real text with an order-1 policy). Ticks: bias ||E g - "
     "true|| / ||true|| and standard deviation (of one estimate, times the root of the responses "
     "it spends), exact by enumeration of all draws; discs (random) and squares (text): Monte "
-    "Carlo along the bias, 95 % intervals over {seeds} seeds. Degrees: angle between expectation "
+    f"Carlo along the bias, 95 % intervals over {SETTINGS.seeds} seeds. Degrees: angle between expectation "
     "and claim, random tree. Below left: biases of groups fall as 1/K (lines: closed forms, "
     "dotted where leading order; points: enumeration; b: fitted slope). Below right: T15; first "
     "gradients point exactly along SFT's. It FAILS where a premise does: an anchor, no reference, "
@@ -29,14 +39,6 @@ CAPTION = (
 )
 CLAIMS = ("T15", "T17", "T11", "C2")
 
-SIZES = {
-    "size": (3, 4),
-    "sizes": ((2, 4, 8), (2, 4, 8, 12)),
-    "seeds": (8, 16),
-    "samples": (3000, 8000),
-}
-SETTINGS = Settings(**sized(SIZES))
-K = SETTINGS.size
 LOSS, FIRST, LATER, KL, PREFERENCE, POLICY = (
     "self-play loss",
     "first gradient",
@@ -85,9 +87,9 @@ SHORT = {
 }
 
 
-def table() -> pd.DataFrame:
+def table(settings: Settings = SETTINGS) -> pd.DataFrame:
     """Moments of every estimator shown, biases by group size, angles to SFT's gradient."""
-    found = experiment.run(NAME, SETTINGS, progress=False)
+    found = launch.run("audit", settings, progress=False)
     rows = Rows()
     by = ["case", "family", "name", "size", "relative_bias", "deviation", "cosine", "really"]
     kept = intervals(found[found.case != "sizes"], by, "measured")
@@ -134,55 +136,48 @@ def _directions(rows: Rows, kept: pd.DataFrame) -> None:
 
 def plot(table: pd.DataFrame) -> Figure:
     """The list of estimators above, sizes and directions below."""
-    fig = style.plt.figure(figsize=(style.WIDTHS[2] + 0.6, 9.4))
-    top, bottom = fig.subfigures(2, 1, height_ratios=(3.0, 1.0))
+    fig, (top, bottom) = style.stacked(9.4, 3.0, 1.0, wider=0.6)
     bias, noise, words = top.subplots(1, 3, width_ratios=(1.25, 0.9, 1.25), sharey=True)
     _list(bias, noise, words, table)
-    left, right = bottom.subplots(1, 2, width_ratios=(1.0, 1.25))
-    _against_size(left, table)
-    _angles(right, table)
+    draw.fill(bottom.subplots(1, 2, width_ratios=(1.0, 1.25)), table, _against_size, _angles)
     return fig
 
 
+LOOKS = {"random": style.points(style.BLUE), "text": style.points(style.ORANGE, "s")}
+
+
 def _list(bias: Axes, noise: Axes, words: Axes, table: pd.DataFrame) -> None:
-    place, names, ticks = 0.0, [], []
+    place, names = 0.0, {}
+    beside = {"fontsize": 6.8, "va": "center"}
     for family, heading in HEADINGS.items():
-        bias.text(
-            -0.02, place, heading, fontsize=7.5, fontweight="bold", ha="right", va="center",
-            transform=bias.get_yaxis_transform(),
-        )  # fmt: skip
+        at = bias.get_yaxis_transform()
+        mark(bias, -0.02, place, heading, fontweight="bold", ha="right", transform=at)
         place += 1.0
-        parts = {case: table[table.panel == f"{family}, {case}"] for case in ("random", "text")}
+        parts = {case: table[table.panel == f"{family}, {case}"] for case in LOOKS}
         for name in parts["random"].objective.unique():
             for case, shift in (("random", -0.17), ("text", 0.17)):
                 part = parts[case][parts[case].objective == name].set_index(["series", "kind"])
                 _one(bias, noise, part, place + shift, case)
             part = parts["random"][parts["random"].objective == name]
-            angle = float(part[part.series == "angle"].y.iloc[0])
             nothing = part.series.str.startswith("nothing").any()
-            shown_angle = "–" if nothing else f"{angle:.0f}°"
-            really = part.series.iloc[-1]
-            for long, short in SHORT.items():
-                really = short if really == long else really
-            really = really.replace("KL(pi||ref)", "KL(π‖ref)").replace("KL(ref||pi)", "KL(ref‖π)")
-            words.text(0.13, place, shown_angle, fontsize=6.8, ha="right", va="center")
-            words.text(0.18, place, really, fontsize=6.8, va="center")
-            names.append(name)
-            ticks.append(place)
+            angle = "–" if nothing else f"{part[part.series == 'angle'].y.iloc[0]:.0f}°"
+            really = SHORT.get(part.series.iloc[-1], part.series.iloc[-1])
+            words.text(0.13, place, angle, ha="right", **beside)
+            for plain, text in (("(pi||ref)", "(π‖ref)"), ("(ref||pi)", "(ref‖π)")):
+                really = really.replace(plain, text)
+            words.text(0.18, place, really, **beside)
+            names[place] = name
             place += 1.0
         place += 0.25
-    bias.set_yticks(ticks, names, fontsize=6.8)
     bias.set_ylim(place - 0.4, -0.7)
-    bias.tick_params(axis="y", length=0)
     bias.set_xscale("symlog", linthresh=0.1, linscale=0.9)
     bias.set_xlim(-0.06, 2.2)
-    bias.set_xticks([0, 0.05, 0.1, 0.3, 1, 2], ["0", ".05", ".1", ".3", "1", "2"])
+    style.ticks(bias, {0: "0", 0.05: ".05", 0.1: ".1", 0.3: ".3", 1: "1", 2: "2"}, names)
+    bias.tick_params(axis="y", length=0, labelsize=6.8)
     bias.axvline(0.0, color="k", linewidth=1.0, zorder=0)
-    noise.set_xscale("log")
+    style.log(noise, "x", x=[0.3, 1, 3, 10])
     noise.set_xlim(0.22, 12)
-    noise.set_xticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"])
     for ax in (bias, noise):
-        ax.minorticks_off()
         ax.grid(axis="x", alpha=0.25)
         ax.grid(axis="y", alpha=0.15)
     words.set_axis_off()
@@ -192,68 +187,61 @@ def _list(bias: Axes, noise: Axes, words: Axes, table: pd.DataFrame) -> None:
     noise.set_xlabel("deviation · √responses", fontsize=7.5)
     bias.set_title("bias", fontsize=8.5)
     noise.set_title("noise", fontsize=8.5)
-    keys = [
-        Line2D([], [], color=_look(c), marker=m, linestyle="none", markersize=3.4)
-        for c, m in (("random", "o"), ("text", "s"))
-    ]
-    keys.append(Line2D([], [], color="k", marker="|", linestyle="none", markersize=7))
-    bias.figure.legend(
-        keys, ["random tree, with interval", "real text, with interval", "exact"],
-        loc="lower left", fontsize=6.8, bbox_to_anchor=(0.0, -0.015),
-        handletextpad=0.1, borderpad=0.1,
-    )  # fmt: skip
+    keys = {f"{c}, with interval": LOOKS[k] | {"markersize": 3.4} for k, c in CASES.items()}
+    keys["exact"] = style.points("expert", "|", markersize=7)
+    place_at = {"bbox_to_anchor": (0.0, -0.015), "handletextpad": 0.1, "borderpad": 0.1}
+    style.legend(bias.figure, keys, loc="lower left", fontsize=6.8, **place_at)
 
 
-def _look(case: str) -> str:
-    return style.BLUE if case == "random" else style.ORANGE
+CASES = {"random": "random tree", "text": "real text"}
 
 
 def _one(bias: Axes, noise: Axes, part: pd.DataFrame, place: float, case: str) -> None:
-    point, exact = part.loc[("bias", MEASURED)], part.loc[("bias", THEORY)]
-    shape = "o" if case == "random" else "s"
+    point, look = part.loc[("bias", MEASURED)], LOOKS[case] | {"markersize": 3.4}
     ends = [[point.y - point.low], [point.high - point.y]]
-    bias.errorbar(
-        point.y, place, xerr=ends, color=_look(case), marker=shape, markersize=2.8, elinewidth=0.9
-    )
-    bias.plot(exact.y, place, "|", color="k", markersize=5.5, markeredgewidth=0.9, zorder=5)
-    noise.plot(part.loc[("deviation", THEORY)].y, place, shape, color=_look(case), markersize=2.8)
+    bias.errorbar(point.y, place, xerr=ends, elinewidth=0.9, **look)
+    exact = style.points("expert", "|", markersize=5.5, zorder=5)
+    bias.plot(part.loc[("bias", THEORY)].y, place, **exact)
+    noise.plot(part.loc[("deviation", THEORY)].y, place, **look)
+
+
+BASELINES = {
+    "group-mean": (style.BLACK, "group-mean baseline"),
+    "renyi": (style.PURPLE, "Rényi"),
+    "centred": (style.SKY, "centred SPIF, exact risk"),
+    "SPPO": (style.BLUE, "SPPO, itself too"),
+    "logit": (style.RED, "logit target"),
+}
 
 
 def _against_size(ax: Axes, table: pd.DataFrame) -> None:
-    looks = {
-        "group-mean": (style.BLACK, "group-mean baseline"),
-        "renyi": (style.PURPLE, "Rényi"),
-        "centred": (style.SKY, "centred SPIF, exact risk"),
-        "SPPO": (style.BLUE, "SPPO, itself too"),
-        "logit": (style.RED, "logit target"),
-    }
-    for name, form, rows in curves(table, "sizes", THEORY):
-        colour, text = next(v for k, v in looks.items() if name.startswith(k))
-        dotted = ":" if form == "leading order" else "-"
-        ax.plot(rows.x, rows.y, dotted, color=colour, linewidth=1.2)
-        seen = table[(table.objective == name) & (table.panel == "sizes")]
-        seen = seen[seen.kind == MEASURED]
-        ax.plot(seen.x, seen.y, "o", color=colour, markersize=3.6)
+    def look(name: str) -> tuple[str, str]:
+        return next(found for start, found in BASELINES.items() if name.startswith(start))
+
+    def dotted(name: str, form: str) -> dict[str, Any]:
+        return {"color": look(name)[0], "linestyle": ":" if form == "leading order" else "-"}
+
+    draw.lines(ax, table, "sizes", dotted)
+    draw.points(ax, table, "sizes", lambda name, _: style.points(look(name)[0], markersize=4.2))
+    for name, _, seen in curves(table, "sizes", MEASURED):
         others = name.startswith("logit")  # compared with K - 1 others
         slope = fit_line(np.log(seen.x - others), np.log(seen.y)).slope
+        colour, text = look(name)
         text += f", b={slope:.2f}" + (" in K-1" if others else "")
-        last = seen.iloc[-1]
-        mark(ax, last.x * 1.12, last.y, text, color=colour, fontsize=6.8)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    top = max(SETTINGS.sizes)
-    ax.set_xticks(SETTINGS.sizes, [str(s) for s in SETTINGS.sizes])
-    ax.minorticks_off()
-    ax.set_xlim(1.8, top**2 * 0.95)
+        mark(ax, seen.x.iloc[-1] * 1.12, seen.y.iloc[-1], text, color=colour, fontsize=6.8)
+    sizes = sorted(table[table.panel == "sizes"].x.unique())
+    style.log(ax, x=sizes)
+    ax.set_xlim(1.8, sizes[-1] ** 2 * 0.95)
     style.label(ax, "responses of a group, K", "relative bias", "Biases of groups: 1/K")
 
 
 def _angles(ax: Axes, table: pd.DataFrame) -> None:
     part = table[(table.panel == "angle") & (table.kind == MEASURED)]
     names = [n for n in part[part.series == FIRST].objective if n not in ("dpo", "space")]
-    for family, colour, inside in ((FIRST, style.BLACK, style.BLACK), (LATER, style.RED, "white")):
+    for family, colour in ((FIRST, style.BLACK), (LATER, style.RED)):
         values = part[part.series == family].set_index("objective").y.loc[names]
-        ax.plot(range(len(names)), values, "o", color=colour, mfc=inside, markersize=4)
+        look = style.points(colour, hollow=family == LATER, markersize=4.6)
+        ax.plot(range(len(names)), values, **look)
     ax.axhline(0.0, color="k", linewidth=1.2, zorder=0)
     ax.set_xticks(range(len(names)), [shown(n) for n in names], rotation=60, ha="right")
     ax.tick_params(axis="x", labelsize=6.8)

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from figures import style
 from figures.sizes import sized
 from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
+from lab.specs import objective_of
 from lab.stats import intervals
-from toy_games.engine import experiment
+from toy_games import launch
+from toy_games.dynamics.self_play import beta_at
 from toy_games.experiments import dumping
 from toy_games.predictions import unseen
 
@@ -50,7 +52,7 @@ KINDS = {"softmax": "tabular", "tokens": "by token", "neural": "neural"}
 def table() -> pd.DataFrame:
     """All panels from one run of the experiment."""
     rows = Rows()
-    found = experiment.run("dumping", SETTINGS, progress=False)
+    found = launch.run("dumping", SETTINGS, progress=False)
     _path(rows, found[found.part == "path"])
     _times(rows, found[found.part == "escape"])
     _samples(rows, found[(found.part == "samples") & (found.step > 0)])
@@ -80,11 +82,10 @@ def _path(rows: Rows, found: pd.DataFrame) -> None:
             rows.add("path", name, series, THEORY, [1.0, s.path_steps], end)
     data, own = dumping.weights("spif", SHARE, s.rare, covered=False)
     start = dumping.example(SHARE, s.rare)[1]
-    obj = experiment.objective_of("spif")
+    obj = objective_of("spif")
     assert obj is not None
-    steps, mass = unseen.escape(
-        obj, data[:2], own[:2], start[:2], s.rare, 1, dumping.beta_of(obj, s.step), s.path_rate
-    )
+    beta = beta_at(obj, s.step)
+    steps, mass = unseen.escape(obj, data[:2], own[:2], start[:2], s.rare, 1, beta, s.path_rate)
     rows.add("path", "spif", UNSEEN, THEORY, np.maximum(steps, 1.0), mass)
 
 

@@ -14,9 +14,9 @@ from figures.sizes import sized
 from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from lab.stats import intervals
 from theory import objectives
-from toy_games.engine import experiment
+from toy_games import launch
 from toy_games.experiments.finite_samples import OVERLAPS, Settings, samples
-from toy_games.predictions.separable_samples import bounded_range, logistic_growth, squared_limit
+from toy_games.predictions.finite_samples import bounded_range, logistic_growth, squared_limit
 
 NAME = "finite_samples"
 CAPTION = (
@@ -57,7 +57,7 @@ def settings() -> Settings:
 def table() -> pd.DataFrame:
     """Means over seeds with intervals, and the predictions beside them."""
     given = settings()
-    found = experiment.run("finite_samples", given, progress=False)
+    found = launch.run("finite_samples", given, progress=False)
     rows = Rows()
     _one_round(rows, found, given)
     _threshold(rows, found[found.part == "threshold"], given)

@@ -16,11 +16,12 @@ from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note
 from lab.stats import intervals
 from theory import laws
 from theory.result import FloatArray
+from toy_games import launch
 from toy_games.dynamics import finite_class
-from toy_games.engine import experiment
 from toy_games.experiments.misspecification import ROUNDS, Settings, read_once
 from toy_games.games.contenders import Method, predicted
-from toy_games.games.ladder import Ladder, spin_round, spin_threshold
+from toy_games.games.ladder import Ladder
+from toy_games.predictions.misspecification import spin_round, spin_threshold
 
 NAME = "misspecification"
 CAPTION = (
@@ -76,7 +77,7 @@ FINE = np.geomspace(0.65, 1.5, 25)
 def table() -> pd.DataFrame:
     """Means with intervals of every panel, and the predictions beside them."""
     settings = Settings(**SETTINGS)
-    found = experiment.run("misspecification", settings, progress=False)
+    found = launch.run("misspecification", settings, progress=False)
     rows = Rows()
     _text_rows(rows, found[found.part == "text"], settings)
     _ladder_rows(rows, found[found.part == "ladder"], settings)

@@ -13,7 +13,7 @@ from figures import style
 from figures.sizes import sized
 from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note
 from lab.stats import intervals
-from toy_games.engine import experiment
+from toy_games import launch
 from toy_games.experiments.players import Settings
 
 NAME = "players"
@@ -53,7 +53,7 @@ SETTINGS = Settings(
 
 def table() -> pd.DataFrame:
     """Trajectories with slopes, rates, thresholds, ends of small reward classes."""
-    found = experiment.run(NAME, SETTINGS, progress=False)
+    found = launch.run(NAME, SETTINGS, progress=False)
     rows = Rows()
     _trajectories(rows, found)
     rates = found[found.part == "rates"]

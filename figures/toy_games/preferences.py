@@ -13,8 +13,8 @@ from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note
 from lab import stats
 from theory import laws, objectives, preferences
 from theory.result import FloatArray
+from toy_games import launch
 from toy_games.dynamics.preference_rounds import algorithm_of
-from toy_games.engine import experiment
 from toy_games.experiments import preferences as played
 from toy_games.predictions import preference_rounds as preference_predictions
 
@@ -46,7 +46,7 @@ LAST, AVERAGE, EXACT = "last", "average", "exact, "
 def table() -> pd.DataFrame:
     """All measured points with intervals, and the lines that theory draws through them."""
     rows = Rows()
-    found = experiment.run("preferences", SETTINGS, progress=False)
+    found = launch.run("preferences", SETTINGS, progress=False)
     _gaps(rows, found[found.part == "gap"])
     _rates(rows, found[found.part == "rate"])
     _biases(rows, found[found.part == "bias"], found[found.part == "floor"])

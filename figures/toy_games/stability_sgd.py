@@ -15,14 +15,12 @@ from figures import style
 from figures.sizes import FULL, sized
 from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
 from lab import stats
+from lab.specs import objective_of
 from theory import laws, objectives
-from toy_games.engine import experiment
-from toy_games.engine.experiment import objective_of
-from toy_games.experiments.stability import (
-    EXACT,
-    Settings,
+from toy_games import launch
+from toy_games.experiments.stability import EXACT, Settings, instance
+from toy_games.predictions.stability import (
     breaking_distance,
-    instance,
     noise_floor,
     slowest_rate,
     tail_mass,
@@ -70,7 +68,7 @@ STUDIED = Settings(
 
 def table(settings: Settings = STUDIED) -> pd.DataFrame:
     """All studies of the experiment, with their predictions."""
-    found = experiment.run("stability", settings, progress=False)
+    found = launch.run("stability", settings, progress=False)
     rows = Rows()
     _map_rows(rows, found[found.study == "map"], settings)
     unseen = found[found.study == "unseen"]

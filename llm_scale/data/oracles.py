@@ -183,7 +183,7 @@ def _parse(spec: str) -> tuple[str, str, float]:
     name, bracket, inner = rest.partition("(")
     if name not in BUILT_IN or (bracket and not inner.endswith(")")):
         known = ", ".join(f"{n}({p}=NUMBER)" for n, (p, _) in BUILT_IN.items())
-        raise InvalidInput(f"oracle={spec!r}; needed is none, {known} or FILE.py:FUNCTION")
+        raise InvalidInput(f"{spec!r}; needed is none, {known} or FILE.py:FUNCTION")
     parameter, value = BUILT_IN[name]
     if inner:
         key, _, given = inner.removesuffix(")").partition("=")
@@ -194,13 +194,13 @@ def _parse(spec: str) -> tuple[str, str, float]:
         high = 1.0 if name == "cyclic" else np.inf
         if key.strip() != parameter or not (0 < value <= high and np.isfinite(value)):
             needed = f"{parameter}=NUMBER, > 0" + (" and <= 1" if name == "cyclic" else "")
-            raise InvalidInput(f"oracle={spec!r}; needed is {name}({needed})")
+            raise InvalidInput(f"{spec!r}; needed is {name}({needed})")
     return "", name, value
 
 
 def _load(path: str, name: str) -> Callable[..., Any]:
     """A function of a Python file. InvalidInput: no file, an error in it, or no such function."""
-    where = f"oracle={f'{path}:{name}'!r}"
+    where = f"{path}:{name}"
     if not Path(path).is_file():
         raise InvalidInput(f"{where}: no file {path}")
     made = importlib.util.spec_from_file_location(f"_oracle_{Path(path).stem}", path)

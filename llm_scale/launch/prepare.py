@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from lab.settings import objective_of
+from lab.specs import objective_of
 from llm_scale import models, processes
 from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response

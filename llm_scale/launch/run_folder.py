@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lab.settings import make, write_whole
+from lab.files import write_whole
+from lab.settings import make
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from theory import laws, objectives, xp
 from theory.errors import NotConverged, Unavailable
 from theory.objectives import Objective
-from theory.objectives.pairwise import CentredSpif
-from theory.rounds.finite_groups import finite_group_link, group_coefficients
+from theory.objectives.finite_groups import finite_group_link, group_coefficients
+from theory.objectives.group import CentredSpif
 from theory.rounds.one_step import one_step_round
 
 Floats = NDArray[np.float64]

@@ -21,7 +21,7 @@ from llm_scale.models.player import Player
 from llm_scale.rounds.opponent import over_positions
 from theory import laws
 from theory.errors import NotConverged, Unavailable
-from theory.rounds.finite_groups import finite_group_link
+from theory.objectives.finite_groups import finite_group_link
 from theory.rounds.one_step import one_step_round
 
 FloatArray = NDArray[np.float64]

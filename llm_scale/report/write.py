@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.settings import write_whole
+from lab.files import write_whole
 from llm_scale.launch import run_folder as runs
 from llm_scale.measure.telemetry import COLUMNS
 from llm_scale.store.journal import FAILURE, METRICS, POINTS

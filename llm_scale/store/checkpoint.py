@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lab.settings import write_whole
+from lab.files import write_whole
 from llm_scale import models
 
 KEPT = 2

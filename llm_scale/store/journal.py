@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lab.settings import write_whole
+from lab.files import write_whole
 from llm_scale import processes
 
 METRICS, TIMING, POINTS = "metrics.jsonl", "timing.jsonl", "rounds"

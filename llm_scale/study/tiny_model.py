@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from lab.settings import objective_of
+from lab.specs import objective_of
 from llm_scale.data.experts import Ngram
 from llm_scale.data.tasks import KnownExpert
 from llm_scale.launch import prepare
@@ -31,9 +31,9 @@ from llm_scale.train import Diverged, Trainer
 from theory import laws
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.objectives import Objective
+from theory.objectives.finite_groups import finite_group_link
 from theory.objectives.forms import Pairwise
-from theory.objectives.pairwise import CentredSpif
-from theory.rounds.finite_groups import finite_group_link
+from theory.objectives.group import CentredSpif
 from theory.rounds.one_step import one_step_round
 from theory.rounds.two_step import gibbs_step, reward_of_log_laws
 

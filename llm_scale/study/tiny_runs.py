@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from lab.settings import write_whole
+from lab.files import write_whole
 from llm_scale.launch.run_folder import resolve
 from llm_scale.store.identity import versions
 from llm_scale.study.tiny_model import Job, Row, run

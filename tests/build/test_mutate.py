@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tools.mutants import mutants
 
 from tools import mutate
-from tools.mutants import mutants
 
 SOURCE = '''"""Text with 1 - 2."""
 import numpy as np

@@ -8,7 +8,7 @@ import pytest
 from figures.catalogue import Entry
 from figures.report import render as report
 from figures.report.render import Claim, Record, Verdict, gaps, verdict
-from lab import evidence as plugin
+from lab import evidence
 
 
 def record(kind="supports", condition="", **kwargs):
@@ -61,8 +61,8 @@ def test_the_reach_of_a_verdict_is_said():
 
 def test_the_claims_are_those_of_the_plugin():
     claims = report.read_claims()
-    assert tuple(claim.id for claim in claims) == plugin.CLAIMS
-    assert report.RUNGS == plugin.RUNGS
+    assert tuple(claim.id for claim in claims) == evidence.CLAIMS
+    assert report.RUNGS == evidence.RUNGS
     for claim in claims:
         assert claim.source == ("paper (abstract)" if claim.id[0] == "C" else "reconstruction")
         assert claim.rungs
@@ -119,16 +119,16 @@ def test_an_unknown_claim_is_refused(records, figures):
 
 
 def test_what_the_plugin_writes_is_what_the_report_reads(tmp_path):
-    claim = plugin.Claim()
+    claim = evidence.Claim()
     claim.close(1.0, 1.0, atol=0)
     claim.below(1.0, 2.0)
     claim.exhibits(2.0, 1.0)
     claim.exact(True, "identity")
     checks = [vars(c) for c in claim.checks.values()]
-    row = {"test": "t.py::test_it", "outcome": "passed", **plugin._marked("T1", rung="exact"),
+    row = {"test": "t.py::test_it", "outcome": "passed", **evidence.marked("T1", rung="exact"),
            "instances": 1, "checks": checks}  # fmt: skip
-    provenance = plugin.provenance(tmp_path)
-    plugin.write_record(tmp_path / "evidence.json", provenance, [row])
+    provenance = evidence.provenance(tmp_path)
+    evidence.write_record(tmp_path / "evidence.json", provenance, [row])
     (tmp_path / "bench.json").write_text(json.dumps({"rows": []}))
     records, found = report.read_records(tmp_path)
     assert found == {"evidence.json": provenance}

@@ -7,7 +7,7 @@ import pytest
 
 from lab.evidence import Claim, rounded
 
-PLUGINS = ["-p", "lab.evidence", "-p", "no:cacheprovider"]
+PLUGINS = ["-p", "lab.evidence_plugin", "-p", "no:cacheprovider"]
 
 
 @pytest.fixture

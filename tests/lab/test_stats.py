@@ -1,10 +1,20 @@
-"""Intervals over seeds cover as often as they say, and few seeds are refused."""
+"""Intervals and slopes cover as often as they say, and few seeds are refused."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from lab.stats import fit_line, intervals
+from lab.stats import (
+    centred,
+    differences,
+    fit_line,
+    interval,
+    intervals,
+    regression,
+    standard_error,
+    student,
+)  # fmt: skip
 from theory.errors import InvalidInput
 
 
@@ -55,3 +65,83 @@ def test_a_value_that_is_not_finite_leaves_no_end(bad):
     (found,) = intervals(table, ["group"], "kl").itertuples()
     assert found.mean == np.inf
     assert not np.isfinite([found.low, found.high]).any()
+
+
+def test_an_interval_of_values_is_that_of_a_table():
+    values = [1.0, 2.0, 4.0]
+    found = interval(values)
+    (row,) = intervals(pd.DataFrame({"group": 0, "kl": values}), ["group"], "kl").itertuples()
+    assert found.mean == row.mean
+    assert found.mean + found.half == pytest.approx(row.high, rel=1e-12)
+    assert student(3, 0.9) == pytest.approx(stats.t.ppf(0.95, 2), rel=1e-12)
+    assert np.isnan(interval([1.0, 2.0]).half)
+    assert standard_error([3.0]) == 0.0
+    assert standard_error(values) == pytest.approx(stats.sem(values), rel=1e-12)
+
+
+def test_a_line_is_that_of_scipy():
+    x, y = np.array([0.0, 1.0, 3.0, 4.0]), np.array([1.0, 0.0, -3.0, -2.0])
+    found, known = fit_line(x, y), stats.linregress(x, y)
+    assert found[:2] == pytest.approx((known.slope, known.intercept), rel=1e-12)
+    half = known.stderr * stats.t.ppf(0.975, 2)
+    assert found.slope_interval == pytest.approx(half, rel=1e-12)
+    assert fit_line(x[:2], y[:2]).slope_interval == 0.0
+
+
+def test_centred_values_have_mean_zero_under_their_weights_or_in_their_group():
+    rng = np.random.default_rng(2)
+    values, weight = rng.standard_normal((2, 3, 4)), rng.random((2, 3, 4))
+    assert np.abs(centred(values).sum(-1)).max() < 1e-14
+    assert np.abs((weight * centred(values, weight)).sum(-1)).max() < 1e-14
+    grouped = centred(np.array([1.0, 5.0, 3.0, 9.0]), group=np.array([7, 2, 7, 2]))
+    assert grouped.tolist() == [-1.0, -2.0, 1.0, 2.0]
+
+
+def test_a_regression_by_hand():
+    x, y, w = np.array([[1.0, -1.0], [2.0, -2.0]]), np.array([[2.0, -1.0], [3.0, -5.0]]), 0.5
+    found = regression(x, y, np.full_like(x, w))
+    slope = (2.0 + 1.0 + 6.0 + 10.0) / 10.0
+    rest = np.array([0.1, -1.0 * 0.9, 2.0 * -0.8, -2.0 * -1.2])  # x (y - 1.9 x)
+    assert found.slope == pytest.approx(slope)
+    assert found.error == pytest.approx(np.sqrt((rest**2).sum()) / 10.0)
+    assert found.correlation == pytest.approx(19.0 / np.sqrt(10.0 * 39.0))
+    rows = regression(x, y, cluster=np.array([[0], [1]]))
+    assert rows.error == pytest.approx(np.hypot(rest[:2].sum(), rest[2:].sum()) / 10.0)
+    assert np.isnan(regression(0.0 * x, y)).all()
+    assert np.isnan(regression(x, 0.0 * y).correlation)
+    assert regression(x, 0.0 * y).slope == 0.0
+
+
+def test_errors_of_slopes_are_their_spread_also_within_clusters():
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(60), 4)
+    found = []
+    for _ in range(800):
+        x = rng.standard_normal(60)[groups] + 0.2 * rng.standard_normal(240)
+        noise = rng.standard_normal(60)[groups] * np.abs(x)
+        found.append(regression(x, 0.5 * x + noise, cluster=groups)[:2])
+    slopes, errors = np.transpose(found)
+    assert abs(slopes.mean() - 0.5) < 4 * slopes.std() / np.sqrt(800)
+    assert errors.mean() == pytest.approx(slopes.std(), rel=0.15)
+
+
+def test_a_second_measurement_of_x_takes_the_bias_of_its_noise_away():
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal(40_000)
+    one, two = (x + rng.standard_normal(x.size) for _ in range(2))
+    plain, both = regression(one, 2.0 * x), regression(one, 2.0 * x, again=two)
+    assert abs(plain.slope - 1.0) < 0.05, "noise as large as x halves the slope"
+    assert abs(both.slope - 2.0) < 4 * both.error
+    assert abs(both.correlation - 1.0) < 0.05
+
+
+def test_differences_are_of_rows_with_the_same_seed():
+    table = pd.DataFrame(
+        {"method": ["sft", "sft", "spin", "spin"], "seed": [0, 1, 1, 0], "kl": [1.0, 2.0, 2.5, 4.0]}
+    )
+    found = differences(table, "method", "sft", ["seed"], ["kl"])
+    assert found.to_dict("list") == {"method": ["spin"] * 2, "seed": [1, 0], "kl": [0.5, 3.0]}
+    with pytest.raises(InvalidInput, match="rows without one of 'sft' of equal seed"):
+        differences(table[1:], "method", "sft", ["seed"], ["kl"])
+    with pytest.raises(InvalidInput, match="several rows of equal seed"):
+        differences(pd.concat([table, table[:1]]), "method", "sft", ["seed"], ["kl"])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lab.streams import Streams, draw, frequencies
+from lab.streams import Streams, draw, frequencies, generator, uniform
 
 
 @given(
@@ -58,3 +58,11 @@ def test_the_ends_of_the_unit_interval(law):
     low, high = draw(law, ends).tolist()
     positive = np.flatnonzero(law.numpy())
     assert (low, high) == (positive[0], positive[-1])
+
+
+def test_numbers_are_those_that_recorded_runs_have_drawn():
+    assert uniform(2, 7, "own", 1, 2).tolist() == [0.9443681650962011, 0.6716965732844383]
+    assert generator(7, "order", 1).integers(1000, size=3).tolist() == [528, 553, 42]
+    streams = Streams([7])
+    assert streams.uniform("own", 130, (2,))[0].tolist() == [0.6389921359249425, 0.9233403335659051]
+    assert streams.generator(0, "start").random() == 0.04378940481913862

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import torch
 
-from lab.settings import objective_of
+from lab.specs import objective_of
 from llm_scale import models
 from llm_scale.data import oracles
 from llm_scale.data.experts import Ngram

@@ -454,9 +454,9 @@ CALLS: dict[str, tuple[Call, str]] = {
         lambda: preferences.duality_gap(P, RPS),
         r"policy: 2 outcomes on the last axis, needed 3",
     ),
-    "preferences.self_play: a name": (
-        lambda: preferences.self_play(RPS, THREE, "sppo", 1.0, 3),
-        r"obj='sppo'; needed is an objective",
+    "preferences.self_play: no objective": (
+        lambda: preferences.self_play(RPS, THREE, 2.0, 1.0, 3),
+        r"obj=2.0; needed is an objective",
     ),
     "preferences.self_play: no reward": (
         lambda: preferences.self_play(RPS, THREE, get("spin_hinge"), 1.0, 3),

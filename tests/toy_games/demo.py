@@ -5,17 +5,12 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of, spec_problems
 from lab.sweep import Cell
 from theory import laws
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-)
 from toy_games.engine.policies import Softmax
 
 SUMMARY = "Self-play on one random expert."
@@ -23,13 +18,10 @@ SUMMARY = "Self-play on one random expert."
 
 @dataclasses.dataclass(frozen=True)
 class Settings(BaseSettings):
-    objectives: tuple[str, ...] = option(("spin", "spif"), "objectives")
-    seeds: int = option(3, "number of seeds")
-    steps: int = option(40, "gradient steps")
-    rate: float = option(0.3, "learning rate, SFT units")
-
-    def problems(self):
-        return at_least(self, seeds=1, steps=1, rate=0.0) + objective_problems(self.objectives)
+    objectives: tuple[str, ...] = option(("spin", "spif"), "objectives", check=spec_problems)
+    seeds: int = option(3, "number of seeds", ge=1)
+    steps: int = option(40, "gradient steps", ge=1)
+    rate: float = option(0.3, "learning rate, SFT units", ge=0)
 
 
 def cells(settings):

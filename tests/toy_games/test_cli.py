@@ -10,13 +10,13 @@ from typer.testing import CliRunner
 from tests.toy_games import demo
 from theory.errors import InvalidInput
 from theory.objectives import registry
+from toy_games import launch
 from toy_games.__main__ import app
-from toy_games.engine import experiment
 
 
 @pytest.fixture(autouse=True)
 def _with_the_demo(monkeypatch):
-    monkeypatch.setattr(experiment, "NAMES", (*experiment.NAMES, "demo"))
+    monkeypatch.setattr(launch, "NAMES", (*launch.NAMES, "demo"))
     monkeypatch.setitem(sys.modules, "toy_games.experiments.demo", demo)
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
@@ -35,8 +35,8 @@ def test_settings_are_explained_with_their_defaults():
 
 def test_every_experiment_says_what_it_is_and_what_its_settings_do():
     said = call("list").output
-    for name in experiment.NAMES:
-        module = experiment.load(name)
+    for name in launch.NAMES:
+        module = launch.load(name)
         assert name in said
         assert module.SUMMARY.endswith(".")
         for field in module.Settings.__dataclass_fields__.values():
@@ -133,4 +133,4 @@ def test_all_problems_come_at_once(tmp_path):
 def test_damaged_records_are_named(tmp_path):
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(InvalidInput, match=r"settings\.json: not a readable record"):
-        experiment.run("demo", folder=tmp_path, progress=False)
+        launch.run("demo", folder=tmp_path, progress=False)

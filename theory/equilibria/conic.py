@@ -163,7 +163,7 @@ def formulate(
     if not core.all():  # where p = 0 the value is linear in the policy
         value = value + _per_mass_outside(game) * cp.sum(policy[np.flatnonzero(~core)])
     if delta is not None:
-        value = float(game.obj.kappa(delta)) * value  # type: ignore[attr-defined]
+        value = float(game.obj.gain(delta)) * value
     constraints = [cp.sum(policy) == scale, *constraints]
     return cp.Problem(cp.Minimize(value + anchor), constraints), policy, scale
 

@@ -102,7 +102,7 @@ class Game:
     @property
     def has_gain(self) -> bool:
         """Whether the link has a gain ``kappa(Delta(p, pi))`` (pairwise squared losses, T9)."""
-        return hasattr(self.obj, "kappa")
+        return self.obj.has_gain
 
     def at(self, prompt: tuple[int, ...]) -> Game:
         """The game of one prompt, laws (n,)."""
@@ -163,7 +163,7 @@ class Game:
                 best = np.asarray(self.obj.link(laws.log_ratio(self.expert, policy), None))
             return self.obj.value(self.expert, policy, best)
         if self.has_gain:
-            gain = self.obj.kappa(laws.triangular(self.expert, policy))  # type: ignore[attr-defined]
+            gain = self.obj.gain(laws.triangular(self.expert, policy))
             return gain * 2.0 * laws.kl_stable(self.expert, 0.5 * (self.expert + policy))
         return self.obj.potential(policy, self.expert)
 
@@ -336,7 +336,7 @@ def _available(kind: Kind, obj: Objective) -> None:
             )
         if not obj.has_link:
             raise Unavailable(f"{obj.name} has no equilibrium: no link, as {obj.missing('link')}")
-        if not hasattr(obj, "kappa"):
+        if not obj.has_gain:
             obj.require("potential")
         return
     obj.require("saddle")

@@ -7,21 +7,27 @@ against numpy and torch alike (:mod:`theory.xp`):
 * ``Pairwise``: a loss ``pair_loss(d)`` of the reward difference ``d = r(y) - r(y')``;
 * ``Group``: a risk ``group_risk`` of all rewards of a prompt at once;
 
-and, where known, the reward link ``link_formula(u)``, the potential and two conic forms. A part
-that does not exist is named in ``absent`` with the reason, which its verb then raises.
+and, where known, the reward link ``link_formula(u)``, the potential and two conic forms. What is
+not written is derived where it can be: the link of payoffs, the best response to a pair loss or a
+group risk, the potential. Which parts exist follows from the formulas that are written (``parts``);
+a part that does not exist for another reason is named in ``absent`` with it, and its verb raises
+that reason.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import numbers
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
 from theory import laws, xp
-from theory.errors import Unavailable, refuse
+from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import derivatives, inputs
+from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray
 
 Form = Literal["pointwise", "pairwise", "group"]
@@ -31,6 +37,16 @@ ANCHOR = ("tau", "expert_anchor", "policy_anchor")
 PREFERENCE = ("expert_preference", "policy_preference")
 HISTORY = ("history_logratio",)
 _EXTRAS = {"anchor": ANCHOR, "preference": PREFERENCE, "history": HISTORY}
+
+Options = tuple[tuple[str, ...], ...]
+"""Alternatives: each a tuple of formulas, or of other parts, that together make a part."""
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def formula(method: Method) -> Method:
+    """Mark a method as a formula that a definition may write; this body holds where it does not."""
+    method.unwritten = True  # type: ignore[attr-defined]
+    return method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +69,27 @@ class Objective:
     positive: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[tuple[str, ...]] = ()
     potential_name: ClassVar[str] = ""
-    up_to_constant: ClassVar[bool] = False
-    """Whether rewards are defined up to a constant per prompt only."""
     optional_extras: ClassVar[tuple[str, ...]] = ()
     reference_free: ClassVar[bool] = False
     """Whether the loss reads log-probabilities instead of log-ratios (no anchor is possible)."""
+    written: ClassVar[dict[str, Options]] = {
+        "link": (("link_formula",), ("gain",)),
+        "saddle": (("a", "b"),),
+        "conic_game": (("conic_game",),),
+        "conic_potential": (("conic_potential",),),
+    }
+    """Parts, and the alternatives of formulas any of which makes them."""
+    follows: ClassVar[dict[str, str]] = {
+        "reward": "link",
+        "potential": "link",
+        "equilibrium": "reward",
+        "risk": "loss",
+    }
+    """Parts that exist where another one does."""
+    never: ClassVar[dict[str, str]] = {}
+    """Parts that a form never has, with the reason."""
+    numeric: ClassVar[tuple[str, ...]] = ()
+    """Formula whose minimiser over rewards is found numerically where no link is written."""
 
     def __post_init__(self) -> None:
         """Refuse parameters that are no numbers or out of range, all at once."""
@@ -75,30 +107,54 @@ class Objective:
 
     # -- formulas that a definition may write -------------------------------------------------
 
+    @formula
     def a(self, r: Array) -> Array:
         """Reward player's payoff on expert responses: concave, increasing at the best response."""
         raise NotImplementedError
 
+    @formula
     def b(self, r: Array) -> Array:
         """Reward player's payoff on own responses: concave, decreasing at the best response."""
         raise NotImplementedError
 
-    def link_formula(self, u: Array, delta: Array | None) -> Array:
-        """Reward link ``R(u)``; ``delta`` is ``Delta(p, q)`` for links that depend on it."""
+    @formula
+    def concave_in(self, r: Array) -> Array:
+        """Increasing function of the reward in which ``a`` and ``b`` are concave: ``r`` itself."""
+        return r
+
+    @formula
+    def gain(self, delta: Array) -> Array:
+        """Gain of a link ``gain(Delta(p, q)) tanh(u/2)``, as IPO's; delta within [0, 2]."""
         raise NotImplementedError
 
+    @formula
+    def link_formula(self, u: Array, delta: Array | None) -> Array:
+        """Reward link ``R(u)``; ``delta`` is ``Delta(p, q)`` for links that depend on it."""
+        if delta is None:
+            raise InvalidInput(f"{self.name}: its link needs delta = Delta(p, q), within [0, 2]")
+        return self.gain(delta) * xp.tanh(0.5 * u)
+
+    @formula
+    def slope_range(self) -> tuple[float, float]:
+        """``(mu, L)``, infimum and supremum of ``R'`` over all log-ratios, at ``Delta = 0``."""
+        return derivatives.slope_range(self.link_at_equal_laws)
+
+    @formula
     def potential_formula(self, policy: FloatArray, expert: FloatArray) -> FloatArray:
         """f-divergence ``D_Phi(policy || expert)`` with ``Phi'(x) = -R(-log x)`` (T5)."""
         raise NotImplementedError
 
+    @formula
     def conic_game(self, expert: Any, policy: Any) -> tuple[Any, list[Any]]:
         """Game value ``g(policy) = max_r E_p[a] + E_pi[b]`` in cvxpy: expression, constraints."""
         raise NotImplementedError
 
+    @formula
     def conic_potential(self, expert: Any, policy: Any) -> tuple[Any, list[Any]]:
         """Potential ``D_Phi(policy || expert)`` in cvxpy: expression and constraints."""
         raise NotImplementedError
 
+    @formula
     def opponent(self, log_current: Array, log_initial: Array, log_base: Array) -> Array:
         """Log-law that own responses are drawn from and log-ratios divide by; last axis normalised.
 
@@ -108,6 +164,59 @@ class Objective:
             log_base: ``log pi_ref``, same shape.
         """
         return log_current
+
+    @formula
+    def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
+        """:meth:`loss` as a function of rewards (nats), unchecked: the formula, for inner loops
+        and explicit reward players. ``r_history`` stands in for ``history_logratio``."""
+        raise NotImplementedError
+
+    @formula
+    def reward_risk(
+        self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
+    ) -> Array:
+        """:meth:`risk` as a function of rewards (..., G) and (..., K), unchecked, shape (...)."""
+        raise NotImplementedError
+
+    @formula
+    def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
+        """:meth:`reward` of valid laws, up to a constant where that is free: by the link."""
+        delta = laws.triangular(expert, policy)[..., None]
+        return np.asarray(self.link(laws.log_ratio(expert, policy), delta))
+
+    @formula
+    def preference_response(self, preference: FloatArray, law: FloatArray) -> FloatArray:
+        """Best response to pairs of a general preference ``(..., n, n)`` drawn from ``law`` (T11).
+
+        Pointwise and group objectives see only the marginals of winner and loser, whose log-ratio
+        is ``logit P(y > law)``.
+        """
+        win = (preference @ law[..., None])[..., 0]
+        lose = (np.swapaxes(preference, -1, -2) @ law[..., None])[..., 0]
+        r = np.asarray(self.link(laws.log_law(win) - laws.log_law(lose)))
+        # winner and loser laws have the mean pi, so E_pi is the mean over both
+        return r - laws.expect(law, r)[..., None] if self.up_to_constant else r
+
+    @formula
+    def reference_free_response(
+        self, expert: FloatArray, policy: FloatArray, history: FloatArray | None = None
+    ) -> FloatArray:
+        """Minimiser of the risk over rewards where they stand for ``beta log pi``, not centred."""
+        raise Unavailable(f"{self.name} has no one-step round: no best response in beta log pi")
+
+    @formula
+    def finite_group_reward(
+        self, expert: FloatArray, policy: FloatArray, expert_size: float, own_size: float
+    ) -> FloatArray:
+        """Best response (..., n) to the expected risk of groups of G expert and K own responses.
+
+        A risk that is a mean over responses or pairs has the expectation of the exact laws, so it
+        is :meth:`reward`; a group risk has plug-in estimates in it, whose error is learned too.
+
+        Raises:
+            Unavailable: no closed form is known, with the reason. InvalidInput: laws or sizes.
+        """
+        return self.reward(expert, policy)
 
     @property
     def opponent_factor(self) -> float:
@@ -119,28 +228,25 @@ class Objective:
 
     # -- what exists ---------------------------------------------------------------------------
 
-    def _defines(self, *methods: str) -> bool:
+    @classmethod
+    def writes(cls, *formulas: str) -> bool:
         """Whether the definition writes these formulas itself."""
-        ours = (__name__, "theory.objectives.forms")
-        return all(getattr(type(self), method).__module__ not in ours for method in methods)
+        return not any(getattr(getattr(cls, name), "unwritten", False) for name in formulas)
 
     def missing(self, part: str) -> str | None:
         """Why ``part`` (link, loss, saddle, potential, ...) does not exist; None if it does."""
-        if part in self.absent:
-            return self.absent[part]
-        if part == "reward":
-            return self.missing("link")
-        if part == "potential" and self.missing("link"):
-            return f"it is an integral of the link, and there is none: {self.missing('link')}"
-        methods: dict[str, tuple[str, ...]] = {
-            "saddle": ("a", "b"),
-            "link": ("link_formula",),
-            "conic_game": ("conic_game",),
-            "conic_potential": ("conic_potential",),
-        }
-        if not self._defines(*methods.get(part, ())):
-            return f"the definition gives no {' and '.join(methods[part])}"
-        return None
+        reason = self.absent.get(part) or self.never.get(part)
+        if reason:
+            return reason
+        if part == "link" and self.law_dependent:
+            return "it depends on both laws; link_of(expert, policy) gives it"
+        if part in self.follows:
+            return self.missing(self.follows[part])
+        options = self.written[part]
+        if any(self.writes(*option) for option in options):
+            return None
+        either = "neither" if len(options) > 1 else "no"
+        return f"the definition gives {either} {' nor '.join(map(' and '.join, options))}"
 
     def require(self, part: str) -> None:
         """Raise :class:`Unavailable` with the reason if ``part`` does not exist."""
@@ -149,8 +255,23 @@ class Objective:
             raise Unavailable(f"{self.name} has no {part.replace('_', ' ')}: {reason}")
 
     @property
+    def law_dependent(self) -> bool:
+        """Whether the best response exists, but as a function of ``u`` only for given laws."""
+        linked = self.writes("link_formula") or self.has_gain
+        return (
+            bool(self.numeric)
+            and self.writes(*self.numeric)
+            and not (linked or self.reference_free or {"link", "reward"} & set(self.absent))
+        )
+
+    @property
+    def has_gain(self) -> bool:
+        """Whether the link is ``gain(Delta(p, q)) tanh(u/2)``."""
+        return self.writes("gain")
+
+    @property
     def has_link(self) -> bool:
-        """Whether the best response is a function ``R(u)`` of the log density ratio."""
+        """Whether the best response is a function ``R(u)`` of the log density ratio (and Delta)."""
         return self.missing("link") is None
 
     @property
@@ -162,6 +283,16 @@ class Objective:
     def has_saddle(self) -> bool:
         """Whether the zero-sum game in (policy, reward) is implemented."""
         return self.missing("saddle") is None
+
+    @property
+    def up_to_constant(self) -> bool:
+        """Whether rewards are defined up to a constant per prompt only (T3)."""
+        return False
+
+    @property
+    def reward_domain(self) -> tuple[float, float]:
+        """Rewards ``(low, high)`` that the objective allows: a hard constraint."""
+        return -math.inf, math.inf
 
     @property
     def label(self) -> str:
@@ -177,7 +308,7 @@ class Objective:
 
         Args:
             u: any shape, numpy, torch or a number.
-            delta: ``Delta(p, q)``, broadcastable against ``u``; only IPO-like links depend on it.
+            delta: ``Delta(p, q)``, broadcastable against ``u``; only links with a gain need it.
 
         Raises:
             Unavailable: if the objective has no link, with the reason. InvalidInput: u or delta.
@@ -187,12 +318,76 @@ class Objective:
             inputs.numbers(u, "u"), None if delta is None else inputs.checked_delta(delta)
         )
 
+    def link_of(self, expert: FloatArray, policy: FloatArray) -> Callable[[Any], FloatArray]:
+        """The link for these laws ``(..., n)``, of any form: a function of ``u`` ``(..., m)``.
+
+        Of the written link with its gain at ``Delta(p, q)``; of a pair loss or group risk without
+        one, the reward that a further response of log-ratio ``u`` and no mass would get beside the
+        best response, with ``E_policy[r] = 0`` (:func:`numeric_response.log_odds_of_risk`).
+
+        Raises:
+            Unavailable: no best response exists. InvalidInput: laws.
+        """
+        self.require("reward")
+        p, q = laws.check_laws(expert=expert, policy=policy)
+        if self.has_link:
+            delta = laws.triangular(p, q)[..., None]
+            return lambda u: np.asarray(self.link(u, delta))
+        reward = self.reward(p, q)
+        inside = np.where((p > 0) & (q > 0), reward, np.nan)
+        middle = np.nanmean(inside, axis=-1, keepdims=True)
+        return lambda u: derivatives.invert(
+            lambda r: self.log_odds(r, reward, p, q), np.asarray(u, dtype=np.float64), middle
+        )
+
+    def log_odds(
+        self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray
+    ) -> FloatArray:
+        """``u`` at which a further response would get reward ``r`` beside ``reward``; NaN: none."""
+        raise Unavailable(f"{self.name} has no link of laws: it has one of u")
+
+    def link_at_equal_laws(self, u: Array) -> Array:
+        """The link at ``Delta = 0``."""
+        return self.link_formula(u, 0.0)
+
     def slope(self, u: Array, delta: Array | None = None) -> FloatArray:
         """Derivative ``R'(u)`` by automatic differentiation of the one link formula (numpy)."""
         self.require("link")
         fixed = None if delta is None else float(np.asarray(inputs.checked_delta(delta)))
         u = inputs.detached(inputs.numbers(u, "u"))
         return derivatives.derivative(lambda v: self.link_formula(v, fixed), u)
+
+    @property
+    def slope_at_zero(self) -> float:
+        """``R'(0)``: of every reward near ``p = q``, ``r = R'(0) u`` + const; inf at a jump.
+
+        Raises:
+            Unavailable: no best response, or none with a slope, with the reason.
+        """
+        self.require("reward")
+        if not self.has_link:
+            return self._slope_of_risk()
+        step = 1e-9
+        jump = float(self.link(step, 0.0)) - float(self.link(-step, 0.0))
+        if jump > 1e-6 * max(1.0, abs(float(self.link(1.0, 0.0)))):
+            return math.inf
+        return float(self.slope(0.0, np.asarray(0.0)))
+
+    def _slope_of_risk(self) -> float:
+        raise Unavailable(f"{self.name} has no slope at zero: {self.missing('link')}")
+
+    def beta_at(self, effective_step: float) -> float:
+        """``beta = R'(0)/effective_step``: rounds near the expert contract by ``1 - step``.
+
+        Raises:
+            Unavailable: the reward has no finite slope at 0, with the reason. InvalidInput: step.
+        """
+        if not (laws.is_real(effective_step) and 0 < float(effective_step) < math.inf):
+            raise InvalidInput(f"effective_step={effective_step!r}; needed is a finite number > 0")
+        slope = self.slope_at_zero
+        if not math.isfinite(slope):
+            raise Unavailable(f"{self.name} has no effective step: its link jumps at 0")
+        return slope / float(effective_step)
 
     @property
     def reward_bounds(self) -> tuple[float, float]:
@@ -203,7 +398,7 @@ class Objective:
         """``D_Phi(policy || expert)``, shape (...), in nats (T5): closed form or quadrature."""
         self.require("potential")
         expert, policy = laws.check_laws(expert=expert, policy=policy)
-        if self._defines("potential_formula"):
+        if self.writes("potential_formula"):
             return self.potential_formula(policy, expert)
         u = laws.log_ratio(expert, policy)
         inside = expert * derivatives.potential_density(self.link, np.where(expert > 0, u, 0.0))
@@ -219,6 +414,7 @@ class Objective:
 
         Raises:
             Unavailable: if there is no such best response. InvalidInput: laws or extras.
+            NotConverged: a numeric best response was not reached.
         """
         self.require("reward")
         needed = PREFERENCE if "preference" in self.needs else ()
@@ -226,8 +422,7 @@ class Objective:
         inputs.refuse_for(self.name, problems or inputs.preference_problems(**extras))
         p, q = laws.check_laws(expert=expert, policy=policy)
         inputs.refuse_for(self.name, inputs.shape_problems(expert=p, **extras))
-        r = self._best_response(p, q, **extras)
-        return self.centred(r, p, q)
+        return self.centred(self.best_response(p, q, **extras), p, q)
 
     def centred(self, r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
         """``r`` as :meth:`reward` gives it: 0 on padding, of mean 0 if only defined up to that."""
@@ -239,15 +434,47 @@ class Objective:
         mean = laws.expect(mass, np.where(finite, r, 0.0)) / np.maximum(mass.sum(-1), 1e-300)
         return np.where(padding, 0.0, r - mean[..., None])
 
-    def _best_response(self, p: FloatArray, q: FloatArray, **extras: Any) -> FloatArray:
-        return np.asarray(self.link(laws.log_ratio(p, q), laws.triangular(p, q)[..., None]))
-
     def value(self, expert: FloatArray, policy: FloatArray, reward: FloatArray) -> FloatArray:
         """Payoff ``E_p[a(r)] + E_pi[b(r)]`` of a given reward; any non-negative measures."""
         self.require("saddle")
         with np.errstate(all="ignore"):
             on_expert, on_own = np.asarray(self.a(reward)), np.asarray(self.b(reward))
         return laws.expect(expert, on_expert) + laws.expect(policy, on_own)
+
+    @property
+    def gradient_at_start(self) -> tuple[float, float]:
+        """Derivatives of the risk of one expert and one own response at reward 0 (T15).
+
+        Raises:
+            Unavailable: no risk exists, with the reason.
+        """
+        self.require("risk")
+        rest: dict[str, Any] = {}
+        if "preference" in self.needs:
+            rest |= {"expert_preference": 1.0, "policy_preference": 0.0}
+
+        def on(side: int) -> float:
+            def risk(x: Any) -> Any:
+                zero = 0.0 * x.detach()
+                extras = rest | ({"r_history": zero} if "history" in self.needs else {})
+                return self.reward_risk(*((x, zero) if side == 0 else (zero, x)), **extras)
+
+            return float(derivatives.derivative(risk, np.zeros(1))[0])
+
+        return on(0), on(1)
+
+    @property
+    def rewards_expert(self) -> bool:
+        """Whether expert responses are rewarded: the loss falls in their reward, and R increases.
+
+        Where this is False a round moves the policy away from the expert.
+        """
+        if not self.missing("risk") and self.gradient_at_start[0] > 0:
+            return False
+        try:
+            return self.slope_at_zero > 0
+        except Unavailable:
+            return True
 
     # -- losses ---------------------------------------------------------------------------------
 
@@ -309,17 +536,6 @@ class Objective:
         r_y, r_own, rest = self._implicit(x, y, beta, extras)
         return self.reward_risk(r_y, r_own, expert_weight, policy_weight, **rest)
 
-    def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
-        """:meth:`loss` as a function of rewards (nats), unchecked: the formula, for inner loops
-        and explicit reward players. ``r_history`` stands in for ``history_logratio``."""
-        raise NotImplementedError
-
-    def reward_risk(
-        self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
-    ) -> Array:
-        """:meth:`risk` as a function of rewards (..., G) and (..., K), unchecked, shape (...)."""
-        raise NotImplementedError
-
     def _logratios(
         self, expert_logratio: Array, policy_logratio: Array, beta: Any, extras: dict[str, Any]
     ) -> tuple[Array, Array]:
@@ -351,11 +567,10 @@ class Objective:
         self, expert_logratio: Array, policy_logratio: Array, beta: Any, extras: dict[str, Any]
     ) -> tuple[Array, Array, dict[str, Any]]:
         """Implicit rewards of both sides, and the extras that are no anchor."""
-        r_y, r_own = beta * expert_logratio, beta * policy_logratio
-        if "tau" in extras:
-            r_y = r_y + extras["tau"] * extras["expert_anchor"]
-            r_own = r_own + extras["tau"] * extras["policy_anchor"]
+        tau = extras.get("tau", 0.0)
+        r_y = of_logratios(expert_logratio, beta, extras.get("expert_anchor"), tau)
+        r_own = of_logratios(policy_logratio, beta, extras.get("policy_anchor"), tau)
         rest = {k: v for k, v in extras.items() if k not in ANCHOR}
         if "history_logratio" in rest:
-            rest["r_history"] = beta * xp.as_array(rest.pop("history_logratio"))
+            rest["r_history"] = of_logratios(xp.as_array(rest.pop("history_logratio")), beta)
         return r_y, r_own, rest

@@ -34,6 +34,23 @@ def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
         return np.asarray(value.detach().numpy())
 
 
+def invert(log_odds: Formula, target: FloatArray, inside: FloatArray) -> FloatArray:
+    """Solve ``log_odds(r) = target`` for r by bisection over ``r = sinh(s)``, elementwise.
+
+    ``log_odds`` increases in r and is NaN outside an interval around ``inside``, where it is taken
+    as -+inf, so that bounded rewards come out at their bounds.
+    """
+    low, high = np.full(target.shape, -700.0), np.full(target.shape, 700.0)
+    center = np.arcsinh(inside)
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (low + high)
+        ratio = log_odds(np.sinh(middle))
+        ratio = np.where(np.isnan(ratio), np.where(middle < center, -np.inf, np.inf), ratio)
+        below = (ratio < target) | (np.isneginf(ratio) & np.isneginf(target))
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return np.asarray(np.sinh(0.5 * (low + high)))
+
+
 def invert_link(a: Formula, b: Formula, u: Any) -> Any:
     """Solve ``log(-b'(r)/a'(r)) = u`` for r by bisection over ``r = sinh(s)`` (T1).
 
@@ -45,16 +62,9 @@ def invert_link(a: Formula, b: Formula, u: Any) -> Any:
         InvalidInput: no reward was found at which ``a' > 0 > b'``.
     """
     target = np.asarray(u.detach().cpu() if hasattr(u, "detach") else u, dtype=np.float64)
-    low, high = np.full(target.shape, -700.0), np.full(target.shape, 700.0)
-    inside = _interior(a, b)
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        ratio = _log_odds(a, b, np.sinh(middle))
-        ratio = np.where(np.isnan(ratio), np.where(middle < inside, -np.inf, np.inf), ratio)
-        below = (ratio < target) | (np.isneginf(ratio) & np.isneginf(target))
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    r = np.sinh(0.5 * (low + high))
-    limit = np.isinf(target) & _leaves_range(a, b, r, np.sinh(inside))
+    inside = np.sinh(_interior(a, b))
+    r = invert(lambda x: log_odds(a, b, x), target, inside)
+    limit = np.isinf(target) & _leaves_range(a, b, r, inside)
     r = np.where(limit | (np.abs(r) > 1e300), np.copysign(np.inf, r), r)
     if not hasattr(u, "detach"):
         return r.astype(u.dtype) if isinstance(u, np.ndarray) else r
@@ -67,7 +77,7 @@ def invert_link(a: Formula, b: Formula, u: Any) -> Any:
     return found + slope * moved
 
 
-def _log_odds(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
+def log_odds(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
     """``log(-b'/a')`` at r; NaN outside the interval where a, b are defined and ``a' > 0 > b'``."""
     with np.errstate(all="ignore"):
         gain, cost = derivative(a, r), -derivative(b, r)
@@ -90,7 +100,7 @@ def _interior(a: Formula, b: Formula) -> float:
     """The s of a reward ``sinh(s)`` near 0 at which ``a' > 0 > b'``."""
     side = np.concatenate([[0.0], np.geomspace(1e-6, 700.0, 200)])
     grid = np.stack([side, -side], axis=-1).ravel()  # by distance from 0
-    found = np.isfinite(_log_odds(a, b, np.sinh(grid)))
+    found = np.isfinite(log_odds(a, b, np.sinh(grid)))
     if not found.any():
         raise InvalidInput(
             "no reward was found at which a increases and b decreases (a' > 0 > b'); "
@@ -133,3 +143,61 @@ def potential_density(link: Callable[[FloatArray], Any], u: FloatArray) -> Float
     with np.errstate(over="ignore"):
         diverges = float(np.asarray(link(np.asarray(FAR)))) * np.exp(-FAR) > 1e-12
     return np.where(np.isposinf(u) & diverges, np.inf, density)
+
+
+# --- the range of a slope -------------------------------------------------------------------------
+
+TAIL = (100.0, 175.0, 250.0, 350.0, 500.0, 700.0)
+
+
+def slope_range(link: Formula) -> tuple[float, float]:
+    """Infimum and supremum of ``R'`` over all log-ratios; (NaN, NaN) where nothing is finite.
+
+    On a grid dense within 40 nats, refined around an extreme inside, with the limits at both ends.
+    """
+    side = np.concatenate([np.linspace(0.0, 40.0, 2001), TAIL])
+    grid = np.concatenate([-side[:0:-1], side])
+    slope = _finite_slope(link, grid)
+    known = np.isfinite(slope)
+    if known.sum() < 7:
+        return np.nan, np.nan
+    grid, slope = grid[known], slope[known]
+    ends = [_limit(link, edge) for edge in (grid[0], grid[-1])]
+    found = []
+    for sign in (-1.0, 1.0):
+        at = int(np.argmax(sign * slope))
+        best = sign * slope[at]
+        left, right = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
+        for _ in range(4):
+            points = np.linspace(left, right, 41)
+            values = np.nan_to_num(sign * _finite_slope(link, points), nan=-np.inf, posinf=-np.inf)
+            top = int(np.argmax(values))
+            best = max(best, values[top])
+            left, right = points[max(top - 1, 0)], points[min(top + 1, 40)]
+        found.append(sign * max(best, *(sign * end for end in ends)))
+    return float(found[0]), float(found[1])
+
+
+def _finite_slope(link: Formula, u: FloatArray) -> FloatArray:
+    with np.errstate(all="ignore"):
+        return derivative(link, u)
+
+
+def _limit(link: Formula, edge: float) -> float:
+    """Limit of the slope beyond ``edge``, extrapolated from its changes at edge/4, edge/2, edge.
+
+    Aitken's rule: changes in the ratio ``k`` per doubling add up to ``k/(1-k)`` times the last, so
+    that a tail ``c + d/u`` (k = 1/2) or faster has its limit, and one that does not slow down
+    (k >= 1: a logarithm, a power, an exponential) none: infinity, on the side it goes to.
+    """
+    far = _finite_slope(link, np.array([edge / 4, edge / 2, edge]))
+    first, last = np.diff(far)
+    noise = 1e-9 * np.abs(far).max()
+    if abs(far[-1]) <= noise:
+        return 0.0
+    if abs(last) <= noise:
+        return float(far[-1])
+    ratio = last / first if abs(first) > noise else np.inf
+    if not abs(ratio) < 0.95:
+        return float(np.copysign(np.inf, last))
+    return float(far[-1] + last * ratio / (1.0 - ratio))

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import lru_cache
 from typing import Any, ClassVar
 
+import numpy as np
+
 from theory import xp
-from theory.objectives import derivatives
-from theory.objectives.base import Array, Form, Objective
+from theory.errors import Unavailable
+from theory.objectives import derivatives, numeric_response
+from theory.objectives.base import Array, Form, Objective, Options, formula
 from theory.result import FloatArray
+
+Written = dict[str, Options]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,104 +22,199 @@ class Pointwise(Objective):
     """Separable objective ``max_r E_p[a(r)] + E_q[b(r)]``; loss ``-a(r_y) - b(r_y')``."""
 
     form: ClassVar[Form] = "pointwise"
+    written: ClassVar[Written] = Objective.written | {
+        "link": (("link_formula",), ("a", "b")),
+        "loss": (("a", "b"), ("expert_term", "policy_term")),
+    }
 
+    @formula
     def link_formula(self, u: Array, delta: Array | None) -> Array:
         """Solve ``log(-b'(r)/a'(r)) = u`` numerically (T1) where no closed form is written."""
         return derivatives.invert_link(self.a, self.b, u)
 
+    @formula
     def expert_term(self, r: Array, **extras: Any) -> Array:
         """Loss of an expert response: ``-a(r)``."""
         return -self.a(r)
 
+    @formula
     def policy_term(self, r: Array, **extras: Any) -> Array:
         """Loss of an own response: ``-b(r)``."""
         return -self.b(r)
 
+    @formula
     def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
         return self.expert_term(r_y, **extras) + self.policy_term(r_own, **extras)
 
+    @formula
     def reward_risk(
         self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
     ) -> Array:
         on_expert = xp.weighted_mean(self.expert_term(r_y, **extras), w_y)
         return on_expert + xp.weighted_mean(self.policy_term(r_own, **extras), w_own)
 
-    def missing(self, part: str) -> str | None:
-        """As :meth:`Objective.missing`; the risk exists where the loss does."""
-        part = "loss" if part == "risk" else part
-        terms = self._defines("a", "b") or self._defines("expert_term", "policy_term")
-        if part == "loss" and part not in self.absent and not terms:
-            return "the definition gives no a and b"
-        if part == "link" and part not in self.absent:
-            given = self._defines("link_formula") or self._defines("a", "b")
-            return None if given else "the definition gives neither link_formula nor a and b"
-        return super().missing(part)
+
+@dataclasses.dataclass(frozen=True)
+class Relative(Objective):
+    """What the pairwise and the group form share: without a link, the risk is minimised."""
+
+    def _slope_of_risk(self) -> float:
+        """``R'(0) = -A/V`` from the risk ``F`` at equal laws (:func:`slope_of_risk`)."""
+        try:
+            return numeric_response.slope_of_risk(self.reward_risk)
+        except ValueError as error:
+            raise Unavailable(f"{self.name} has no slope at zero: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
-class Pairwise(Objective):
+class Pairwise(Relative):
     """Loss ``pair_loss(r(y) - r(y'))`` of independent pairs, invariant to a shift of the reward."""
 
     form: ClassVar[Form] = "pairwise"
-    up_to_constant: ClassVar[bool] = True
+    written: ClassVar[Written] = Objective.written | {
+        "loss": (("pair_loss",),),
+        "reward": (("link_formula",), ("gain",), ("pair_loss",)),
+    }
+    follows: ClassVar[dict[str, str]] = {
+        part: other for part, other in Objective.follows.items() if part != "reward"
+    }
+    never: ClassVar[dict[str, str]] = {
+        "saddle": "its payoff is a mean over pairs p x pi, not E_p[a] + E_pi[b]; use equilibrium"
+    }
+    numeric: ClassVar[tuple[str, ...]] = ("pair_loss",)
 
+    @formula
     def pair_loss(self, d: Array) -> Array:
         """Loss of the reward difference ``d``: convex, decreasing at 0."""
         raise NotImplementedError
 
-    def missing(self, part: str) -> str | None:
-        """As :meth:`Objective.missing`; a pairwise payoff under p x pi is not a separable game."""
-        if part == "saddle" and part not in self.absent:
-            return "its payoff is a mean over pairs p x pi, not E_p[a] + E_pi[b]; use equilibrium"
-        part = "loss" if part == "risk" else part
-        if part in self.absent:
-            return self.absent[part]
-        if part == "loss" and not self._defines("pair_loss"):
-            return "the definition gives no pair_loss"
-        if part == "reward" and self._defines("pair_loss"):
-            return None  # without a link, Newton's method on the pairs
-        return super().missing(part)
+    @property
+    def up_to_constant(self) -> bool:
+        return True
 
-    def _best_response(self, p: FloatArray, q: FloatArray, **extras: Any) -> FloatArray:
-        if self.has_link:
-            return super()._best_response(p, q, **extras)
-        from theory.objectives.pair_response import best_response
-
-        return best_response(p[..., :, None] * q[..., None, :], self.pair_loss)
-
+    @formula
     def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
         return self.pair_loss(r_y - r_own)
 
+    @formula
     def reward_risk(
         self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
     ) -> Array:
         pairs = self.pair_loss(r_y[..., :, None] - r_own[..., None, :])
-        return xp.weighted_mean(xp.weighted_mean(pairs, _pair(w_own, r_own)), w_y)
+        return xp.weighted_mean(xp.weighted_mean(pairs, _pair(w_own)), w_y)
+
+    @formula
+    def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
+        """By the link, or without one by Newton's method on all pairs."""
+        if self.has_link:
+            return super().best_response(expert, policy, **extras)
+        return numeric_response.of_laws(expert, policy, self.pair_loss)
+
+    @formula
+    def preference_response(self, preference: FloatArray, law: FloatArray) -> FloatArray:
+        """Winner and loser of a comparison are dependent: Newton's method on their pairs (T11)."""
+        return numeric_response.of_preference(preference, law, self.pair_loss, self.name)
+
+    @formula
+    def reference_free_response(
+        self, expert: FloatArray, policy: FloatArray, history: FloatArray | None = None
+    ) -> FloatArray:
+        """Of the pairs alone; a history term is the definition's own."""
+        if history is not None:
+            raise Unavailable(f"{self.name} has no one-step round: its history term is not known")
+        return numeric_response.of_laws(expert, policy, self.pair_loss)
+
+    def log_odds(
+        self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray
+    ) -> FloatArray:
+        """``u = log sum_j p_j (-l'(r_j - r)) / sum_j q_j (-l'(r - r_j))``.
+
+        The stationarity of an outcome of masses ``p, q`` and reward ``r`` beside the rewards
+        ``r_j``. For convex ``l`` the numerator increases in ``r`` and the denominator decreases, so
+        ``u`` increases: below the interval where both are positive the reward is too low, above it
+        too high.
+        """
+        far = np.clip(np.where(np.isnan(reward), 0.0, reward), -1e6, 1e6)
+        d = np.asarray(r)[..., :, None] - far[..., None, :]
+        up = -(expert[..., None, :] * derivatives.derivative(self.pair_loss, -d)).sum(-1)
+        down = -(policy[..., None, :] * derivatives.derivative(self.pair_loss, d)).sum(-1)
+        with np.errstate(all="ignore"):
+            return np.where((up > 0) & (down > 0), np.log(up) - np.log(down), np.nan)
 
 
 @dataclasses.dataclass(frozen=True)
-class Group(Objective):
+class Group(Relative):
     """Risk of all rewards of a prompt at once; there is no loss per pair."""
 
     form: ClassVar[Form] = "group"
+    written: ClassVar[Written] = Objective.written | {
+        "risk": (("group_risk",),),
+        "reward": (("link_formula",), ("gain",), ("group_risk",)),
+    }
+    follows: ClassVar[dict[str, str]] = {"potential": "link", "equilibrium": "reward"}
+    never: ClassVar[dict[str, str]] = {
+        "loss": "a group objective needs all responses of a prompt at once; use risk"
+    }
+    numeric: ClassVar[tuple[str, ...]] = ("group_risk",)
 
+    @formula
     def group_risk(self, r_y: Array, r_own: Array, w_y: Array | None, w_own: Array | None) -> Array:
         """Risk of rewards (..., G) and (..., K) under the weights (None is uniform)."""
         raise NotImplementedError
 
-    def missing(self, part: str) -> str | None:
-        """As :meth:`Objective.missing`; a group objective has a risk in place of a loss."""
-        if part == "loss" and part not in self.absent:
-            return "a group objective needs all responses of a prompt at once; use risk"
-        if part == "risk" and part not in self.absent and not self._defines("group_risk"):
-            return "the definition gives no group_risk"
-        return super().missing(part)
+    @property
+    def up_to_constant(self) -> bool:
+        """Whether the risk stays the same when all rewards shift, by its own numbers."""
+        return self.missing("risk") is not None or _shift_invariant(self)
 
+    @formula
     def reward_risk(
         self, r_y: Array, r_own: Array, w_y: Any = None, w_own: Any = None, **extras: Any
     ) -> Array:
         return self.group_risk(r_y, r_own, w_y, w_own)
 
+    @formula
+    def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
+        """By the link, or without one by Newton's method on the risk."""
+        if self.has_link:
+            return super().best_response(expert, policy, **extras)
+        return numeric_response.of_risk(self.reward_risk, expert, policy, self.up_to_constant)
 
-def _pair(weight: Array | None, like: Array) -> Array | None:
+    @formula
+    def preference_response(self, preference: FloatArray, law: FloatArray) -> FloatArray:
+        """The marginals of winner and loser are all that it sees (T11)."""
+        if self.has_link:
+            return super().preference_response(preference, law)
+        win = 2.0 * law * (preference @ law[..., None])[..., 0]
+        return self.reward(win, 2.0 * law - win)
+
+    @formula
+    def finite_group_reward(
+        self, expert: FloatArray, policy: FloatArray, expert_size: float, own_size: float
+    ) -> FloatArray:
+        """Not in general: a mean over random groups of a risk that is no mean over responses."""
+        raise Unavailable(
+            f"{self.name} has no best response to finite groups: the definition gives no "
+            "finite_group_reward, and the exact laws' is another one"
+        )
+
+    def log_odds(
+        self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray
+    ) -> FloatArray:
+        """From the slopes of the risk in one more expert and one more own response."""
+        return numeric_response.log_odds_of_risk(self.reward_risk, r, reward, expert, policy)
+
+
+@lru_cache(maxsize=256)
+def _shift_invariant(obj: Objective) -> bool:
+    """T3: the risk does not change when all rewards of a prompt shift by one number."""
+    rng = np.random.default_rng(0)
+    x, y, shift = rng.normal(size=(4, 3)), rng.normal(size=(4, 4)), rng.normal(size=(4, 1))
+    with np.errstate(all="ignore"):
+        before = np.asarray(obj.reward_risk(x, y))
+        change = np.asarray(obj.reward_risk(x + shift, y + shift)) - before
+    return bool(np.all(np.abs(change) <= 1e-10 * (1.0 + np.abs(before))))
+
+
+def _pair(weight: Array | None) -> Array | None:
     return None if weight is None else weight[..., None, :]

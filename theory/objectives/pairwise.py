@@ -1,15 +1,15 @@
-"""Objectives that see reward differences only: pairwise and group (shift-invariant, T3, T17)."""
+"""Pairwise objectives: losses of reward differences, invariant to a shift (T3)."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from theory import laws, xp
-from theory.errors import InvalidInput
-from theory.objectives import conic
+from theory.objectives import conic, numeric_response
 from theory.objectives.base import Array
-from theory.objectives.forms import Group, Pairwise
-from theory.objectives.pointwise import ChiSquareMixture
+from theory.objectives.forms import Pairwise
 from theory.objectives.registry import register
 from theory.result import FloatArray
 
@@ -99,14 +99,15 @@ class SquaredMargin(Pairwise):
     def pair_loss(self, d: Array) -> Array:
         return xp.square(d - self.margin)
 
-    def kappa(self, delta: Array) -> Array:
-        """Gain of the link at triangular discrimination ``delta`` (T9), in [m/2, m]."""
+    def gain(self, delta: Array) -> Array:
+        """``kappa`` at triangular discrimination ``delta`` (T9), in [m/2, m]."""
         return self.margin / (1.0 + 0.5 * delta)
 
-    def link_formula(self, u: Array, delta: Array | None) -> Array:
-        if delta is None:
-            raise InvalidInput(f"{self.name}: its link needs delta = Delta(p, q), within [0, 2]")
-        return self.kappa(delta) * xp.tanh(0.5 * u)
+    def preference_response(self, preference: FloatArray, law: FloatArray) -> FloatArray:
+        """``m (2P(y > law) - 1)``: no kappa, because the pairs of a preference are dependent."""
+        win = (preference @ law[..., None])[..., 0]
+        lose = (np.swapaxes(preference, -1, -2) @ law[..., None])[..., 0]
+        return np.asarray(self.margin * (win - lose))
 
     def conic_potential(self, expert: Any, policy: Any) -> conic.Conic:
         """Potential at gain kappa = 1; the fixed point multiplies it by its own kappa (T9)."""
@@ -167,6 +168,14 @@ class Tspin(Pairwise):
         first = super().reward_risk(r_y, r_own, w_y, w_own)
         return first + self.history_weight * super().reward_risk(r_own, r_0, w_own, w_0)
 
+    def reference_free_response(
+        self, expert: FloatArray, policy: FloatArray, history: FloatArray | None = None
+    ) -> FloatArray:
+        pairs = expert[..., :, None] * policy[..., None, :]
+        if history is not None:
+            pairs = pairs + self.history_weight * policy[..., :, None] * history[..., None, :]
+        return numeric_response.of_pairs(pairs, self.pair_loss)
+
 
 @register("alpha_spin")
 class AlphaSpin(Logistic):
@@ -186,63 +195,3 @@ class AlphaSpin(Logistic):
     def opponent(self, log_current: Array, log_initial: Array, log_base: Array) -> Array:
         mixed = (1.0 - self.base_weight) * log_current + self.base_weight * log_base
         return xp.log_normalise(mixed)
-
-
-@register("centred_spif")
-class CentredSpif(ChiSquareMixture, Group):
-    """SPIF with a per-prompt baseline ``(E_p r + E_pi r)/2``: shift-invariant (T17)."""
-
-    c: float = 1.0
-    positive = ("c",)
-    up_to_constant = True
-    citation = "reconstruction, T17 (c times its L)"
-    potential_name = "(2/c) KL(p||(p+pi)/2)"
-    alpha = 0.5
-
-    def group_risk(self, r_y: Array, r_own: Array, w_y: Array | None, w_own: Array | None) -> Array:
-        gap = xp.weighted_mean(r_y, w_y) - xp.weighted_mean(r_own, w_own)
-        spread = 0.5 * (_variance(r_y, w_y) + _variance(r_own, w_own))
-        return self.c * (spread + xp.square(0.5 * gap - 1.0 / self.c))
-
-
-@register("renyi")
-class Renyi(Group):
-    """Renyi variational risk ``log E_p e^{-(1-a) r}/(1-a) + log E_pi e^{a r}/a``, a = order."""
-
-    order: float = 0.5
-    unit = ("order",)
-    up_to_constant = True
-    citation = "IRIS, arXiv 2604.20933 (abstract); Birrell et al., arXiv 2007.03814"
-    notes = "IRIS adapts its order during training by a rule not known here; fixed order here."
-    potential_name = "KL(pi||p)"
-    absent: ClassVar[dict[str, str]] = {
-        "loss": "a log of means, not a mean over examples; use risk",
-        "saddle": "the value is a log of means, not separable over outcomes",
-    }
-
-    def link_formula(self, u: Array, delta: Array | None) -> Array:
-        return u
-
-    potential_formula = Logistic.potential_formula
-    conic_potential = Logistic.conic_potential
-
-    def group_risk(self, r_y: Array, r_own: Array, w_y: Array | None, w_own: Array | None) -> Array:
-        k = self.order
-        on_expert = _log_mean_exp(-(1.0 - k) * r_y, w_y) / (1.0 - k)
-        return on_expert + _log_mean_exp(k * r_own, w_own) / k
-
-
-def _variance(r: Array, weight: Array | None) -> Array:
-    mean = xp.weighted_mean(r, weight)
-    return xp.weighted_mean(xp.square(r - xp.namespace(r).expand_dims(mean, axis=-1)), weight)
-
-
-def _log_mean_exp(x: Array, weight: Array | None) -> Array:
-    namespace = xp.namespace(x, weight)
-    weight = namespace.ones_like(x) if weight is None else weight
-    x, weight = namespace.broadcast_arrays(x, weight)
-    low = namespace.full_like(x, -float("inf"))
-    seen = weight > 0
-    log_weight = namespace.where(seen, namespace.log(namespace.where(seen, weight, 1.0)), low)
-    share = log_weight - namespace.expand_dims(xp.logsumexp(log_weight), axis=-1)
-    return xp.logsumexp(namespace.where(seen, x + share, low))

@@ -187,11 +187,14 @@ class Gail(Pointwise):
     potential_name = "2 JS(pi,p)"
 
     def a(self, r: Array) -> Array:
-        namespace = xp.namespace(r)
-        return namespace.log(-xp.expm1(-r))
+        return xp.log(-xp.expm1(-r))
 
     def b(self, r: Array) -> Array:
         return -r
+
+    @property
+    def reward_domain(self) -> tuple[float, float]:
+        return 0.0, math.inf
 
     def link_formula(self, u: Array, delta: Array | None) -> Array:
         return xp.softplus(u)
@@ -268,6 +271,9 @@ class Brier(ToReverseKL):
     def b(self, r: Array) -> Array:
         return -xp.square(xp.sigmoid(r))
 
+    def concave_in(self, r: Array) -> Array:
+        return xp.sigmoid(r)
+
     def conic_game(self, expert: Any, policy: Any) -> conic.Conic:
         # -sum p pi/(p+pi), as 4 p pi/(p+pi) = (p+pi) - (p-pi)^2/(p+pi)
         value, cones = conic.squared_over(expert - policy, expert + policy)
@@ -295,8 +301,15 @@ class Ipm(Pointwise):
     def b(self, r: Array) -> Array:
         return -r
 
+    @property
+    def reward_domain(self) -> tuple[float, float]:
+        return -self.bound, self.bound
+
     def link_formula(self, u: Array, delta: Array | None) -> Array:
         return self.bound * xp.sign(u)
+
+    def slope_range(self) -> tuple[float, float]:
+        return 0.0, math.inf  # a jump at 0
 
     def potential_formula(self, policy: FloatArray, expert: FloatArray) -> FloatArray:
         return 2.0 * self.bound * laws.total_variation(policy, expert)
@@ -336,7 +349,7 @@ class Sppo(Pointwise):
     def policy_term(self, r: Array, **extras: Any) -> Array:
         return xp.square(r - (extras["policy_preference"] - 0.5))
 
-    def _best_response(self, p: FloatArray, q: FloatArray, **extras: Any) -> FloatArray:
-        total = np.where(p + q > 0, p + q, 1.0)
-        wins = (p * extras["expert_preference"] + q * extras["policy_preference"]) / total
-        return np.asarray(wins - 0.5)
+    def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
+        total = np.where(expert + policy > 0, expert + policy, 1.0)
+        wins = expert * extras["expert_preference"] + policy * extras["policy_preference"]
+        return np.asarray(wins / total - 0.5)

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,14 @@ from theory.objectives.base import Objective
 from theory.objectives.forms import Group, Pairwise, Pointwise
 
 _REGISTRY: dict[str, type[Objective]] = {}
+RESERVED = {"sft": "it is the supervised baseline of the trainer and the experiments"}
+FORMS = (Pointwise, Pairwise, Group)
+_ATTRIBUTES = """
+name form needs source citation notes absent positive unit potential_name optional_extras
+reference_free up_to_constant reward_domain
+"""
+ATTRIBUTES = _ATTRIBUTES.split()
+"""What a definition may say beside its formulas and parameters."""
 T = TypeVar("T", bound=Objective)
 
 
@@ -23,16 +32,19 @@ def register(name: str) -> Callable[[type[T]], type[T]]:
     """Class decorator: make the definition a frozen dataclass and enter it as ``name``.
 
     Raises:
-        InvalidInput: if the name is taken by another file's definition, or the class derives
-            from none of Pointwise, Pairwise, Group.
+        InvalidInput: if the name is reserved or taken by another file's definition, the class
+            derives from none of Pointwise, Pairwise, Group, or something in it is misnamed.
     """
 
     if not name or name != str(name):
         raise InvalidInput(f'register({name!r}): needed is a name, as in @register("my_objective")')
 
     def enter(cls: type[T]) -> type[T]:
-        if not {Pointwise, Pairwise, Group} & set(getattr(cls, "__mro__", ())):
+        if not set(FORMS) & set(getattr(cls, "__mro__", ())):
             raise InvalidInput(f"{name}: derive from Pointwise, Pairwise or Group")
+        if name in RESERVED:
+            raise InvalidInput(f"objective name {name!r} is reserved: {RESERVED[name]}")
+        refuse(misnamed(cls, name))
         taken = _REGISTRY.get(name)
         if taken is not None and taken.__module__ != cls.__module__:
             raise InvalidInput(f"objective name {name!r} is taken; choose another")
@@ -44,19 +56,89 @@ def register(name: str) -> Callable[[type[T]], type[T]]:
     return enter
 
 
+def misnamed(cls: type[Objective], name: str) -> list[str]:
+    """Methods and attributes of a definition whose name is nearly one that would have been read,
+    or that of a verb, which is derived from the formulas."""
+    library = [base for base in cls.__mro__ if base.__module__ in _LIBRARY]
+    every = {n: m for base in library for n, m in vars(base).items() if n[0] != "_"}
+    formulas = {n for n, m in every.items() if hasattr(m, "unwritten")}
+    verbs = {n for n, m in every.items() if inspect.isfunction(m)} - formulas
+    problems = []
+    for base in (b for b in cls.__mro__ if b not in library and issubclass(b, Objective)):
+        for given, value in vars(base).items():
+            if given[0] == "_" or given in formulas or given in ATTRIBUTES:
+                continue
+            if given in verbs:
+                problems.append(
+                    f"{name}: {given} is derived from the formulas; write one of them instead: "
+                    f"{', '.join(sorted(formulas))}"
+                )
+                continue
+            known = sorted(formulas) if inspect.isfunction(value) else ATTRIBUTES
+            close = difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.8)
+            if close and given not in inspect.get_annotations(base):
+                problems.append(f"{name}: {given} is not read; did you mean {close[0]!r}?")
+    return problems
+
+
+_LIBRARY = {Objective.__module__, Pointwise.__module__}
+
+
 def names() -> list[str]:
     """Names of all registered objectives, in the order of registration."""
     return list(_REGISTRY)
 
 
-def get(name: str, /, **parameters: float) -> Objective:
-    """The objective of that name with its parameters, as in ``get("spif", c=1.0, alpha=0.5)``.
+def get(spec: str, /, **parameters: float) -> Objective:
+    """The objective of a specification: a name, with parameters, or from a file of definitions.
+
+        get("spif", c=0.5)    get("spif(c=0.5, alpha=0.3)")    get("my_objective.py:amari(k=0.3)")
 
     Raises:
-        InvalidInput: unknown name or parameter, or a value out of range.
+        InvalidInput: unknown name, file or parameter, or a value out of range.
     """
-    if name not in names():
-        close = difflib.get_close_matches(str(name), _REGISTRY, n=1)
+    if not isinstance(spec, str):
+        raise InvalidInput(f"unknown objective {spec!r}. Known: {', '.join(_REGISTRY)}")
+    path, colon, rest = spec.rpartition(":")
+    if colon and not path:
+        raise InvalidInput(f"{spec!r}: no file before the colon; needed is NAME or FILE.py:NAME")
+    name, bracket, inner = rest.partition("(")
+    if path:
+        found = load_file(path)
+        if name not in found:
+            raise InvalidInput(f"{spec}: {path} registers {', '.join(found)}")
+    if bracket and not inner.endswith(")"):
+        raise InvalidInput(f"{spec!r}: needed is NAME, NAME(parameter=value) or FILE.py:NAME")
+    given = dict(parameters)
+    for part in filter(None, (p.strip() for p in inner.removesuffix(")").split(","))):
+        key, _, value = part.partition("=")
+        if key.strip() in given:
+            raise InvalidInput(f"{spec!r}: {key.strip()} is there twice")
+        try:
+            given[key.strip()] = float(value)
+        except ValueError:
+            raise InvalidInput(f"{spec!r}: {part!r}; needed is parameter=number") from None
+    return _made(name, given)
+
+
+def of(objective: Objective | str) -> Objective:
+    """The objective itself, or that of a specification as in :func:`get`.
+
+    Raises:
+        InvalidInput: neither.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    if isinstance(objective, str):
+        return get(objective)
+    raise InvalidInput(
+        f"obj={objective!r}; needed is an objective, as from objectives.get(name), or its name"
+    )
+
+
+def _made(name: str, parameters: dict[str, float]) -> Objective:
+    if name not in _REGISTRY:
+        close = difflib.get_close_matches(name.lower(), _REGISTRY, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise InvalidInput(f"unknown objective {name!r}.{hint} Known: {', '.join(_REGISTRY)}")
     definition = _REGISTRY[name]
@@ -74,12 +156,15 @@ def get(name: str, /, **parameters: float) -> Objective:
 def load_file(path: str | Path) -> list[str]:
     """Run a Python file of definitions and return the names that it registered.
 
+    Modules beside the file can be imported while it is read; they belong to this file alone.
+
     Raises:
         InvalidInput: no such file, an error inside it, or nothing registered by it.
     """
     path = Path(path)
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file; needed is a Python file that uses @register")
+    folder = path.resolve().parent
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     module_name = f"_objectives_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -87,9 +172,10 @@ def load_file(path: str | Path) -> list[str]:
         raise InvalidInput(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    before = dict(_REGISTRY)
+    before, loaded = dict(_REGISTRY), set(sys.modules)
     for name in [n for n, cls in before.items() if cls.__module__ == module_name]:
         del _REGISTRY[name]  # read again: what the file no longer defines is gone
+    sys.path.insert(0, str(folder))
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -98,6 +184,12 @@ def load_file(path: str | Path) -> list[str]:
         if isinstance(error, InvalidInput):
             raise InvalidInput([f"{path}: {p}" for p in error.problems]) from error
         raise InvalidInput(f"{path}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(folder))
+        for other in set(sys.modules) - loaded:  # another file's helper may have the same name
+            at = getattr(sys.modules[other], "__file__", None)
+            if at and Path(at).resolve().parent == folder:
+                del sys.modules[other]
     found = [n for n, cls in _REGISTRY.items() if cls.__module__ == module_name]
     if not found:
         raise InvalidInput(

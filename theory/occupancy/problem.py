@@ -263,7 +263,7 @@ def _potential(
 
     Closed forms subtract: where d/e is huge they lose digits, and quadrature takes over.
     """
-    if not obj._defines("potential_formula"):
+    if not obj.writes("potential_formula"):
         return expert * integrated_link(obj, ratio, 256)
     value = obj.potential_formula(mass[..., None], expert[..., None]) + offset * (mass - expert)
     far = (ratio < -15.0) & (expert > 0)
@@ -275,7 +275,7 @@ def _potential(
 def _offset(obj: Objective) -> float:
     """Potentials are written for laws, where a multiple of (total mass - 1) is nothing; occupancies
     have any mass, so the multiple that makes Phi'(1) = -R(0) is found by quadrature of the link."""
-    if not obj._defines("potential_formula"):
+    if not obj.writes("potential_formula"):
         return 0.0
     points = np.exp(np.array([-1.0, -0.4, 0.7]))
     exact = integrated_link(obj, -np.log(points))

@@ -13,9 +13,8 @@ import numpy as np
 
 from theory import xp
 from theory.errors import Unavailable
-from theory.objectives import Objective, Pairwise, derivatives
-from theory.objectives.pairwise import SquaredMargin
-from theory.preferences.games import check_game, check_preference
+from theory.objectives import Objective
+from theory.preferences.games import check_game, check_preference, expected_win
 from theory.preferences.rewards import require_reward
 from theory.result import FloatArray
 
@@ -23,19 +22,22 @@ from theory.result import FloatArray
 def payoff_scale(obj: Objective) -> float:
     """``g`` if the best response to preference pairs is ``g (2 P(y > pi) - 1)`` (T11).
 
-    Computed from the link, at 81 log-ratios; pairwise squared losses have ``g = m``.
+    Computed from its best responses to two outcomes, at 19 win rates.
 
     Raises:
         Unavailable: the reward is another function of ``P``, or none, with the reason.
     """
-    require_reward(obj)
-    if isinstance(obj, SquaredMargin):
-        return float(obj.margin)
-    if obj.form != "pairwise":
-        u = np.linspace(-8.0, 8.0, 81)
-        link, g = np.asarray(obj.link(u)), float(obj.link(np.inf))
-        if np.isfinite(g) and np.allclose(link, g * np.tanh(0.5 * u), rtol=0, atol=1e-12 * g):
-            return g
+    obj = require_reward(obj)
+    wins = np.linspace(-1.0, 1.0, 21)[1:-1]  # a law of two outcomes at every win rate of the first
+    preference = np.empty((len(wins), 2, 2))
+    preference[:] = 0.5
+    preference[:, 0, 1], preference[:, 1, 0] = 0.5 * (1.0 + wins), 0.5 * (1.0 - wins)
+    law = np.full((len(wins), 2), 0.5)
+    margin = expected_win(preference, law) - expected_win(np.swapaxes(preference, -1, -2), law)
+    reward = obj.preference_response(preference, law)
+    g = float((margin * reward).sum() / np.square(margin).sum())
+    if np.isfinite(g) and np.allclose(reward, g * margin, rtol=0, atol=1e-12 * g):
+        return g
     raise Unavailable(
         f"{obj.name} has no payoff scale: its reward is not a multiple of 2P(y > pi) - 1"
     )
@@ -50,15 +52,11 @@ def local_gain(obj: Objective) -> float:
     Raises:
         Unavailable: no reward, or one that is not differentiable at 0, with the reason.
     """
-    require_reward(obj)
-    if isinstance(obj, Pairwise):
-        slope = float(derivatives.derivative(obj.pair_loss, 0.0))
-        curvature = float(derivatives.derivative(obj.pair_loss, 0.0, 2))
-        gain = -slope / curvature if curvature > 0 else np.inf
-    else:
-        gain = 2.0 * float(obj.slope(0.0))
-        rise = float(obj.link(1e-6)) - float(obj.link(-1e-6))
-        gain = gain if np.isclose(rise, 1e-6 * gain, rtol=1e-3) else np.inf
+    obj = require_reward(obj)
+    try:
+        gain = 2.0 * obj.slope_at_zero
+    except Unavailable:
+        gain = np.inf
     if not np.isfinite(gain):
         raise Unavailable(f"{obj.name} has no local gain: its link is not differentiable at 0")
     return gain

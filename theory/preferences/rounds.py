@@ -58,7 +58,7 @@ def self_play(
         InvalidInput: unusable arguments, all named at once. Unavailable: no such round, with the
         reason. NotConverged: a best response was not reached or is infinite.
     """
-    require_reward(obj)
+    obj = require_reward(obj)
     betas = step_weights(beta, rounds, ref, tau)
     checked, log_start, log_ref = _prepare(preference, start, ref, tau)
     base = log_start if log_ref is None else log_ref

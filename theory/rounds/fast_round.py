@@ -60,7 +60,7 @@ def step(
         return result
     n = expert.shape[-1]
     p, q, w = (x.reshape(-1, n) for x in (expert, policy, result))
-    delta = laws.triangular(p, q)[:, None] if hasattr(obj, "kappa") else None
+    delta = laws.triangular(p, q)[:, None] if obj.has_gain else None
     kernel = _kernel(obj, float(beta))
     workers = threads or available_cores()
     if n <= BLOCK:

@@ -14,10 +14,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from theory import laws, xp
+from theory import laws, objectives, xp
 from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective, derivatives
-from theory.objectives.pair_response import best_response
 from theory.result import FloatArray
 from theory.rounds.one_step_global import solve_global
 from theory.rounds.one_step_near import BoolArray, Found, Problem, concave, single_fold, solve_near
@@ -61,7 +60,7 @@ class OneStep:
 def one_step_round(
     expert: FloatArray,
     policy: FloatArray,
-    obj: Objective,
+    obj: Objective | str,
     beta: float,
     ref: FloatArray | None = None,
     tau: float = 0.0,
@@ -75,7 +74,7 @@ def one_step_round(
         expert: expert law ``p`` (..., n), leading axes are prompts.
         policy: law ``pi_t`` of own responses, which log-ratios divide by (the opponent's law where
             that is another one). Outcomes of mass 0 stay at 0.
-        obj: the objective.
+        obj: the objective, or its specification as in ``objectives.get``.
         beta: weight of the KL step, > 0.
         ref: reference of the anchor, needed for tau > 0.
         tau: weight of the anchor, >= 0.
@@ -89,6 +88,7 @@ def one_step_round(
         InvalidInput: unusable arguments, all at once. Unavailable: the objective has no such round.
         NotConverged: no stationary law was reached; ``solution`` holds what there is.
     """
+    obj = objectives.of(obj)
     _check(obj, beta, ref, tau, branch, history, preference)
     given = {"expert": expert, "policy": policy, "ref": ref, "history": history}
     given = {name: law for name, law in given.items() if law is not None}
@@ -168,18 +168,13 @@ def _shift_invariant(
     obj: Objective, p: FloatArray, q: FloatArray, log_prior: FloatArray, s: float
 ) -> OneStep:
     """T3: of all rewards that differ by a constant, one is the implicit reward of a law."""
-    if obj.form == "pairwise":
-        obj.require("loss")
     obj.require("risk")
     reward = obj.reward(p, q)
-    probe = np.where(np.isfinite(reward), np.clip(reward, -5.0, 5.0), 0.0)
-    if obj.form == "group":
-        before, after = (np.asarray(obj.risk(x, x, 1.0, p, q)) for x in (probe, probe + 1.0))
-        if np.any(np.abs(after - before) > 1e-9 * (1.0 + np.abs(before))):
-            raise Unavailable(
-                f"{obj.name} has no one-step round: its risk changes when all rewards shift by a "
-                "constant, so the two-step round does not minimise it, and it is not separable"
-            )
+    if not obj.up_to_constant:
+        raise Unavailable(
+            f"{obj.name} has no one-step round: its risk changes when all rewards shift by a "
+            "constant, so the two-step round does not minimise it, and it is not separable"
+        )
     alive = np.isfinite(log_prior)
     with np.errstate(invalid="ignore"):
         weight = np.where(alive, (log_prior + reward) / s, -np.inf)
@@ -204,17 +199,14 @@ def _refuse_disjoint(obj: Objective, weight: FloatArray) -> None:
 def _reference_free(
     obj: Objective, p: FloatArray, q: FloatArray, h: FloatArray | None, beta: float
 ) -> OneStep:
-    """Pairwise loss in ``r = beta log pi``: every r is one up to a constant, so Newton's method."""
-    weight = getattr(obj, "history_weight", None)
-    pair_loss = getattr(obj, "pair_loss", None)
-    if pair_loss is None or (h is not None and weight is None):
-        raise Unavailable(f"{obj.name} has no one-step round: its history term is not known here")
-    pairs = p[..., :, None] * q[..., None, :]
-    live = p + q > 0
-    if h is not None and weight is not None:
-        pairs = pairs + weight * q[..., :, None] * h[..., None, :]
-        live = live | (h > 0)
-    reward = best_response(pairs, pair_loss)
+    """Loss of differences of ``r = beta log pi``: every r is one up to a constant."""
+    reward = obj.reference_free_response(p, q, h)
+    live = p + q > 0 if h is None else p + q + h > 0
+    if np.any(np.isposinf(reward)):
+        raise InvalidInput(
+            f"{obj.name}: the best response is +inf on some response, so no law follows; needed "
+            "is an own or history response wherever there is an expert one"
+        )
     log_pi = xp.log_normalise(np.where(live, reward / beta, -np.inf))
     return _exact(
         log_pi,
@@ -253,11 +245,8 @@ def _status(found: Found, branch: Branch, shaped: bool) -> str:
 
 
 def _check(
-    obj: Any, beta: Any, ref: Any, tau: Any, branch: Any, history: Any, preference: Any
+    obj: Objective, beta: Any, ref: Any, tau: Any, branch: Any, history: Any, preference: Any
 ) -> None:
-    if not isinstance(obj, Objective):
-        raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
-
     def number(x: Any) -> bool:
         return (
             isinstance(x, (int, float, np.floating, np.integer))

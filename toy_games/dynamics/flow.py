@@ -67,7 +67,7 @@ class Flow:
             return torch.linalg.lu_solve(*factors, right[..., None])[..., 0]
 
         k1 = solve(-slope)
-        k2 = solve(-gradient(self.run, theta + h * k1, state) - 2.0 * k1)
+        k2 = solve(-self.run.gradient(theta + h * k1, state) - 2.0 * k1)
         return state | {"theta": theta + h * (1.5 * k1 + 0.5 * k2)}
 
     def measure(self, state: State, step: int) -> dict[str, Tensor]:
@@ -86,11 +86,3 @@ class Flow:
             units = torch.eye(size, dtype=theta.dtype)[:, None].expand(size, rows, size)
             (columns,) = torch.autograd.grad(slope, point, units, is_grads_batched=True)
         return slope.detach(), columns.movedim(0, 1)
-
-
-def gradient(run: SelfPlay, theta: Tensor, state: State) -> Tensor:
-    """Gradient (B, P) of every row's loss at parameters (B, P)."""
-    with torch.enable_grad():
-        point = theta.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(run.loss(point, state, 0).sum(), point)
-    return slope

@@ -19,13 +19,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.specs import objective_of
 from lab.streams import Streams, draw
 from theory import preferences, xp
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
 from theory.objectives.pairwise import SquaredMargin
 from theory.result import FloatArray
-from toy_games.engine.experiment import objective_of
 from toy_games.engine.simulator import State
 
 NASH_MD = "nash_md"

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lab.streams import Streams, draw, frequencies
-from theory import xp
+from theory import theory_card, xp
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
 from toy_games.engine.policies import Policy
@@ -37,6 +38,8 @@ SETTINGS: dict[str, tuple[float, str]] = {
     "steps_per_round": (0.0, "a whole number > 0"),
 }
 DEFAULTS = {"beta": 1.0, "rate": 0.1, "tau": 0.0, "temperature": 1.0, "steps_per_round": 100}
+FOREVER = 10**12
+"""``steps_per_round`` of a round that never ends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +84,8 @@ class SelfPlay:
         data: Data = Data(),
         measures: Mapping[str, Measure] | None = None,
         ref: Any = None,
+        given: Mapping[str, Any] | None = None,
+        half_after: float = np.inf,
     ) -> None:
         """Set up; nothing is drawn before `start`.
 
@@ -96,6 +101,10 @@ class SelfPlay:
             data: where responses come from.
             measures: name to function (simulation, state, step) -> (rows,); default `MEASURES`.
             ref: log-law (X, N) of the anchor; the start's if None.
+            given: what is not left to ``data`` and ``start``: weights (rows, X, N) of the loss,
+                "data" on expert and "own" on own responses, the latter in every round; "theta"
+                (P,) or (rows, P), where steps begin (the first opponent is ``start`` all the same).
+            half_after: steps after which the step size has halved, ``1/(1 + step/half_after)``.
 
         Raises:
             InvalidInput: everything that is wrong, at once. Unavailable: the objective has no loss.
@@ -114,11 +123,13 @@ class SelfPlay:
             )
         elif not torch.isfinite(theta).all():
             problems.append("start: needed are finite parameters")
-        group = isinstance(objective, Objective) and objective.form == "group"
-        if group and data.batch is not None and data.batch % data.group:
-            problems.append(f"data: batch={data.batch} is not a multiple of group={data.group}")
+        if not half_after > 0:
+            problems.append(f"half_after={half_after!r}; needed is > 0")
         refuse(problems + law_problems)
         _refuse_unplayable(objective)
+        self.grouped = grouped(objective)
+        if self.grouped and data.batch is not None and data.batch % data.group:
+            refuse([f"data: batch={data.batch} is not a multiple of group={data.group}"])
         assert laws is not None
         self.expert = laws
         self._start = theta.expand(count, policy.size).clone()
@@ -128,7 +139,7 @@ class SelfPlay:
             if ref is None
             else torch.as_tensor(ref, dtype=torch.float64).expand(self.log_start.shape)
         )
-        column = self._column
+        column = self.column
         self.beta, self.tau = column("beta"), column("tau")
         self.temperature = column("temperature")
         self.steps_per_round = column("steps_per_round").to(torch.int64)
@@ -138,11 +149,19 @@ class SelfPlay:
                 f"{objective.name} is reference-free: it has no anchor, tau must be 0"
             )
         self.step_size = column("rate") / sft_scale(objective, self.beta + self.tau)
+        self.half_after = half_after
+        self.given = {
+            name: torch.as_tensor(value, dtype=torch.float64)
+            for name, value in (given or {}).items()
+        }
         self.streams = Streams(self.rows["seed"].tolist())
         label = "sft" if objective is None else objective.label
-        self.identity = f"{label} {type(policy).__name__} {policy.shape} {data} {_digest(laws)}"
+        self.identity = (
+            f"{label} {type(policy).__name__} {policy.shape} {data} {_digest(laws)} {half_after}"
+        )
 
-    def _column(self, name: str) -> Tensor:
+    def column(self, name: str) -> Tensor:
+        """One number a row, float64."""
         given = self.rows[name] if name in self.rows else [DEFAULTS[name]] * len(self.rows)
         return torch.tensor(np.asarray(given, dtype=np.float64))
 
@@ -150,27 +169,25 @@ class SelfPlay:
 
     def start(self) -> State:
         """Parameters, the opponent's log-law, and the laws that responses are drawn from."""
-        data_law = self.expert
+        data_law = self.given.get("data", self.expert).expand(self.expert.shape)
         if self.data.expert_samples is not None:
             shape = (self.policy.shape[0], self.data.expert_samples)
             data_law = frequencies(self.expert, self.streams.uniform("expert data", 0, shape))
-        state = {"theta": self._start.clone(), "data": data_law}
+        theta = self.given.get("theta", self._start).expand(self._start.shape)
+        state = {"theta": theta.clone(), "data": data_law.clone()}
         return state | self._opponent(self.log_start, 0)
 
     def advance(self, state: State, step: int) -> State:
         """One gradient step; at the start of a row's round its opponent is frozen anew."""
         theta = state["theta"]
         state = dict(state)
+        size = self.step_size / (1.0 + step / self.half_after)
         due = step % self.steps_per_round == 0
         if step and bool(due.any()):
             fresh = self._opponent(self.policy.log_law(theta), step)
             keep = due[:, None, None]
             state |= {name: torch.where(keep, new, state[name]) for name, new in fresh.items()}
-        with torch.enable_grad():
-            point = theta.detach().requires_grad_()
-            loss = self.loss(point, state, step)
-            (gradient,) = torch.autograd.grad(loss.sum(), point)
-        state["theta"] = theta - self.step_size[:, None] * gradient
+        state["theta"] = theta - size[:, None] * self.gradient(theta, state, step)
         return state
 
     def measure(self, state: State, step: int) -> dict[str, Tensor]:
@@ -183,12 +200,19 @@ class SelfPlay:
         """``log pi_theta`` (rows, X, N)."""
         return self.policy.log_law(state["theta"])
 
+    def gradient(self, theta: Tensor, state: State, step: int = 0) -> Tensor:
+        """Gradient (rows, P) of every row's loss at parameters (rows, P)."""
+        with torch.enable_grad():
+            point = theta.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.loss(point, state, step).sum(), point)
+        return slope
+
     def loss(self, theta: Tensor, state: State, step: int) -> Tensor:
         """Loss of every row (rows,), a mean over prompts: on a batch, or in expectation."""
         log_law = self.policy.log_law(theta)
         if self.objective is None:
             return self._sft_loss(log_law, state, step)
-        reward = self._implicit_reward(log_law, state)
+        reward = self.implicit_reward(log_law, state)
         if self.data.batch is None:
             extras = {}
             if "history" in self.objective.needs:
@@ -196,14 +220,14 @@ class SelfPlay:
             risk = self.objective.reward_risk(reward, reward, state["data"], state["own"], **extras)
             return risk.mean(-1)
         size = (self.policy.shape[0], self.data.batch)
-        on_expert = reward.gather(-1, self._drawn("expert", state["data"], step, size))
-        on_own = reward.gather(-1, self._drawn("own", state["own"], step, size))
-        if self.objective.form == "group":
+        on_expert = reward.gather(-1, self.drawn("expert", state["data"], step, size))
+        on_own = reward.gather(-1, self.drawn("own", state["own"], step, size))
+        if self.grouped:
             sides = (r.unflatten(-1, (-1, self.data.group)) for r in (on_expert, on_own))
             return self.objective.reward_risk(*sides).mean((-2, -1))
         extras = {}
         if "history" in self.objective.needs:
-            first = self._drawn("history", self.log_start.exp(), step, size)
+            first = self.drawn("history", self.log_start.exp(), step, size)
             extras = {"r_history": reward.gather(-1, first)}
         return self.objective.reward_loss(on_expert, on_own, **extras).mean((-2, -1))
 
@@ -211,9 +235,10 @@ class SelfPlay:
         if self.data.batch is None:
             return -(state["data"] * log_law).sum(-1).mean(-1)
         size = (self.policy.shape[0], self.data.batch)
-        return -log_law.gather(-1, self._drawn("expert", state["data"], step, size)).mean((-2, -1))
+        return -log_law.gather(-1, self.drawn("expert", state["data"], step, size)).mean((-2, -1))
 
-    def _implicit_reward(self, log_law: Tensor, state: State) -> Tensor:
+    def implicit_reward(self, log_law: Tensor, state: State) -> Tensor:
+        """``beta log pi/pi_t + tau log pi/pi_ref`` (rows, X, N) of a log-law, in nats."""
         assert self.objective is not None
         prior = 0.0 if self.objective.reference_free else state["opponent"]
         reward = self.beta[:, None, None] * (log_law - prior)
@@ -221,7 +246,8 @@ class SelfPlay:
             reward = reward + self.tau[:, None, None] * (log_law - self.log_ref)
         return reward
 
-    def _drawn(self, side: str, law: Tensor, step: int, size: tuple[int, int]) -> Tensor:
+    def drawn(self, side: str, law: Tensor, step: int, size: tuple[int, int]) -> Tensor:
+        """Responses (rows, X, batch) of a side and step from laws (rows, X, N)."""
         return draw(law, self.streams.uniform(side, step, size))
 
     def _opponent(self, log_current: Tensor, step: int) -> State:
@@ -234,7 +260,23 @@ class SelfPlay:
         if self.data.own_samples is not None:
             shape = (self.policy.shape[0], self.data.own_samples)
             own = frequencies(own, self.streams.uniform("own pool", step, shape))
+        own = self.given.get("own", own).expand(self.expert.shape).clone()
         return {"opponent": opponent, "own": own}
+
+
+def grouped(objective: Objective | None) -> bool:
+    """Whether the loss reads whole groups of responses: there is none of a pair."""
+    return objective is not None and not objective.has_loss
+
+
+def beta_at(objective: Objective | None, effective_step: ArrayLike) -> Any:
+    """``beta`` at which a round's effective step ``R'(0)/beta`` is the given one.
+
+    1 for SFT, which has none; SPIN's, ``1/step``, for losses whose reward has no slope at 0.
+    """
+    step = np.asarray(effective_step, dtype=np.float64)
+    slope = step if objective is None else theory_card(objective).slope_at_zero
+    return (slope if np.isfinite(slope).all() else 1.0) / step
 
 
 def sft_scale(objective: Objective | None, weight: Tensor) -> Tensor:
@@ -347,7 +389,7 @@ def _refuse_unplayable(objective: Any) -> None:
     if not isinstance(objective, Objective):
         raise InvalidInput(f"objective={objective!r}; needed is an objective, or None for SFT")
     if "preference" in objective.needs:
-        raise Unavailable(f"{objective.name} has no expert law: see toy_games.preferences")
+        raise Unavailable(f"{objective.name} has no expert law: see the experiment 'preferences'")
     objective.require("risk")
 
 

@@ -10,39 +10,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from theory.errors import InvalidInput
+from theory.objectives import Objective
 from theory.rounds.two_step import reward_of_log_laws
-from toy_games.dynamics.self_play import SelfPlay
+from toy_games.dynamics.self_play import SelfPlay, beta_at
+from toy_games.engine.policies import LogLinearPolicy, Policy
 from toy_games.engine.simulator import State
 
 RewardClass = Literal["tabular", "linear"]
 
 
-class Decaying(SelfPlay):
-    """Self-play whose step size falls as ``1 / (1 + step / half_after)``; inf keeps it."""
-
-    half_after: float = np.inf
-
-    def decaying(self, half_after: float) -> Decaying:
-        """Set the decay; returns the simulation itself. InvalidInput: it is not > 0."""
-        if not half_after > 0:
-            raise InvalidInput(f"half_after={half_after!r}; needed is > 0")
-        self.half_after, self._first_size = half_after, self.step_size
-        self.identity += f" half after {half_after}"
-        return self
-
-    def advance(self, state: State, step: int) -> State:
-        """As `SelfPlay.advance`, with the step size of this step."""
-        if np.isfinite(self.half_after):
-            self.step_size = self._first_size / (1.0 + step / self.half_after)
-        return super().advance(state, step)
-
-
-class Rewarded(Decaying):
+class TwoStepRounds(SelfPlay):
     """Two-step rounds with the reward link of ``objective``; arguments as for `SelfPlay`.
 
     The reward player is
@@ -50,7 +31,8 @@ class Rewarded(Decaying):
     * "tabular": the exact best response ``R(log p/pi_t)`` on all responses; expert responses come
       as the data's law, mixed with ``smoothing`` of the start's, which keeps log-ratios finite;
     * "linear": ``w . features(y)`` under the squared penalty ``c/2 (E_p + E_pi)[r^2]``, c = 1, in
-      closed form: a reward that vanishes iff the means of the features agree.
+      closed form: a reward that vanishes iff the means of the features agree. The policy is a
+      `LogLinearPolicy` with features in every row.
 
     Rates are in SFT units: near an expert in the class the first gradient of a round is ``R'(0)``
     times SFT's, and the rate is divided by that.
@@ -58,23 +40,26 @@ class Rewarded(Decaying):
 
     def __init__(
         self,
+        policy: Policy,
+        objective: Objective,
         *args: Any,
         rewards: RewardClass = "tabular",
         smoothing: float = 0.0,
-        slope: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        """``slope`` is ``R'(0)`` of the link. InvalidInput: a reward class or smoothing unknown."""
+        """InvalidInput: a reward class or smoothing unknown. Unavailable: no best response."""
         if rewards not in ("tabular", "linear") or not 0.0 <= smoothing < 1.0:
             raise InvalidInput(
                 f"rewards={rewards!r}, smoothing={smoothing!r}; needed are 'tabular' or 'linear', "
                 "and a share in [0, 1)"
             )
+        if rewards == "linear" and not isinstance(policy, LogLinearPolicy):
+            raise InvalidInput("rewards='linear': needed is a LogLinearPolicy")
         self.rewards, self.smoothing = rewards, smoothing
-        super().__init__(*args, **kwargs)
+        super().__init__(policy, objective, *args, **kwargs)
+        objective.require("reward")
         self.identity += f" two steps, {rewards}, smoothing {smoothing}"
-        rate = self._column("rate")
-        self.step_size = rate / slope
+        self.step_size = self.column("rate") / beta_at(objective, 1.0)
 
     def start(self) -> State:
         """As `SelfPlay.start`, and the reward of the first round."""
@@ -97,14 +82,15 @@ class Rewarded(Decaying):
         if self.data.batch is None:
             return (log_law.exp() * price).sum(-1).mean(-1)
         size = (self.policy.shape[0], self.data.batch)
-        drawn = self._drawn("own", log_law.detach().exp(), step, size)
+        drawn = self.drawn("own", log_law.detach().exp(), step, size)
         cost = price.detach().gather(-1, drawn)
         left_out = (cost - cost.mean(-1, keepdim=True)) * size[1] / max(size[1] - 1, 1)
         return (left_out * log_law.gather(-1, drawn)).mean((-2, -1))
 
     def _best_response(self, data: Tensor, log_current: Tensor) -> Tensor:
         if self.rewards == "linear":
-            return _linear_best_response(data, log_current.exp(), self.policy.features)  # type: ignore[attr-defined]
+            assert isinstance(self.policy, LogLinearPolicy)
+            return _linear_best_response(data, log_current.exp(), self.policy.features[:, 0])
         assert self.objective is not None
         law = (1.0 - self.smoothing) * data + self.smoothing * self.log_start.exp()
         found = reward_of_log_laws(self.objective, law.log().numpy(), log_current.numpy())

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from theory import TokenMDP
@@ -51,24 +52,32 @@ class Softmax:
         return log_law.clamp_min(-700.0).reshape(*log_law.shape[:-2], self.size)
 
 
-class LogLinear:
-    """``pi_theta(y|x) ∝ exp(theta . features(x, y))``: convex losses stay convex (T15)."""
+class LogLinearPolicy:
+    """``pi_theta(y|x) ∝ exp(theta . features(x, y))``: convex losses stay convex (T15).
 
-    def __init__(self, features: np.ndarray) -> None:
-        """Features (N, d) or (X, N, d)."""
+    One class for all rows of a batch, or one a row. The same class solved exactly is
+    `theory.rounds.log_linear.LogLinear`.
+    """
+
+    def __init__(self, features: ArrayLike) -> None:
+        """Features (N, d) or (X, N, d), or (rows, X, N, d): a class of its own in every row.
+
+        InvalidInput: other shapes, or numbers that are not finite.
+        """
         array = np.asarray(features, dtype=np.float64)
         array = array[None] if array.ndim == 2 else array
-        if array.ndim != 3 or not np.isfinite(array).all():
+        if array.ndim not in (3, 4) or not np.isfinite(array).all():
             raise InvalidInput(
-                f"features: shape {np.shape(features)}; needed are finite numbers (N, d) or "
-                "(X, N, d)"
+                f"features: shape {np.shape(features)}; needed are finite numbers (N, d), "
+                "(X, N, d) or (rows, X, N, d)"
             )
         self.features = torch.from_numpy(array)
-        self.shape = (array.shape[0], array.shape[1])
-        self.size = array.shape[2]
+        self.shape = (array.shape[-3], array.shape[-2])
+        self.size = array.shape[-1]
 
     def log_law(self, theta: Tensor) -> Tensor:
-        return torch.einsum("bd,xnd->bxn", theta, self.features).log_softmax(-1)
+        pairing = "bd,bxnd->bxn" if self.features.ndim == 4 else "bd,xnd->bxn"
+        return torch.einsum(pairing, theta, self.features).log_softmax(-1)
 
     def initial(self, generator: np.random.Generator, scale: float) -> Tensor:
         return torch.from_numpy(scale * generator.standard_normal(self.size))

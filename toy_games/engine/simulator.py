@@ -7,8 +7,6 @@ the rows as first axis. `run` advances it and returns a tidy table: one line a r
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterable
@@ -19,8 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from lab.files import whole
+from lab.progress import progress as shown
 from theory.errors import InvalidInput, refuse
 
 State = dict[str, Tensor]
@@ -90,9 +89,7 @@ def run(
     if path is not None and path.exists():
         state, at, records = _load(path, mark)
     wanted, saved = set(steps), time.monotonic()
-    bar = tqdm(
-        total=steps[-1], initial=at, disable=None if progress else True, delay=3.0, leave=False
-    )
+    bar = shown(total=steps[-1], start=at, unit="step", show=progress)
     with bar, torch.no_grad():
         if at == 0 and 0 in wanted and not records:
             _note(records, simulation.measure(state, 0))
@@ -131,12 +128,8 @@ def save(
     """Write a checkpoint whole or not at all."""
     arrays = {f"state/{name}": tensor.numpy() for name, tensor in state.items()}
     arrays |= {f"record/{name}": np.stack(values) for name, values in records.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+    with whole(path) as part, part.open("wb") as file:
         np.savez(file, mark=np.array(mark), step=np.array(at), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
 
 
 def _load(path: Path, mark: str) -> tuple[State, int, dict[str, list[np.ndarray]]]:

@@ -7,7 +7,7 @@ The other families are in `toy_games.estimators.rewards`.
 * A pointwise or pairwise loss of one pair, or of all pairs of two groups (a U-statistic): its risk.
   Unbiased, for every objective of the registry.
 * Centred SPIF on groups of m with their plug-in baseline: the finite-group risk of
-  `theory.rounds.finite_groups`, not the risk of the exact laws (T17).
+  `theory.objectives.finite_groups`, not the risk of the exact laws (T17).
 * The Renyi risk on groups of m: its risk + O(1/m), as a mean of logs is not the log of a mean.
 * Any of them at ``theta = theta_t``: SFT's likelihood, times a positive number (T15). Not so if
   rewards are not 0 there: with an anchor elsewhere, a mixed opponent, without a reference.
@@ -34,7 +34,7 @@ from torch import Tensor
 from theory import objectives, preferences
 from theory.errors import InvalidInput
 from theory.objectives import Objective
-from theory.rounds import finite_groups as group_theory
+from theory.objectives import finite_groups as group_theory
 from toy_games.dynamics.self_play import sft_scale
 from toy_games.engine.policies import Tokens
 from toy_games.estimators.enumeration import Draws, Estimator, gradient

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, option
 from lab.sweep import Cell
 from theory import TokenMDP, objectives, preferences
 from theory.objectives import Objective
 from theory.tokens.text import load_pairs, phrases, tokens
-from toy_games.engine.experiment import BaseSettings, at_least, option, positive
 from toy_games.engine.policies import Tokens
 from toy_games.estimators import losses as estimators
 from toy_games.estimators import rewards as reward_estimators
@@ -30,23 +30,14 @@ UNBIASED = 1e-9
 class Settings(BaseSettings):
     """Which problems to audit, and how much Monte Carlo to hold against the enumeration."""
 
-    cases: tuple[str, ...] = option(CASES, "where the expert comes from: random, text")
-    instance: int = option(0, "seed of the games, parameters, rewards and preferences")
-    size: int = option(3, "responses of a group, and side of all-pairs losses")
-    sizes: tuple[int, ...] = option((2, 4, 8), "group sizes over which biases are followed")
-    beta: float = option(1.0, "weight of the KL step")
-    distance: float = option(0.5, "standard deviation of theta - theta_t, a parameter")
-    seeds: int = option(8, "Monte Carlo repetitions")
-    samples: int = option(2000, "estimates in each repetition")
-
-    def problems(self) -> list[str]:
-        """What is wrong, all of it."""
-        unknown = [c for c in self.cases if c not in CASES]
-        return (
-            [f"cases: {c!r}; needed are {', '.join(CASES)}" for c in unknown]
-            + at_least(self, instance=0, size=2, sizes=2, seeds=3, samples=1)
-            + positive(self, "beta", "distance")
-        )
+    cases: tuple[str, ...] = option(CASES, "where the expert comes from: random, text", of=CASES)
+    instance: int = option(0, "seed of the games, parameters, rewards and preferences", ge=0)
+    size: int = option(3, "responses of a group, and side of all-pairs losses", ge=2)
+    sizes: tuple[int, ...] = option((2, 4, 8), "group sizes over which biases are followed", ge=2)
+    beta: float = option(1.0, "weight of the KL step", gt=0)
+    distance: float = option(0.5, "standard deviation of theta - theta_t, a parameter", gt=0)
+    seeds: int = option(8, "Monte Carlo repetitions", ge=3)
+    samples: int = option(2000, "estimates in each repetition", ge=1)
 
 
 def cells(settings: Settings) -> list[Cell]:

@@ -11,32 +11,33 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of
 from lab.streams import Streams
 from lab.sweep import Cell
-from theory import laws, theory_card
+from theory import laws
 from theory.objectives import Objective
 from theory.preferences import win_rate, winner_loser
 from theory.result import FloatArray
 from theory.rounds.one_step import one_step_round
-from toy_games.dynamics.self_play import Data, SelfPlay, kl_to_expert, total_variation
-from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
+from toy_games.dynamics.measures import unseen as unseen_mask
+from toy_games.dynamics.self_play import (
+    FOREVER,
+    Data,
+    SelfPlay,
+    beta_at,
+    kl_to_expert,
+    total_variation,
 )
+from toy_games.engine import simulator
 from toy_games.engine.policies import Neural, Policy, Softmax, Tokens
+from toy_games.engine.trainable import trainable
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions import unseen
 
 SUMMARY = "Mass that one-step losses move to responses outside expert and own samples."
 
 MEASURES = {**unseen.MEASURES, "kl": kl_to_expert, "tv": total_variation}
-ONE_ROUND = 10**9
 CLASSES = ("softmax", "tokens", "neural")
 SPREAD = 1.5  # of the random laws' log-probabilities, in nats
 
@@ -46,52 +47,44 @@ class Settings(BaseSettings):
     """Sizes of all parts."""
 
     objectives: tuple[str, ...] = option(
-        ("spif", "centred_spif", "ipo"), "objectives; SFT runs beside them"
+        ("spif", "centred_spif", "ipo"), "objectives; SFT runs beside them", check=trainable()
     )
-    step: float = option(0.5, "effective step R'(0)/beta, the same for every objective")
-    seeds: int = option(6, "number of seeds")
+    step: float = option(0.5, "effective step R'(0)/beta, the same for every objective", gt=0)
+    seeds: int = option(6, "number of seeds", ge=3)
     shares: tuple[float, ...] = option(
-        (0.8, 0.95), "expert's share of the first outcome; the policy starts at 1 - share"
+        (0.8, 0.95),
+        "expert's share of the first outcome; the policy starts at 1 - share",
+        gt=0.5,
+        lt=1,
     )
-    rare: float = option(0.01, "start mass of the neglected outcome")
+    rare: float = option(0.01, "start mass of the neglected outcome", gt=0, lt=1)
     batches: tuple[int, ...] = option(
-        (64,), "responses a side and step on the three outcomes; 0 is the exact gradient"
+        (64,), "responses a side and step on the three outcomes; 0 is the exact gradient", ge=0
     )
-    path_rate: float = option(0.3, "learning rate of minibatch steps, SFT units")
-    path_steps: int = option(2000, "gradient steps on the three outcomes")
+    path_rate: float = option(0.3, "learning rate of minibatch steps, SFT units", gt=0)
+    path_steps: int = option(2000, "gradient steps on the three outcomes", ge=1)
     masses: tuple[float, ...] = option(
-        (0.001, 0.003, 0.01, 0.03, 0.1), "start mass of all unseen outcomes, for the times"
+        (0.001, 0.003, 0.01, 0.03, 0.1),
+        "start mass of all unseen outcomes, for the times",
+        gt=0,
+        lt=1,
     )
-    counts: tuple[int, ...] = option((1, 2, 8, 32), "number of unseen outcomes, for the times")
-    escape_steps: int = option(3600, "gradient steps, for the times")
-    sizes: tuple[int, ...] = option((8, 32, 128), "support sizes N at the middle sample size")
-    samples: tuple[int, ...] = option((4, 16, 64, 256), "samples n a side at N = size")
-    size: int = option(64, "support size of the sample sweep and of the rounds")
-    middle: int = option(32, "samples a side of the support sweep")
-    steps: int = option(1000, "gradient steps a round on samples")
-    rounds: int = option(5, "rounds, for dumped mass that comes back")
-    round_steps: int = option(600, "gradient steps a round, over several rounds")
+    counts: tuple[int, ...] = option(
+        (1, 2, 8, 32), "number of unseen outcomes, for the times", ge=1
+    )
+    escape_steps: int = option(3600, "gradient steps, for the times", ge=1)
+    sizes: tuple[int, ...] = option((8, 32, 128), "support sizes N at the middle sample size", ge=3)
+    samples: tuple[int, ...] = option((4, 16, 64, 256), "samples n a side at N = size", ge=1)
+    size: int = option(64, "support size of the sample sweep and of the rounds", ge=3)
+    middle: int = option(32, "samples a side of the support sweep", ge=1)
+    steps: int = option(1000, "gradient steps a round on samples", ge=1)
+    rounds: int = option(5, "rounds, for dumped mass that comes back", ge=1)
+    round_steps: int = option(600, "gradient steps a round, over several rounds", ge=1)
     text_objectives: tuple[str, ...] = option(
-        ("spif", "centred_spif"), "objectives on real text; SFT runs beside them"
+        ("spif", "centred_spif"), "objectives on real text; SFT runs beside them", check=trainable()
     )
-    text_rate: float = option(0.05, "learning rate on real text, SFT units")
-    text_steps: int = option(300, "gradient steps on real text")
-
-    def problems(self) -> list[str]:
-        wrong = objective_problems(self.objectives, sft=False)
-        wrong += positive(self, "step", "rare", "path_rate", "masses", "text_rate")
-        wrong += at_least(self, seeds=3, batches=0, counts=1, samples=1, sizes=3, size=3, middle=1)
-        wrong += at_least(self, path_steps=1, escape_steps=1, steps=1, rounds=1, text_steps=1)
-        wrong += at_least(self, round_steps=1)
-        wrong += objective_problems(self.text_objectives, sft=False)
-        wrong += trainable_problems(tuple(dict.fromkeys(self.objectives + self.text_objectives)))
-        for name in ("shares", "masses", "rare"):
-            value = getattr(self, name)
-            every = value if isinstance(value, tuple) else (value,)
-            if not all(v < 1 for v in every) or (name == "shares" and min(every) <= 0.5):
-                least = "in (0.5, 1)" if name == "shares" else "< 1"
-                wrong.append(f"{name}={value!r}; needed is {least}")
-        return wrong
+    text_rate: float = option(0.05, "learning rate on real text, SFT units", gt=0)
+    text_steps: int = option(300, "gradient steps on real text", ge=1)
 
 
 def cells(settings: Settings) -> list[Cell]:
@@ -127,11 +120,6 @@ def cells(settings: Settings) -> list[Cell]:
     return out
 
 
-def beta_of(obj: Objective | None, step: float) -> float:
-    """``beta = R'(0)/step``; 1 for supervised fine-tuning, which has none."""
-    return 1.0 if obj is None else float(theory_card(obj).slope_at_zero / step)
-
-
 # -- three outcomes: covered by the data, or not ---------------------------------------------------
 
 
@@ -163,7 +151,7 @@ def predicted(spec: str, share: float, rare: float, covered: bool, step: float) 
     """Mass of the third outcome where a round ends: on T4's near branch if covered."""
     expert, start = example(share, rare)
     obj = objective_of("spif" if spec == "sppo" else spec)
-    beta = beta_of(obj, step)
+    beta = beta_at(obj, step)
     if not covered:
         data, own = weights(spec, share, rare, covered)
         return float(unseen.settled_mass(obj, data, own, start, beta))
@@ -172,7 +160,7 @@ def predicted(spec: str, share: float, rare: float, covered: bool, step: float) 
     if spec == "sppo":
         sppo = objective_of("sppo")
         assert sppo is not None
-        wins, beta = win_rate(start, _preference(share)), beta_of(sppo, step)
+        wins, beta = win_rate(start, _preference(share)), beta_at(sppo, step)
         return float(one_step_round(start, start, sppo, beta, preference=wins).policy[2])
     return float(one_step_round(expert, start, obj, beta).policy[2])
 
@@ -200,14 +188,15 @@ def path(
                 for seed in range(seeds if size else 1)
                 for share, covered in cases
             ]
-        ).assign(rate=rate, beta=beta_of(obj, step), steps_per_round=ONE_ROUND)
+        ).assign(rate=rate, beta=beta_at(obj, step), steps_per_round=FOREVER)
         start = np.stack([example(s, rare) for s in rows.share])
         sides = [weights(spec, s, rare, c) for s, c in zip(rows.share, rows.covered, strict=True)]
-        run = unseen.FixedLaws(
+        data, own = (np.stack(side)[:, None] for side in zip(*sides, strict=True))
+        run = SelfPlay(
             Softmax(3), obj, rows, start[:, 0, None], np.log(start[:, 1]), Data(batch=size or None),
             {"third": _third, "reward_third": _reward_third, **MEASURES},
+            given={"data": data, "own": own},
         )  # fmt: skip
-        run.weigh(*(np.stack(side)[:, None] for side in zip(*sides, strict=True)))
         at = simulator.log_steps(steps, 8)
         part = None if checkpoint is None else f"{checkpoint}.{size}.npz"
         tables.append(simulator.run(run, at, part, progress).assign(batch=size))
@@ -249,23 +238,23 @@ def escape(
     """Steps of exact gradients until half of the missing mass is dumped, and as predicted."""
     obj = objective_of(spec)
     assert obj is not None
-    beta, rate, size = beta_of(obj, step), 1.0, seen + max(counts)
+    beta, rate, size = beta_at(obj, step), 1.0, seen + max(counts)
     rows = pd.DataFrame(
         [
             {"seed": 0, "share": s, "outside": u, "count_unseen": m}
             for s in shares for u in masses for m in counts
         ]
-    ).assign(rate=rate, beta=beta, seen=seen, steps_per_round=ONE_ROUND)  # fmt: skip
+    ).assign(rate=rate, beta=beta, seen=seen, steps_per_round=FOREVER)  # fmt: skip
     given = [
         spread_out(s, seen, m, u, size)
         for s, u, m in zip(rows.share, rows.outside, rows.count_unseen, strict=True)
     ]
     data, own, start = np.stack(given, axis=1)[:, :, None]
     policy = Softmax(size)
-    run = unseen.FixedLaws(
+    run = SelfPlay(
         policy, obj, rows, data, policy.parameters_of(_log(start)), Data(batch=None),
-        unseen.MEASURES,
-    ).weigh(data, own)  # fmt: skip
+        unseen.MEASURES, given={"data": data, "own": own},
+    )  # fmt: skip
     table = simulator.run(run, simulator.log_steps(steps, 24), checkpoint, progress)
     rows["part"], rows["objective"], rows["step"] = "escape", spec, steps
     rows["end"] = table.predicted.to_numpy()[: len(rows)]
@@ -339,10 +328,10 @@ def sampled(
     obj = objective_of(spec)
     expert, start = random_laws(size, seeds)
     rows = pd.DataFrame({"seed": range(seeds), "size": size, "samples": samples})
-    rows = rows.assign(rate=1.0, beta=beta_of(obj, step), steps_per_round=steps)
+    rows = rows.assign(rate=1.0, beta=beta_at(obj, step), steps_per_round=steps)
     data = Data(batch=None, expert_samples=samples, own_samples=samples)
     run = SelfPlay(Softmax(size), obj, rows, expert, np.log(start[:, 0]), data, MEASURES)
-    first = unseen.unseen(run.start())
+    first = unseen_mask(run.start())
     run.measures["first"] = lambda run, state, at: _mass(first, run.log_law(state).exp())
     run.measures["first_expert"] = lambda run, state, at: _mass(first, run.expert)
     table = simulator.run(run, range(0, rounds * steps + 1, steps), checkpoint, progress)
@@ -389,7 +378,7 @@ def text(
     if isinstance(chosen, Softmax):
         start = chosen.parameters_of(source.log_law(start))
     rows = pd.DataFrame({"seed": range(seeds), "policy": policy, "samples": samples})
-    rows = rows.assign(rate=rate, beta=beta_of(obj, step), steps_per_round=ONE_ROUND)
+    rows = rows.assign(rate=rate, beta=beta_at(obj, step), steps_per_round=FOREVER)
     data = Data(batch=None, expert_samples=samples, own_samples=samples)
     run = SelfPlay(chosen, obj, rows, phrases.law, start, data, MEASURES)
     table = simulator.run(run, [0, steps], checkpoint, progress)

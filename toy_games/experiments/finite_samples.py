@@ -17,30 +17,26 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of
 from lab.streams import Streams, frequencies
 from lab.sweep import Cell
-from theory import laws, objectives, theory_card
+from theory import laws, objectives
 from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.dynamics.flow import Flow
-from toy_games.dynamics.self_play import Data, kl_to_expert
+from toy_games.dynamics.measures import ON_SAMPLES, missing_mass
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, beta_at, kl_to_expert
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-)
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.simulator import log_steps
+from toy_games.engine.trainable import trainable
 from toy_games.games.real_text import Phrases, read_phrases
-from toy_games.predictions.separable_samples import OnSamples, demanded_mass, missing_mass
+from toy_games.predictions.finite_samples import demanded_mass
 
 SUMMARY = "Margins, unseen mass and overfitting when self-play trains on finite samples."
 
+EXACT = Data(batch=None)
 OVERLAPS = {"disjoint": (4, 0, 4), "partial": (3, 2, 3), "same": (0, 8, 0)}
 """Outcomes that show on the expert's side only, on both, on the own side only."""
 
@@ -50,51 +46,34 @@ class Settings(BaseSettings):
     """Settings of all parts; an effective step is ``R'(0)/beta``."""
 
     objectives: tuple[str, ...] = option(
-        ("spin", "spif", "centred_spif", "ipo", "spin_hinge"), "objectives besides sft"
+        ("spin", "spif", "centred_spif", "ipo", "spin_hinge"),
+        "objectives besides sft",
+        check=trainable(linked=False),
     )
-    seeds: int = option(8, "number of seeds")
-    first_seed: int = option(0, "the first seed; the others follow it")
-    effective_step: float = option(1.0, "R'(0)/beta, the same for all objectives")
-    outcomes: int = option(12, "outcomes of the tabular round, at least 9")
-    rate: float = option(0.5, "learning rate of a round, SFT units")
-    steps: int = option(1000, "gradient steps of descent in one round")
-    flow_steps: float = option(1e6, "time that the flow reaches, in gradient steps")
-    etas: tuple[float, ...] = option((0.5, 1.0, 1.5, 2.0, 3.0), "1/(beta c) of pointwise SPIF")
-    rounds_seeds: int = option(24, "number of seeds of the tabular rounds")
-    support: int = option(30, "outcomes of the expert of the rounds")
-    sizes: tuple[int, ...] = option((10, 100, 1000, 10000), "expert samples n of the rounds")
-    total_steps: int = option(1000, "gradient steps over all rounds")
-    steps_per_round: int = option(20, "gradient steps of one round")
-    rounds_step: float = option(0.5, "effective step of the rounds")
-    rounds_rate: float = option(1.0, "learning rate of the rounds, SFT units")
-    words: int = option(5, "words of the real text")
-    text_sizes: tuple[int, ...] = option((10, 100), "expert phrases n of the real text")
-    text_steps: int = option(1000, "gradient steps on the real text")
-    text_rate: float = option(1.0, "learning rate on the real text, SFT units")
-    batch: int = option(64, "pairs a gradient step on the real text, a multiple of 8")
-
-    def problems(self) -> list[str]:
-        """Everything that is wrong."""
-        return (
-            objective_problems(self.objectives, sft=False)
-            + trainable_problems(self.objectives, linked=False)
-            + at_least(
-                self,
-                seeds=1,
-                first_seed=0,
-                rounds_seeds=1,
-                outcomes=9,
-                steps=10,
-                flow_steps=1.0,
-                support=2,
-                sizes=1,
-            )
-            + at_least(self, total_steps=1, steps_per_round=1, words=3, text_sizes=1)
-            + at_least(self, text_steps=1, batch=8)
-            + positive(self, "effective_step", "rate", "etas", "rounds_step", "rounds_rate")
-            + positive(self, "text_rate")
-            + [f"batch={self.batch!r}; needed is a multiple of 8"] * (self.batch % 8 != 0)
-        )
+    seeds: int = option(8, "number of seeds", ge=1)
+    first_seed: int = option(0, "the first seed; the others follow it", ge=0)
+    effective_step: float = option(1.0, "R'(0)/beta, the same for all objectives", gt=0)
+    outcomes: int = option(12, "outcomes of the tabular round, at least 9", ge=9)
+    rate: float = option(0.5, "learning rate of a round, SFT units", gt=0)
+    steps: int = option(1000, "gradient steps of descent in one round", ge=10)
+    flow_steps: float = option(1e6, "time that the flow reaches, in gradient steps", ge=1)
+    etas: tuple[float, ...] = option(
+        (0.5, 1.0, 1.5, 2.0, 3.0), "1/(beta c) of pointwise SPIF", gt=0
+    )
+    rounds_seeds: int = option(24, "number of seeds of the tabular rounds", ge=1)
+    support: int = option(30, "outcomes of the expert of the rounds", ge=2)
+    sizes: tuple[int, ...] = option((10, 100, 1000, 10000), "expert samples n of the rounds", ge=1)
+    total_steps: int = option(1000, "gradient steps over all rounds", ge=1)
+    steps_per_round: int = option(20, "gradient steps of one round", ge=1)
+    rounds_step: float = option(0.5, "effective step of the rounds", gt=0)
+    rounds_rate: float = option(1.0, "learning rate of the rounds, SFT units", gt=0)
+    words: int = option(5, "words of the real text", ge=3)
+    text_sizes: tuple[int, ...] = option((10, 100), "expert phrases n of the real text", ge=1)
+    text_steps: int = option(1000, "gradient steps on the real text", ge=1)
+    text_rate: float = option(1.0, "learning rate on the real text, SFT units", gt=0)
+    batch: int = option(
+        64, "pairs a gradient step on the real text, a multiple of 8", ge=8, multiple=8
+    )
 
 
 def cells(settings: Settings) -> list[Cell]:
@@ -123,14 +102,6 @@ def cells(settings: Settings) -> list[Cell]:
     return out
 
 
-def beta_of(objective: Objective | None, effective_step: float) -> float:
-    """The beta of an effective step; the hinge has no link and takes SPIN's, as SFT does."""
-    linked = objective is not None and objective.has_link
-    used = objective if linked else objectives.get("spin")
-    assert used is not None
-    return float(theory_card(used).slope_at_zero / effective_step)
-
-
 # -- one round ------------------------------------------------------------------------------------
 
 
@@ -154,15 +125,25 @@ def samples(seed: int, overlap: str, outcomes: int) -> tuple[FloatArray, ...]:
 
 def one_round(
     spec: str, seeds: Sequence[int], effective_step: float, rate: float, outcomes: int
-) -> OnSamples:
+) -> SelfPlay:
     """The batch of all seeds and overlaps, one objective."""
     objective = objective_of(spec)
     rows = pd.DataFrame([{"seed": s, "overlap": o} for o in OVERLAPS for s in seeds])
-    rows = rows.assign(beta=beta_of(objective, effective_step), rate=rate)
+    rows = rows.assign(beta=beta_at(objective, effective_step), rate=rate)
     parts = [samples(r.seed, r.overlap, outcomes) for r in rows.itertuples()]
     p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
-    start = torch.from_numpy(np.log(q[:, 0]))
-    return OnSamples(Softmax(outcomes), objective, rows, p, start, data, own)
+    return on_both(objective, rows, p, q, data, own)
+
+
+def on_both(
+    objective: Objective | None, rows: pd.DataFrame, p: Any, q: Any, data: Any, own: Any
+) -> SelfPlay:
+    """One tabular round from ``q`` on given samples of both sides, all (rows, 1, N); exact."""
+    start = torch.as_tensor(np.log(q))[:, 0]
+    given = {"data": data, "own": own}
+    rows = rows.assign(steps_per_round=FOREVER)
+    policy = Softmax(start.shape[-1])
+    return SelfPlay(policy, objective, rows, p, start, EXACT, ON_SAMPLES, given=given)
 
 
 def descent(
@@ -200,8 +181,7 @@ def threshold(
     p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
     beta = rows.beta.to_numpy()
     rows["demanded"] = demanded_mass(objective, beta[:, None], data[:, 0], own[:, 0], q[:, 0])
-    start = torch.from_numpy(np.log(q[:, 0]))
-    run = Flow(OnSamples(Softmax(outcomes), objective, rows, p, start, data, own), last)
+    run = Flow(on_both(objective, rows, p, q, data, own), last)
     table = simulator.run(run, [*range(0, run.steps, 5), run.steps], checkpoint, progress)
     return _labelled(table, "threshold", "spif")
 
@@ -224,7 +204,7 @@ def rounds_of(
     rows = _rows(spec, sizes, **given)
     experts = [laws.random_law(_rng(seed), (1, support), 1.5) for seed in rows.seed]
     start = np.zeros(support)
-    run = _on_n_samples(Softmax(support), spec, rows, np.stack(experts), start, Data(batch=None))
+    run = _on_n_samples(Softmax(support), spec, rows, np.stack(experts), start, EXACT)
     table = simulator.run(run, log_steps(steps, 8), checkpoint, progress)
     return _labelled(table, "rounds", spec)
 
@@ -264,22 +244,21 @@ def _rows(
     rate: float,
 ) -> pd.DataFrame:
     rows = pd.DataFrame([{"seed": s, "n": n} for n in sizes for s in seeds])
-    beta = beta_of(objective_of(spec), effective_step)
+    beta = beta_at(objective_of(spec), effective_step)
     return rows.assign(beta=beta, rate=rate, steps_per_round=per_round)
 
 
 def _on_n_samples(
     policy: Any, spec: str, rows: pd.DataFrame, experts: FloatArray, start: FloatArray, data: Data
-) -> OnSamples:
+) -> SelfPlay:
     """Every row draws its n responses once; the same ones for every objective."""
     drawn = []
     for seed, n, law in zip(rows.seed, rows.n, experts, strict=True):
         uniform = torch.from_numpy(_rng(seed, f"{n} expert samples").random((law.shape[0], n)))
         drawn.append(frequencies(torch.from_numpy(law.copy()), uniform))
-    samples = torch.stack(drawn)
-    objective = objective_of(spec)
-    return OnSamples(
-        policy, objective, rows, experts, start, samples, data=data, measures=OVERFITTING
+    given = {"data": torch.stack(drawn)}
+    return SelfPlay(
+        policy, objective_of(spec), rows, experts, start, data, OVERFITTING, given=given
     )
 
 

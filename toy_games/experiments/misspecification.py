@@ -11,26 +11,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import theory_card
 from toy_games.dynamics import finite_class
-from toy_games.dynamics.self_play import Data, Measure, SelfPlay
+from toy_games.dynamics.measures import QUALITY, distance_to
+from toy_games.dynamics.self_play import Data, Measure, SelfPlay, beta_at
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-)
-from toy_games.engine.policies import LogLinear, Neural, Policy, Tokens
+from toy_games.engine.policies import LogLinearPolicy, Neural, Policy, Tokens
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import named_problems, trainable
 from toy_games.games.contenders import (
     Method,
-    beta_of,
     first_gradients,
     kept,
     labelled,
@@ -38,15 +32,9 @@ from toy_games.games.contenders import (
     predicted,
     simulation,
 )
-from toy_games.games.ladder import (
-    QUALITY,
-    Ladder,
-    RowLogLinear,
-    distance_to,
-    spin_round,
-    spin_threshold,
-)
+from toy_games.games.ladder import Ladder
 from toy_games.games.real_text import Phrases, read_phrases
+from toy_games.predictions.misspecification import spin_round, spin_threshold
 
 SUMMARY = (
     "Where SFT, self-play and explicit rewards end in small classes, and which measure likes it."
@@ -55,82 +43,81 @@ PARTS = ("ladder", "text", "gradient", "destination", "stability", "finite")
 NEAR, ROUNDS, SELECTIONS = 1e-4, 12, 4
 
 
+def explicit_problems(spec: str) -> list[str]:
+    """Check of the objectives of two-step rounds: a potential and an effective step."""
+    if problems := named_problems(spec):
+        return problems
+    obj = objective_of(spec)
+    assert obj is not None
+    if lack := obj.missing("potential"):
+        return [f"{spec} has no potential: {lack}"]
+    if not np.isfinite(theory_card(obj).slope_at_zero):
+        return [f"{spec} has no effective step: no link with a slope at 0"]
+    return []
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings(BaseSettings):
     """Settings of all parts; losses and divergences are in nats, rates in units of SFT."""
 
-    parts: tuple[str, ...] = option(PARTS, "which parts run")
+    parts: tuple[str, ...] = option(PARTS, "which parts run", of=PARTS)
     objectives: tuple[str, ...] = option(
-        ("spin", "spif", "centred_spif", "ipo"), "one-step self-play; sft runs beside them"
+        ("spin", "spif", "centred_spif", "ipo"),
+        "one-step self-play; sft runs beside them",
+        check=trainable(),
     )
-    explicit: tuple[str, ...] = option(("spin", "spif"), "reward links of the two-step rounds")
-    seeds: int = option(5, "random experts, or data sets of the text")
-    effective_step: float = option(1.0, "R'(0)/beta of all objectives")
-    outcomes: int = option(20, "responses of a random expert")
-    spread: float = option(1.2, "size of its logits")
-    capacities: tuple[int, ...] = option((1, 2, 4, 8, 12, 19), "features of the log-linear classes")
-    rate: float = option(0.15, "learning rate, log-linear classes")
-    steps: int = option(1500, "gradient steps, log-linear classes")
-    steps_per_round: int = option(25, "gradient steps a round")
-    capacity: int = option(4, "features in the parts gradient, destination and stability")
-    batch: int = option(64, "responses a side and step where they are drawn")
-    half_after: float = option(150.0, "steps after which the drawn runs' rate has halved")
-    temperatures: tuple[float, ...] = option((0.7, 1.3), "of own responses, off-policy runs")
-    tau: float = option(0.3, "anchor of the anchored runs, nats")
-    draws: int = option(200, "minibatches of the first gradient")
-    factors: tuple[float, ...] = option((0.7, 0.9, 1.1, 1.4), "beta over the predicted threshold")
-    inner: tuple[int, ...] = option((10, 300), "gradient steps a round in the part stability")
-    words: int = option(5, "different words of the text")
-    horizon: int = option(4, "longest response of the text, tokens")
-    text_smoothing: float = option(0.05, "added to all counts of the text's model")
-    samples: int = option(200, "expert responses to train on, text")
-    orders: tuple[int, ...] = option((0, 1, 3), "order-k token classes; horizon - 1 is whole")
-    widths: tuple[int, ...] = option((1, 2, 8), "hidden units of the neural classes")
-    text_steps: int = option(400, "gradient steps, text")
-    text_rate: float = option(1.0, "learning rate, order-k classes")
-    neural_rate: float = option(0.3, "learning rate, neural classes")
-    smoothing: float = option(0.02, "share of the start in the law that tabular rewards read")
-    members: int = option(64, "laws in a finite class")
-    horizons: tuple[int, ...] = option((2, 5), "longest responses of finite classes, tokens")
-    class_spread: float = option(0.3, "how far members are apart, size of logits")
-    class_samples: tuple[int, ...] = option((10, 30, 100, 300), "samples in finite classes")
-    trials: int = option(100, "data sets a sample size, finite classes")
-    delta: float = option(0.1, "probability that the bound may fail")
+    explicit: tuple[str, ...] = option(
+        ("spin", "spif"), "reward links of the two-step rounds", check=explicit_problems
+    )
+    seeds: int = option(5, "random experts, or data sets of the text", ge=3)
+    effective_step: float = option(1.0, "R'(0)/beta of all objectives", gt=0)
+    outcomes: int = option(20, "responses of a random expert", ge=3)
+    spread: float = option(1.2, "size of its logits", gt=0)
+    capacities: tuple[int, ...] = option(
+        (1, 2, 4, 8, 12, 19), "features of the log-linear classes", ge=1
+    )
+    rate: float = option(0.15, "learning rate, log-linear classes", gt=0)
+    steps: int = option(1500, "gradient steps, log-linear classes", ge=1)
+    steps_per_round: int = option(25, "gradient steps a round", ge=1)
+    capacity: int = option(4, "features in the parts gradient, destination and stability", ge=1)
+    batch: int = option(64, "responses a side and step where they are drawn", ge=2)
+    half_after: float = option(150.0, "steps after which the drawn runs' rate has halved", gt=0)
+    temperatures: tuple[float, ...] = option((0.7, 1.3), "of own responses, off-policy runs", gt=0)
+    tau: float = option(0.3, "anchor of the anchored runs, nats", ge=0)
+    draws: int = option(200, "minibatches of the first gradient", ge=3)
+    factors: tuple[float, ...] = option(
+        (0.7, 0.9, 1.1, 1.4), "beta over the predicted threshold", gt=0
+    )
+    inner: tuple[int, ...] = option((10, 300), "gradient steps a round in the part stability", ge=1)
+    words: int = option(5, "different words of the text", ge=1)
+    horizon: int = option(4, "longest response of the text, tokens", ge=2)
+    text_smoothing: float = option(0.05, "added to all counts of the text's model", gt=0)
+    samples: int = option(200, "expert responses to train on, text", ge=1)
+    orders: tuple[int, ...] = option((0, 1, 3), "order-k token classes; horizon - 1 is whole", ge=0)
+    widths: tuple[int, ...] = option((1, 2, 8), "hidden units of the neural classes", ge=1)
+    text_steps: int = option(400, "gradient steps, text", ge=1)
+    text_rate: float = option(1.0, "learning rate, order-k classes", gt=0)
+    neural_rate: float = option(0.3, "learning rate, neural classes", gt=0)
+    smoothing: float = option(
+        0.02, "share of the start in the law that tabular rewards read", gt=0, lt=1
+    )
+    members: int = option(64, "laws in a finite class", ge=2)
+    horizons: tuple[int, ...] = option((2, 5), "longest responses of finite classes, tokens", ge=1)
+    class_spread: float = option(0.3, "how far members are apart, size of logits", gt=0)
+    class_samples: tuple[int, ...] = option((10, 30, 100, 300), "samples in finite classes", ge=1)
+    trials: int = option(100, "data sets a sample size, finite classes", ge=3)
+    delta: float = option(0.1, "probability that the bound may fail", gt=0, lt=1)
 
     def problems(self) -> list[str]:
-        """Everything that is out of range."""
-        out = at_least(self, seeds=3, outcomes=3, capacities=1, steps=1, steps_per_round=1)
-        out += at_least(self, capacity=1, batch=2, draws=3, inner=1, words=1, horizon=2, samples=1)
-        out += at_least(self, orders=0, widths=1, text_steps=1, members=2, horizons=1, trials=3)
-        out += at_least(self, class_samples=1, tau=0.0)
-        names = ("effective_step", "spread", "rate", "half_after", "temperatures", "factors")
-        out += positive(self, *names, "text_rate", "neural_rate", "class_spread", "text_smoothing")
+        """Features beyond those that the outcomes have, in the parts that run."""
         used = {"capacity"} if {"gradient", "destination", "stability"} & set(self.parts) else set()
-        for name in sorted(used | ({"capacities"} if "ladder" in self.parts else set())):
-            given = getattr(self, name)
-            if max(given if isinstance(given, tuple) else (given,)) >= self.outcomes:
-                out.append(f"{name}={given!r}; needed is less than outcomes={self.outcomes}")
-        for name in ("delta", "smoothing"):
-            if not 0 < getattr(self, name) < 1:
-                out.append(f"{name}={getattr(self, name)!r}; needed is within (0, 1)")
-        if unknown := sorted(set(self.parts) - set(PARTS)):
-            out.append(f"parts: unknown {', '.join(unknown)}; there are {', '.join(PARTS)}")
-        out += objective_problems((*self.objectives, *self.explicit), sft=False)
-        out += trainable_problems(self.objectives)
-        return out or explicit_problems(self.explicit)
-
-
-def explicit_problems(specs: tuple[str, ...]) -> list[str]:
-    """Rewards of two-step rounds whose destination or whose effective step is not known."""
-    out = []
-    for spec in specs:
-        obj = objective_of(spec)
-        assert obj is not None
-        if lack := obj.missing("potential"):
-            out.append(f"explicit: {spec} has no potential: {lack}")
-        elif not np.isfinite(theory_card(obj).slope_at_zero):
-            out.append(f"explicit: {spec} has no effective step: no link with a slope at 0")
-    return out
+        used |= {"capacities"} if "ladder" in self.parts else set()
+        given = {name: getattr(self, name) for name in sorted(used)}
+        return [
+            f"{name}={value!r}; needed is less than outcomes={self.outcomes}"
+            for name, value in given.items()
+            if max(value if isinstance(value, tuple) else (value,)) >= self.outcomes
+        ]
 
 
 def cells(settings: Settings) -> list[Cell]:
@@ -160,7 +147,7 @@ def ladder(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -> 
     for i, method in enumerate(
         [*methods(s["objectives"], s["explicit"]), Method("spif", "linear")]
     ):
-        beta = beta_of(method, s["effective_step"])
+        beta = beta_at(method.objective, s["effective_step"])
         rows = pd.DataFrame({"seed": it.seeds, "capacity": it.capacities, "class": "log-linear"})
         rows = rows.assign(beta=beta, rate=s["rate"], steps_per_round=s["steps_per_round"])
         measures = dict(ends)
@@ -202,7 +189,7 @@ def text(
     measures = QUALITY | {"tv_mle": tv_mle}
     out = []
     for i, method in enumerate(methods(s["objectives"], s["explicit"])):
-        beta = beta_of(method, s["effective_step"])
+        beta = beta_at(method.objective, s["effective_step"])
         rows = pd.DataFrame({"seed": range(s["seeds"]), **label, "beta": beta, "rate": rate})
         rows = rows.assign(steps_per_round=s["steps_per_round"])
         run = simulation(
@@ -254,7 +241,7 @@ def gradient(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -
     classes: list[tuple[str, Policy, Any, Tensor]] = [
         (
             "log-linear",
-            LogLinear(it.features[0].numpy()),
+            LogLinearPolicy(it.features[0].numpy()),
             it.expert[0],
             it.policy.initial(rng, 0.5),
         ),
@@ -285,7 +272,7 @@ def destination(s: dict[str, Any], checkpoint: Any = None, progress: bool = True
     todo += [Method("spin", "one step", tau=s["tau"])] if s["tau"] else []
     out = []
     for i, method in enumerate(todo):
-        beta = beta_of(method, s["effective_step"])
+        beta = beta_at(method.objective, s["effective_step"])
         rows = pd.DataFrame({"seed": it.seeds, "capacity": it.capacities, "class": "log-linear"})
         rows = rows.assign(beta=beta, rate=s["rate"], steps_per_round=s["steps_per_round"])
         there = predicted(it, method, beta, best)
@@ -341,7 +328,7 @@ def stability(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) 
             path.append(np.einsum("bij,bj->bi", maps, path[-1]))
         run = simulation(
             Method("spin", "one step"),
-            RowLogLinear(it.features[of]),
+            LogLinearPolicy(it.features[of][:, None]),
             rows.assign(steps_per_round=inner),
             it.expert[of],
             near[of],

@@ -19,26 +19,20 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of
 from lab.sweep import Cell
 from theory import self_play
-from theory.errors import InvalidInput, Unavailable
 from theory.result import FloatArray
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.dynamics.two_players import METHODS, Players, Rules
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-)
 from toy_games.engine.policies import Softmax
 from toy_games.engine.rewards import Table
+from toy_games.engine.trainable import named_problems
 from toy_games.games.player_classes import WIDE, few_features, network, reward_classes
-from toy_games.games.player_games import instance, tabular
-from toy_games.predictions.player_rates import crossing, growth, predicted_factor, predicted_spread
+from toy_games.games.two_players import instance, tabular
+from toy_games.predictions.two_players import crossing, growth, predicted_factor, predicted_spread
 
 SUMMARY = "Two explicit players by gradient descent-ascent: equilibria, rates, reward classes."
 PARTS = ("trajectories", "noise", "rates", "boundary", "features", "classes", "limit", "network")
@@ -48,57 +42,47 @@ ROUNDS = 8
 Path_ = str | Path | None
 
 
+def saddle_problems(spec: str) -> list[str]:
+    """Check of the objectives: two players need the saddle form."""
+    if problems := named_problems(spec):
+        return problems
+    obj = objective_of(spec)
+    lack = obj.missing("saddle") if obj is not None else None
+    return [f"{spec} has no saddle form: {lack}"] if lack else []
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings(BaseSettings):
     """Settings; step sizes are those of plain gradients, in logits and in nats."""
 
-    parts: tuple[str, ...] = option(PARTS, f"which parts: {', '.join(PARTS)}")
+    parts: tuple[str, ...] = option(PARTS, f"which parts: {', '.join(PARTS)}", of=PARTS)
     objectives: tuple[str, ...] = option(
         ("spif", "iq_learn", "policy_only", "airl", "nwj", "gail"),
         "pointwise, of part rates; the first two also in rounds",
+        check=saddle_problems,
     )
-    seeds: int = option(5, "number of random games")
-    outcomes: int = option(5, "responses of a tabular game")
-    spread: float = option(0.4, "standard deviation of the games' logits")
-    steps: int = option(400, "steps of a run")
-    step: float = option(1.5, "step size of both players")
-    c: float = option(0.25, "weight of the chi^2 penalty in trajectories and noise")
-    penalties: tuple[float, ...] = option((0.15, 0.3, 0.6, 1.2, 2.5, 5.0), "c of part boundary")
-    tau: float = option(0.2, "weight of the anchor in rates, limit and network")
-    batch: int = option(256, "responses a side and gradient, in part noise")
-    slower: int = option(5, "how many times smaller (and more) the steps of part noise are")
-    features: tuple[int, ...] = option((1, 2, 4, 8, 11), "reward features against 12 responses")
+    seeds: int = option(5, "number of random games", ge=1)
+    outcomes: int = option(5, "responses of a tabular game", ge=2)
+    spread: float = option(0.4, "standard deviation of the games' logits", gt=0)
+    steps: int = option(400, "steps of a run", ge=20)
+    step: float = option(1.5, "step size of both players", gt=0)
+    c: float = option(0.25, "weight of the chi^2 penalty in trajectories and noise", gt=0)
+    penalties: tuple[float, ...] = option(
+        (0.15, 0.3, 0.6, 1.2, 2.5, 5.0), "c of part boundary", gt=0
+    )
+    tau: float = option(0.2, "weight of the anchor in rates, limit and network", gt=0)
+    batch: int = option(256, "responses a side and gradient, in part noise", ge=2)
+    slower: int = option(5, "how many times smaller (and more) the steps of part noise are", ge=1)
+    features: tuple[int, ...] = option(
+        (1, 2, 4, 8, 11), "reward features against 12 responses", ge=1, le=WIDE - 1
+    )
     mixtures: tuple[float, ...] = option(
-        (0.0, 0.1, 0.2, 0.3, 0.4), "how far reward features are from the policy's"
+        (0.0, 0.1, 0.2, 0.3, 0.4), "how far reward features are from the policy's", ge=0, le=1
     )
-    reward_steps: tuple[int, ...] = option((1, 3, 10, 30, 100), "reward steps a round, in limit")
-    widths: tuple[int, ...] = option((1, 2, 4, 16), "hidden units, in part network")
-
-    def problems(self) -> list[str]:
-        """All problems."""
-        unknown = [p for p in self.parts if p not in PARTS]
-        out = [f"parts: unknown {p!r}; there are {', '.join(PARTS)}" for p in unknown]
-        out += at_least(
-            self, seeds=1, outcomes=2, steps=20, batch=2, reward_steps=1, widths=1, slower=1
-        )
-        out += positive(self, "spread", "step", "c", "penalties", "tau")
-        if not all(1 <= k <= WIDE - 1 for k in self.features):
-            out.append(f"features={self.features}; needed are whole numbers from 1 to {WIDE - 1}")
-        if not all(0 <= s <= 1 for s in self.mixtures):
-            out.append(f"mixtures={self.mixtures}; needed are numbers in [0, 1]")
-        return out + objective_problems(self.objectives, sft=False) + self._without_saddle()
-
-    def _without_saddle(self) -> list[str]:
-        out = []
-        for spec in self.objectives:
-            try:
-                obj = objective_of(spec)
-                obj.require("saddle") if obj is not None else None
-            except Unavailable as error:
-                out += [f"objectives: {problem}" for problem in error.problems]
-            except InvalidInput:
-                continue  # said by `objective_problems`
-        return out
+    reward_steps: tuple[int, ...] = option(
+        (1, 3, 10, 30, 100), "reward steps a round, in limit", ge=1
+    )
+    widths: tuple[int, ...] = option((1, 2, 4, 16), "hidden units, in part network", ge=1)
 
 
 def cells(settings: Settings) -> list[Cell]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.settings import BaseSettings, option
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import laws, preferences
@@ -29,12 +30,32 @@ from toy_games.dynamics.preference_rounds import (
 )
 from toy_games.dynamics.preference_sgd import PreferenceSGD
 from toy_games.engine import simulator
-from toy_games.engine.experiment import BaseSettings, at_least, objective_problems, option, positive
+from toy_games.engine.trainable import named_problems
 
 SUMMARY = "Preference games: cycles, averages, anchors, and what sampled comparisons do to them."
 SPREAD = 0.5  # of random starts and anchors, standard deviation of their logits
 NEAR = 1e-8  # distance from the equilibrium at which local rates are measured
 CONSTANT_GAIN = "sppo"  # the algorithm that all others' rounds are compared with
+
+
+def round_problems(spec: str, parts: tuple[str, ...] = ("reward",)) -> list[str]:
+    """Check of the objectives of exact rounds: a reward on preferences and its local gain."""
+    if problems := named_problems(spec):
+        return problems
+    algorithm = algorithm_of(spec)
+    obj = algorithm.objective
+    assert obj is not None
+    out = [f"{spec} has no {p}: {obj.missing(p)}" for p in parts if obj.missing(p)]
+    try:
+        _ = algorithm.gain
+    except InvalidInput as error:  # Unavailable is one
+        out += error.problems
+    return out
+
+
+def loss_problems(spec: str) -> list[str]:
+    """Check of the objectives that are trained: a loss as well."""
+    return round_problems(spec, ("reward", "risk"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,64 +65,38 @@ class Settings(BaseSettings):
     objectives: tuple[str, ...] = option(
         ("sppo", "spif(c=2)", "ipo(margin=0.5)", "dpo"),
         "objectives compared at equal effective step",
+        check=loss_problems,
     )
-    unanchored: tuple[str, ...] = option(("sppo", "dpo"), "objectives played without an anchor")
-    games: tuple[str, ...] = option(GAMES, "games played without an anchor")
-    responses: int = option(5, "responses of a game (rock-paper-scissors: 3)")
-    strength: float = option(0.9, "largest |2P - 1| of a game, in (0, 1)")
-    seeds: int = option(8, "number of seeds, each with its own game and start")
-    first_seed: int = option(0, "the first of them")
-    horizons: tuple[int, ...] = option((25, 100, 400, 1600), "rounds without an anchor")
-    comparisons: int = option(16, "comparisons a response and round without an anchor")
-    tau: float = option(0.1, "weight of the anchor, nats")
+    unanchored: tuple[str, ...] = option(
+        ("sppo", "dpo"), "objectives played without an anchor", check=round_problems
+    )
+    games: tuple[str, ...] = option(GAMES, "games played without an anchor", of=GAMES)
+    responses: int = option(5, "responses of a game (rock-paper-scissors: 3)", ge=3)
+    strength: float = option(0.9, "largest |2P - 1| of a game, in (0, 1)", gt=0, lt=1)
+    seeds: int = option(8, "number of seeds, each with its own game and start", ge=3)
+    first_seed: int = option(0, "the first of them", ge=0)
+    horizons: tuple[int, ...] = option((25, 100, 400, 1600), "rounds without an anchor", ge=1)
+    comparisons: int = option(16, "comparisons a response and round without an anchor", ge=1)
+    tau: float = option(0.1, "weight of the anchor, nats", gt=0)
     ratios: tuple[float, ...] = option(
-        (0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 8.0, 16.0), "beta over its local threshold"
+        (0.25, 0.5, 0.8, 1.25, 2.0, 4.0, 8.0, 16.0), "beta over its local threshold", gt=0
     )
-    rate_rounds: int = option(10, "rounds near the equilibrium")
-    rate_steps: int = option(40, "exact gradient steps in each of them")
-    samples: tuple[int, ...] = option((2, 4, 8, 16, 32), "K: group sizes, comparisons a response")
-    groups: int = option(1000, "groups that the plug-in estimate's bias is measured on")
-    floor_tau: float = option(0.3, "weight of the anchor where the noise is measured, nats")
-    floor_beta: float = option(20.0, "beta there")
-    floor_rounds: int = option(1200, "rounds there; the first quarter is left out")
-    step: float = option(2.0, "effective step gain/beta of the rounds compared")
-    pair_samples: tuple[int, ...] = option((4, 16, 64, 256), "responses a gradient step, even")
-    group_limit: int = option(64, "largest group of which all are compared with all (SPPO)")
-    steps: int = option(800, "gradient steps of a round")
-    rate: float = option(0.2, "learning rate, units of SFT on winners")
-
-    def problems(self) -> list[str]:
-        """All that is wrong."""
-        out = at_least(
-            self, responses=3, seeds=3, first_seed=0, horizons=1, comparisons=1, rate_rounds=1,
-            rate_steps=1, samples=2, groups=1, floor_rounds=8, pair_samples=2, group_limit=2,
-            steps=1,
-        )  # fmt: skip
-        out += positive(
-            self, "strength", "tau", "ratios", "floor_tau", "floor_beta", "step", "rate"
-        )
-        if not self.strength < 1:
-            out.append(f"strength={self.strength!r}; needed is < 1, so that no win is certain")
-        out += [f"games: {g!r}; there are {', '.join(GAMES)}" for g in self.games if g not in GAMES]
-        if any(k % 2 for k in self.pair_samples):
-            out.append(f"pair_samples={self.pair_samples!r}; needed are even numbers, as of pairs")
-        out += objective_problems((*self.objectives, *self.unanchored), sft=False)
-        return out or self._play_problems()
-
-    def _play_problems(self) -> list[str]:
-        """Objectives that have no round or loss on preferences."""
-        out = []
-        for spec in dict.fromkeys((*self.objectives, *self.unanchored)):
-            obj = algorithm_of(spec).objective
-            assert obj is not None
-            for part in ("reward", "risk") if spec in self.objectives else ("reward",):
-                if obj.missing(part):
-                    out.append(f"objectives: {spec} has no {part}: {obj.missing(part)}")
-            try:
-                _ = algorithm_of(spec).gain
-            except InvalidInput as error:  # Unavailable is one
-                out += [f"objectives: {problem}" for problem in error.problems]
-        return out
+    rate_rounds: int = option(10, "rounds near the equilibrium", ge=1)
+    rate_steps: int = option(40, "exact gradient steps in each of them", ge=1)
+    samples: tuple[int, ...] = option(
+        (2, 4, 8, 16, 32), "K: group sizes, comparisons a response", ge=2
+    )
+    groups: int = option(1000, "groups that the plug-in estimate's bias is measured on", ge=1)
+    floor_tau: float = option(0.3, "weight of the anchor where the noise is measured, nats", gt=0)
+    floor_beta: float = option(20.0, "beta there", gt=0)
+    floor_rounds: int = option(1200, "rounds there; the first quarter is left out", ge=8)
+    step: float = option(2.0, "effective step gain/beta of the rounds compared", gt=0)
+    pair_samples: tuple[int, ...] = option(
+        (4, 16, 64, 256), "responses a gradient step, even", ge=2, multiple=2
+    )
+    group_limit: int = option(64, "largest group of which all are compared with all (SPPO)", ge=2)
+    steps: int = option(800, "gradient steps of a round", ge=1)
+    rate: float = option(0.2, "learning rate, units of SFT on winners", gt=0)
 
 
 def cells(settings: Settings) -> list[Cell]:

@@ -26,21 +26,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from lab.settings import BaseSettings, option
+from lab.specs import objective_of
 from lab.sweep import Cell
 from theory.objectives import names
 from toy_games.dynamics.self_play import Data, Measure, SelfPlay, kl_to_expert
 from toy_games.engine import simulator
-from toy_games.engine.experiment import (
-    BaseSettings,
-    at_least,
-    objective_of,
-    objective_problems,
-    option,
-    positive,
-    trainable_problems,
-    untrainable,
-)
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import trainable, untrainable
 from toy_games.games.sgd_case import CLASSES, Case, chain_factor, least_hinge, shares
 from toy_games.predictions.linearised import distance, fisher, step_factor
 
@@ -57,39 +50,38 @@ PLAYED = tuple(n for n in names() if (o := objective_of(n)) is not None and not 
 class Settings(BaseSettings):
     """Which parts are run, on which game, and how finely."""
 
-    parts: tuple[str, ...] = option(PARTS, f"parts to run, of {', '.join(PARTS)}")
-    objectives: tuple[str, ...] = option(PLAYED, "objectives; SFT runs beside them")
-    classes: tuple[str, ...] = option(CLASSES, f"classes of policies, of {', '.join(CLASSES)}")
-    seeds: int = option(8, "number of seeds of the minibatches")
-    game: int = option(0, "seed of the game, its expert and the starts")
-    vocab: int = option(2, "tokens, EOS included")
-    horizon: int = option(3, "largest number of tokens of a response")
-    step: float = option(0.5, "effective step R'(0)/beta of the parts round, floor and path")
-    effective: tuple[float, ...] = option((0.25, 0.5, 1.5), "effective steps of the other parts")
-    rate: float = option(0.3, "learning rate, SFT units")
-    steps: int = option(240, "gradient steps of a round")
-    rounds: int = option(2, "rounds of the parts over rounds")
-    batch: int = option(64, "pairs a gradient step, in the parts over rounds")
-    group: int = option(4, "responses a side and group of group objectives")
-    reach: float = option(0.3, "root mean square of log p/pi_0 of the starts near p, nats")
-    floor_batches: tuple[int, ...] = option((8, 64), "pairs a gradient step, part floor")
-    floor_rates: tuple[float, ...] = option((0.1, 0.2, 0.4), "learning rates of part floor")
-    counts: tuple[int, ...] = option((1, 2, 4, 8, 16, 32, 64, 128), "steps a round, where varied")
+    parts: tuple[str, ...] = option(PARTS, f"parts to run, of {', '.join(PARTS)}", of=PARTS)
+    objectives: tuple[str, ...] = option(
+        PLAYED, "objectives; SFT runs beside them", check=trainable(linked=False)
+    )
+    classes: tuple[str, ...] = option(
+        CLASSES, f"classes of policies, of {', '.join(CLASSES)}", of=CLASSES
+    )
+    seeds: int = option(8, "number of seeds of the minibatches", ge=1)
+    game: int = option(0, "seed of the game, its expert and the starts", ge=0)
+    vocab: int = option(2, "tokens, EOS included", ge=2)
+    horizon: int = option(3, "largest number of tokens of a response", ge=2)
+    step: float = option(0.5, "effective step R'(0)/beta of the parts round, floor and path", gt=0)
+    effective: tuple[float, ...] = option(
+        (0.25, 0.5, 1.5), "effective steps of the other parts", gt=0
+    )
+    rate: float = option(0.3, "learning rate, SFT units", gt=0)
+    steps: int = option(240, "gradient steps of a round", ge=20)
+    rounds: int = option(2, "rounds of the parts over rounds", ge=1)
+    batch: int = option(64, "pairs a gradient step, in the parts over rounds", ge=1)
+    group: int = option(4, "responses a side and group of group objectives", ge=1)
+    reach: float = option(0.3, "root mean square of log p/pi_0 of the starts near p, nats", gt=0)
+    floor_batches: tuple[int, ...] = option((8, 64), "pairs a gradient step, part floor", ge=1)
+    floor_rates: tuple[float, ...] = option((0.1, 0.2, 0.4), "learning rates of part floor", gt=0)
+    counts: tuple[int, ...] = option(
+        (1, 2, 4, 8, 16, 32, 64, 128), "steps a round, where varied", ge=1
+    )
 
     def problems(self) -> list[str]:
-        """All problems at once."""
-        out = at_least(self, seeds=1, game=0, vocab=2, horizon=2, steps=20, rounds=1, batch=1)
-        out += at_least(self, group=1, floor_batches=1, counts=1)
-        out += positive(self, "step", "effective", "rate", "reach", "floor_rates")
-        for field, known in (("parts", PARTS), ("classes", CLASSES)):
-            unknown = [v for v in getattr(self, field) if v not in known]
-            out += [f"{field}: unknown {v!r}; there are {', '.join(known)}" for v in unknown]
+        """Batches that cannot be cut into groups."""
         sizes = (self.batch, *self.floor_batches) if self.group >= 1 else ()
-        out += [
-            f"batch {n} is not a multiple of group={self.group}" for n in sizes if n % self.group
-        ]
-        out += objective_problems(self.objectives, sft=False)
-        return out + trainable_problems(self.objectives, linked=False)
+        wrong = [n for n in sizes if n % self.group]
+        return [f"batch {n} is not a multiple of group={self.group}" for n in wrong]
 
 
 def cells(settings: Settings) -> list[Cell]:
@@ -127,15 +119,6 @@ def one(
     return table
 
 
-class OneRound(SelfPlay):
-    """Rounds whose first opponent is the start, but whose steps begin elsewhere."""
-
-    begin: Tensor
-
-    def start(self) -> State:
-        return super().start() | {"theta": self.begin.expand_as(self._start).clone()}
-
-
 def _play(
     case: Case,
     rows: list[dict[str, Any]],
@@ -143,13 +126,13 @@ def _play(
     measures: dict[str, Measure],
     data: Data,
     ref: Tensor | None = None,
-) -> OneRound:
+    given: dict[str, Tensor] | None = None,
+) -> SelfPlay:
     ref = case.ref if ref is None else ref
-    made = OneRound(
-        case.policy, case.objective, pd.DataFrame(rows), case.expert, start, data, measures, ref
+    table = pd.DataFrame(rows)
+    return SelfPlay(
+        case.policy, case.objective, table, case.expert, start, data, measures, ref, given
     )
-    made.begin = made._start
-    return made
 
 
 def _row(case: Case, effective: float, **columns: Any) -> dict[str, Any]:
@@ -224,8 +207,8 @@ def floors(case: Case, settings: Settings, how: dict[str, Any]) -> pd.DataFrame:
     ]
     for batch in settings.floor_batches:
         measures = {"from_limit": _from(limit), "from_exact": _from(exact)}
-        run = _play(case, rows, theta, measures, Data(batch=batch, group=settings.group))
-        run.begin = local.theta
+        data = Data(batch=batch, group=settings.group)
+        run = _play(case, rows, theta, measures, data, given={"theta": local.theta})
         late = range(settings.steps, 2 * settings.steps + 1, 5)
         file = how["checkpoint"] and Path(how["checkpoint"]).with_suffix(f".{batch}.npz")
         table = simulator.run(run, late, **{**how, "checkpoint": file})

@@ -12,11 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from theory import theory_card
+from lab.specs import objective_of
 from theory.objectives import Objective
 from toy_games.dynamics.self_play import Data, Measure, SelfPlay, sft_scale
-from toy_games.dynamics.two_step import Decaying, RewardClass, Rewarded
-from toy_games.engine.experiment import objective_of
+from toy_games.dynamics.two_step import RewardClass, TwoStepRounds
 from toy_games.engine.policies import Policy
 from toy_games.games.ladder import Ladder
 
@@ -53,13 +52,6 @@ def methods(one_step: Sequence[str], explicit: Sequence[str]) -> list[Method]:
     return out + [Method(spec, "two steps") for spec in explicit]
 
 
-def beta_of(method: Method, effective_step: float) -> float:
-    """``beta`` at an effective step ``R'(0)/beta``."""
-    if method.objective is None:
-        return 1.0
-    return theory_card(method.objective).slope_at_zero / effective_step
-
-
 def simulation(
     method: Method,
     policy: Policy,
@@ -70,21 +62,18 @@ def simulation(
     measures: dict[str, Measure],
     smoothing: float = 0.0,
     half_after: float = np.inf,
-) -> Decaying:
+) -> SelfPlay:
     """The run of one method; at equal ``data`` all read as many responses a step."""
     rows = rows.assign(temperature=method.temperature, tau=method.tau)
-    common: dict[str, Any] = {"measures": measures}
     if method.kind in ("mle", "two steps", "linear") and data.batch is not None:
         data = dataclasses.replace(data, batch=2 * data.batch)
-    objective = method.objective
-    arguments = (policy, objective, rows, expert, start, data)
+    run: dict[str, Any] = {"data": data, "measures": measures, "half_after": half_after}
     if method.kind in ("mle", "one step"):
-        return Decaying(*arguments, **common).decaying(half_after)
-    assert objective is not None
-    slope = theory_card(objective).slope_at_zero
+        return SelfPlay(policy, method.objective, rows, expert, start, **run)
+    assert method.objective is not None
     rewards: RewardClass = "linear" if method.kind == "linear" else "tabular"
-    made = Rewarded(*arguments, rewards=rewards, smoothing=smoothing, slope=slope, **common)
-    return made.decaying(half_after)
+    run |= {"rewards": rewards, "smoothing": smoothing}
+    return TwoStepRounds(policy, method.objective, rows, expert, start, **run)
 
 
 def labelled(table: pd.DataFrame, part: str, method: Method, beta: float) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Ladders of capacity, the measures of quality on them, and what theory predicts at every rung."""
+"""Ladders of capacity: random experts, nested log-linear classes, and their exact solutions."""
 
 from __future__ import annotations
 
@@ -11,38 +11,10 @@ from torch import Tensor
 
 from lab.streams import Streams
 from theory import laws
-from theory.errors import InvalidInput
 from theory.objectives import Objective
 from theory.result import FloatArray
-from theory.rounds import log_linear as exact
-from toy_games.dynamics.self_play import (
-    Measure,
-    SelfPlay,
-    kl_to_expert,
-    reverse_kl,
-    total_variation,
-)
-from toy_games.engine.simulator import State
-
-
-class RowLogLinear:
-    """``pi_theta ∝ exp(features theta)`` with features of its own in every row: (rows, N, D)."""
-
-    def __init__(self, features: Tensor) -> None:
-        """InvalidInput: features that are not finite numbers (rows, N, D)."""
-        if features.ndim != 3 or not torch.isfinite(features).all():
-            raise InvalidInput(f"features: {tuple(features.shape)}; needed is finite (rows, N, D)")
-        self.features = features
-        self.shape = (1, features.shape[1])
-        self.size = features.shape[2]
-
-    def log_law(self, theta: Tensor) -> Tensor:
-        """Log-laws (rows, 1, N) of parameters (rows, D)."""
-        return torch.einsum("bnd,bd->bn", self.features, theta).log_softmax(-1)[:, None]
-
-    def initial(self, generator: np.random.Generator, scale: float) -> Tensor:
-        """Normal parameters of one row, (D,)."""
-        return torch.from_numpy(scale * generator.standard_normal(self.size))
+from theory.rounds import log_linear
+from toy_games.engine.policies import LogLinearPolicy
 
 
 @dataclass(frozen=True)
@@ -88,13 +60,13 @@ class Ladder:
         )
 
     @property
-    def policy(self) -> RowLogLinear:
+    def policy(self) -> LogLinearPolicy:
         """The classes of all rows."""
-        return RowLogLinear(self.features)
+        return LogLinearPolicy(self.features[:, None])
 
-    def model(self, row: int) -> exact.LogLinear:
+    def model(self, row: int) -> log_linear.LogLinear:
         """The class of one row, for exact solutions."""
-        return exact.LogLinear(self.features[row, :, : self.capacities[row]].numpy())
+        return log_linear.LogLinear(self.features[row, :, : self.capacities[row]].numpy())
 
     def law(self, row: int) -> FloatArray:
         """The expert of one row (N,)."""
@@ -135,54 +107,3 @@ class Ladder:
     def _solved(self, solve: Callable[[int], FloatArray]) -> Tensor:
         found = [self.model(row).log_law(solve(row)) for row in range(len(self.seeds))]
         return torch.from_numpy(np.stack(found)[:, None])
-
-
-def spin_threshold(s_p: FloatArray, s_q: FloatArray) -> float:
-    """Least stable ``beta`` of exact SPIN rounds: ``lambda_max((S_p+S_q)^-1 S_q)`` (T15)."""
-    return float(np.linalg.eigvals(np.linalg.solve(s_p + s_q, s_q)).real.max())
-
-
-def spin_round(
-    s_p: FloatArray, s_q: FloatArray, beta: float, rate: float, steps: int
-) -> FloatArray:
-    """Linear map (d, d) of a deviation from the MLE over a SPIN round of gradient steps.
-
-    The round's loss has curvature ``beta^2/4 (S_p+S_q)`` and the step size is ``2 rate/beta``;
-    after infinitely many steps the map is T15's ``1 - 2/beta (S_p+S_q)^-1 S_q``.
-    """
-    one = np.eye(len(s_p))
-    undone = np.linalg.matrix_power(one - 0.5 * rate * beta * (s_p + s_q), steps)
-    return np.asarray(one - (one - undone) @ np.linalg.solve(s_p + s_q, s_q) * 2.0 / beta)
-
-
-# -- measures of quality --------------------------------------------------------------------------
-
-
-def judge(run: SelfPlay, state: State, step: int) -> Tensor:
-    """``E_pi log p`` in nats: the expert's likelihood of samples, what a judge would reward."""
-    return torch.xlogy(run.log_law(state).exp(), run.expert).sum(-1).mean(-1)
-
-
-def entropy(run: SelfPlay, state: State, step: int) -> Tensor:
-    """Entropy of the policy in nats, mean over prompts."""
-    log_law = run.log_law(state)
-    return -(log_law.exp() * log_law).sum(-1).mean(-1)
-
-
-def distance_to(target: Tensor) -> Measure:
-    """Total variation to log-laws (rows, X, N), mean over prompts."""
-
-    def measure(run: SelfPlay, state: State, step: int) -> Tensor:
-        return 0.5 * (run.log_law(state).exp() - target.exp()).abs().sum(-1).mean(-1)
-
-    return measure
-
-
-QUALITY: dict[str, Measure] = {
-    "forward_kl": kl_to_expert,
-    "reverse_kl": reverse_kl,
-    "judge": judge,
-    "tv": total_variation,
-    "entropy": entropy,
-}
-"""Against the expert's own law: held out, whatever samples the run was trained on."""

@@ -14,13 +14,13 @@ from theory import TokenMDP, objectives
 from theory.errors import NotConverged
 from theory.objectives import Objective
 from theory.result import FloatArray
-from theory.rounds.log_linear import LogLinear as Family
+from theory.rounds.log_linear import LogLinear
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.dynamics.two_players import Players, Rules
 from toy_games.engine import simulator
-from toy_games.engine.policies import LogLinear, Softmax, Tokens
+from toy_games.engine.policies import LogLinearPolicy, Softmax, Tokens
 from toy_games.engine.rewards import Linear, Network, Rewards, Table, one_hot_tokens
-from toy_games.games.player_games import instance, solved
+from toy_games.games.two_players import instance, solved
 
 WIDE = 12
 SPREAD = 0.7
@@ -40,7 +40,7 @@ def few_features(
     features = np.linalg.qr(
         np.column_stack([np.ones(WIDE), rng.standard_normal((WIDE, WIDE - 1))])
     )[0][:, 1 : count + 1] * np.sqrt(WIDE)
-    family = Family(features)
+    family = LogLinear(features)
     likely = np.stack([family.law(family.maximum_likelihood(p[0])) for p in expert])[:, None]
     rows = pd.DataFrame({"seed": range(seeds), "step_policy": 0.1 if natural else 4.0})
     rows["step_reward"] = 0.15
@@ -67,10 +67,10 @@ def reward_classes(
     expert, _, _ = instance(seeds, WIDE, SPREAD)
     rng = Streams([0]).generator(0, "classes")
     own, other = rng.standard_normal((2, WIDE, 3))
-    family = Family(own)
+    family = LogLinear(own)
     best = np.stack([family.maximum_likelihood(p[0]) for p in expert])
     likely = np.stack([family.law(theta) for theta in best])[:, None]
-    policy = LogLinear(own)
+    policy = LogLinearPolicy(own)
     rows = pd.DataFrame({"seed": range(seeds), "step_policy": 0.5, "step_reward": 0.3})
     ends = {"part": "classes", "kind": kind, "objective": "sft" if kind == "sft" else "spif"}
     if kind == "sft":
@@ -107,7 +107,12 @@ def reward_classes(
 
 
 def _destination(
-    kind: str, family: Family, own: FloatArray, other: FloatArray, p: FloatArray, best: FloatArray
+    kind: str,
+    family: LogLinear,
+    own: FloatArray,
+    other: FloatArray,
+    p: FloatArray,
+    best: FloatArray,
 ) -> FloatArray:
     """Law (n,) where theory puts a log-linear policy against that class of rewards, tau = 0."""
     obj = _spif()

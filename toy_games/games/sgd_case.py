@@ -11,13 +11,14 @@ import torch
 from scipy.optimize import linprog
 from torch import Tensor
 
+from lab.specs import objective_of
 from theory import TokenMDP, self_play, theory_card, xp
 from theory.objectives import Objective
 from theory.result import FloatArray
-from theory.rounds import log_linear as theory_class
+from theory.rounds import log_linear
 from theory.rounds.one_step import local_rate_one_step, one_step_round
-from toy_games.engine.experiment import objective_of
-from toy_games.engine.policies import LogLinear, Neural, Policy, Tokens
+from toy_games.dynamics.self_play import beta_at, grouped
+from toy_games.engine.policies import LogLinearPolicy, Neural, Policy, Tokens
 from toy_games.predictions.linearised import Round
 
 CLASSES = ("tokens", "features", "network")
@@ -56,7 +57,7 @@ class Case:
         """The class of policies."""
         if self.family == "features":
             shape = (self.game.n_responses, FEATURES)
-            return LogLinear(np.random.default_rng(self.seed).standard_normal(shape))
+            return LogLinearPolicy(np.random.default_rng(self.seed).standard_normal(shape))
         return Tokens(self.game) if self.family == "tokens" else Neural(self.game, WIDTH)
 
     @cached_property
@@ -73,7 +74,7 @@ class Case:
     @property
     def grouped(self) -> bool:
         """Whether the objective is a risk of groups."""
-        return self.objective is not None and self.objective.form == "group"
+        return grouped(self.objective)
 
     @property
     def has_round(self) -> bool:
@@ -101,10 +102,7 @@ class Case:
 
     def beta(self, effective: float) -> float:
         """``R'(0)/effective``; T-SPIN has no link, the slope of its logistic loss's is taken."""
-        if self.objective is None:
-            return 1.0
-        slope = theory_card(self.objective).slope_at_zero
-        return (slope if np.isfinite(slope) else 1.0) / effective
+        return beta_at(self.objective, effective)
 
     def tau(self, effective: float) -> float:
         """Half of beta where an anchor is needed, else 0."""
@@ -155,8 +153,8 @@ class Case:
             ref = self.ref if ref is None else ref
             rest = {"rounds": rounds, "ref": ref.exp().numpy(), "tau": self.tau(effective)}
             p, beta = self.expert.numpy(), self.beta(effective)
-            if isinstance(self.policy, LogLinear):
-                model = theory_class.LogLinear(self.policy.features[0].numpy())
+            if isinstance(self.policy, LogLinearPolicy):
+                model = log_linear.LogLinear(self.policy.features[0].numpy())
                 found = model.self_play(p, theta.numpy(), obj, beta, **rest)
             else:
                 q = start.exp().numpy()

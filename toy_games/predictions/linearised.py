@@ -42,6 +42,7 @@ from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.engine.policies import Policy
 
+SMALLER = "a smaller rate or effective step may help"
 SETTLED = 1e-10
 MOST_EXAMPLES = 200_000
 
@@ -150,7 +151,7 @@ class Round:
             NotConverged: the gradient stays above 1e-10, or is not finite at the start.
         """
         if not self._gradient(start)[1].isfinite().all():
-            raise NotConverged("the round's minimisation starts where steps have diverged", start)
+            raise NotConverged(f"the round starts where steps have diverged; {SMALLER}", start)
         theta, size = self._newton(start)
         if size > SETTLED:
 
@@ -162,7 +163,7 @@ class Round:
             found = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-9})
             theta, size = self._newton(torch.from_numpy(found.x))
         if size > SETTLED:
-            raise NotConverged(f"the round's minimisation stopped at gradient {size:.1e}", theta)
+            raise NotConverged(f"the round stopped at gradient {size:.1e}; {SMALLER}", theta)
         return theta
 
     def _gradient(self, theta: Tensor) -> tuple[float, Tensor]:

@@ -24,65 +24,9 @@ from torch import Tensor
 
 from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
+from toy_games.dynamics.measures import NOTHING, UNSEEN
 from toy_games.dynamics.self_play import Measure, SelfPlay
 from toy_games.engine.simulator import State
-
-NOTHING = -600.0
-"""Responses whose log-probability under the opponent is below are padding, not unseen."""
-
-
-class FixedLaws(SelfPlay):
-    """One round against given own weights: exact laws with responses left out, or loser laws."""
-
-    def weigh(self, expert: ArrayLike, own: ArrayLike) -> FixedLaws:
-        """Set the weights (rows, X, N) of the loss on either side; measures keep the expert."""
-        self._weights = tuple(
-            torch.as_tensor(np.asarray(w, dtype=np.float64)) for w in (expert, own)
-        )
-        return self
-
-    def start(self) -> State:
-        data, own = self._weights
-        return super().start() | {"data": data.clone(), "own": own.clone()}
-
-
-# -- what there is to measure -------------------------------------------------------------------
-
-
-def unseen(state: State) -> Tensor:
-    """Responses (rows, X, N) without weight in either side's data of the round, as a mask."""
-    return (state["data"] + state["own"] == 0) & (state["opponent"] > NOTHING)
-
-
-def mass_before(run: SelfPlay, state: State, step: int) -> Tensor:
-    """Mass of the opponent ``pi_t`` on unseen responses, mean over prompts."""
-    return torch.where(unseen(state), state["opponent"].exp(), 0.0).sum(-1).mean(-1)
-
-
-def mass_after(run: SelfPlay, state: State, step: int) -> Tensor:
-    """Mass of the policy on the responses unseen in its round, mean over prompts."""
-    return torch.where(unseen(state), run.log_law(state).exp(), 0.0).sum(-1).mean(-1)
-
-
-def reward_unseen(run: SelfPlay, state: State, step: int) -> Tensor:
-    """Largest ``|beta log pi/pi_t|`` over unseen responses, in nats; 0 where there are none."""
-    return _largest_reward(run, state, unseen(state))
-
-
-def reward_seen(run: SelfPlay, state: State, step: int) -> Tensor:
-    """Largest ``|beta log pi/pi_t|`` over responses in the data of either side, in nats."""
-    return _largest_reward(run, state, state["data"] + state["own"] > 0)
-
-
-def _largest_reward(run: SelfPlay, state: State, where: Tensor) -> Tensor:
-    ratio = torch.where(where, run.log_law(state) - state["opponent"], 0.0)
-    return run.beta * ratio.abs().flatten(1).amax(-1)
-
-
-def stray(run: SelfPlay, state: State, step: int) -> Tensor:
-    """Mass beyond what expert *and* start would give: ``sum (pi - max(p, pi_0))_+``, in [0, 1]."""
-    most = torch.maximum(run.expert, run.log_start.exp())
-    return (run.log_law(state).exp() - most).clamp_min(0.0).sum(-1).mean(-1)
 
 
 def predicted_after(run: SelfPlay, state: State, step: int) -> Tensor:
@@ -93,17 +37,7 @@ def predicted_after(run: SelfPlay, state: State, step: int) -> Tensor:
     return torch.from_numpy(found.mean(-1))
 
 
-MEASURES: dict[str, Measure] = {
-    "before": mass_before,
-    "after": mass_after,
-    "predicted": predicted_after,
-    "reward_unseen": reward_unseen,
-    "reward_seen": reward_seen,
-    "stray": stray,
-}
-
-
-# -- what is predicted ----------------------------------------------------------------------------
+MEASURES: dict[str, Measure] = {**UNSEEN, "predicted": predicted_after}
 
 
 def settled_mass(
@@ -130,7 +64,7 @@ def settled_mass(
     reward = np.where(seen, obj.reward(data, own), 0.0)
     bounded = np.isfinite(reward).all(-1)
     reward = np.where(np.isfinite(reward), reward, 0.0)
-    if obj.form == "pointwise":
+    if not obj.up_to_constant:
         left = 1.0 - np.where(seen, policy * np.exp(reward / beta), 0.0).sum(-1)
         return np.where(bounded & (outside > 0), np.maximum(left, 0.0), 0.0)
     mean = reward.sum(-1, keepdims=True) / seen.sum(-1, keepdims=True)

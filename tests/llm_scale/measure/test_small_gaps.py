@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache
 from typer.testing import CliRunner
 
-from lab.settings import objective_of
+from lab.specs import objective_of
 from llm_scale import models
 from llm_scale.__main__ import app
 from llm_scale.launch import evaluate, run_folder

@@ -33,7 +33,7 @@ from llm_scale.store import checkpoint
 from llm_scale.store.journal import Journal
 from llm_scale.train import Trainer
 from theory import laws, objectives
-from theory.rounds.finite_groups import finite_group_link
+from theory.objectives.finite_groups import finite_group_link
 from theory.rounds.one_step import one_step_round
 
 PROMPTS, OUTCOMES = 4, 12

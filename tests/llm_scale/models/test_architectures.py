@@ -10,7 +10,7 @@ import transformers
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from lab import noise
+from lab import streams
 from llm_scale import models
 from llm_scale.launch import run_folder
 from llm_scale.models.sample import generate
@@ -83,7 +83,7 @@ def test_sampler_and_scorer_are_transformers_own(directory, tokenizer):
     prompts = [tuple(tokenizer(p)["input_ids"]) for p in PROMPTS] * 4
 
     def numbers(i):
-        return noise.uniform(HORIZON, 0, "own", i)
+        return streams.uniform(HORIZON, 0, "own", i)
 
     drawn, seen = generate([language.model], prompts, numbers, HORIZON, language.eos, batch=5)
     assert len({r.tokens for r in drawn}) > 6

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lab import noise
+from lab import streams
 from llm_scale.data.items import Item, Response, pack, unpack
 from llm_scale.models.sample import generate
 from llm_scale.models.score import Scorer, buckets, collate, score, sequence_log_probs
@@ -14,7 +14,7 @@ HORIZON = 8
 
 
 def numbers(i, seed=0):
-    return noise.uniform(HORIZON, seed, "own", 0, i)
+    return streams.uniform(HORIZON, seed, "own", 0, i)
 
 
 def draw(language, prompts, seed=0, batch=64, horizon=HORIZON):
@@ -115,11 +115,11 @@ def test_buckets_hold_everything_once_within_the_budget():
 
 
 def test_noise_is_a_function_of_its_key():
-    one = noise.uniform(5, 0, "own", 1, 2, 3)
-    np.testing.assert_array_equal(one, noise.uniform(5, 0, "own", 1, 2, 3))
+    one = streams.uniform(5, 0, "own", 1, 2, 3)
+    np.testing.assert_array_equal(one, streams.uniform(5, 0, "own", 1, 2, 3))
     others = [(1, "own", 1, 2, 3), (0, "held out", 1, 2, 3), (0, "own", 1, 3, 2)]
-    assert all((one != noise.uniform(5, *key)).all() for key in others)
-    np.testing.assert_array_equal(one, noise.uniform(9, 0, "own", 1, 2, 3)[:5])
+    assert all((one != streams.uniform(5, *key)).all() for key in others)
+    np.testing.assert_array_equal(one, streams.uniform(9, 0, "own", 1, 2, 3)[:5])
 
 
 def test_items_survive_as_tensors():

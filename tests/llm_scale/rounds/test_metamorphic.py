@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lab import noise
+from lab import streams
 from llm_scale import models
 from llm_scale import train as training
 from llm_scale.data import tasks
@@ -217,7 +217,7 @@ class First:
         model = self.sampler if temperature == 1.0 else Tempered(self.sampler, temperature)
         drawn, _ = generate(
             [model], [i.prompt for i in items],
-            lambda j: noise.uniform(HORIZON, seed, "own", 0, j), HORIZON, self.language.eos, 512,
+            lambda j: streams.uniform(HORIZON, seed, "own", 0, j), HORIZON, self.language.eos, 512,
         )  # fmt: skip
         return [(i.prompt, r.tokens, r.truncated) for i, r in zip(items, drawn, strict=True)]
 
@@ -493,7 +493,7 @@ def test_prompts_with_the_padding_s_token_are_sampled_as_when_alone(directory):
     prompts = [(eos, 3), (4, eos, eos, 9, 7), (6,), (eos,)] * 3
 
     def number(i):
-        return noise.uniform(6, 0, "own", 0, i)
+        return streams.uniform(6, 0, "own", 0, i)
 
     whole, _ = generate([model], prompts, number, 6, eos)
     alone = [

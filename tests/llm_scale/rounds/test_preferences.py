@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from lab.settings import objective_of
+from lab.specs import objective_of
 from llm_scale.__main__ import app
 from llm_scale.data.items import Item, Response
 from llm_scale.data.oracles import BradleyTerry, Cyclic, build, overlap

@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from typer.testing import CliRunner
 
-from lab.settings import objective_of
+from lab.specs import objective_of
 from llm_scale.__main__ import app
 from llm_scale.launch import prepare
 from llm_scale.measure import tokens as token_telemetry

@@ -101,7 +101,7 @@ def direct_gap(solve: Solver, obj: Objective, g: Anchored, sol: Solution) -> Flo
     top = sol.reward.max(-1, keepdims=True)
     free = g.tau * np.log((g.ref * np.exp((sol.reward - top) / g.tau)).sum(-1)) + top[..., 0]
     if hasattr(obj, "kappa"):
-        gain = obj.kappa(laws.triangular(g.expert, sol.policy))
+        gain = obj.gain(laws.triangular(g.expert, sol.policy))
         bent = 2 * gain * laws.kl(g.expert, 0.5 * (g.expert + sol.policy))
     else:
         bent = obj.potential(sol.policy, g.expert)
@@ -192,7 +192,7 @@ def test_certificate_holds_for_any_policy(solve: Solver, obj: Objective, g: Anch
     other = 0.9 * best.policy + 0.1 * laws.random_law(g.rng, g.expert.shape, 1.0)
     if hasattr(obj, "kappa"):  # the gain moves with the policy: compare values at a fixed one
         problem = game.separable(game.delta_of(best.policy))
-        gain = obj.kappa(laws.triangular(g.expert, best.policy))
+        gain = obj.gain(laws.triangular(g.expert, best.policy))
 
         def value(law: FloatArray) -> FloatArray:
             bent = 2 * gain * laws.kl(g.expert, 0.5 * (g.expert + law))
@@ -336,7 +336,7 @@ def test_known_game_values(claim, g: Anchored) -> None:
 def test_gain_of_the_squared_margin(claim, obj: Objective, g: Anchored) -> None:
     """kappa lies in [m/2, m], is that of the policy found, and one start is as good as another."""
     sol = equilibrium(g.expert, g.ref, obj, g.tau)
-    gain = obj.kappa(laws.triangular(g.expert, sol.policy))
+    gain = obj.gain(laws.triangular(g.expert, sol.policy))
     claim.below(gain, obj.margin, what="kappa <= m", atol=1e-15)
     claim.below(np.full_like(gain, 0.5 * obj.margin), gain, what="m/2 <= kappa")
     u = laws.log_ratio(g.expert, sol.policy)

@@ -99,13 +99,13 @@ ABSENT = {
     "dpo": CONIC_PAIRS,
     "spin_hinge": CONIC_PAIRS
     | {"link": STAIRCASE, "reward": STAIRCASE, "conic_potential": NO_FORM}
-    | {"potential": f"an integral of the link, and there is none: the {STAIRCASE}"},
+    | {"potential": STAIRCASE, "equilibrium": STAIRCASE},
     "spin_exponential": CONIC_PAIRS,
     "ipo": CONIC_PAIRS | {"potential": STEP},
     "inpo": CONIC_PAIRS | {"potential": STEP},
     "tspin": CONIC_PAIRS
     | {"link": FREE, "reward": FREE, "conic_potential": NO_FORM}
-    | {"potential": f"an integral of the link, and there is none: {FREE}"},
+    | {"potential": FREE, "equilibrium": FREE},
     "alpha_spin": CONIC_PAIRS
     | {"potential": "start from the mixture", "equilibrium": "depends on beta and on the base"},
     "centred_spif": {"loss": "needs all responses of a prompt at once; use risk"},
@@ -145,14 +145,19 @@ def test_what_is_absent_says_why(name: str) -> None:
 
 
 def test_an_empty_definition_says_what_it_lacks() -> None:
-    for form, link, loss in (
-        (objectives.Pointwise, "neither link_formula nor a and b", "no a and b"),
-        (objectives.Pairwise, "no link_formula", "no pair_loss"),
-        (objectives.Group, "no link_formula", "use risk"),
+    for form, link, loss, reward in (
+        (
+            objectives.Pointwise,
+            "neither link_formula nor a and b",
+            "nor expert_term and",
+            "a and b",
+        ),
+        (objectives.Pairwise, "neither link_formula nor gain", "no pair_loss", "nor pair_loss"),
+        (objectives.Group, "neither link_formula nor gain", "use risk", "nor group_risk"),
     ):
         obj = type("Empty", (form,), {})()
         assert (obj.has_link, obj.has_loss, obj.has_saddle) == (False, False, False)
-        for verb, reason in (("link", link), ("loss", loss), ("reward", link)):
+        for verb, reason in (("link", link), ("loss", loss), ("reward", reward)):
             with pytest.raises(Unavailable, match=reason):
                 VERBS[verb](obj)
         assert obj.missing("risk")

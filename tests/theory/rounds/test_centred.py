@@ -14,7 +14,11 @@ from scipy.optimize import minimize
 from tests.theory.strategies import games
 from theory import laws, objectives
 from theory.errors import InvalidInput
-from theory.rounds.finite_groups import expected_group_loss, finite_group_link, group_coefficients
+from theory.objectives.finite_groups import (
+    expected_group_loss,
+    finite_group_link,
+    group_coefficients,
+)
 from theory.rounds.one_step import one_step_round
 
 SIZES = st.sampled_from([1, 2, 3, 8, math.inf])

@@ -127,7 +127,7 @@ def test_kappa_for_any_number_of_outcomes(claim):
         vanishes(gradient - (P - Q) * (kappa * (1 + delta / 2) - MARGIN)),
         "gradient = (p - q)(kappa (1 + Delta/2) - m)",
     )
-    gain = exact(symbolic("ipo").kappa(delta))
+    gain = exact(symbolic("ipo").gain(delta))
     claim.exact(sp.solve(kappa * (1 + delta / 2) - MARGIN, kappa) == [gain.factor()], "kappa")
     claim.exact((gain.subs(delta, 0), gain.subs(delta, 2)) == (MARGIN, MARGIN / 2), "in [m/2, m]")
     second, spread = delta * kappa**2, kappa * delta  # E_p r^2 + E_q r^2, E_p r - E_q r

@@ -81,16 +81,14 @@ def test_sppo_loss_is_spif_with_c_two(claim):
     p, q, r = *sp.symbols("p q", positive=True), R
     win = {"expert_preference": P, "policy_preference": P}
     mean = exact(p * sppo.expert_term(r, **win) + q * sppo.policy_term(r, **win))
-    best = sppo._best_response(array(p), array(q), **win)
+    best = sppo.best_response(array(p), array(q), **win)
     claim.exact(
         vanishes(sp.diff(mean, r).subs(r, exact(best))), "P - 1/2 minimises the soft-label loss"
     )
     first, second = sp.symbols("P1 P2", positive=True)
     mean = p * exact(sppo.expert_term(r, expert_preference=first))
     mean += q * exact(sppo.policy_term(r, policy_preference=second))
-    best = sppo._best_response(
-        array(p), array(q), expert_preference=first, policy_preference=second
-    )
+    best = sppo.best_response(array(p), array(q), expert_preference=first, policy_preference=second)
     claim.exact(
         vanishes(sp.diff(mean, r).subs(r, exact(best))), "with two labels, their mean by mass - 1/2"
     )

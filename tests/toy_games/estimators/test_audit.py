@@ -13,9 +13,9 @@ from scipy import stats
 from lab.stats import fit_line
 from theory import TokenMDP, objectives
 from theory.errors import InvalidInput
+from toy_games import launch
 from toy_games.dynamics.self_play import Data, SelfPlay
-from toy_games.engine import experiment
-from toy_games.engine.policies import LogLinear, Neural, Softmax, Tokens
+from toy_games.engine.policies import LogLinearPolicy, Neural, Softmax, Tokens
 from toy_games.estimators import losses as estimators
 from toy_games.estimators import rewards as reward_estimators
 from toy_games.estimators.enumeration import Draws, audit, gradient, monte_carlo
@@ -46,7 +46,7 @@ def on_class(kind, seed):
     game = TokenMDP.random(vocab=3, horizon=2, rng=rng)
     policy = {
         "neural": lambda: Neural(game, width=3),
-        "log-linear": lambda: LogLinear(rng.standard_normal((game.n_responses, 3))),
+        "log-linear": lambda: LogLinearPolicy(rng.standard_normal((game.n_responses, 3))),
         "softmax": lambda: Softmax(game.n_responses),
         "tokens": lambda: Tokens(game.merged(0)),
     }[kind]()
@@ -387,9 +387,9 @@ def test_the_true_gradients_are_those_of_finite_differences():
 
 def test_the_table_and_its_intervals():
     few = Settings(cases=("text",), instance=3, size=2, sizes=(2, 4), seeds=6, samples=300)
-    table = experiment.run("audit", few, progress=False)
+    table = launch.run("audit", few, progress=False)
     assert table.groupby(["case", "family", "name", "size"]).seed.nunique().eq(6).all()
-    again = experiment.run("audit", few, progress=False)
+    again = launch.run("audit", few, progress=False)
     assert again.equals(table)
     exact = table[table.exact & table.unexplained.notna()]
     assert exact.unexplained.max() < 1e-9
@@ -403,9 +403,9 @@ def test_the_table_and_its_intervals():
 
 def test_an_interrupted_sweep_goes_on(tmp_path):
     few = Settings(cases=("text",), size=2, sizes=(2,), seeds=3, samples=10)
-    whole = experiment.run("audit", few, folder=tmp_path, progress=False)
+    whole = launch.run("audit", few, folder=tmp_path, progress=False)
     next((tmp_path / "parts").glob("sizes-*")).unlink()
-    assert experiment.run("audit", few, folder=tmp_path, progress=False).equals(whole)
+    assert launch.run("audit", few, folder=tmp_path, progress=False).equals(whole)
 
 
 def test_bad_settings_are_refused_together():

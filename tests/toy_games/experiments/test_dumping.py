@@ -7,16 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab.specs import objective_of
 from theory import laws, objectives
 from theory.errors import InvalidInput
 from theory.rounds.one_step import one_step_round, partition_gap
-from toy_games.dynamics.self_play import Data, SelfPlay
-from toy_games.engine import experiment, simulator
-from toy_games.engine.policies import LogLinear, Softmax
+from toy_games import launch
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, beta_at
+from toy_games.engine import simulator
+from toy_games.engine.policies import LogLinearPolicy, Softmax
 from toy_games.experiments import dumping
 from toy_games.predictions import unseen
 
-LONG = dumping.ONE_ROUND
+LONG = FOREVER
 
 
 def one_round(spec, data, own, start, steps, beta=1.0, rate=1.0, policy=None, record=None):
@@ -27,10 +29,10 @@ def one_round(spec, data, own, start, steps, beta=1.0, rate=1.0, policy=None, re
     theta = policy.parameters_of(torch.from_numpy(np.log(start))[:, None])
     rows = pd.DataFrame({"seed": range(len(data)), "beta": beta, "rate": rate})
     rows = rows.assign(steps_per_round=LONG)
-    run = unseen.FixedLaws(
-        policy, experiment.objective_of(spec), rows, start[:, None], theta, Data(batch=None),
-        dumping.MEASURES,
-    ).weigh(data[:, None], own[:, None])  # fmt: skip
+    run = SelfPlay(
+        policy, objective_of(spec), rows, start[:, None], theta, Data(batch=None),
+        dumping.MEASURES, given={"data": data[:, None], "own": own[:, None]},
+    )  # fmt: skip
     return run, simulator.run(run, record or [0, steps], progress=False)
 
 
@@ -107,7 +109,7 @@ def test_shift_invariant_losses_freeze_unseen_logits(claim, spec, seed):
     claim.close(moved[:, -1], 0.0, 1e-13, what="logit of the unseen outcome")
     claim.close(moved.sum(-1), 0.0, 1e-12, what="sum of the seen logits")
     claim.close(table.after.iloc[-1:], table.predicted.iloc[-1:], 1e-5, what="unseen mass")
-    obj = experiment.objective_of(spec)
+    obj = objective_of(spec)
     low, high = obj.reward_bounds
     claim.below(table.reward_unseen, high - low, what="|reward| of the unseen, range of R")
 
@@ -162,15 +164,16 @@ def test_shared_parameters_dump_sooner(claim):
     tied[:seen, :seen], tied[seen:, seen] = np.eye(seen), 1.0
     record = simulator.log_steps(3000, 24)
     times = []
-    for policy in (LogLinear(tied), Softmax(seen + count)):
-        if isinstance(policy, LogLinear):
+    for policy in (LogLinearPolicy(tied), Softmax(seen + count)):
+        if isinstance(policy, LogLinearPolicy):
             theta = np.log(np.append(start[:seen], start[seen]))
         else:
             theta = np.log(start)
         rows = pd.DataFrame({"seed": [0], "rate": 1.0, "steps_per_round": LONG})
-        run = unseen.FixedLaws(
-            policy, obj, rows, start, theta, Data(batch=None), unseen.MEASURES
-        ).weigh(data[None, None], own[None, None])
+        given = {"data": data[None, None], "own": own[None, None]}
+        run = SelfPlay(
+            policy, obj, rows, start, theta, Data(batch=None), unseen.MEASURES, given=given
+        )
         table = simulator.run(run, record, progress=False)
         half = 0.5 * table.predicted.iloc[0]
         times.append(np.interp(half, table.after, table.step))
@@ -187,7 +190,7 @@ def test_shared_parameters_dump_sooner(claim):
 def test_unseen_mass_ends_where_the_samples_say(claim, spec):
     beta = 0.5 if spec == "spif(c=2)" else 1.0
     step = 0.5  # R'(0)/beta, at which beta is that
-    assert spec == "sft" or dumping.beta_of(experiment.objective_of(spec), step) == beta
+    assert spec == "sft" or beta_at(objective_of(spec), step) == beta
     table = dumping.sampled(spec, 40, 24, 1, 1500, step, 5, progress=False)
     end = table[table.step == 1500]
     tolerance = 0.02 if spec == "sft" else 2e-3  # SFT: mass 1/steps an outcome is still there
@@ -289,7 +292,7 @@ def test_an_interrupted_round_resumes_to_the_same_table(tmp_path):
     sides = dumping.weights("spif", 0.8, 0.05, False)
     run, whole = one_round("spif", *sides, q, 0, record=[0, 10, 40])
 
-    class Stopped(unseen.FixedLaws):
+    class Stopped(SelfPlay):
         def advance(self, state, step):
             if step == 25:
                 raise KeyboardInterrupt
@@ -299,7 +302,7 @@ def test_an_interrupted_round_resumes_to_the_same_table(tmp_path):
     run.__class__ = Stopped
     with pytest.raises(KeyboardInterrupt):
         simulator.run(run, [0, 10, 40], file, progress=False, every=0.0)
-    Stopped.advance = unseen.FixedLaws.advance
+    Stopped.advance = SelfPlay.advance
     again = simulator.run(run, [0, 10, 40], file, progress=False)
     pd.testing.assert_frame_equal(again, whole, check_exact=True)
 
@@ -310,7 +313,7 @@ def test_the_experiment_is_one_table():
         escape_steps=3, counts=(1,), masses=(0.01,), sizes=(5,), samples=(4,), size=6, middle=4,
         steps=3, rounds=2, round_steps=2, text_steps=2,
     )  # fmt: skip
-    table = experiment.run("dumping", settings, progress=False)
+    table = launch.run("dumping", settings, progress=False)
     assert set(table.part) == {"path", "escape", "samples", "rounds", "text"}
     assert set(table.objective) == {"spif", "sft", "sppo"}
     keys = ["part", "objective", "seed", "share", "covered", "batch", "outside", "count_unseen"]

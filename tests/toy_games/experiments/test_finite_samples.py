@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from lab.stats import fit_line
 from theory import laws, objectives
 from theory.errors import InvalidInput
+from toy_games import launch
 from toy_games.dynamics.flow import Flow
-from toy_games.dynamics.self_play import Data, SelfPlay
-from toy_games.engine import experiment, simulator
-from toy_games.engine.policies import LogLinear, Softmax
+from toy_games.dynamics.measures import ON_SAMPLES
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay
+from toy_games.engine import simulator
+from toy_games.engine.policies import LogLinearPolicy, Softmax
 from toy_games.experiments import finite_samples as finite
-from toy_games.predictions.separable_samples import (
-    OnSamples,
+from toy_games.predictions.finite_samples import (
     bounded_range,
     demanded_mass,
     logistic_growth,
@@ -32,7 +33,8 @@ ROUNDS = {"effective_step": 0.5, "per_round": 20, "rate": 1.0}
 def one_round(name, p, q, data, own, beta, rate):
     """A round on one prompt's samples; numbers or arrays of rows."""
     rows = pd.DataFrame({"seed": 0, "beta": np.atleast_1d(beta), "rate": rate})
-    return OnSamples(Softmax(len(q)), objectives.get(name), rows, p, np.log(q), data, own)
+    q, data, own = (np.asarray(law)[None, None] for law in (q, data, own))
+    return finite.on_both(objectives.get(name), rows, p, q, data, own)
 
 
 def last_of(run, time, per_decade=25):
@@ -170,7 +172,10 @@ def test_the_margin_of_a_log_linear_policy_grows_like_log_t(claim, seed, beta):
     data[:4], own[4:8] = 0.25, 0.25
     rows = pd.DataFrame({"seed": [0], "beta": beta, "rate": 0.2})
     p = np.full(40, 1 / 40)
-    run = OnSamples(LogLinear(features), objectives.get("spin"), rows, p, np.zeros(12), data, own)
+    run = SelfPlay(
+        LogLinearPolicy(features), objectives.get("spin"), rows.assign(steps_per_round=FOREVER), p,
+        np.zeros(12), finite.EXACT, ON_SAMPLES, given={"data": data, "own": own},
+    )  # fmt: skip
     flow = Flow(run, 1e14, 12)
     # where all pairs support the margin their weights still move at O(1/log t)
     table = simulator.run(flow, range(0, flow.steps + 1, 4), progress=False)
@@ -448,7 +453,7 @@ SMALL = {
 
 def test_the_experiment_has_all_parts_and_sft_beside_them():
     given_settings = finite.Settings(**SMALL, objectives=("spin", "spin_hinge"))
-    table = experiment.run("finite_samples", given_settings, progress=False)
+    table = launch.run("finite_samples", given_settings, progress=False)
     assert set(table.part) == {"descent", "flow", "threshold", "rounds", "text"}
     for part in ("rounds", "text"):
         assert set(table[table.part == part].objective) == {"spin", "spin_hinge", "sft"}

@@ -11,15 +11,18 @@ from lab.stats import intervals
 from lab.streams import Streams
 from theory import laws, objectives, theory_card
 from theory.errors import InvalidInput
-from theory.rounds.log_linear import LogLinear as Exact
+from theory.rounds.log_linear import LogLinear
+from toy_games import launch
 from toy_games.dynamics import finite_class
-from toy_games.dynamics.self_play import Data
-from toy_games.dynamics.two_step import Rewarded
-from toy_games.engine import experiment, simulator
-from toy_games.engine.policies import LogLinear, Neural
+from toy_games.dynamics.measures import distance_to
+from toy_games.dynamics.self_play import Data, beta_at
+from toy_games.dynamics.two_step import TwoStepRounds
+from toy_games.engine import simulator
+from toy_games.engine.policies import LogLinearPolicy, Neural
 from toy_games.experiments.misspecification import Settings, read_once
-from toy_games.games.contenders import Method, beta_of, first_gradients, predicted, simulation
-from toy_games.games.ladder import Ladder, RowLogLinear, distance_to, spin_threshold
+from toy_games.games.contenders import Method, first_gradients, predicted, simulation
+from toy_games.games.ladder import Ladder
+from toy_games.predictions.misspecification import spin_threshold
 
 ONE_STEP = [o.name for o in map(objectives.get, objectives.names())
             if theory_card(o).fixed_point_is_mle]  # fmt: skip
@@ -29,7 +32,7 @@ LADDER = {"outcomes": 14, "capacities": (1, 3, 6, 13), "seeds": 4, "steps": 2200
 
 
 def run(*parts, **given):
-    return experiment.run("misspecification", Settings(parts=parts, **given), progress=False)
+    return launch.run("misspecification", Settings(parts=parts, **given), progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def classes():
     game = read_once(4, 3, 2, 0.1)
     network = Neural(game.game, 3)
     rng = np.random.default_rng(11)
-    many = LogLinear(it.features[0].numpy())
+    many = LogLinearPolicy(it.features[0].numpy())
     pairs = ((many, it.expert[0]), (network, game.law))
     return [
         (
@@ -124,7 +127,7 @@ def test_two_step_rounds_end_where_their_potential_is_stationary(claim):
     it = Ladder.random(range(20, 24), [3], 14, 1.0)
     for spec, potential in (("spin", "spin"), ("spif", "spif"), ("ipo", "spif")):
         method = Method(spec, "two steps")
-        rows = pd.DataFrame({"seed": it.seeds, "beta": beta_of(method, 0.7), "rate": 0.3})
+        rows = pd.DataFrame({"seed": it.seeds, "beta": beta_at(method.objective, 0.7), "rate": 0.3})
         rows["steps_per_round"] = 20
         start = torch.zeros(3, dtype=torch.float64)
         ends = simulation(method, it.policy, rows, it.expert, start, Data(batch=None), {})
@@ -145,7 +148,7 @@ def test_minibatch_rounds_end_within_their_noise_of_the_mle(claim):
     best, first, last, half = it.maximum_likelihood(), 300, 1800, 60.0
     for spec in ("sft", "spin"):
         method = Method(spec, "mle" if spec == "sft" else "one step")
-        rows = pd.DataFrame({"seed": it.seeds, "beta": beta_of(method, 1.0), "rate": 0.2})
+        rows = pd.DataFrame({"seed": it.seeds, "beta": beta_at(method.objective, 1.0), "rate": 0.2})
         start = torch.zeros(3, dtype=torch.float64)
         made = simulation(method, it.policy, rows.assign(steps_per_round=20), it.expert, start,
                           Data(batch=16), {"off": distance_to(best)}, half_after=half)  # fmt: skip
@@ -324,11 +327,11 @@ def test_sft_reads_as_many_responses_a_step_as_self_play():
 def two_steps(batch, seeds=1, **given):
     it = Ladder.random([2], [4], 9, 1.0)
     rows = pd.DataFrame({"seed": range(seeds), "beta": 1.0, "rate": 0.2, "steps_per_round": 4})
-    policy = RowLogLinear(it.features.expand(seeds, -1, -1))
+    policy = LogLinearPolicy(it.features.expand(seeds, -1, -1)[:, None])
     start = torch.linspace(-0.4, 0.5, 4, dtype=torch.float64)
     objective = objectives.get("spin")
     data = Data(batch=batch)
-    return it, Rewarded(policy, objective, rows, it.expert[0], start, data, **given)
+    return it, TwoStepRounds(policy, objective, rows, it.expert[0], start, data, **given)
 
 
 def gradient_of(simulation_, state, step=0):
@@ -369,8 +372,8 @@ def test_linear_rewards_solve_their_normal_equations():
 
 @pytest.mark.parametrize("at", [1, 4, 9])
 def test_an_interrupted_run_resumes_to_bitwise_the_same_table(tmp_path, at):
-    whole = simulator.run(two_steps(8, 3)[1].decaying(5.0), [3, 11], progress=False)
-    stopped = two_steps(8, 3)[1].decaying(5.0)
+    whole = simulator.run(two_steps(8, 3, half_after=5.0)[1], [3, 11], progress=False)
+    stopped = two_steps(8, 3, half_after=5.0)[1]
     inner = stopped.advance
 
     def advance(state, step):
@@ -382,7 +385,7 @@ def test_an_interrupted_run_resumes_to_bitwise_the_same_table(tmp_path, at):
     path = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
         simulator.run(stopped, [3, 11], path, False, every=0.0)
-    resumed = simulator.run(two_steps(8, 3)[1].decaying(5.0), [3, 11], path, False)
+    resumed = simulator.run(two_steps(8, 3, half_after=5.0)[1], [3, 11], path, False)
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
 
 
@@ -392,7 +395,7 @@ def test_ladders_are_nested_and_the_widest_class_holds_the_expert():
     likelihood = (it.expert * it.maximum_likelihood()).sum((-2, -1))
     assert (likelihood.diff() > 0).all()
     torch.testing.assert_close(it.maximum_likelihood()[2].exp(), it.expert[2], rtol=1e-6, atol=1e-9)
-    assert isinstance(it.model(1), Exact)
+    assert isinstance(it.model(1), LogLinear)
     assert it.model(1).features.shape == (9, 5)
 
 
@@ -422,6 +425,6 @@ def test_unusable_rewards_and_rates_are_refused():
     with pytest.raises(InvalidInput, match="rewards='rich'"):
         two_steps(None, rewards="rich")
     with pytest.raises(InvalidInput, match="half_after"):
-        two_steps(None)[1].decaying(0.0)
+        two_steps(None, half_after=0.0)
     with pytest.raises(InvalidInput, match="features"):
-        RowLogLinear(torch.zeros(3, 2))
+        LogLinearPolicy(torch.zeros(3))

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 
 from theory import equilibrium, laws, objectives, saddle_point, self_play
 from theory.errors import InvalidInput, Unavailable
-from theory.rounds.log_linear import LogLinear as Family
-from toy_games.dynamics.player_measures import distance, gap, observed
-from toy_games.dynamics.two_players import METHODS, Players, Rules
+from theory.rounds.log_linear import LogLinear
+from toy_games.dynamics.two_players import METHODS, Players, Rules, distance, gap, observed
 from toy_games.engine import simulator
-from toy_games.engine.policies import LogLinear, Softmax
+from toy_games.engine.policies import LogLinearPolicy, Softmax
 from toy_games.engine.rewards import Linear, Network, Table
 from toy_games.experiments import players as experiment
 from toy_games.games.player_classes import few_features, network, reward_classes
-from toy_games.predictions.player_rates import crossing, growth, predicted_factor, predicted_spread
+from toy_games.predictions.two_players import crossing, growth, predicted_factor, predicted_spread
 
 SADDLES = ("spif", "iq_learn", "policy_only", "airl", "nwj", "gail")
 
@@ -366,14 +365,14 @@ def test_a_log_linear_policy_ends_at_the_mle_if_rewards_are_its_own_features(cla
     rng = np.random.default_rng(114)
     p = laws.random_law(rng, (9,), 0.7)
     features = rng.standard_normal((9, 2))
-    family = Family(features)
+    family = LogLinear(features)
     mle = family.law(family.maximum_likelihood(p))
     implicit = family.self_play(p, np.zeros(2), objectives.get("spin"), 1.0, 60).policies[-1]
     claim.close(implicit, mle, 1e-6, what="the implicit player's rounds against the MLE")
     rows = pd.DataFrame({"seed": [0], "step_policy": 0.5, "step_reward": 0.3})
     for name, pay in (("spif", "saddle"), ("airl", "rounds")):
         run = Players(
-            LogLinear(features), Linear(features), objectives.get(name), rows, p,
+            LogLinearPolicy(features), Linear(features), objectives.get(name), rows, p,
             (np.zeros(2), np.zeros(2)), Rules("alternating", pay),
         )  # fmt: skip
         state = run.start()
@@ -452,7 +451,7 @@ def test_everything_wrong_is_said_at_once():
     rules = Rules("sideways", "nothing", natural=True, reward_steps=2, batch=1)
     with pytest.raises(InvalidInput) as caught:
         Players(
-            LogLinear(np.eye(4)[:, :2]), Linear(np.eye(5)), objectives.get("ipm"), rows,
+            LogLinearPolicy(np.eye(4)[:, :2]), Linear(np.eye(5)), objectives.get("ipm"), rows,
             np.zeros(3), (np.zeros(9), np.zeros(5)), rules,
         )  # fmt: skip
     said = str(caught.value)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lab import stats
 from theory import laws, objectives, preferences
 from theory.errors import InvalidInput, Unavailable
+from toy_games import launch
 from toy_games.dynamics.preference_estimates import PlugIn, group_estimates
 from toy_games.dynamics.preference_rounds import (
     PreferenceRounds,
@@ -20,7 +21,7 @@ from toy_games.dynamics.preference_rounds import (
     reward_of_counts,
 )
 from toy_games.dynamics.preference_sgd import PreferenceSGD, winner_scale
-from toy_games.engine import experiment, simulator
+from toy_games.engine import simulator
 from toy_games.experiments import preferences as played
 from toy_games.predictions import preference_rounds as predicted
 
@@ -615,16 +616,14 @@ def test_the_experiment_runs_whole_and_sft_beside_it():
         horizons=(4, 8), ratios=(2.0,), rate_rounds=2, rate_steps=3, samples=(2, 4), groups=5,
         floor_rounds=16, pair_samples=(2, 8), group_limit=4, steps=6,
     )  # fmt: skip
-    table = experiment.run("preferences", small, progress=False)
+    table = launch.run("preferences", small, progress=False)
     parts = {"gap", "rate", "floor", "schedule", "bias", "round", "loss"}
     assert set(table.part) == parts
     loss = table[table.part == "loss"]
     assert set(loss.algorithm) == {"sppo", "dpo", "sft"}
     assert loss[loss.algorithm == "sppo"].samples.max() == 2
     assert np.isfinite(loss.tv).all()
-    again = experiment.run("preferences", small, progress=False)
+    again = launch.run("preferences", small, progress=False)
     pd.testing.assert_frame_equal(again, table, check_exact=True)
-    held_out = experiment.run(
-        "preferences", dataclasses.replace(small, first_seed=9), progress=False
-    )
+    held_out = launch.run("preferences", dataclasses.replace(small, first_seed=9), progress=False)
     assert not np.array_equal(held_out.gap, table.gap, equal_nan=True)

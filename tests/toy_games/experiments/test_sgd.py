@@ -14,12 +14,13 @@ from scipy.linalg import solve_discrete_lyapunov
 from lab.stats import fit_line
 from theory import objectives
 from theory.errors import InvalidInput
-from theory.rounds.finite_groups import finite_group_link
+from theory.objectives.finite_groups import finite_group_link
+from toy_games import launch
 from toy_games.dynamics.self_play import Data, SelfPlay, sft_scale
-from toy_games.engine import experiment, simulator
+from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.experiments import sgd
-from toy_games.experiments.sgd import PLAYED, OneRound, Settings
+from toy_games.experiments.sgd import PLAYED, Settings
 from toy_games.games.sgd_case import Case, chain_factor, least_hinge
 from toy_games.predictions.linearised import Round, distance, fisher
 
@@ -386,8 +387,8 @@ def test_sft_runs_beside_all_others_but_has_no_contraction():
 def test_an_interrupted_part_resumes_to_the_same_table(tmp_path, monkeypatch):
     given = {"seeds": 2, "steps": 20, "floor_batches": (8, 16), "floor_rates": (0.2,)}
     chosen = Settings(parts=("floor",), objectives=("ipo",), **given, **GAME)
-    whole = experiment.run("sgd", chosen, progress=False)
-    advance, calls = OneRound.advance, []
+    whole = launch.run("sgd", chosen, progress=False)
+    advance, calls = SelfPlay.advance, []
 
     def stops(self, state, step):
         calls.append(step)
@@ -396,11 +397,11 @@ def test_an_interrupted_part_resumes_to_the_same_table(tmp_path, monkeypatch):
         return advance(self, state, step)
 
     monkeypatch.setattr(simulator, "run", functools.partial(simulator.run, every=0.0))
-    monkeypatch.setattr(OneRound, "advance", stops)
+    monkeypatch.setattr(SelfPlay, "advance", stops)
     with pytest.raises(KeyboardInterrupt):
-        experiment.run("sgd", chosen, tmp_path / "kept", progress=False)
+        launch.run("sgd", chosen, tmp_path / "kept", progress=False)
     assert list((tmp_path / "kept" / "parts").glob("*.npz"))
-    resumed = experiment.run("sgd", chosen, tmp_path / "kept", progress=False)
+    resumed = launch.run("sgd", chosen, tmp_path / "kept", progress=False)
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)
     assert not list((tmp_path / "kept" / "parts").glob("*.npz"))
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lab.specs import objective_of
 from lab.streams import Streams
 from theory import equilibrium, laws, saddle_point
 from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.dynamics.two_players import Players, Rules
-from toy_games.engine.experiment import objective_of
 from toy_games.engine.policies import Softmax
 from toy_games.engine.rewards import Table
 

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from theory.result import FloatArray
-from toy_games.dynamics.player_measures import distance, observed
-from toy_games.dynamics.two_players import Players
+from toy_games.dynamics.two_players import Players, distance, observed
 from toy_games.engine import simulator
 from toy_games.engine.simulator import State
 

@@ -1,0 +1,41 @@
+"""An option of the command line for every field of a settings class."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from lab.settings import BaseSettings, described
+
+
+def with_settings(kind: type[BaseSettings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add an option for every setting; the command gets those that were given, as ``given``."""
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+
+    def add(command: Callable[..., None]) -> Callable[..., None]:
+        def call(**arguments: Any) -> None:
+            given = {n: v for n, v in arguments.items() if n in fields and v is not None}
+            command(given=given, **{n: v for n, v in arguments.items() if n not in fields})
+
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        parameters = [*(p for p in own if p.name != "given"), *map(_parameter, fields.values())]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        call.__name__, call.__doc__ = command.__name__, command.__doc__
+        return call
+
+    return add
+
+
+def _parameter(field: dataclasses.Field[Any]) -> inspect.Parameter:
+    flag = f"--{field.name.replace('_', '-')}"
+    if isinstance(field.default, bool):
+        flag = f"{flag}/--no{flag[1:]}"
+    kind = Annotated[type(field.default) | None, typer.Option(flag, help=described(field))]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(field.name, keyword, default=None, annotation=kind)
