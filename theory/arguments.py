@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from theory import laws
-from theory.errors import InvalidInput, Unavailable
+from theory.errors import Unavailable
 from theory.objectives import Objective
 
 
@@ -114,14 +114,3 @@ def described(betas: list[float], effective_step: Any = None) -> str:
     step = np.unique(np.asarray(effective_step, dtype=np.float64))
     named = f"{step[0]:g}" if len(step) == 1 else f"{step[0]:g} to {step[-1]:g}"
     return f"{said} (effective step {named})"
-
-
-def objective_of(obj: Any) -> Objective:
-    """The objective, or that of a specification such as ``"spif(c=0.5)"``."""
-    if isinstance(obj, str) and "(" not in obj:  # SHIM
-        from theory.objectives import get
-
-        return get(obj)
-    if not isinstance(obj, Objective):
-        raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
-    return obj

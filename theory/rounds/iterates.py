@@ -165,6 +165,7 @@ class _Rounds:
     ) -> None:
         n = given[0].shape[-1]
         self.obj, self.tau = obj, tau
+        self.by_density = obj.has_gain or obj.writes("density_link")
         self.p, start, *ref = (x.reshape(-1, n) for x in given)
         self.ref = ref[0] if ref and tau > 0 else None
         rows = len(start)
@@ -271,7 +272,10 @@ class _Rounds:
         if beta is None:
             return True
         with np.errstate(all="ignore"):
-            exponent = np.asarray(self.obj.link_formula(u, gain))
+            if self.by_density:
+                exponent = self.obj.density_link(p, q, gain)
+            else:
+                exponent = np.asarray(self.obj.link_formula(u, gain))
             if self.ref is not None:
                 exponent = exponent - self.tau * np.log(q / self.ref[tile.block])
             if exponent is u:

@@ -17,12 +17,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from tqdm import tqdm
 
-from theory import laws, xp
-from theory.arguments import choice, described, objective_of, steps
+from theory import laws, objectives, xp
+from theory.arguments import choice, described, steps
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray, Later, Outcome, Solution
-from theory.rounds.certificate import equilibrium_bounds
+from theory.certificate import equilibrium_bounds
 from theory.rounds.iterates import LARGEST, Iterates, two_step_rounds
 from theory.rounds.one_step import one_step_round
 from theory.tokens.mdp import TokenMDP
@@ -89,7 +89,7 @@ def self_play(
     >>> path.outcome.name, path.policy.round(6).tolist()
     ('CONVERGED', [0.7, 0.2, 0.1])
     """
-    obj = objective_of(obj)
+    obj = objectives.of(obj)
     given = {"expert": expert, "start": start, "ref": ref}
     given = {name: law for name, law in given.items() if law is not None}
     betas = _check(obj, beta, effective_step, rounds, ref, tau, one_step, game, level, given)
