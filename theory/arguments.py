@@ -9,7 +9,6 @@ import numpy as np
 
 from theory import laws
 from theory.errors import Unavailable
-from theory.objectives import Objective
 
 
 def number(name: str, value: Any, least: float | None = None, optional: bool = False) -> list[str]:
@@ -84,7 +83,7 @@ def round_weights(
 
 
 def steps(
-    obj: Objective, beta: Any, effective_step: Any, rounds: Any, ref: Any, tau: Any
+    obj: Any, beta: Any, effective_step: Any, rounds: Any, ref: Any, tau: Any
 ) -> tuple[list[float], list[str]]:
     """One beta a round from exactly one of ``beta`` and ``effective_step`` (``R'(0)/beta``)."""
     if (beta is None) == (effective_step is None):

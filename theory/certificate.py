@@ -172,7 +172,9 @@ def _gain_at_limit(obj: Objective, p: FloatArray, q: FloatArray, r: FloatArray) 
     probes = np.clip(probes, *obj.reward_domain)
     best = np.max([np.nan_to_num(payoff.value(s), nan=-np.inf) for s in probes], axis=0)
     excess = np.maximum(best - start, 0.0)
-    return np.where(np.isfinite(start), np.where(excess > EPS * np.abs(start), excess, 0.0), np.inf)
+    excess = np.where(excess > EPS * np.abs(start), excess, 0.0)
+    # an infinite payoff cannot grow; a loss without end, or no value at all, is no best response
+    return np.where(np.isposinf(start), 0.0, np.where(np.isfinite(start), excess, np.inf))
 
 
 # --- whether there is a best response at all ------------------------------------------------------

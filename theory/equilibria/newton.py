@@ -209,7 +209,8 @@ class _LogRatios:
             slope = slope + self.tau
             newton = u - residual / slope
             size = np.abs(residual)
-            solved = size <= 4.0 * EPS * (np.abs(k) + np.abs(self.tau * u) + np.abs(s))
+            rounding = 4.0 * EPS * (np.abs(k) + np.abs(self.tau * u) + np.abs(s))
+            solved = (size <= rounding) & np.isfinite(size)  # an infinite pay solves nothing
             self.inverse_slope = np.where(np.isfinite(slope), 1.0 / slope, 0.0)
         # "not (residual > 0)" would send NaN to the wrong side: compare each side explicitly
         self.low = np.where(residual < 0, u, self.low)

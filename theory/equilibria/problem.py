@@ -92,10 +92,16 @@ class Game:
             low, high = np.where(below, middle, low), np.where(below, high, middle)
         return np.where(off, 0.5 * (low + high), r)
 
-    def value(self, policy: FloatArray, reward: FloatArray) -> FloatArray:
-        """What is minimised, (...): the payoff of the reward or the potential, plus the anchor."""
+    def value(self, policy: FloatArray, reward: FloatArray | None = None) -> FloatArray:
+        """What is minimised, (...): the payoff or the potential, plus the anchor.
+
+        The payoff is that of a given reward, or of the link's.
+        """
         anchor = self.tau * laws.kl(policy, self.ref) if self.tau > 0 else 0.0
         if self.kind == "saddle":
+            if reward is None:
+                with np.errstate(all="ignore"):
+                    reward = np.asarray(self.obj.link(laws.log_ratio(self.expert, policy)))
             return self.obj.value(self.expert, policy, reward) + anchor
         if self.has_gain:
             gain = self.obj.gain(laws.triangular(self.expert, policy))
