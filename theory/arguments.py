@@ -15,9 +15,9 @@ def number(name: str, value: Any, least: float | None = None, optional: bool = F
     """A finite number > 0, or >= ``least`` where that is given; None too if ``optional``."""
     if optional and value is None:
         return []
-    if laws.is_real(value) and np.isfinite(value):
-        if value > 0 if least is None else value >= least:
-            return []
+    good = laws.is_real(value) and np.isfinite(value)
+    if good and (value > 0 if least is None else value >= least):
+        return []
     needed = "> 0" if least is None else f">= {least:g}"
     return [f"{name}={value!r}; needed is a finite number {needed}{' or None' * optional}"]
 

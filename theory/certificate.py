@@ -142,14 +142,23 @@ def _gain(obj: Objective, p: FloatArray, q: FloatArray, r: FloatArray) -> FloatA
 
 
 def _tangent(
-    payoff: _Payoff, r: FloatArray, far: FloatArray, slope: FloatArray, up: FloatArray, down: FloatArray
+    payoff: _Payoff,
+    r: FloatArray,
+    far: FloatArray,
+    slope: FloatArray,
+    up: FloatArray,
+    down: FloatArray,
 ) -> FloatArray:
-    """What the maximum between ``r`` and ``far`` is above the payoff at ``r``, at most."""
+    """What the maximum between ``r`` and ``far`` is above the payoff at ``r``, at most.
+
+    NaN where the coordinate turns before ``far``: the bracket has to be closer.
+    """
     obj = payoff.obj
+    up_far, down_far = payoff.slopes(far)
     rise = (np.asarray(obj.a(far)) - np.asarray(obj.a(r))) / up
     fall = (np.asarray(obj.b(far)) - np.asarray(obj.b(r))) / down
-    by = np.where(slope > 0, np.where(up > 0, rise, far - r), np.where(down < 0, fall, far - r))
-    return np.abs(slope) * np.abs(by)
+    rise, fall = np.where(up_far >= 0, rise, np.nan), np.where(down_far <= 0, fall, np.nan)
+    return np.abs(slope) * np.abs(np.where(slope > 0, rise, fall))
 
 
 def _bisected(payoff: _Payoff, r: FloatArray, far: FloatArray) -> FloatArray:
@@ -160,7 +169,9 @@ def _bisected(payoff: _Payoff, r: FloatArray, far: FloatArray) -> FloatArray:
         before = sign * payoff.slope(middle) > 0
         near, far = np.where(before, middle, near), np.where(before, far, middle)
     up, down = payoff.slopes(near)
-    rest = _tangent(payoff, near, far, payoff.sum(up, down), up, down)
+    slope = payoff.sum(up, down)
+    rest = _tangent(payoff, near, far, slope, up, down)
+    rest = np.where(np.isnan(rest), np.abs(slope * (far - near)), rest)
     return payoff.value(near) - start + rest
 
 

@@ -168,7 +168,7 @@ def _rounds(rows: Rows, part: pd.DataFrame) -> None:
             preference, start, objectives.get("sppo"), beta
         ),
         "dpo": played.exact_round(preference, start, SETTINGS.step, "dpo"),
-        "sft": preferences.winner_loser(start, preference)[0],
+        "sft": preferences.winner_loser(preference, start)[0],
     }
     for name, policy in levels.items():
         rows.add("round", name, "one loss", THEORY, ends, apart(policy))

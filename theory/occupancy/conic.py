@@ -49,9 +49,7 @@ def solve(
     return min(found, key=lambda solution: float(solution.gap.max()))
 
 
-def _solve_once(
-    problem: OccupancyProblem, tolerance: float, options: dict[str, Any]
-) -> Solution:
+def _solve_once(problem: OccupancyProblem, tolerance: float, options: dict[str, Any]) -> Solution:
     import cvxpy as cp
 
     game = problem.game

@@ -189,9 +189,7 @@ class _Rounds:
         self.expert[tile.sums], self.mass[tile.sums] = p.sum(-1), q.sum(-1)
         self.least[tile.sums] = np.minimum(p.min(-1), q.min(-1))
         if self.ref is not None:
-            self.least[tile.sums] = np.minimum(
-                self.least[tile.sums], self.ref[tile.block].min(-1)
-            )
+            self.least[tile.sums] = np.minimum(self.least[tile.sums], self.ref[tile.block].min(-1))
         if self.given_logs is not None:
             self._leave(tile, *(x[tile.block] for x in self.given_logs))
 
@@ -245,7 +243,7 @@ class _Rounds:
         if tile not in self.logs:
             with np.errstate(over="ignore"):
                 scale = np.exp(self.log_scale[tile.sums])
-            if np.all((self.least[tile.sums] * np.minimum(scale, 1.0) >= SMALLEST)):
+            if np.all(self.least[tile.sums] * np.minimum(scale, 1.0) >= SMALLEST):
                 if self._plain(t, tile, scale, beta, gain):
                     return
             else:
@@ -254,10 +252,8 @@ class _Rounds:
 
     # -- masses within range -----------------------------------------------------------------
 
-    def _plain(
-        self, t: int, tile: _Tile, scale: FloatArray, beta: float | None, gain: Any
-    ) -> bool:
-        """A visit by quotients; False, with the tile in logarithms, if a weight leaves the range."""
+    def _plain(self, t: int, tile: _Tile, scale: FloatArray, beta: float | None, gain: Any) -> bool:
+        """A visit by quotients; False if a weight left the range, so that the tile is in logs now."""
         p, q = self.p[tile.block], self.path[t][tile.block]
         if np.any(scale != 1.0):
             q *= scale[:, None]

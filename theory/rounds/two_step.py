@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from theory import laws, objectives, xp
 from theory.arguments import choice, described, steps
+from theory.certificate import equilibrium_bounds
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray, Later, Outcome, Solution
-from theory.certificate import equilibrium_bounds
 from theory.rounds.iterates import LARGEST, Iterates, two_step_rounds
 from theory.rounds.one_step import one_step_round
 from theory.tokens.mdp import TokenMDP
@@ -330,7 +330,8 @@ def ending(
         if before <= 1e-6 * last:
             if grew:
                 return Outcome.DIVERGED, f"diverged: the policy jumps to and fro; {worst}{numbers}"
-            return Outcome.CYCLE, f"cycle of period two, {last:.1e} apart in total variation ({said})"
+            apart = f"{last:.1e} apart in total variation ({said})"
+            return Outcome.CYCLE, f"cycle of period two, {apart}"
     return Outcome.MOVING, f"moving: {numbers}"
 
 

@@ -303,7 +303,11 @@ SPIF = objectives.get("spif")
     ("change", "error", "message"),
     [
         ({"tau": 0.0}, InvalidInput, r"tau=0\.0; needed is a finite number > 0"),
-        ({"tau": "0.1", "kind": "nash"}, InvalidInput, "kind='nash'; needed is one of 'saddle', .*; tau='0.1'"),
+        (
+            {"tau": "0.1", "kind": "nash"},
+            InvalidInput,
+            "kind='nash'; needed is one of 'saddle', .*; tau='0.1'",
+        ),
         ({"method": "slow"}, InvalidInput, "method='slow'; needed is one of 'fast', 'convex'"),
         (
             {"expert": REF[None], "ref": REF[0]},

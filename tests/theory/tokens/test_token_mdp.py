@@ -518,7 +518,7 @@ BAD = {
     ),
     "weights": (
         lambda: GAME.soft_value_iteration(0.0, UNIFORM, beta=-1.0, tau=np.nan),
-        "beta must be .* got -1.0; tau must be .* got nan",
+        "beta=-1.0; needed is .*; tau=nan; needed is",
     ),
     "no weight": (
         lambda: GAME.soft_value_iteration(0.0, beta=0.0),
