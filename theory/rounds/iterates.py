@@ -253,7 +253,7 @@ class _Rounds:
     # -- masses within range -----------------------------------------------------------------
 
     def _plain(self, t: int, tile: _Tile, scale: FloatArray, beta: float | None, gain: Any) -> bool:
-        """A visit by quotients; False if a weight left the range, so that the tile is in logs now."""
+        """A visit by quotients; False if a weight left the range: the tile is in logs by now."""
         p, q = self.p[tile.block], self.path[t][tile.block]
         if np.any(scale != 1.0):
             q *= scale[:, None]

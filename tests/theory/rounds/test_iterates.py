@@ -17,6 +17,7 @@ from theory.rounds.two_step import gibbs_step, reward_of_log_laws
 LINKED = [obj for obj in map(objectives.get, objectives.names()) if obj.has_link]
 LINKED = [obj for obj in LINKED if "preference" not in obj.needs]
 LINKED += [objectives.get("spif", c=0.6, alpha=0.2), objectives.get("spif", c=2.0, alpha=0.9)]
+BY_DENSITY = [obj for obj in LINKED if obj.writes("density_link") or obj.has_gain]
 
 
 @pytest.fixture(autouse=True)
