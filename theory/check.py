@@ -102,7 +102,7 @@ def check_objective(
     if thorough and not any(f.problem for f in findings):
         disable = None if progress else True
         for theorem, absent in tqdm(CHECKS.items(), "theorems", disable=disable, leave=False):
-            name = theorem.__name__.removeprefix("check_").replace("_", " ")
+            name = "theorem: " + theorem.__name__.removeprefix("check_").replace("_", " ")
             if reason := absent(obj):
                 findings.append(Finding(name, skipped=reason))
             else:

@@ -28,7 +28,7 @@ from theory.rounds.one_step import local_rate_one_step, one_step_round
 
 HERE = Path(__file__).parent
 SPECS = {n: f"{HERE / n}.py:{n}" for n in ("huber", "softmargin", "rooted")}
-SLOPE = {"huber": 0.5, "softmargin": 0.5 / 1.2, "rooted": 1 / (0.5 + 2 * 0.3 / 0.5)}
+SLOPE = {"huber": 0.5, "softmargin": 0.5 / 1.2, "rooted": 0.5 / (2 * 0.55)}
 """R'(0): -l'/(2 l''); -A/V of the risk, A = -1/2 and V = 2 spread; 1/(b''/b' - a''/a')."""
 
 
