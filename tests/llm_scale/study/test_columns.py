@@ -23,7 +23,7 @@ def laws():
     p, q, new = np.exp(rng.normal(0.0, 1.5, (3, PROMPTS, RESPONSES)))
     p[:, :6] *= 1e-6
     q[:, 3:9] *= 1e-6
-    new[:, [2, 12]] *= 1e-9  # the largest rewards and log-ratios are of either sign
+    new[:, [3, 4, 5, 12]] *= 1e-12  # the largest rewards and log-ratios are of either sign
     return [x / x.sum(-1, keepdims=True) for x in (p, q, new)]
 
 
