@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
+import traceback
 
-from figures.catalogue import catalogue
-from figures.report import render as report
+from figures import report
+from figures.catalogue import OUT, modules
 from figures.runner import make_all
-
-OUT = Path(__file__).parent / "out"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,21 +17,23 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m figures", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8))
+    parser.add_argument("--draw", action="store_true", help="from the tables in figures/out")
     options = parser.parse_args(argv)
-    entries = catalogue()
-    known = [entry.name for entry in entries]
+    known = modules()
     if unknown := [name for name in options.names if name not in known]:
         parser.error(f"no figure {', '.join(unknown)}; there are: {', '.join(known) or 'none'}")
-    wanted = [e for e in entries if not options.names or e.name in options.names]
-    failures = make_all(wanted, OUT, options.jobs) if wanted else {}
-    report.write()
+    wanted = {n: m for n, m in known.items() if not options.names or n in options.names}
+    failures = make_all(wanted, OUT, options.jobs, not options.draw)
     for name, trace in failures.items():
         print(f"\nfigure {name} failed:\n{trace}", file=sys.stderr)
     if failures:
-        print(
-            f"{len(failures)} of {len(wanted)} figures failed: {', '.join(failures)}",
-            file=sys.stderr,
-        )
+        count = f"{len(failures)} of {len(wanted)} figures failed"
+        print(f"{count}: {', '.join(failures)}", file=sys.stderr)
+    try:
+        report.write()
+    except Exception:  # a figure that cannot be imported has no caption
+        traceback.print_exc()
+        return 1
     return 1 if failures else 0
 
 

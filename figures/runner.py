@@ -7,45 +7,63 @@ import multiprocessing
 import sys
 import time
 import traceback
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from tqdm import tqdm
+from figures import style, tidy
+from lab.files import write_whole
 
-from figures import style
-from figures.catalogue import Entry
+PATIENCE = 20.0
+"""Seconds without a finished figure after which a line says what is at work."""
 
 
-def make(module: str, name: str, out: Path) -> float:
-    """Compute and draw one figure: out/NAME.csv, .png, .pdf. Returns the seconds it took."""
+def make(module: str, out: Path, compute: bool = True) -> str:
+    """Compute out/NAME.csv and draw out/NAME.png and .pdf from it. Returns what to say of it.
+
+    A table that agrees with the one that is there leaves it as it is. Without ``compute`` the
+    table that is there is drawn.
+    """
     start = time.perf_counter()
     figure = importlib.import_module(module)
+    stem = out / module.rpartition(".")[2]
+    path, said = stem.with_suffix(".csv"), "table as recorded"
     with style.mpl.rc_context(style.RC):
-        table = figure.table()
-        out.mkdir(parents=True, exist_ok=True)
-        part = out / f"{name}.csv.tmp"
-        table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
-        part.replace(out / f"{name}.csv")
-        style.save(figure.plot(table), out / name)
-    return time.perf_counter() - start
+        if compute:
+            table = figure.table()
+            there = path.exists()
+            moved = tidy.difference(table, tidy.read(path)) if there else "new table"
+            if moved:
+                write_whole(path, tidy.as_text(table))
+                said = moved
+        style.save(figure.plot(tidy.read(path)), stem)
+    return f"{time.perf_counter() - start:.1f} s, {said}"
 
 
-def make_all(entries: list[Entry], out: Path, jobs: int) -> dict[str, str]:
-    """Make the figures in `jobs` processes. Returns the failures: name -> traceback."""
-    failures = {}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        tasks: dict[Future[float], str] = {
-            pool.submit(make, ".".join(e.path.with_suffix("").parts[-3:]), e.name, out): e.name
-            for e in entries
+def make_all(modules: dict[str, str], out: Path, jobs: int, compute: bool = True) -> dict[str, str]:
+    """Make the figures in `jobs` processes, a line each. Returns failures: name -> traceback."""
+    failures: dict[str, str] = {}
+    start, done = time.perf_counter(), 0
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        tasks: dict[Future[str], str] = {
+            pool.submit(make, module, out, compute): name for name, module in modules.items()
         }
-        with tqdm(total=len(tasks), desc="figures", unit="fig") as bar:
-            for task in as_completed(tasks):
+        waiting = set(tasks)
+        while waiting:
+            finished, waiting = wait(waiting, PATIENCE, FIRST_COMPLETED)
+            for task in finished:
+                done += 1
                 name = tasks[task]
                 try:
-                    bar.write(f"  {name}: {task.result():.1f} s", file=sys.stderr)
+                    said = task.result()
                 except Exception as error:
-                    bar.write(f"  {name}: FAILED", file=sys.stderr)
+                    said = "FAILED"
                     failures[name] = "".join(traceback.format_exception(error))
-                bar.update()
+                _say(f"[{done}/{len(tasks)}] {name}: {said}")
+            if not finished:
+                names = sorted(tasks[task] for task in waiting)
+                _say(f"{time.perf_counter() - start:.0f} s, still to come: {', '.join(names)}")
     return failures
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -32,6 +32,7 @@ _LINES = {
     "sft": (BLACK, "--"),
     "reference": (GREY, "-"),
     "spin": (RED, "-"),
+    "spin_hinge": (RED, (0, (5, 2))),
     "dpo": (RED, "--"),
     "airl": (RED, ":"),
     "tspin": (RED, "-."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ COLUMNS = (*TEXTS, "x", "y")
 INTERVAL = ("low", "high")
 THEORY, MEASURED = "theory", "measured"
 NOTHING = 1e-12
-"""Numbers below it are rounding errors, and equal to each other."""
+AGREE = 1e-4
 
 
 class Rows:
@@ -54,20 +54,24 @@ class Rows:
         *,
         kind: str = MEASURED,
         geometric: bool = False,
+        least: float = -np.inf,
     ) -> None:
         """Means of column y over the runs (seeds) at each x, with 95 % Student intervals.
 
-        Geometric: of log10 y. Of theory the mean alone is kept, which has no interval.
+        Geometric: of log10 y. No interval begins below the `least` value that y can have. Of theory
+        the mean alone is kept.
         """
         found = intervals(runs.assign(**{y: np.log10(runs[y])}) if geometric else runs, [x], y)
         ends = found[["mean", "low", "high"]].to_numpy().T
-        ends = 10.0**ends if geometric else ends
+        ends = 10.0**ends if geometric else np.maximum(ends, least)
         self.add(panel, objective, series, kind, found[x], *ends[: 3 if kind == MEASURED else 1])
 
-    def each(self, panel: str, runs: pd.DataFrame, x: str, y: str, series: str) -> None:
+    def each(
+        self, panel: str, runs: pd.DataFrame, x: str, y: str, series: str, least: float = -np.inf
+    ) -> None:
         """`means` of every objective (column "objective")."""
         for name, own in runs.groupby("objective", sort=False):
-            self.means(panel, str(name), series, own, x, y)
+            self.means(panel, str(name), series, own, x, y, least=least)
 
     def table(self) -> pd.DataFrame:
         """All rows in the order in which they came; columns of intervals only if there are any."""
@@ -97,18 +101,28 @@ def as_text(table: pd.DataFrame) -> str:
 
 def read(path: Path) -> pd.DataFrame:
     """A table that was written; names stay texts."""
-    numbers = {name: [""] for name in ("x", "y", *INTERVAL)}
-    kinds = dict.fromkeys(TEXTS, str)
-    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=numbers)
+    numbers = ("x", "y", *INTERVAL)
+    kinds = {**dict.fromkeys(TEXTS, str), **dict.fromkeys(numbers, float)}
+    blank = {name: [""] for name in numbers}
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=blank)
 
 
-def moved(new: pd.DataFrame, old: pd.DataFrame) -> float:
-    """Largest relative difference of the numbers of two tables; inf if their rows differ."""
-    texts: Sequence[str] = list(TEXTS)
+def difference(new: pd.DataFrame, old: pd.DataFrame) -> str:
+    """Where two tables differ most, in words; empty if they agree to four digits.
+
+    Numbers below `NOTHING` agree: they are rounding errors, which every processor makes its own.
+    """
+    texts = list(TEXTS)
     if list(new) != list(old) or len(new) != len(old) or not new[texts].equals(old[texts]):
-        return np.inf
+        return f"other rows: {len(new)}, were {len(old)}"
     a, b = (t.drop(columns=texts).to_numpy(dtype=float) for t in (new, old))
-    scale = np.maximum(np.maximum(abs(a), abs(b)), NOTHING)
-    with np.errstate(invalid="ignore"):
-        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, abs(a - b) / scale)
-    return float(np.nan_to_num(np.where(scale > NOTHING, gap, 0.0), nan=np.inf).max(initial=0.0))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = np.maximum(abs(a), abs(b))
+        same = (a == b) | (np.isnan(a) & np.isnan(b)) | (scale < NOTHING)
+        gap = np.nan_to_num(np.where(same, 0.0, abs(a - b) / scale), nan=np.inf)
+    row, column = np.unravel_index(gap.argmax(), gap.shape)
+    if gap[row, column] <= AGREE:
+        return ""
+    at = ", ".join(filter(None, new[texts].iloc[row]))
+    most = f"{at}: {a[row, column]:.4g}, was {b[row, column]:.4g}"
+    return f"{(gap.max(axis=1) > AGREE).sum()} of {len(new)} rows differ, most {most}"

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from theory.errors import InvalidInput
 
 T = TypeVar("T")
+MEETING = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def announced() -> int:
@@ -33,11 +34,21 @@ def _number(variable: str, without: int) -> int:
 
 
 def start(device: torch.device) -> None:
-    """Join the group that torchrun announces; nothing to do in a single process."""
-    if announced() > 1 and not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    """Join the group that torchrun announces; nothing to do in a single process.
+
+    InvalidInput: several are announced, but not all that they need to meet.
+    """
+    if announced() == 1 or dist.is_initialized():
+        return
+    lacking = [name for name in MEETING if not os.environ.get(name)]
+    if lacking:
+        raise InvalidInput(
+            f"WORLD_SIZE={announced()} in the environment, but no {', '.join(lacking)}: start the "
+            "processes with torchrun, or unset WORLD_SIZE"
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def stop() -> None:

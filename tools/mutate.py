@@ -2,28 +2,33 @@
 
 `make mutate`, or `python -m tools.mutate [--module theory/laws.py] [--sample N]`: mutmut, with the
 mutants of formula_mutants.py, on a copy of the tree in .mutate/. What is known is not tried again
-unless its function changed; survivors are, since tests may be new. Writes results/mutation.json,
-module by module; exit status 1 if a mutant survived that is not listed as equivalent.
+unless its function changed; survivors are, since tests may be new. Writes results/mutation.json
+and .md, module by module; exit status 1 if a mutant survived that is not listed as equivalent.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import fnmatch
+import functools
 import hashlib
 import importlib.metadata
+import io
+import itertools
 import json
+import math
 import multiprocessing
 import os
 import platform
 import random
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,51 +56,37 @@ def groups(root: Path) -> dict[str, dict[str, list[str]]]:
     return table
 
 
-def _copy(root: Path, to: Path) -> None:
-    """Bring a copy of the tree up to date; files that did not change keep their time."""
-    listed = subprocess.check_output(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=root, text=True
-    )
-    for name in listed.splitlines():
-        source, target = root / name, to / name
-        if source.is_file() and not (target.exists() and _same(source, target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    for path in [p for p in to.rglob("*.py") if "mutants" not in p.relative_to(to).parts]:
-        if not (root / path.relative_to(to)).exists():
-            path.unlink()
-            (to / "mutants" / path.relative_to(to)).unlink(missing_ok=True)
-
-
-def _same(a: Path, b: Path) -> bool:
-    return a.stat().st_size == b.stat().st_size and a.read_bytes() == b.read_bytes()
-
-
-def _with_whole_files(*args: Any, **options: Any) -> None:
+def _order_tests(seconds: float, *args: Any, **options: Any) -> None:
     """A mutant's tests: those that reach its function, then the others of the same files.
 
-    What one test computes and keeps for another is recorded for the first of them only.
+    What one test computes and keeps for another is recorded for the first of them only. Of each
+    test function the fastest case comes first, then the second of each, until the time is over.
     """
     _load_stats(*args, **options)
-    known = state()
+    duration = state().duration_by_test
     by_file: dict[str, list[str]] = {}
-    for test in sorted(known.duration_by_test, key=lambda t: known.duration_by_test[t]):
+    turn: Counter[str] = Counter()
+    for test in sorted(duration, key=lambda t: duration[t]):
+        turn[test] = turn[test.split("[")[0]]
+        turn[test.split("[")[0]] += 1
         by_file.setdefault(test.split("::")[0], []).append(test)
-    for function, tests in known.tests_by_mangled_function_name.items():
-        first = sorted(tests, key=lambda t: known.duration_by_test[t])
-        rest = [t for f in sorted({t.split("::")[0] for t in tests}) for t in by_file[f]]
-        known.tests_by_mangled_function_name[function] = list(dict.fromkeys(first + rest))  # type: ignore[assignment]
+    for function, tests in state().tests_by_mangled_function_name.items():
+        same_files = {t for f in {t.split("::")[0] for t in tests} for t in by_file[f]}
+        ordered = sorted(same_files, key=lambda t: (t not in tests, turn[t], duration[t], t))
+        until = itertools.accumulate(duration[t] for t in ordered)
+        ordered = [t for t, total in zip(ordered, until, strict=True) if total <= seconds]
+        state().tests_by_mangled_function_name[function] = ordered  # type: ignore[assignment]
 
 
 _load_stats = mutmut.collect_or_load_stats
 
 
 def _run(
-    folder: Path, group: dict[str, list[str]], modules: list[str], sample: int | None, seed: int,
-    jobs: int,
-) -> None:  # fmt: skip
+    folder: Path, group: dict[str, list[str]], modules: list[str], options: argparse.Namespace
+) -> None:
     """In a process of its own: let mutmut work on what is asked for and not yet known."""
     os.chdir(folder)
+    shutil.rmtree("mutants/tests", ignore_errors=True)  # some may be gone since
     os.environ.update(HYPOTHESIS_PROFILE="mutate", OMP_NUM_THREADS="1", PYTHONPATH="")
     configuration._config = dataclasses.replace(
         configuration._load_config(),
@@ -103,18 +94,22 @@ def _run(
         pytest_add_cli_args_test_selection=group["tests"],
     )
     formula_mutants.install()
-    mutmut.collect_or_load_stats = _with_whole_files
+    mutmut.collect_or_load_stats = functools.partial(_order_tests, options.seconds)
     ForkServerRunner.run_clean_tests = lambda self, tests: 0  # type: ignore[method-assign]  # done
-    mutmut.copy_src_dir()
-    mutmut.create_mutants(jobs)
+    for module in group["modules"]:  # half written by a run that was stopped
+        if not Path("mutants", f"{module}.meta").exists():
+            Path("mutants", module).unlink(missing_ok=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        mutmut.copy_src_dir()
+        mutmut.create_mutants(options.jobs)
     todo = [
         name
         for module in modules
-        for name, code in chosen(Path(), module, sample, seed).items()
+        for name, code in chosen(Path(), module, options.sample, options.seed).items()
         if status_by_exit_code[code] not in ("killed", "timeout")
     ]
     if todo:
-        mutmut._run(tuple(todo), jobs)
+        mutmut._run(tuple(todo), options.jobs)
 
 
 def chosen(folder: Path, module: str, sample: int | None, seed: int) -> dict[str, int | None]:
@@ -174,24 +169,34 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--sample", type=int, help="at most so many mutants a module, at random")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default 0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="of tests a mutant, fast ones first"
+    )
     parser.add_argument("--record-only", action="store_true", help="count what is known, try none")
     options = parser.parse_args(argv)
     table = groups(root)
     patterns = options.module or ["*"]
     path = root / "results" / "mutation.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"modules": {}}
-    left = []
+    left: list[dict[str, str]] = []
+    failed: list[str] = []
     for name, group in table.items():
         modules = [m for m in group["modules"] if any(fnmatch.fnmatch(m, p) for p in patterns)]
         folder = root / ".mutate" / name
         if not modules:
             continue
         if not options.record_only:
-            _copy(root, folder)
-            arguments = (folder, group, modules, options.sample, options.seed, options.jobs)
-            worker = multiprocessing.get_context("fork").Process(target=_run, args=arguments)
+            folder.mkdir(parents=True, exist_ok=True)
+            for entry in root.iterdir():
+                if not (entry.name.startswith(".") or (folder / entry.name).exists()):
+                    (folder / entry.name).symlink_to(entry)
+            worker = multiprocessing.get_context("fork").Process(
+                target=_run, args=(folder, group, modules, options)
+            )
             worker.start()
             worker.join()
+            if worker.exitcode:
+                failed.append(name)
         for module in modules:
             if not (folder / "mutants" / f"{module}.meta").exists():
                 continue
@@ -203,7 +208,9 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     for survivor in left:
         print("survived: {module}, {function}: {was}   ->   {becomes}".format(**survivor))
     _write(path, record)
-    return 1 if left else 0
+    if failed:
+        print(f"mutmut stopped early (see above) in: {', '.join(failed)}")
+    return 2 if failed else bool(left)
 
 
 def _write(path: Path, record: dict[str, Any]) -> None:
@@ -217,9 +224,48 @@ def _write(path: Path, record: dict[str, Any]) -> None:
         "modules": modules,
     }
     path.parent.mkdir(exist_ok=True)
-    part = path.with_name(path.name + ".tmp")
-    part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    for file, text in (
+        (path, json.dumps(record, indent=1, ensure_ascii=False) + "\n"),
+        (path.with_suffix(".md"), _table(record, names)),
+    ):
+        part = file.with_name(file.name + ".tmp")
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+
+
+def _table(record: dict[str, Any], names: Sequence[str]) -> str:
+    """The record to read: a row a module, then the survivors."""
+    lines = [
+        "# How sharp the tests are",
+        f"Made by `{record['command']}` ({record['tool']}, {record['machine']}): formulas are "
+        "broken one at a time, and the tests that reach them run. Where fewer are tried than there "
+        "are, they are a random sample that is the same every time. Mutants that change nothing "
+        "that can be observed are listed with reasons in tools/equivalent_mutants.toml; share: "
+        "killed of the others that were decided.",
+        "\n".join(
+            [
+                f"| module | {' | '.join(names)} | share |",
+                "|---|" + "---:|" * (len(names) + 1),
+                *(_row(name, counts, names) for name, counts in record["modules"].items()),
+                _row("all", record["total"], names),
+            ]
+        ),
+    ]
+    survivors = [s for counts in record["modules"].values() for s in counts["survivors"]]
+    if survivors:
+        lines.append("## Survivors")
+        lines.append(
+            "\n".join(
+                "- {module}, {function}: `{was}` → `{becomes}`".format(**s) for s in survivors
+            )
+        )
+    return "\n\n".join(lines) + "\n"
+
+
+def _row(name: str, counts: dict[str, Any], names: Sequence[str]) -> str:
+    decided = counts["killed"] + counts["survived"]
+    share = f"{100 * counts['killed'] / decided:.1f} %" if decided else ""
+    return f"| {name} | {' | '.join(str(counts[n]) for n in names)} | {share} |"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ import pandas as pd
 
 from lab import files, sweep
 from theory.errors import InvalidInput, refuse
+from toy_games.engine.trainable import notes
 
 RECORD = "settings.json"
 NAMES = (
@@ -48,15 +50,21 @@ def run(
     """Run an experiment and return its table; with a folder, keep it there and resume from there.
 
     The folder then holds ``settings.json`` (resolved settings, versions), ``table.csv`` and
-    ``parts/``. InvalidInput: the folder holds a run with other settings or something else, or
-    cannot be written.
+    ``parts/``. A study that an objective cannot take part in is noted before work (with
+    ``progress``) and has a line in the table, with the reason.
+
+    InvalidInput: the folder holds a run with other settings or something else, or cannot be
+    written.
     """
     module = load(name)
     settings = module.Settings() if settings is None else settings
     cells = module.cells(settings)
+    if folder is not None:
+        refuse(files.folder_problems(folder, RECORD))
+    for line in notes(cells) if progress else ():
+        sys.stderr.write(f"note: {name}: {line}\n")
     if folder is None:
         return sweep.run_tables(cells, None, jobs, progress)
-    refuse(files.folder_problems(folder, RECORD))
     resolved = {"experiment": name, "settings": dataclasses.asdict(settings)}
     plain = json.loads(json.dumps(resolved))
     record = folder / RECORD

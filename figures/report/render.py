@@ -1,138 +1,14 @@
-"""The report: `python -m figures.report [--check]` renders paper_repro.md from the records.
-
-Records are the files results/*.json with a list "records" (see lab/evidence.py): evidence.json
-from `make evidence`, and recorded runs. Nobody types a verdict: `verdict` computes it.
-"""
+"""The report as Markdown, from claims, records and captions."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from figures.catalogue import Entry, catalogue
-
-ROOT = Path(__file__).parents[2]
-REPORT = ROOT / "paper_repro.md"
-RUNGS = ("symbolic", "exact", "dynamics", "language model")
-
-HOLDS, HOLDS_IF, REFUTED, UNTESTED = "holds", "holds if", "refuted", "not tested here"
-
-
-@dataclass(frozen=True)
-class Record:
-    """What one test or run measured for some claims."""
-
-    test: str
-    claims: tuple[str, ...]
-    rung: str
-    kind: str = "supports"  # | "necessity" | "refutes"
-    condition: str = ""
-    outcome: str = "passed"
-    instances: int = 1
-    checks: tuple[dict[str, Any], ...] = ()
-    source: str = ""
-
-    @property
-    def counts(self) -> bool:
-        """Whether it measured anything."""
-        return self.outcome == "passed" and self.instances > 0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the evidence says of one claim."""
-
-    word: str
-    conditions: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return " ".join([self.word, "; ".join(self.conditions)]).strip()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A row of claims.toml."""
-
-    id: str
-    title: str
-    statement: str
-    source: str
-    rungs: tuple[str, ...]
-    gaps: str = ""
-
-
-# --- from evidence to verdict -------------------------------------------------------------------
-
-
-def verdict(evidence: Iterable[Record]) -> Verdict:
-    """The rule, for the records of one claim; records that measured nothing do not count.
-
-    A counter-example without a condition under which the claim holds refutes it. So does one with
-    a condition when nothing shows that the claim holds under it. Otherwise support makes it hold:
-    under the conditions that the counter-examples and the necessity tests name, if there are any.
-    Without support, necessity tests alone decide nothing.
-    """
-    counted = [record for record in evidence if record.counts]
-    supported = any(record.kind == "supports" for record in counted)
-    refuting = [record for record in counted if record.kind == "refutes"]
-    if any(not record.condition for record in refuting) or (refuting and not supported):
-        return Verdict(REFUTED)
-    if not supported:
-        return Verdict(UNTESTED)
-    conditions = tuple(sorted({r.condition for r in counted if r.kind != "supports"}))
-    return Verdict(HOLDS_IF, conditions) if conditions else Verdict(HOLDS)
-
-
-def gaps(claim: Claim, evidence: Iterable[Record]) -> list[str]:
-    """What is missing before the claim is carried as far up as it goes."""
-    seen = {record.rung for record in evidence if record.counts}
-    missing = [rung for rung in claim.rungs if rung not in seen]
-    found = [claim.gaps] if claim.gaps else []
-    if missing:
-        found.append(f"No evidence yet on the rung{'s' * (len(missing) > 1)} {', '.join(missing)}.")
-    return found
-
-
-def reach(claim: Claim, evidence: Iterable[Record]) -> str:
-    """How far up the verdict reaches: the highest rung with evidence, and the highest there is."""
-    seen = [rung for rung in RUNGS if any(r.counts and r.rung == rung for r in evidence)]
-    top = [rung for rung in RUNGS if rung in claim.rungs][-1]
-    if not seen:
-        return "–"
-    return seen[-1] if RUNGS.index(seen[-1]) >= RUNGS.index(top) else f"{seen[-1]}, not yet {top}"
-
-
-# --- reading ------------------------------------------------------------------------------------
-
-
-def read_claims(path: Path = ROOT / "figures" / "report" / "claims.toml") -> list[Claim]:
-    """The claims in their order. TypeError on a missing or unknown key."""
-    table = tomllib.loads(path.read_text(encoding="utf-8"))
-    return [Claim(id=i, **{**row, "rungs": tuple(row["rungs"])}) for i, row in table.items()]
-
-
-def read_records(folder: Path = ROOT / "results") -> tuple[list[Record], dict[str, dict[str, Any]]]:
-    """All records, and the provenance of every file that holds some."""
-    records: list[Record] = []
-    provenance: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not (isinstance(content, dict) and "records" in content):
-            continue
-        provenance[path.name] = content["provenance"]
-        for row in content["records"]:
-            lists = {"claims": tuple(row["claims"]), "checks": tuple(row.get("checks", ()))}
-            records.append(Record(**{**row, **lists, "source": path.name}))
-    return records, provenance
-
-
-# --- rendering ----------------------------------------------------------------------------------
+from figures.catalogue import Entry
+from figures.report.claims import RUNGS, Claim
+from figures.report.records import Record
+from figures.report.verdict import Verdict, gaps, reach, verdict
 
 
 def render(
@@ -172,7 +48,7 @@ def _header(provenance: dict[str, dict[str, Any]], mutation: dict[str, Any] | No
         "*symbolic* (an identity proved), *exact* (closed forms and certified solvers on random "
         "tabular games), *dynamics* (gradient descent and finite samples against the exact path), "
         "*language model* (a trained network against the prediction).\n"
-        "- **Verdict.** One function computes it from the records (`figures/report/render.py`): "
+        "- **Verdict.** One function computes it from the records (`figures/report/verdict.py`): "
         "supported claims hold, under the conditions whose necessity was exhibited; a "
         "counter-example without such a condition refutes. A finite number of random instances "
         "is evidence, not proof, and a verdict reaches no further up than the rungs that have "
@@ -192,10 +68,10 @@ def _header(provenance: dict[str, dict[str, Any]], mutation: dict[str, Any] | No
     if mutation:
         total = mutation["total"]
         lines.append(
-            f"How sharp the tests are (`make mutate`): of {total['mutants']} mutants of the "
-            f"formulas in theory/ {total['equivalent']} change nothing that can be observed "
-            f"(listed with reasons); of the rest {total['killed']} turned a test red "
-            f"({100 * total['share']:.1f} %), {total['survived']} survived."
+            f"How sharp the tests are (`make mutate`, table in results/mutation.md): "
+            f"{total['tried']} of the {total['mutants']} mutants of the formulas were tried; "
+            f"{total['equivalent']} of them change nothing that can be observed (listed with "
+            f"reasons); {total['killed']} turned a test red, {total['survived']} survived."
         )
     return "\n\n".join(lines)
 
@@ -322,38 +198,3 @@ def _tightness(check: str, worst: dict[str, float]) -> float:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-# --- the shell ----------------------------------------------------------------------------------
-
-
-def current(root: Path = ROOT) -> str:
-    """The report that the records, claims and figures of a tree give."""
-    records, provenance = read_records(root / "results")
-    path = root / "results" / "mutation.json"
-    mutation = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    claims = read_claims(root / "figures" / "report" / "claims.toml")
-    return render(claims, records, provenance, catalogue(root / "figures"), mutation)
-
-
-def write(root: Path = ROOT) -> None:
-    """Render paper_repro.md, whole or not at all."""
-    part = root / "paper_repro.md.tmp"
-    part.write_text(current(root), encoding="utf-8", newline="\n")
-    part.replace(root / "paper_repro.md")
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Write the report, or with --check exit 1 if the one that is there is not the render."""
-    parser = argparse.ArgumentParser(prog="python -m figures.report")
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    if not parser.parse_args(argv).check:
-        write()
-    elif not REPORT.exists() or REPORT.read_text(encoding="utf-8") != current():
-        print("paper_repro.md is not the render of the records: run python -m figures.report")
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,13 +11,13 @@ from matplotlib.lines import Line2D
 from scipy.optimize import minimize, minimize_scalar
 
 from figures import style
-from figures.tidy import MEASURED, THEORY, Rows, curves, note
+from figures.style import note
+from figures.tidy import MEASURED, THEORY, Rows, curves
 from theory import laws, objectives
 from theory.objectives import Group, Objective, Pairwise, derivatives
 from theory.objectives.numeric_response import of_pairs
 from theory.result import FloatArray
 
-NAME = "links"
 CAPTION = (
     "Every objective pays the reward R(u), a fixed function of the log density ratio u = log p/q "
     "(top; lines: formula, points: the best response found by numerical optimisation in a game of "

@@ -30,10 +30,10 @@ CAPTION = (
     "The anchored game on real text: the expert is a model of short phrases of the World English "
     f"Bible that knows the last two words, the reference knows no order of words; {RESPONSES:,} "
     "possible responses. Left: what the saddle point of SPIF says, from the expert (tau small) to "
-    "the reference. Right: certified duality gaps; the way from expert to reference (line: SPIN "
-    "in closed form; points: 200 rounds of self-play, crosses: the solver; on 3,000 responses); "
-    "and the distance of the zero-sum saddle point from the equilibrium of the rounds, which "
-    "coincide only where b(r) + r is constant (IQ-Learn, GAIL)."
+    "the reference. Right: certified duality gaps; the way from expert to reference (line: SPIN in "
+    "closed form; points: 200 rounds of self-play, crosses: the solver; on 3,000 responses); and "
+    "the distance of the zero-sum saddle point from the equilibrium of the rounds, which coincide "
+    "only where b(r) + r is constant (IQ-Learn, GAIL)."
 )
 CLAIMS = ("T10", "C1", "C3")
 

@@ -29,13 +29,14 @@ SETTINGS = Settings(
 CAPTION = (
     "What stochastic gradients estimate, on two token games with 15 responses (a random tree with "
     "an unrestricted policy; phrases of real text with an order-1 policy). Ticks: bias ||E g - "
-    "true|| / ||true|| and standard deviation (of one estimate, times the root of the responses "
-    "it spends), exact by enumeration of all draws; discs (random) and squares (text): Monte "
-    f"Carlo along the bias, 95 % intervals over {SETTINGS.seeds} seeds. Degrees: angle between expectation "
-    "and claim, random tree. Below left: biases of groups fall as 1/K (lines: closed forms, "
-    "dotted where leading order; points: enumeration; b: fitted slope). Below right: T15; first "
-    "gradients point exactly along SFT's. It FAILS where a premise does: an anchor, no reference, "
-    "a mixed opponent; away from pi_t every loss leaves SFT's direction but NWJ (at beta = 1)."
+    "true|| / ||true|| and standard deviation (of one estimate, times the root of the responses it "
+    "spends), exact by enumeration of all draws; discs (random) and squares (text): Monte Carlo "
+    f"along the bias, 95 % intervals over {SETTINGS.seeds} seeds. Degrees: angle between "
+    "expectation and claim, random tree. Below left: biases of groups fall as 1/K (lines: closed "
+    "forms, dotted where leading order; points: enumeration; b: fitted slope). Below right: T15; "
+    "first gradients point exactly along SFT's. It FAILS where a premise does: an anchor, no "
+    "reference, a mixed opponent; away from pi_t every loss leaves SFT's direction but NWJ (at "
+    "beta = 1)."
 )
 CLAIMS = ("T15", "T17", "T11", "C2")
 

@@ -1,4 +1,8 @@
-"""What finite samples do: margins without end, mass that must vanish, overfitting; beside SFT."""
+"""What finite samples do: margins without end, mass that must vanish, overfitting; beside SFT.
+
+Numbers: toy_games/experiments/finite_samples.py (`python -m toy_games run finite_samples`);
+out/finite_samples.csv.
+"""
 
 from __future__ import annotations
 
@@ -9,65 +13,54 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures import style
+from figures import draw, style
 from figures.sizes import sized
-from figures.tidy import MEASURED, THEORY, Rows, bars, curves, mark, note, shown
-from lab.stats import intervals
+from figures.style import mark, note, shown
+from figures.tidy import MEASURED, THEORY, Rows
 from theory import objectives
 from toy_games import launch
 from toy_games.experiments.finite_samples import OVERLAPS, Settings, samples
 from toy_games.predictions.finite_samples import bounded_range, logistic_growth, squared_limit
 
-NAME = "finite_samples"
+SETTINGS = Settings(
+    seeds=sized(8, 16),
+    rounds_seeds=24,
+    steps=sized(1000, 100_000),
+    total_steps=sized(1000, 4000),
+    text_steps=sized(1000, 4000),
+)
 CAPTION = (
     "Training on finite samples. A: range of implicit rewards over one round; filled points are "
-    "gradient descent, open ones its gradient flow. On samples that do not overlap SPIN's "
-    "rewards grow like log t, twice as fast where they overlap in part, and stop only where both "
-    "sides saw the same outcomes (lines: predicted slopes 1, 2, 0, through the last point); "
-    "bounded links stop at R(∞)−R(−∞). The hinge stops at margins of 1. B: where C4 fails on "
-    "samples: pointwise SPIF attains its minimum only if its targets ask for less mass than "
-    "there is (or nothing is unseen), which leaves 1 − Σ q e^{±η} (line); otherwise the unseen "
-    "mass falls like 1/t (crosses: its predicted constant), and rewards of unseen outcomes have "
-    "no bound. C: KL to the expert on real text (order-1 model of short phrases, token policy, "
-    "minibatches): past the best step KL grows by the expert's missing mass per e-fold of steps "
-    "(line for n = 10, through the last point), for SFT (open circles) and self-play (lines in "
-    "colour) alike: stopping is the only regulariser. D: KL against n after tabular rounds, best "
-    "along the path and last: no objective's best is lower than SFT's at equal data by more than "
-    "the paired interval; at the last step self-play is up to 1 % lower at n = 10, being slower "
-    "on the same path (paired 95 % intervals in the table). Line: (N−1)/2n of maximum "
-    "likelihood. Means over {seeds} seeds (D: {rounds_seeds}) with 95 % intervals."
+    "gradient descent, open ones its gradient flow. On samples that do not overlap SPIN's rewards "
+    "grow like log t, twice as fast where they overlap in part, and stop only where both sides saw "
+    "the same outcomes (lines: predicted slopes 1, 2, 0, through the last point); bounded links "
+    "stop at R(∞)−R(−∞). The hinge stops at margins of 1. B: where C4 fails on samples: pointwise "
+    "SPIF attains its minimum only if its targets ask for less mass than there is (or nothing is "
+    "unseen), which leaves 1 − Σ q e^{±η} (line); otherwise the unseen mass falls like 1/t "
+    "(crosses: its predicted constant), and rewards of unseen outcomes have no bound. C: KL to the "
+    "expert on real text (order-1 model of short phrases, token policy, minibatches): past the "
+    "best step KL grows by the expert's missing mass per e-fold of steps (line for n = 10, through "
+    "the last point), for SFT (open circles) and self-play (lines in colour) alike: stopping is "
+    "the only regulariser. D: KL against n after tabular rounds, best along the path and last: no "
+    "objective's best is lower than SFT's at equal data by more than the paired interval; at the "
+    "last step self-play is up to 1 % lower at n = 10, being slower on the same path (paired 95 % "
+    f"intervals in the table). Line: (N−1)/2n of maximum likelihood. Means over {SETTINGS.seeds} "
+    f"seeds (D: {SETTINGS.rounds_seeds}) with 95 % intervals."
 )
 CLAIMS = ("T13", "T15", "T16", "C4", "C5", "C6")
 
-SIZES = {
-    "seeds": (8, 16),
-    "rounds_seeds": (24, 24),
-    "steps": (1000, 100_000),
-    "total_steps": (1000, 4000),
-    "text_steps": (1000, 4000),
-}
 SEEN_AT = (1e2, 1e4, 1e6)
 
 
-def settings() -> Settings:
-    """The experiment that the figure shows."""
-    return Settings(**sized(SIZES))
-
-
-def table() -> pd.DataFrame:
+def table(settings: Settings = SETTINGS) -> pd.DataFrame:
     """Means over seeds with intervals, and the predictions beside them."""
-    given = settings()
-    found = launch.run("finite_samples", given, progress=False)
+    found = launch.run("finite_samples", settings, progress=False)
     rows = Rows()
-    _one_round(rows, found, given)
-    _threshold(rows, found[found.part == "threshold"], given)
+    _one_round(rows, found, settings)
+    _threshold(rows, found[found.part == "threshold"], settings)
     _overfitting(rows, found[found.part == "text"])
-    _against_n(rows, found[found.part == "rounds"], given)
+    _against_n(rows, found[found.part == "rounds"], settings)
     return rows.table()
-
-
-def _add(rows: Rows, panel: str, name: str, series: str, means: pd.DataFrame, x: str) -> None:
-    rows.add(panel, name, series, MEASURED, means[x], means["mean"], means.low, means.high)
 
 
 def _one_round(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
@@ -75,8 +68,7 @@ def _one_round(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
         chosen = found[(found.part == part) & (found.time >= 1.0)]
         for (name, overlap), one in chosen.groupby(["objective", "overlap"], sort=False):
             if overlap == "disjoint" or name == "spin":
-                means = intervals(one, ["time"], "reward_range")
-                _add(rows, "range", str(name), f"{overlap}, {part}", means, "time")
+                rows.means("range", str(name), f"{overlap}, {part}", one, "time", "reward_range")
     ends = np.array([1e2, given.flow_steps])
     for overlap in OVERLAPS:
         spin = found[(found.part == "flow") & (found.objective == "spin")]
@@ -92,10 +84,8 @@ def _one_round(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
 
 
 def _growth(overlap: str, given: Settings) -> Any:
-    parts = [
-        samples(seed, overlap, given.outcomes)[2:]
-        for seed in range(given.first_seed, given.first_seed + given.seeds)
-    ]
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    parts = [samples(seed, overlap, given.outcomes)[2:] for seed in seeds]
     data, own = (np.stack(part) for part in zip(*parts, strict=True))
     return logistic_growth(data, own)
 
@@ -119,7 +109,7 @@ def _threshold(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
 def _overfitting(rows: Rows, found: pd.DataFrame) -> None:
     found = found[found.step > 0]
     for (name, n), one in found.groupby(["objective", "n"], sort=False):
-        _add(rows, "text", str(name), f"n={n:g}", intervals(one, ["step"], "kl"), "step")
+        rows.means("text", str(name), f"n={n:g}", one, "step", "kl")
     few = found[(found.objective == "sft") & (found.n == found.n.min())]
     steps = np.sort(few.step.unique())
     late = steps[steps >= steps[-1] / 12]
@@ -130,13 +120,10 @@ def _overfitting(rows: Rows, found: pd.DataFrame) -> None:
 
 def _against_n(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
     runs = found.groupby(["objective", "n", "seed"], sort=False).kl
-    ends = {"best": runs.min(), "last": runs.last()}
-    for series, kl in ends.items():
+    for series, kl in {"best": runs.min(), "last": runs.last()}.items():
+        rows.each("n", kl.reset_index(), "n", "kl", series)
         paired = (kl - kl.xs("sft").reindex(kl.index.droplevel(0)).to_numpy()).reset_index()
-        for panel, values in (("n", kl.reset_index()), ("paired", paired)):
-            for name, one in values.groupby("objective", sort=False):
-                if panel == "n" or name != "sft":
-                    _add(rows, panel, str(name), series, intervals(one, ["n"], "kl"), "n")
+        rows.each("paired", paired[paired.objective != "sft"], "n", "kl", series)
     large = np.array([n for n in given.sizes if n > given.support])
     if len(large):
         rows.add("n", "sft", "likelihood", THEORY, large, (given.support - 1) / (2.0 * large))
@@ -148,8 +135,7 @@ def _against_n(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
 def plot(table: pd.DataFrame) -> Figure:
     """One round above, rounds on n samples below."""
     fig, axes = style.panel(2, 2, aspect=0.78)
-    for ax, draw in zip(axes.ravel(), (_draw_range, _draw_mass, _draw_text, _draw_n), strict=True):
-        draw(ax, table)
+    draw.fill(axes, table, _draw_range, _draw_mass, _draw_text, _draw_n)
     return fig
 
 
@@ -158,79 +144,75 @@ MARKS = {"disjoint": "o", "partial": "^", "same": "s"}
 
 
 def _colour(name: str) -> str:
-    return {"spin_hinge": style.PURPLE, "sft": style.BLACK}.get(name) or style.colour(name)
+    return style.PURPLE if name == "spin_hinge" else style.colour(name)
 
 
 def _draw_range(ax: Axes, table: pd.DataFrame) -> None:
-    for name, _, rows in curves(table, "range", THEORY):
-        ax.plot(rows.x, rows.y, color=style.colour(name), linewidth=1.1)
-    for name, series, rows in curves(table, "range", MEASURED):
+    def look(name: str, series: str) -> dict[str, Any]:
         overlap, part = series.split(", ")
-        fill = _colour(name) if part == "descent" else "white"
-        some = rows if part == "descent" else rows[rows.x > 2e3].iloc[::3]
-        look = {**style.points(name), "color": _colour(name), "marker": MARKS[overlap]}
-        look["markerfacecolor"] = fill
-        bars(ax, some, **{**look, "markeredgewidth": 0.8})
+        return style.points(_colour(name), MARKS[overlap], hollow=part == "flow", markersize=3.6)
+
+    flow = table.series.str.endswith("flow")
+    draw.lines(ax, table, "range")
+    draw.points(ax, table[~flow], "range", look)
+    draw.points(ax, table[flow & (table.x > 2e3)], "range", look, every=3)
     for overlap, x, y in (("partial", 3e4, 19.5), ("disjoint", 1.5e6, 10.4), ("same", 1.5e6, 3.6)):
         mark(ax, x, y, SAID[overlap], color=style.RED, ha="right")
     for i, name in enumerate(("spin", "spif", "centred_spif", "ipo", "spin_hinge")):
         note(ax, 0.03, 0.94 - 0.075 * i, shown(name), color=_colour(name))
-    ax.set_xscale("log")
-    style.label(ax, "gradient steps t in one round", "range of rewards [nats]",
-                "A  SPIN's rewards grow without end")  # fmt: skip
+    style.log(ax, "x")
+    title = "A  SPIN's rewards grow without end"
+    style.label(ax, "gradient steps t in one round", "range of rewards [nats]", title)
 
 
 def _draw_mass(ax: Axes, table: pd.DataFrame) -> None:
-    shades = dict(zip((f"{t:.0e}" for t in SEEN_AT), (style.SKY, style.BLUE, "k"), strict=True))
-    for _, series, rows in curves(table, "mass"):
-        if series == "1 - demanded":
-            ax.plot(rows.x, rows.y, color="k", linewidth=1.1)
-        elif series == "1/t":
-            ax.plot(rows.x, rows.y, "x", color=style.ORANGE, markersize=5, zorder=3)
-        else:
-            ax.plot(rows.x, rows.y, "o", color=shades[series], markersize=2.8)
+    shades = dict(
+        zip((f"{t:.0e}" for t in SEEN_AT), (style.SKY, style.BLUE, "#000000"), strict=True)
+    )
+    crosses = table.series == "1/t"
+    draw.lines(ax, table[~crosses], "mass", lambda *_: {"color": "k"})
+    draw.points(ax, table, "mass", lambda _, s: style.points(shades[s], markersize=3.4))
+    cross = style.points(style.ORANGE, "x", markersize=5, zorder=3)
+    draw.points(ax, table[crosses], "mass", lambda *_: cross, kind=THEORY)
     ax.axvline(1.0, color=style.GREY, linewidth=0.8, linestyle="--")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
     for i, colour in enumerate(shades.values()):
         mark(ax, 4.8, (0.33, 7e-3, 7e-5)[i], f"t = 10{'²⁴⁶'[i]}", color=colour)
     mark(ax, 0.42, 0.05, "1 − Σ q e$^{±η}$")
-    ax.set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
-    ax.minorticks_off()
-    style.label(ax, "mass that the targets ask for, Σ q e$^{±η}$", "unseen mass",
-                "B  Pointwise SPIF: no room, no minimum")  # fmt: skip
+    style.log(ax, x=[0.5, 1, 2, 5, 10])
+    asked, title = (
+        "mass that the targets ask for, Σ q e$^{±η}$",
+        "B  Pointwise SPIF: no room, no minimum",
+    )
+    style.label(ax, asked, "unseen mass", title)
 
 
 def _draw_text(ax: Axes, table: pd.DataFrame) -> None:
-    for _, _, rows in curves(table, "text", THEORY):
-        ax.plot(rows.x, rows.y, color="k", linewidth=1.1)
-    for name, _, rows in curves(table, "text", MEASURED):
-        if name == "sft":
-            look = {"color": "k", "linestyle": "none", "marker": "o", "markerfacecolor": "white"}
-            bars(ax, rows.iloc[::2], **look, markeredgewidth=0.8, zorder=1)
-        elif name != "spin_hinge":
-            ax.plot(rows.x, rows.y, **{**style.line(name), "linewidth": 1.0})
+    draw.lines(ax, table, "text", lambda *_: {"color": "k"})
+    sft = table.objective == "sft"
+    circle = style.points("sft", hollow=True, markersize=3.6, zorder=1)
+    draw.points(ax, table[sft], "text", lambda *_: circle, every=2)
+    played = table[~sft & (table.objective != "spin_hinge")]
+    draw.lines(ax, played, "text", lambda n, _: style.line(n) | {"linewidth": 1.0}, MEASURED)
     for n, x, y in (("10", 330, 2.5), ("100", 20, 0.2)):
         mark(ax, x, y, f"n = {n}", fontsize=8)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    style.label(ax, "gradient steps over all rounds", "KL to the expert [nats]",
-                "C  Real text: fit, then overfit")  # fmt: skip
+    style.log(ax)
+    title = "C  Real text: fit, then overfit"
+    style.label(ax, "gradient steps over all rounds", "KL to the expert [nats]", title)
 
 
 def _draw_n(ax: Axes, table: pd.DataFrame) -> None:
-    for _, _, rows in curves(table, "n", THEORY):
-        ax.plot(rows.x, rows.y, color="k", linewidth=1.1)
+    draw.lines(ax, table, "n", lambda *_: {"color": "k"})
     names = list(table[table.panel == "n"].objective.unique())
-    for name, series, rows in curves(table, "n", MEASURED):
-        shift = 1.13 ** (names.index(name) - len(names) / 2)
-        hollow = {"markerfacecolor": "white"} if series == "last" else {}
-        look = {**style.points(name), "color": _colour(name), "markeredgewidth": 0.8}
-        bars(ax, rows.assign(x=rows.x * shift), **{**look, **hollow})
-    note(ax, 0.45, 0.94, "open: last step")
-    note(ax, 0.45, 0.865, "filled: best step")
-    note(ax, 0.45, 0.79, "black: SFT")
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    style.label(ax, "expert samples n", "KL to the expert [nats]",
-                "D  At its best step, SFT does as well")  # fmt: skip
+
+    def look(name: str, series: str) -> dict[str, Any]:
+        return style.points(_colour(name), hollow=series == "last", markersize=3.6)
+
+    def beside(name: str, series: str, x: Any) -> Any:
+        return x * 1.13 ** (names.index(name) - len(names) / 2)
+
+    draw.points(ax, table, "n", look, beside)
+    for y, text in ((0.94, "open: last step"), (0.865, "filled: best step"), (0.79, "black: SFT")):
+        note(ax, 0.45, y, text)
+    style.log(ax)
+    title = "D  At its best step, SFT does as well"
+    style.label(ax, "expert samples n", "KL to the expert [nats]", title)

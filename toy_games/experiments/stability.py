@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,13 @@ from lab.specs import objective_of
 from lab.streams import Streams
 from lab.sweep import Cell
 from theory import laws
-from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
-from toy_games.dynamics.self_play import Data, SelfPlay, beta_at
+from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
 from toy_games.engine.simulator import State
-from toy_games.engine.trainable import trainable
+from toy_games.engine.trainable import beta_at, left_out, no_best_response, trainable, untrainable
 
 SUMMARY = "Final KL against effective step: sample size, start, label noise, supports, inner steps."
 
@@ -102,74 +101,26 @@ class Settings(BaseSettings):
 
 
 def cells(settings: Settings) -> list[Cell]:
-    """One part an objective, study and sample size, where the objective has what it needs."""
-    out = []
-    shared = {"seeds": settings.seeds, "outcomes": settings.outcomes, "spread": settings.spread}
-    for study in settings.studies:
-        for spec in (*settings.objectives, "sft"):
-            obj = objective_of(spec)
-            if study in ("boundary", "early"):
-                if obj is None or obj.missing("risk") is None:
-                    given = _sgd_arguments(settings, study)
-                    out.append(
-                        Cell(f"{study}-{spec}", sgd_study, {"spec": spec, **shared, **given})
-                    )
-            elif obj is None or obj.has_link:
-                for given in _round_arguments(settings, study):
-                    name = f"{study}-{spec}-{given['samples']}-{given['noise']}"
-                    arguments = {"study": study, "spec": spec, **shared, **given}
-                    out.append(Cell(name, rounds_study, arguments))
+    """One part an objective, study and sample size; what a study cannot play is said instead."""
+    s, out = settings, []
+    both: list[dict[str, Any]] = [{"samples": n} for n in (s.many, EXACT)]
+    given = {
+        "unseen": [{"samples": n} for n in s.few],
+        "floor": [{"samples": n} for n in s.samples],
+        "burn-in": both,
+        "labels": [{"noise": kind} for kind in ("uniform", "own")],
+        "outside": both,
+    }
+    for study, spec in product(s.studies, (*s.objectives, "sft")):
+        obj, call = objective_of(spec), CALLS[study]
+        lack = untrainable(obj) if study in ("boundary", "early") else no_best_response(obj)
+        if lack:
+            out.append(left_out(study, spec, lack))
+            continue
+        for more in given.get(study, [{}]):
+            name = "-".join([study, spec, *map(str, more.values())])
+            out.append(Cell(name, call, {"settings": s, "spec": spec, **more}))
     return out
-
-
-def _round_arguments(settings: Settings, study: str) -> list[dict[str, Any]]:
-    base = {
-        "samples": settings.many,
-        "smoothing": settings.smoothing,
-        "noise": "uniform",
-        "rounds": settings.rounds,
-        "steps": (settings.one_step,),
-        "reaches": (0.0,),
-        "label_noise": (0.0,),
-        "surplus": 0,
-        "surplus_mass": 0.0,
-    }
-    if study == "map":
-        return [base | {"steps": settings.steps, "reaches": settings.reaches}]
-    if study == "unseen":
-        return [base | {"samples": n, "smoothing": 0.0} for n in settings.few]
-    if study == "floor":
-        return [base | {"steps": settings.steps, "samples": n} for n in settings.samples]
-    if study == "labels":
-        noisy = base | {"label_noise": settings.label_noise}
-        return [noisy | {"noise": kind} for kind in ("uniform", "own")]
-    both = [base, base | {"samples": EXACT}]
-    if study == "outside":
-        mass = {"surplus": settings.surplus, "surplus_mass": settings.surplus_mass}
-        return [given | mass for given in both]
-    # The slowest, IPO and IQ-Learn, move a far log-ratio by one effective step a round.
-    enough = int(1.1 * max(settings.reaches) / settings.one_step) + 10
-    return [given | {"reaches": settings.reaches, "rounds": enough} for given in both]
-
-
-def _sgd_arguments(settings: Settings, study: str) -> dict[str, Any]:
-    if study == "boundary":
-        return {
-            "study": study,
-            "steps": settings.break_steps,
-            "distances": settings.distances,
-            "gradient_steps": settings.boundary_steps,
-            "inner": settings.inner,
-            "batch": None,
-        }
-    return {
-        "study": study,
-        "steps": (settings.early_step,),
-        "distances": settings.early_distances,
-        "gradient_steps": settings.early_steps,
-        "inner": settings.inner,
-        "batch": settings.batch,
-    }
 
 
 def instance(seeds: int, outcomes: int, spread: float) -> tuple[FloatArray, FloatArray]:
@@ -183,56 +134,84 @@ def instance(seeds: int, outcomes: int, spread: float) -> tuple[FloatArray, Floa
 # -- rounds ---------------------------------------------------------------------------------------
 
 
-def rounds_study(
-    study: str,
-    spec: str,
-    seeds: int,
-    outcomes: int,
-    spread: float,
-    samples: int,
-    smoothing: float,
-    noise: str,
-    rounds: int,
-    steps: tuple[float, ...],
-    reaches: tuple[float, ...],
-    label_noise: tuple[float, ...],
-    surplus: int,
-    surplus_mass: float,
-    checkpoint: Path | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Rounds of one objective from starts at the given reaches (0 starts at the expert).
+def whole_map(settings: Settings, spec: str, **how: Any) -> pd.DataFrame:
+    """All effective steps and reaches of the start; means over the last 20 rounds."""
+    s = settings
+    varied = {"effective_step": s.steps, "reach": s.reaches}
+    record = range(max(1, s.rounds - 19), s.rounds + 1)
+    return _labelled("map", spec, s, _late(_rounds(s, spec, record, how, varied)))
 
-    The table has the path (study outside), the last round (burn-in), or means over every fifth of
-    the last half of the rounds (floor, labels, unseen), or over the last 20 (map).
+
+def unseen(settings: Settings, spec: str, samples: int, **how: Any) -> pd.DataFrame:
+    """At the expert without smoothing: one side's samples show what the other's do not."""
+    table = _late(_rounds(settings, spec, _second_half(settings), how, n=samples, smoothing=0.0))
+    return _labelled("unseen", spec, settings, table, samples)
+
+
+def floor(settings: Settings, spec: str, samples: int, **how: Any) -> pd.DataFrame:
+    """At the expert, all effective steps: how far samples drive the policy away."""
+    varied = {"effective_step": settings.steps}
+    table = _late(_rounds(settings, spec, _second_half(settings), how, varied, samples))
+    return _labelled("floor", spec, settings, table, samples)
+
+
+def burn_in(settings: Settings, spec: str, samples: int, **how: Any) -> pd.DataFrame:
+    """From all reaches until the start is forgotten: the last of so many rounds as that takes."""
+    s = settings
+    # The slowest, IPO and IQ-Learn, move a far log-ratio by one effective step a round.
+    enough = int(1.1 * max(s.reaches) / s.one_step) + 10
+    table = _late(_rounds(s, spec, [enough], how, {"reach": s.reaches}, samples))
+    return _labelled("burn-in", spec, s, table, samples).assign(rounds=enough)
+
+
+def labels(settings: Settings, spec: str, noise: str, **how: Any) -> pd.DataFrame:
+    """Shares of the expert's labels that are ``noise``: uniform, or the policy's own."""
+    varied = {"label_noise": settings.label_noise}
+    table = _late(_rounds(settings, spec, _second_half(settings), how, varied, noise=noise))
+    return _labelled("labels", spec, settings, table, noise=noise)
+
+
+def outside(settings: Settings, spec: str, samples: int, **how: Any) -> pd.DataFrame:
+    """Responses that the expert never gives and the start does: the whole path."""
+    record = simulator.log_steps(settings.rounds)
+    table = _rounds(settings, spec, record, how, n=samples, surplus=True)
+    return _labelled("outside", spec, settings, table, samples)
+
+
+def _rounds(
+    settings: Settings,
+    spec: str,
+    record: Iterable[int],
+    how: dict[str, Any],
+    varied: Mapping[str, Iterable[float]] | None = None,
+    n: int | None = None,
+    noise: str = "uniform",
+    smoothing: float | None = None,
+    surplus: bool = False,
+) -> pd.DataFrame:
+    """Rounds of one objective, a row a seed and each combination of what is ``varied``.
+
+    A reach of 0 starts at the expert. ``n``: samples a side, `EXACT` for none, None for the usual
+    number; with ``surplus`` the expert lacks some responses and the start has them.
     """
-    experts, directions = instance(seeds, outcomes, spread)
-    rows = _product(seed=range(seeds), effective_step=steps, reach=reaches, label_noise=label_noise)
-    obj = objective_of(spec)
+    s, obj = settings, objective_of(spec)
+    columns = {"effective_step": (s.one_step,), "reach": (0.0,), "label_noise": (0.0,)}
+    rows = _product(seed=range(s.seeds), **{**columns, **(varied or {})})
     rows["beta"] = beta_at(obj, rows.effective_step.to_numpy())
+    experts, directions = instance(s.seeds, s.outcomes, s.spread)
     p, v = experts[rows.seed], directions[rows.seed]
     if surplus:
-        p[:, -surplus:] = 0.0
+        p[:, -s.surplus :] = 0.0
         p /= p.sum(-1, keepdims=True)
-        start = np.log(_with_surplus(p, v, surplus, surplus_mass))
+        start = np.log(_with_surplus(p, v, s.surplus, s.surplus_mass))
     else:
-        reach = rows.reach.to_numpy()
+        reach, start = rows.reach.to_numpy(), np.log(p)
         far = reach > 0
-        start = np.log(p)
         start[far] = far_start(p[far], v[far], reach[far])
-    run = SampledRounds(obj, rows, p, start, samples or None, smoothing, noise)
-    record: Iterable[int] = range(max(1, rounds - 19), rounds + 1)
-    if study == "outside":
-        record = simulator.log_steps(rounds)
-    elif study == "burn-in":
-        record = [rounds]
-    elif study != "map":
-        record = range(rounds // 2, rounds + 1, 5)
-    table = simulator.run(run, record, checkpoint, progress)
-    if study != "outside":
-        table = _late(table, [*rows.columns])
-    extra = {"study": study, "objective": spec, "samples": samples, "noise": noise}
-    return table.assign(**extra, rounds=rounds)
+    n = s.many if n is None else n
+    added = s.smoothing if smoothing is None else smoothing
+    run = SampledRounds(obj, rows, p, start, n or None, added, noise)
+    return simulator.run(run, record, **how)
 
 
 def _with_surplus(p: FloatArray, v: FloatArray, surplus: int, mass: float) -> FloatArray:
@@ -243,57 +222,76 @@ def _with_surplus(p: FloatArray, v: FloatArray, surplus: int, mass: float) -> Fl
     return q
 
 
-def _late(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Means of the measurements over the recorded steps."""
-    return table.drop(columns="step").groupby(by, sort=False).mean().reset_index()
+def _second_half(settings: Settings) -> range:
+    return range(settings.rounds // 2, settings.rounds + 1, 5)
 
 
-# -- gradient steps -------------------------------------------------------------------------------
+def _late(table: pd.DataFrame) -> pd.DataFrame:
+    """Means of the measurements over the recorded steps; a row a run."""
+    labels = list(table.columns[: table.columns.get_loc("step")])
+    return table.drop(columns="step").groupby(labels, sort=False).mean().reset_index()
 
 
-def sgd_study(
+def _labelled(
     study: str,
     spec: str,
-    seeds: int,
-    outcomes: int,
-    spread: float,
-    steps: tuple[float, ...],
-    distances: tuple[float, ...],
-    gradient_steps: int,
-    inner: float,
-    batch: int | None,
-    checkpoint: Path | None = None,
-    progress: bool = True,
+    settings: Settings,
+    table: pd.DataFrame,
+    samples: int | None = None,
+    noise: str = "uniform",
 ) -> pd.DataFrame:
-    """Self-play with k gradient steps a round; ``inner`` = rate lambda, ``distance`` = k inner.
+    n = settings.many if samples is None else samples
+    labels = {"study": study, "objective": spec, "samples": n, "noise": noise}
+    return table.assign(**labels, rounds=settings.rounds)
 
-    Study boundary: exact gradients from a tiny deviation; ``growth`` is the growth of its log over
-    the second half of the steps, along the eigenvector of lambda. Study early: minibatches from a
-    uniform start; means over the last third of the steps.
+
+# -- gradient steps: k a round; ``inner`` = rate lambda, ``distance`` = k inner --------------------
+
+
+def boundary(settings: Settings, spec: str, **how: Any) -> pd.DataFrame:
+    """Exact gradients from a tiny deviation, along the eigenvector of lambda: does it grow?
+
+    ``growth`` is that of the log of the deviation over the second half of the steps.
     """
-    experts, directions = instance(seeds, outcomes, spread)
-    rows = _product(seed=range(seeds), effective_step=steps, asked=distances)
-    k = np.maximum(1, np.round(rows.pop("asked") / inner)).astype(int)
-    rows["steps_per_round"], rows["distance"] = k, np.round(k * inner, 9)
+    s, last = settings, settings.boundary_steps
+    rows, p, v, top = _gradient_rows(s, spec, s.break_steps, s.distances)
+    measures = {"along": along(top)}
+    run = SelfPlay(
+        Softmax(s.outcomes), objective_of(spec), rows, p[:, None], np.log(p) + TINY * v,
+        Data(batch=None), measures,
+    )  # fmt: skip
+    table = simulator.run(run, [last // 2, last], **how)
+    first, end = (
+        np.maximum(table[table.step == at].along.to_numpy(), ROUNDING) for at in (last // 2, last)
+    )
+    labels = {"study": "boundary", "objective": spec, "gradient_steps": last}
+    return rows.assign(growth=np.log(end / first), **labels)
+
+
+def early(settings: Settings, spec: str, **how: Any) -> pd.DataFrame:
+    """Minibatches from a uniform start, equal steps for all; means over their last third."""
+    s, last = settings, settings.early_steps
+    rows, p, *_ = _gradient_rows(s, spec, (s.early_step,), s.early_distances)
+    obj, data = objective_of(spec), Data(batch=s.batch)
+    run = SelfPlay(Softmax(s.outcomes), obj, rows, p[:, None], np.zeros_like(p), data)
+    table = _late(simulator.run(run, range(last - last // 3, last + 1, 20), **how))
+    return table.assign(study="early", objective=spec, gradient_steps=last)
+
+
+def _gradient_rows(
+    settings: Settings, spec: str, steps: Iterable[float], distances: Iterable[float]
+) -> tuple[pd.DataFrame, FloatArray, FloatArray, FloatArray]:
+    """Rows of seeds, effective steps and distances; their experts, directions, eigenvectors."""
+    s = settings
+    experts, directions = instance(s.seeds, s.outcomes, s.spread)
+    rows = _product(seed=range(s.seeds), effective_step=steps, asked=distances)
+    k = np.maximum(1, np.round(rows.pop("asked") / s.inner)).astype(int)
+    rows["steps_per_round"], rows["distance"] = k, np.round(k * s.inner, 9)
     rows = rows.drop_duplicates(ignore_index=True)
     rate, top = steepest(experts)
-    obj = objective_of(spec)
-    rows["beta"] = beta_at(obj, rows.effective_step.to_numpy())
-    rows["rate"] = inner / rate[rows.seed]
-    p = experts[rows.seed]
-    boundary = study == "boundary"
-    start = np.log(p) + TINY * directions[rows.seed] if boundary else np.zeros_like(p)
-    measures = {"along": along(top[rows.seed])} if boundary else None
-    run = SelfPlay(Softmax(outcomes), obj, rows, p[:, None], start, Data(batch), measures)
-    half, last = gradient_steps // 2, gradient_steps
-    record = [half, last] if boundary else range(last - last // 3, last + 1, 20)
-    table = simulator.run(run, record, checkpoint, progress)
-    if boundary:
-        first, end = (table[table.step == s].along.to_numpy() for s in (half, last))
-        table = rows.assign(growth=np.log(np.maximum(end, ROUNDING) / np.maximum(first, ROUNDING)))
-    else:
-        table = _late(table, [*rows.columns])
-    return table.assign(study=study, objective=spec, gradient_steps=gradient_steps)
+    rows["beta"] = beta_at(objective_of(spec), rows.effective_step.to_numpy())
+    rows["rate"] = s.inner / rate[rows.seed]
+    return rows, experts[rows.seed], directions[rows.seed], top[rows.seed]
 
 
 def steepest(experts: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -314,68 +312,18 @@ def along(vectors: FloatArray) -> Callable[[SelfPlay, State, int], Tensor]:
     return measure
 
 
-def inner_factor(step: Any, distance: Any, inner: float) -> FloatArray:
-    """Factor of a small log-ratio over a round of ``k = distance/inner`` exact gradient steps.
-
-    ``1 - s (1 - rho^k)`` with ``rho = 1 - inner/s``: to the best response a round goes by the
-    effective step s, of which k steps make the share ``1 - rho^k`` (reconstruction, T6 and T15).
-    """
-    s = np.asarray(step, dtype=float)
-    return np.asarray(1.0 - s * (1.0 - (1.0 - inner / s) ** (np.asarray(distance) / inner)))
-
-
-def breaking_distance(step: Any, inner: float = 0.0) -> FloatArray:
-    """Distance ``k rate lambda`` beyond which rounds diverge: `inner_factor` at -1.
-
-    ``inner log(1 - 2/s) / log(1 - inner/s)``, and ``-s log(1 - 2/s)`` for small gradient steps;
-    at most every s > 2 has one, it is +inf below and tends to 2 for large s.
-    """
-    s = np.asarray(step, dtype=float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.log(1.0 - 2.0 / s)
-        found = -s * share if inner == 0 else inner * share / np.log(1.0 - inner / s)
-    return np.where(s > 2.0, found, np.inf)
-
-
-def noise_floor(step: Any, outcomes: int, samples: Any, own: Any = 0.0) -> FloatArray:
-    """Stationary KL(p||pi) of sampled rounds near the expert, ``(N-1)/n s/(2-s)``, for s < 2.
-
-    The log-ratio is an autoregression with factor 1 - s, driven by s times the errors of both
-    empirical laws, whose variances under p sum to ``2 (N-1)/n`` (reconstruction, T6 linearised).
-    A share ``own`` of expert labels that are the policy's own makes the factor 1 - s (1 - own) and
-    leaves the errors as they are.
-    """
-    s, pull = np.asarray(step, dtype=float), np.asarray(step) * (1.0 - np.asarray(own))
-    return np.asarray((outcomes - 1) / np.asarray(samples) * s**2 / (pull * (2.0 - pull)))
-
-
-def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> FloatArray:
-    """Nats a round by which sampled rounds at least raise a missing response of mass ``share``.
-
-    ``(R(u) - R(0))/beta`` at the largest log-ratio that n samples with smoothing 1/2 can show.
-    """
-    shown = np.log((np.asarray(samples) * share + 0.5) / 0.5)
-    gain = np.asarray(obj.link(shown, 2.0)) - np.asarray(obj.link(0.0, 2.0))
-    return np.asarray(gain / beta_at(obj, step))
-
-
-def tail_mass(
-    obj: Objective, step: float, samples: int, rounds: Any, smoothing: float = 0.5
-) -> FloatArray:
-    """Bound of the expected mass of a response that the expert never gives, after many rounds.
-
-    A round sees it with probability about ``n q`` and then multiplies it at least once by
-    ``g = e^{R(log a/(1+a))/beta}``, so that ``E q`` falls at least like ``1/((1-g) n t)``, not
-    exponentially, whatever the objective (reconstruction, T6 with samples). Of first order in
-    1/n: the drift of the normaliser, about s N/n a round, is left out (t much less than n/(s N)).
-    """
-    with np.errstate(divide="ignore"):
-        shown = np.log(smoothing / (1.0 + smoothing))
-    gain = float(np.asarray(obj.link(shown, 0.0))) - float(np.asarray(obj.link(0.0, 0.0)))
-    kept = float(np.exp(gain / beta_at(obj, np.asarray(step))))
-    return np.asarray(1.0 / ((1.0 - kept) * samples * np.asarray(rounds, dtype=float)))
-
-
 def _product(**columns: Iterable[Any]) -> pd.DataFrame:
     index = pd.MultiIndex.from_product([list(c) for c in columns.values()], names=list(columns))
     return index.to_frame(index=False)
+
+
+CALLS: dict[str, Callable[..., pd.DataFrame]] = {
+    "map": whole_map,
+    "unseen": unseen,
+    "floor": floor,
+    "burn-in": burn_in,
+    "labels": labels,
+    "outside": outside,
+    "boundary": boundary,
+    "early": early,
+}

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab import sweep
 from lab.specs import objective_of
 from lab.streams import frequencies
 from theory import laws, objectives, self_play, theory_card
@@ -18,16 +19,13 @@ from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
-from toy_games.experiments.stability import (
-    Settings,
-    along,
-    beta_at,
+from toy_games.engine.trainable import beta_at, notes
+from toy_games.experiments.stability import Settings, along, cells, steepest
+from toy_games.predictions.stability import (
     breaking_distance,
-    cells,
     inner_factor,
     noise_floor,
     slowest_rate,
-    steepest,
     tail_mass,
 )
 
@@ -427,13 +425,19 @@ def test_effective_steps_are_the_cards():
         np.testing.assert_allclose(beta_at(obj, [0.5, 4.0]), [2 * slope, slope / 4])
 
 
-def test_objectives_take_part_where_they_can():
+def test_objectives_take_part_where_they_can_and_else_it_is_said():
     asked = Settings(studies=("map", "boundary"), objectives=("spin", "gail", "spin_hinge"))
-    names = [cell.name.split("-")[:2] for cell in cells(asked)]
-    assert names == [
-        *[["map", n] for n in ("spin", "gail", "sft")],
-        *[["boundary", n] for n in ("spin", "spin_hinge", "sft")],
+    parts = cells(asked)
+    names = [cell.name for cell in parts if "left out" not in cell.name]
+    assert names == ["map-spin", "map-gail", "map-sft",
+                     "boundary-spin", "boundary-spin_hinge", "boundary-sft"]  # fmt: skip
+    said = notes(parts)
+    assert [line.partition(":")[0] for line in said] == [
+        "map is without spin_hinge",
+        "boundary is without gail",
     ]
+    table = sweep.run_tables([c for c in parts if "left out" in c.name])
+    assert [f"{r.left_out} is without {r.objective}: {r.why}" for r in table.itertuples()] == said
 
 
 def test_an_interrupted_run_goes_on_to_the_same_table(tmp_path):

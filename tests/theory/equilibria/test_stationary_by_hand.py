@@ -1,0 +1,30 @@
+"""Equilibria of small games: every used response has one and the same advantage."""
+
+import numpy as np
+import pytest
+
+from theory import equilibrium, objectives, saddle_point
+
+P = np.array([[0.5, 0.3, 0.2, 0.0], [0.1, 0.6, 0.0, 0.3]])
+REF = np.array([[0.1, 0.4, 0.2, 0.3], [0.3, 0.3, 0.4, 0.0]])
+
+
+@pytest.mark.parametrize("tau", [0.02, 0.3, 5.0])
+def test_spifs_pay_less_the_anchors_is_level(tau):
+    """R = tanh(u/2), -1 where the expert gives nothing; against the reward, r + r^2/2."""
+    for solve, pay in ((equilibrium, lambda r: r), (saddle_point, lambda r: r + r**2 / 2)):
+        found = solve(P, REF, objectives.get("spif"), tau).policy
+        reward = (P - found) / np.where(P + found > 0, P + found, 1.0)
+        for i, used in enumerate(REF > 0):
+            level = pay(reward[i, used]) - tau * np.log(found[i, used] / REF[i, used])
+            np.testing.assert_allclose(level, level[0], atol=1e-9)
+        assert (found[REF == 0] == 0).all()
+        np.testing.assert_allclose(found.sum(-1), 1.0, atol=1e-12)
+
+
+def test_spins_equilibrium_is_the_geometric_mixture():
+    p, ref, tau = P[:1, :3], REF[:1, :3] / 0.7, 0.25
+    mixture = p ** (1 / 1.25) * ref ** (0.25 / 1.25)
+    found = equilibrium(p, ref, objectives.get("spin"), tau)
+    np.testing.assert_allclose(found.policy, mixture / mixture.sum(), atol=1e-12)
+    assert (found.gap <= 1e-12).all()

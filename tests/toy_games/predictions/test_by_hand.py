@@ -1,0 +1,360 @@
+"""What theory predicts of toy games, on cases small enough to be worked by hand."""
+
+import dataclasses
+from math import cosh, exp, log, log1p, pi, sqrt
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.linalg import solve_discrete_lyapunov
+
+from theory import objectives, preferences
+from theory.errors import InvalidInput, Unavailable
+from toy_games.dynamics.measures import NOTHING
+from toy_games.dynamics.two_players import Players, Rules
+from toy_games.engine.policies import Softmax
+from toy_games.engine.rewards import Table
+from toy_games.predictions import (
+    finite_samples,
+    linearised,
+    misspecification,
+    preference_rounds,
+    stability,
+    two_players,
+    unseen,
+)
+
+SPIN, SPIF = objectives.get("spin"), objectives.get("spif")
+EQUAL = np.array([0.5, 0.5])
+
+
+def close(found, expected, rtol=1e-12):
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-12)
+
+
+# -- one round of gradient steps ------------------------------------------------------------------
+
+
+def spin_of_two(**given):
+    """SPIN, beta = 2, expert (3/4, 1/4) against an even coin: a logistic regression in 2 t."""
+    expert = torch.tensor([0.75, 0.25], dtype=torch.float64)
+    opponent = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
+    return linearised.Round(Softmax(2), SPIN, expert, opponent, 2.0, **given)
+
+
+def logits(t):
+    return torch.tensor([t / 2, -t / 2], dtype=torch.float64)
+
+
+def test_the_risk_of_a_round_and_its_minimum():
+    t = 0.3
+    pairs = 0.5 * log(2.0) + 0.375 * log1p(exp(-2 * t)) + 0.125 * log1p(exp(2 * t))
+    close(float(spin_of_two().risk(logits(t))), pairs)
+    settled = spin_of_two().minimise(logits(0.0))
+    close(float(settled[0] - settled[1]), log(3.0) / 2)
+    anchor = torch.tensor([0.25, 0.75], dtype=torch.float64).log()
+    d = 2 * t + 1.5 * (t + log(3.0))
+    anchored = 0.5 * log(2.0) + 0.375 * log1p(exp(-d)) + 0.125 * log1p(exp(d))
+    close(float(spin_of_two(tau=1.5, log_ref=anchor).risk(logits(t))), anchored)
+
+
+def test_the_risk_of_supervised_fine_tuning_is_the_cross_entropy():
+    round_ = spin_of_two()
+    sft = linearised.Round(round_.policy, None, round_.expert, round_.opponent, 2.0)
+    law = 1 / (1 + exp(-0.3))
+    close(float(sft.risk(logits(0.3))), -0.75 * log(law) - 0.25 * log(1 - law))
+
+
+def test_steps_near_a_rounds_minimum():
+    """Curvature and noise are both 3/4 along (1, -1)/sqrt 2, as in every logistic regression."""
+    round_ = spin_of_two()
+    settled = logits(log(3.0) / 2)
+    local = round_.near(settled)
+    close(local.values.numpy(), [0.75])
+    close(local.noise.numpy(), [[0.75]])
+    close(local.rate(0.4), 0.7)
+    close(local.rate(4.0), 2.0)
+    spread = 2 * sqrt(3.0) / (1 + sqrt(3.0)) ** 2  # D^2 of a unit error: 2 pi_1 pi_2
+    close(local.decay(settled + logits(0.2), 0.4, [0, 1, 3]),
+          0.1 * sqrt(2.0) * sqrt(spread) * np.array([1.0, 0.7, 0.343]))  # fmt: skip
+    close(local.floor(0.4, 10), 0.16 / 10 * 0.75 / (1 - 0.49) * spread)
+
+
+def test_noise_away_from_the_minimum_and_tiny_curvature():
+    """Gradients of pairs at logit 0: -1 at 3/8, 1 at 1/8, else 0."""
+    spread = 0.5 - 0.25**2
+    close(spin_of_two().noise(logits(0.0)).numpy(), spread * np.array([[1, -1], [-1, 1]]))
+    tiny = dataclasses.replace(spin_of_two(), beta=1e-6).near(logits(0.0))
+    close(tiny.values.numpy() * 1e12, [2 * 0.5 / 4], 1e-6)
+
+
+def test_the_examples_of_pairs_and_of_groups():
+    pairs = spin_of_two().examples
+    chances = dict(zip(map(tuple, torch.cat([pairs.expert, pairs.own], 1).tolist()),
+                       pairs.probability.tolist(), strict=True))  # fmt: skip
+    assert chances == {(1, 0, 1, 0): 0.375, (1, 0, 0, 1): 0.375,
+                       (0, 1, 1, 0): 0.125, (0, 1, 0, 1): 0.125}  # fmt: skip
+    grouped = linearised.Round(
+        Softmax(2), objectives.get("centred_spif"), spin_of_two().expert,
+        spin_of_two().opponent, 2.0, group=2,
+    ).examples  # fmt: skip
+    for laws, known in ((grouped.expert, (9, 6, 1)), (grouped.own, (4, 8, 4))):
+        found = {tuple(law): 0.0 for law in laws.tolist()}
+        for law, chance in zip(laws.tolist(), grouped.probability.tolist(), strict=True):
+            found[tuple(law)] += chance
+        shares = zip([(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)], known, strict=True)
+        assert found == pytest.approx({law: share / 16 for law, share in shares})
+
+
+def test_a_round_with_a_history_averages_over_its_examples():
+    tspin = dataclasses.replace(spin_of_two(), objective=objectives.get("tspin"))
+    history = torch.tensor([0.1, 0.9], dtype=torch.float64)
+    given = dataclasses.replace(tspin, history=history)
+    for round_ in (tspin, given):
+        copies = round_.log_law(logits(0.3)).expand_as(round_.examples.own)
+        mean = round_.examples.probability @ round_.losses(copies)
+        close(float(round_.risk(logits(0.3))), float(mean))
+    assert float(given.risk(logits(0.3))) != pytest.approx(float(tspin.risk(logits(0.3))))
+
+
+def test_groups_too_many_to_list_are_refused():
+    obj, expert, opponent = objectives.get("centred_spif"), *(torch.full((2,), x) for x in (0.5, 0))
+    linearised.Round(Softmax(2), obj, expert, opponent, 1.0, group=446)  # 447^2 pairs
+    linearised.Round(Softmax(30), obj, torch.full((30,), 1 / 30), torch.zeros(30), 1.0)
+    with pytest.raises(InvalidInput, match="200704 pairs"):
+        linearised.Round(Softmax(2), obj, expert, opponent, 1.0, group=447)
+    with pytest.raises(InvalidInput, match="2 prompts"):
+        linearised.Round(Softmax(2, prompts=2), SPIN, expert, opponent, 1.0)
+
+
+def test_the_factor_of_a_round_of_steps():
+    close(linearised.step_factor(0.5, 0.2, 0.3, [0, 1, 2]), [1.0, 0.94, 1 - 0.5 * (1 - 0.88**2)])
+
+
+def test_fishers_matrix_and_the_distance_of_laws():
+    values, vectors = linearised.fisher(Softmax(2), logits(log(3.0)))  # law (3/4, 1/4)
+    close(values.numpy(), [0.0, 2 * 3 / 16])
+    close(np.abs(vectors[:, 1].numpy()), sqrt(0.5))
+    target = torch.tensor([0.25, 0.75], dtype=torch.float64).log()
+    other = target + torch.tensor([0.2, -0.4], dtype=torch.float64)
+    close(float(linearised.distance(other, target)), sqrt(0.25 * 0.04 + 0.75 * 0.16))
+
+
+# -- rounds near the expert -----------------------------------------------------------------------
+
+
+def test_factors_distances_and_floors_of_rounds():
+    close(stability.inner_factor(0.5, 0.3, 0.1), 1 - 0.5 * (1 - 0.8**3))
+    close(stability.breaking_distance([4.0, 1.5], 0.1), [0.1 * log(0.5) / log(0.975), np.inf])
+    close(stability.breaking_distance([4.0, 2.5]), [4 * log(2.0), 2.5 * log(5.0)])
+    close(stability.inner_factor(4.0, 0.1 * log(0.5) / log(0.975), 0.1), -1.0)
+    close(stability.noise_floor(0.5, 3, 100), 2 / 100 * 0.5 / 1.5)
+    close(stability.noise_floor(0.5, 3, 100, own=0.5), 2 / 100 * 0.25 / (0.25 * 1.75))
+
+
+# -- responses in nobody's data -------------------------------------------------------------------
+
+DATA, OWN, START = np.array([0.75, 0.25, 0.0]), np.array([0.25, 0.75, 0.0]), [0.4, 0.4, 0.2]
+
+
+def settled(name, data=DATA, own=OWN, start=START, beta=2.0):
+    obj = None if name is None else objectives.get(name)
+    return unseen.settled_mass(obj, data, np.asarray(own), np.asarray(start), beta)
+
+
+def test_where_the_mass_of_unseen_responses_settles():
+    """SPIF asks for rewards (1/2, -1/2), SPIN for +-log 3 up to a constant."""
+    close(settled("spif"), 1 - 0.8 * cosh(0.25))
+    close(settled("spin"), 0.2 / (0.2 + 0.4 * (sqrt(3.0) + 1 / sqrt(3.0))))
+    mean = log(0.75) / 2
+    moved = 0.4 * (exp((log(1.5) - mean) / 2) + exp((log(0.5) - mean) / 2))
+    close(settled("spin", own=[0.5, 0.5, 0.0]), 0.2 / (0.2 + moved))
+    assert settled(None) == 0.0
+    assert settled("spif", start=[0.499, 0.499, 0.002]) == 0.0  # more is asked for than there is
+    assert settled("spif", start=[0.6, 0.4, 0.0]) == 0.0
+    assert settled("spin", own=[1.0, 0.0, 0.0]) == 0.0  # an unbounded reward takes all
+    close(settled("spif", beta=[2.0, 4.0]), 1 - 0.8 * np.cosh([0.25, 0.125]))
+
+
+def test_the_measure_of_settled_mass_is_that_of_each_rows_data():
+    run = SimpleNamespace(objective=SPIF, beta=torch.tensor([2.0, 4.0], dtype=torch.float64))
+    law = torch.tensor(START, dtype=torch.float64).log()
+    closed = torch.cat([law[:2], torch.tensor([NOTHING])])  # padding in the second prompt
+    weights = {k: torch.from_numpy(v).expand(2, 2, 3) for k, v in (("data", DATA), ("own", OWN))}
+    found = unseen.predicted_after(run, weights | {"opponent": torch.stack([law, closed])}, 0)
+    close(found.numpy(), (1 - 0.8 * np.cosh([0.25, 0.125])) / 2)
+
+
+@pytest.mark.parametrize("name", ["spif(c=0.5)", "brier"])
+def test_escape_is_the_path_of_gradient_descent(name):
+    """The loss's own descent on two seen and two unseen logits, in small steps."""
+    obj, beta, rate = objectives.get(name), 2.0, 0.2
+    data, own, seen, outside = DATA[:2], OWN[:2], np.array([0.19, 0.80]), 0.01
+    steps, masses = unseen.escape(obj, data, own, seen, outside, 2, beta, rate, 400)
+    end = 1 - (seen * np.exp(np.asarray(obj.reward(data, own)) / beta)).sum()
+    close(masses[-1], 0.999 * end, 1e-3)
+    assert steps[-1] < 10_000
+    start = np.log(np.concatenate([seen, [outside / 2, outside / 2]]))
+    z, path = start.copy(), []
+    slope = {"spif(c=0.5)": 1.0, "brier": 0.25}[name]
+    for _ in range(int(steps[-1]) + 1):
+        law = np.exp(z) / np.exp(z).sum()
+        path.append(law[2:].sum())
+        r = torch.tensor(beta * (np.log(law[:2]) - start[:2]), requires_grad=True)
+        loss = -(torch.from_numpy(data) * obj.a(r) + torch.from_numpy(own) * obj.b(r)).sum()
+        force = np.append(torch.autograd.grad(loss, r)[0].numpy(), [0.0, 0.0])
+        z = z + rate / slope * (law * force.sum() - force)
+    for share in (0.2, 0.5, 0.8):
+        reached = steps[np.searchsorted(masses, share * end)]
+        assert np.argmax(np.array(path) > share * end) == pytest.approx(reached, rel=0.01)
+
+
+# -- two players ----------------------------------------------------------------------------------
+
+
+def two_responses(name, step_policy, step_reward, **rules):
+    """Even expert of two responses, both players at rest; only differences d and rho matter."""
+    rows = pd.DataFrame({"seed": [0], "step_policy": step_policy, "step_reward": step_reward})
+    rest = np.zeros(2), np.zeros(2)
+    return Players(Softmax(2), Table(2), objectives.get(name), rows, EQUAL, rest, Rules(**rules))
+
+
+def test_without_a_penalty_two_players_turn_outwards():
+    """d gains step rho/2 and rho loses step d/2."""
+    run = two_responses("ipm", 0.3, 1.2)
+    close(two_players.predicted_factor(run, run.start()), sqrt(1 + 0.3 * 1.2 / 4), 1e-9)
+
+
+def test_the_spread_of_two_players_by_batches():
+    """The penalty takes c of rho a unit step; 2/m is the variance of both sides' p_1 - p_2."""
+    run = two_responses("spif(c=0.5)", 0.6, 0.8, batch=20)
+    map_ = np.array([[1.0, 0.6 / 2], [-0.8 / 2, 1.0 - 0.8 * 0.5]])
+    close(two_players.predicted_factor(run, run.start()), np.abs(np.linalg.eigvals(map_)).max())
+    spread = solve_discrete_lyapunov(map_, np.diag([0.0, 0.8**2 * 2 * (2 / 20) / 2]))
+    close(two_players.predicted_spread(run, run.start()), np.trace(spread) / 2)
+
+
+def test_the_growth_of_a_distance_is_read_off_the_linear_regime():
+    run = two_responses("spif(c=0.5)", 0.6, 0.8)
+    run._phi = torch.tensor([[1e-3, -1e-3]], dtype=torch.float64)
+    slope, error = two_players.growth(run, 200)
+    predicted = np.log(two_players.predicted_factor(run, two_responses("spif", 1, 1).start()))
+    assert abs(slope - predicted)[0] <= error[0] < 0.05
+
+
+def test_where_a_rate_turns_positive():
+    low, high = np.array([0.01, 0.01, 0.01]), np.array([10.0, 10.0, 10.0])
+    at = np.array([0.3, 1e3, 2.0])[:, None]
+    close(two_players.crossing(lambda s: np.log(s / at), low, high), [0.3, 10.0, 2.0], 1e-9)
+    broken = two_players.crossing(lambda s: np.where(s < 0.3, -1.0, np.nan), low[:1], high[:1])
+    close(broken, 0.3, 0.03)
+
+
+def test_the_slope_of_a_line_and_its_ripple():
+    time = np.arange(5.0)[:, None]
+    used = np.array([[False], [True], [True], [True], [True]])
+    wave = np.array([[9.0], [0.1], [-0.1], [-0.1], [0.1]])
+    slope, resolution = two_players._line(time, 2.0 - 0.5 * time + wave, used)
+    close(slope, [-0.5])
+    close(resolution, [3 * 0.2 / 3])
+
+
+# -- classes that cannot represent the expert -----------------------------------------------------
+
+
+def test_spins_threshold_and_its_rounds_of_steps():
+    s_p, s_q = np.eye(2), np.diag([1.0, 3.0])
+    close(misspecification.spin_threshold(s_p, s_q), 0.75)
+    close(misspecification.spin_round(s_p, s_q, 2.0, 0.1, 1), np.diag([0.9, 0.7]))
+    close(misspecification.spin_round(s_p, s_q, 2.0, 0.1, 2), np.diag([0.82, 0.52]))
+    close(misspecification.spin_round(s_p, s_q, 4.0, 0.1, 1), np.diag([0.9, 0.7]))
+    close(misspecification.spin_round(s_p, s_q, 4.0, 0.1, 10**4), np.diag([0.75, 0.625]))
+
+
+# -- preferences ----------------------------------------------------------------------------------
+
+CYCLE = 0.5 + 0.3 * np.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
+UNEVEN, LAW = np.array([[0.5, 0.8], [0.2, 0.5]]), np.array([0.25, 0.75])
+
+
+def test_plug_in_estimates_of_a_win_rate():
+    assert preference_rounds.plug_in_bias(4, True) == 0.25
+    assert preference_rounds.plug_in_bias(4, False) == 0.0
+    assert preference_rounds.plug_in_variance(4, True) == 3 / 16
+    assert preference_rounds.plug_in_variance(4, False) == 1 / 3
+    assert preference_rounds.effective_scale(2.0, 4, True) == 1.5
+    assert preference_rounds.effective_scale(2.0, 4, False) == 2.0
+
+
+def test_rock_paper_scissors_near_its_equilibrium():
+    """Perturbations turn by the payoff 2 g a/sqrt 3 and shrink by beta/(beta + tau)."""
+    third, beta, tau, scale = np.full(3, 1 / 3), 2.0, 0.5, 0.7
+    turn = 2 * scale * 0.3 / sqrt(3.0)
+    values = np.linalg.eigvals(preference_rounds.local_map(CYCLE, third, beta, tau, scale))
+    close(np.sort_complex(values), np.array([0, beta - 1j * turn, beta + 1j * turn]) / (beta + tau))
+    size = (beta**2 + turn**2) / (beta + tau) ** 2
+    floor = 0.5 * 2 / 3 * scale**2 / 40 / (beta + tau) ** 2 / (1 - size)
+    close(preference_rounds.noise_floor(CYCLE, third, beta, tau, scale, 40), floor)
+    assert preference_rounds.noise_floor(CYCLE, third, beta, 0.0, scale, 40) == np.inf
+
+
+def test_the_noise_of_a_round_of_two_outcomes():
+    """The outcome's relative error is new_2 (e_1 - e_2)."""
+    beta, scale, samples = 2.0, 0.5, 50
+    win = np.array([0.5 * 0.25 + 0.8 * 0.75, 0.2 * 0.25 + 0.5 * 0.75])
+    new = LAW * np.exp(scale * (2 * win - 1) / beta)
+    new = new / new.sum()
+    spread = 4 * (scale / beta) ** 2 * (win * (1 - win)).sum() / samples
+    found = preference_rounds.round_noise(UNEVEN, LAW, beta, scale, samples)
+    close(found, new[0] * new[1] * sqrt(2 / pi * spread))
+
+
+def test_one_loss_for_a_round_of_preferences():
+    dpo = preference_rounds.one_loss_round(UNEVEN, LAW, SPIN, 2.0)
+    close(dpo, preferences.self_play(UNEVEN, LAW, SPIN, 2.0, 1).policy)
+    win = np.array([0.725, 0.425])  # SPPO's loss: its targets need not leave a law normalised
+    found = preference_rounds.one_loss_round(UNEVEN, LAW, objectives.get("sppo"), 2.0)
+    pull = 4 * LAW * (2.0 * np.log(found / LAW) - (win - 0.5))  # stationary: proportional to pi
+    assert found.sum() == pytest.approx(1.0)
+    close(pull[0] / found[0], pull[1] / found[1], 1e-6)
+    with pytest.raises(Unavailable, match="1/2"):
+        preference_rounds.one_loss_round(UNEVEN, LAW, SPIF, 2.0)
+
+
+# -- finite samples -------------------------------------------------------------------------------
+
+
+def test_growth_of_rewards_under_the_logistic_loss():
+    data, own = np.array([0.5, 0.5, 0.0, 0.0]), np.array([0.0, 0.5, 0.5, 0.0])
+    close(finite_samples.logistic_growth(data, own), [1.0, 0.0, -1.0, 0.0])
+    apart = finite_samples.logistic_growth(np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]))
+    close(apart, [0.5, -0.5, 0.0])
+
+
+def test_the_margin_of_one_pair():
+    margin = np.array([1e-3, 2.0, 30.0])
+    time = (margin + np.expm1(margin)) / 0.4
+    close(finite_samples.pair_margin(time, 0.4), margin, 1e-9)
+
+
+def test_what_a_best_response_asks_for():
+    close(finite_samples.bounded_range(SPIF, DATA, OWN), 1.0)
+    close(finite_samples.demanded_mass(SPIF, 2.0, DATA, OWN, np.array(START)), 0.8 * cosh(0.25))
+
+
+def test_the_limit_of_a_round_that_asks_for_too_much():
+    data, own, beta, c = np.array([0.6, 0.4, 0.0]), np.array([0.2, 0.8, 0.0]), 0.3, 2.0
+    opponent = np.array([0.45, 0.45, 0.1])
+    found = finite_samples.squared_limit(c, beta, data, own, opponent)
+    law = found.law[:2]
+    assert law.sum() == pytest.approx(1.0)
+    assert found.law[2] == 0.0
+    r = beta * np.log(law / opponent[:2])
+    close((data + own)[:2] * c * r - (data - own)[:2], found.multiplier * law, 1e-9)
+    close(found.unseen_time, 1 / (beta * -found.multiplier * (1 / 1 + 1 / 2)))
+    with pytest.raises(InvalidInput, match="attained"):  # there is room
+        finite_samples.squared_limit(c, beta, data, own, np.array([0.3, 0.3, 0.4]))
+    with pytest.raises(InvalidInput, match="attained"):  # nothing is unseen
+        finite_samples.squared_limit(c, beta, data[:2], own[:2], np.array([0.9, 0.1]))

@@ -1,0 +1,76 @@
+"""Rounds near the expert at an effective step s: factors, noise floors, burn-in, missing support.
+
+All reconstruction: T6 linearised, with samples, and with k gradient steps a round (T15).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from theory.objectives import Objective
+from theory.result import FloatArray
+from toy_games.engine.trainable import beta_at
+
+
+def inner_factor(step: Any, distance: Any, inner: float) -> FloatArray:
+    """Factor of a small log-ratio over a round of ``k = distance/inner`` exact gradient steps.
+
+    ``1 - s (1 - rho^k)`` with ``rho = 1 - inner/s``: to the best response a round goes by the
+    effective step s, of which k steps make the share ``1 - rho^k`` (reconstruction, T6 and T15).
+    """
+    s = np.asarray(step, dtype=float)
+    return np.asarray(1.0 - s * (1.0 - (1.0 - inner / s) ** (np.asarray(distance) / inner)))
+
+
+def breaking_distance(step: Any, inner: float = 0.0) -> FloatArray:
+    """Distance ``k rate lambda`` beyond which rounds diverge: `inner_factor` at -1.
+
+    ``inner log(1 - 2/s) / log(1 - inner/s)``, and ``-s log(1 - 2/s)`` for small gradient steps;
+    at most every s > 2 has one, it is +inf below and tends to 2 for large s.
+    """
+    s = np.asarray(step, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.log(1.0 - 2.0 / s)
+        found = -s * share if inner == 0 else inner * share / np.log(1.0 - inner / s)
+    return np.where(s > 2.0, found, np.inf)
+
+
+def noise_floor(step: Any, outcomes: int, samples: Any, own: Any = 0.0) -> FloatArray:
+    """Stationary KL(p||pi) of sampled rounds near the expert, ``(N-1)/n s/(2-s)``, for s < 2.
+
+    The log-ratio is an autoregression with factor 1 - s, driven by s times the errors of both
+    empirical laws, whose variances under p sum to ``2 (N-1)/n`` (reconstruction, T6 linearised).
+    A share ``own`` of expert labels that are the policy's own makes the factor 1 - s (1 - own) and
+    leaves the errors as they are.
+    """
+    s, pull = np.asarray(step, dtype=float), np.asarray(step) * (1.0 - np.asarray(own))
+    return np.asarray((outcomes - 1) / np.asarray(samples) * s**2 / (pull * (2.0 - pull)))
+
+
+def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> FloatArray:
+    """Nats a round by which sampled rounds at least raise a missing response of mass ``share``.
+
+    ``(R(u) - R(0))/beta`` at the largest log-ratio that n samples with smoothing 1/2 can show.
+    """
+    shown = np.log((np.asarray(samples) * share + 0.5) / 0.5)
+    gain = np.asarray(obj.link(shown, 2.0)) - np.asarray(obj.link(0.0, 2.0))
+    return np.asarray(gain / beta_at(obj, step))
+
+
+def tail_mass(
+    obj: Objective, step: float, samples: int, rounds: Any, smoothing: float = 0.5
+) -> FloatArray:
+    """Bound of the expected mass of a response that the expert never gives, after many rounds.
+
+    A round sees it with probability about ``n q`` and then multiplies it at least once by
+    ``g = e^{R(log a/(1+a))/beta}``, so that ``E q`` falls at least like ``1/((1-g) n t)``, not
+    exponentially, whatever the objective (reconstruction, T6 with samples). Of first order in
+    1/n: the drift of the normaliser, about s N/n a round, is left out (t much less than n/(s N)).
+    """
+    with np.errstate(divide="ignore"):
+        shown = np.log(smoothing / (1.0 + smoothing))
+    gain = float(np.asarray(obj.link(shown, 0.0))) - float(np.asarray(obj.link(0.0, 0.0)))
+    kept = float(np.exp(gain / beta_at(obj, np.asarray(step))))
+    return np.asarray(1.0 / ((1.0 - kept) * samples * np.asarray(rounds, dtype=float)))
