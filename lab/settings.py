@@ -19,8 +19,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from lab.files import write_whole  # noqa: F401 - until all callers take it from there
-from lab.specs import objective_of  # noqa: F401 - as write_whole
 from theory.errors import InvalidInput, refuse
 
 Made = TypeVar("Made", bound="BaseSettings")

@@ -9,25 +9,46 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from theory.errors import InvalidInput
+
 T = TypeVar("T")
+MEETING = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def announced() -> int:
     """Number of processes that torchrun announces, before they have met."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
 
 
 def local() -> int:
     """Number of this process on its machine: which of the machine's GPUs it takes."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _number("LOCAL_RANK", 0)
+
+
+def _number(variable: str, without: int) -> int:
+    """A whole number of the environment, which launchers may leave empty."""
+    text = os.environ.get(variable, "").strip()
+    if not text.isdecimal() and text:
+        raise InvalidInput(f"{variable}={text!r} in the environment; needed is a whole number")
+    return int(text or without)
 
 
 def start(device: torch.device) -> None:
-    """Join the group that torchrun announces; nothing to do in a single process."""
-    if announced() > 1 and not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    """Join the group that torchrun announces; nothing to do in a single process.
+
+    InvalidInput: several are announced, but not all that they need to meet.
+    """
+    if announced() == 1 or dist.is_initialized():
+        return
+    lacking = [name for name in MEETING if not os.environ.get(name)]
+    if lacking:
+        raise InvalidInput(
+            f"WORLD_SIZE={announced()} in the environment, but no {', '.join(lacking)}: start the "
+            "processes with torchrun, or unset WORLD_SIZE"
+        )
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def stop() -> None:

@@ -1,12 +1,22 @@
 """Settings shared by all tests: hypothesis profiles and the recording of evidence."""
 
 import os
+import tempfile
+from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, settings
+
+from lab.files import folder_problems
 
 pytest_plugins = ["pytester", "lab.evidence_plugin"]
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "test")
+
+# A checkout that cannot be written (a read-only mount, another user's) keeps no examples, of which
+# hypothesis would warn in the middle of some test.
+if folder_problems(Path(os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".hypothesis"))):
+    ELSEWHERE = tempfile.TemporaryDirectory(prefix="hypothesis-")
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = ELSEWHERE.name
 
 # `claim` is function-scoped on purpose: it gathers what all examples of one test measured.
 _COMMON = {

@@ -2,6 +2,7 @@
 
 from theory import objectives, preferences
 from theory.card import TheoryCard, theory_card
+from theory.check import check_objective
 from theory.equilibria.solve import equilibrium, saddle_point
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.result import Solution
@@ -15,6 +16,7 @@ __all__ = [
     "TheoryCard",
     "TokenMDP",
     "Unavailable",
+    "check_objective",
     "equilibrium",
     "objectives",
     "preferences",

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from theory.errors import InvalidInput
-from theory.objectives import Objective, derivatives
-from theory.result import FloatArray
+from theory import objectives
+from theory.errors import Unavailable
+from theory.objectives import Objective
+from theory.objectives.base import PREFERENCE
 
 NONE = "none: "
-_TAIL = (100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 700.0)
+Of = Objective | str
 
 
 @dataclasses.dataclass(frozen=True)
 class TheoryCard:
     """Predictions for one objective (reconstruction, T1-T9, T15); numbers are in nats.
 
-    NaN numbers and strings that start with "none: " are absent, with the reason in ``reasons``
-    or in the string.
+    What is absent is NaN, empty or False, and ``reasons`` says why.
     """
 
     objective: str
@@ -52,23 +53,24 @@ class TheoryCard:
     reasons: dict[str, str]
     notes: str
 
+    def is_absent(self, name: str) -> bool:
+        """Whether a prediction does not exist."""
+        value = getattr(self, name)
+        parts = value if isinstance(value, tuple) else (value,)
+        return name in self.reasons and all(p == "" or p != p for p in parts)
+
     def rows(self) -> list[tuple[str, str]]:
         """(name, value) pairs for a table, absent parts with their reason."""
         out = []
         for field in dataclasses.fields(self):
-            if field.name in ("reasons", "notes"):
+            name, value = field.name, getattr(self, field.name)
+            if name in ("reasons", "notes"):
                 continue
-            value = getattr(self, field.name)
-            shown = _shown(value)
-            absent = shown in ("nan", "nan, nan", "nothing", "no")
-            reason = self.reasons.get(field.name)
-            if reason and (absent or field.name == "conic"):
-                shown = (
-                    f"{shown}; {reason}"
-                    if shown in ("no", "saddle", "equilibrium")
-                    else NONE + reason
-                )
-            out.append((field.name, shown))
+            reason = self.reasons.get(name)
+            if self.is_absent(name):
+                out.append((name, f"{NONE}{reason}"))
+            else:
+                out.append((name, _shown(value) + (f"; {reason}" if reason else "")))
         if self.notes:
             out.append(("notes", self.notes))
         return out
@@ -78,23 +80,31 @@ class TheoryCard:
         return "\n".join(f"{name:>20}  {value}" for name, value in self.rows())
 
 
-def theory_card(obj: Objective) -> TheoryCard:
-    """Compute what theory predicts for an objective from its link and loss alone.
+def theory_card(obj: Of) -> TheoryCard:
+    """Compute what theory predicts for an objective from its formulas alone.
+
+    Args:
+        obj: an objective, or its specification as in ``objectives.get``.
 
     Raises:
-        InvalidInput: if ``obj`` is not an objective.
+        InvalidInput: if ``obj`` is neither, or a formula fails.
     """
-    if not isinstance(obj, Objective):
-        raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
+    obj = objectives.of(obj)
     reasons: dict[str, str] = {}
-    lower, upper, at_zero = math.nan, math.nan, math.nan
-    bounds = (math.nan, math.nan)
-    if obj.has_link:
-        lower, upper, at_zero = _slopes(obj)
-        bounds = obj.reward_bounds
-    else:
-        for name in ("L", "mu", "slope_at_zero", "reward_bounds", "stability_beta", "descent_beta"):
-            reasons[name] = str(obj.missing("link"))
+
+    def found(names: str, compute: Callable[[], Any], absent: Any) -> Any:
+        """What is computed, or what stands for its absence, with the reason under the names."""
+        try:
+            return compute()
+        except Unavailable as error:
+            reason = str(error).partition(": ")[2]
+            reasons.update(dict.fromkeys(names.split(), reason))
+            return absent
+
+    nothing = math.nan, math.nan
+    at_zero = found("slope_at_zero stability_beta", lambda: obj.slope_at_zero, math.nan)
+    lower, upper = found("mu L descent_beta", lambda: _slope_range(obj), nothing)
+    bounds = found("reward_bounds", lambda: obj.reward_bounds, nothing)
     factor = obj.opponent_factor
     stability, descent = at_zero * factor / (1.0 + factor), upper
     if "preference" in obj.needs:
@@ -104,23 +114,21 @@ def theory_card(obj: Objective) -> TheoryCard:
     if factor != 1.0:
         descent = math.nan
         reasons["descent_beta"] = "the rounds start from the opponent, not from pi_t"
-    potential = obj.potential_name or "by quadrature of the link"
-    if obj.missing("potential"):
-        potential = NONE + str(obj.missing("potential"))
+    potential = (
+        "" if obj.missing("potential") else obj.potential_name or "by quadrature of the link"
+    )
+    if not potential:
+        reasons["potential"] = str(obj.missing("potential"))
     kinds = {"saddle": "conic_game", "equilibrium": "conic_potential"}
     lacks = {k: obj.missing(k) or obj.missing(part) for k, part in kinds.items()}
-    for kind, lack in lacks.items():
-        if lack:
-            reasons["conic"] = (
-                reasons.get("conic", "") + f"{'; ' * ('conic' in reasons)}{kind}: {lack}"
-            )
-    gradient = _gradient_at_start(obj)
-    if math.isnan(gradient[0]):
-        reasons["gradient_at_start"] = str(obj.missing("risk"))
+    lacking = [f"{kind}: {lack}" for kind, lack in lacks.items() if lack]
+    if lacking:
+        reasons["conic"] = "; ".join(lacking)
+    gradient = found("gradient_at_start", lambda: obj.gradient_at_start, nothing)
     exact, why_inexact = _one_step_exact(obj)
     mle, why_elsewhere = _fixed_point_is_mle(obj, gradient)
-    found = {"one_step_exact": why_inexact, "fixed_point_is_mle": why_elsewhere}
-    reasons |= {name: reason for name, reason in found.items() if reason}
+    verdicts = {"one_step_exact": why_inexact, "fixed_point_is_mle": why_elsewhere}
+    reasons |= {name: reason for name, reason in verdicts.items() if reason}
     return TheoryCard(
         objective=obj.label,
         form=obj.form,
@@ -150,83 +158,20 @@ def markdown_table(cards: list[TheoryCard]) -> str:
     heads += ["potential", "one step exact", "ends at the MLE"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for one in cards:
-        values = dict(one.rows())
         cells = [one.objective, one.form]
-        cells += [values[c] for c in columns]
+        cells += ["–" if one.is_absent(c) else _shown(getattr(one, c)) for c in columns]
         cells += ["yes" if one.one_step_exact else "no", "yes" if one.fixed_point_is_mle else "no"]
-        shown = ["–" if cell.startswith("none: ") else cell.replace("||", "‖") for cell in cells]
-        lines.append("| " + " | ".join(shown) + " |")
+        lines.append("| " + " | ".join(cell.replace("||", "‖") for cell in cells) + " |")
     return "\n".join(lines)
 
 
-def _slopes(obj: Objective) -> tuple[float, float, float]:
-    """``inf R'``, ``sup R'`` and ``R'(0)`` over all log-ratios; links of Delta at Delta = 0."""
-    step = 1e-9
-    jump = float(obj.link(step, 0.0)) - float(obj.link(-step, 0.0))
-    if jump > 1e-6 * max(1.0, abs(float(obj.link(1.0, 0.0)))):
-        return 0.0, math.inf, math.inf  # discontinuous at 0: no step is small enough
-    side = np.concatenate([np.linspace(0.0, 40.0, 2001), _TAIL])
-    grid = np.concatenate([-side[:0:-1], side])
-    with np.errstate(over="ignore"):
-        slopes = obj.slope(grid, np.asarray(0.0))
-    at_zero = float(slopes[len(side) - 1])
-    known = ~np.isnan(slopes)  # of payoffs alone, the slope is lost where they underflow
-    grid, slopes = grid[known], slopes[known]
-    return _extreme(obj, grid, slopes, -1), _extreme(obj, grid, slopes, 1), at_zero
-
-
-def _extreme(obj: Objective, grid: FloatArray, slopes: FloatArray, sign: int) -> float:
-    """Supremum (sign 1) or infimum (-1) of the slope: refined inside, a limit at the ends."""
-    at = int(np.argmax(sign * slopes))
-    inside = 2 <= at < len(grid) - 2
-    for far, near in ((0, 1), (-1, -2)):
-        ends = float(slopes[far]), float(slopes[near])
-        if not np.isfinite(ends[0]) or abs(ends[0]) > 1.01 * abs(ends[1]) + 1e-12:
-            if sign > 0:
-                return math.inf  # still growing at 700 nats
-        elif sign < 0 and ends[0] < 0.99 * ends[1] + 1e-12:
-            return 0.0  # still decaying
-    if not inside:
-        return float(slopes[at])
-    best, left, right = sign * float(slopes[at]), grid[at - 1], grid[at + 1]
-    for _ in range(4):
-        points = np.linspace(left, right, 41)
-        values = sign * obj.slope(points, np.asarray(0.0))
-        top = int(np.argmax(values))
-        best = max(best, float(values[top]))
-        left, right = points[max(top - 1, 0)], points[min(top + 1, 40)]
-    return sign * best
-
-
-def _extras(obj: Objective, anchor: float = 0.0) -> dict[str, Any]:
-    extras: dict[str, Any] = {}
-    if "anchor" in obj.needs:
-        extras |= {"tau": 1.0, "expert_anchor": anchor, "policy_anchor": anchor}
-    if "preference" in obj.needs:
-        extras |= {"expert_preference": 1.0, "policy_preference": 0.0}
-    if "history" in obj.needs:
-        extras |= {"history_logratio": np.zeros(1)}
-    return extras
-
-
-def _gradient_at_start(obj: Objective) -> tuple[float, float]:
-    """Derivatives of the risk of one expert and one own response at log-ratio 0, beta = 1."""
-    if obj.missing("risk"):
-        return math.nan, math.nan
-    extras = _extras(obj)
-
-    def on(side: int) -> float:
-        def risk(x: Any) -> Any:
-            import torch
-
-            zero = torch.zeros((1,), dtype=torch.float64)
-            given = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in extras.items()}
-            pair = (x, zero) if side == 0 else (zero, x)
-            return obj.risk(*pair, 1.0, **given)
-
-        return float(derivatives.derivative(risk, np.zeros(1))[0])
-
-    return on(0), on(1)
+def _slope_range(obj: Objective) -> tuple[float, float]:
+    """``(mu, L)``; of a link that jumps, no step is small enough."""
+    obj.require("link")
+    lower, upper = obj.slope_range()
+    if math.isnan(lower + upper):
+        raise Unavailable(f"{obj.name}: its slope is beyond the floating-point range")
+    return (0.0, math.inf) if math.isinf(obj.slope_at_zero) else (lower, upper)
 
 
 def _one_step_exact(obj: Objective) -> tuple[bool, str]:
@@ -237,9 +182,9 @@ def _one_step_exact(obj: Objective) -> tuple[bool, str]:
         return False, f"there is no two-step round to compare with: {obj.missing('reward')}"
     rng = np.random.default_rng(0)
     x, y, shift = rng.normal(size=(2, 3)), rng.normal(size=(2, 4)), rng.normal(size=(2, 1))
-    extras = _extras(obj)
+    extras = dict(zip(PREFERENCE, (1.0, 0.0), strict=True)) if "preference" in obj.needs else {}
     with np.errstate(invalid="ignore"):  # some payoffs are undefined at some rewards
-        change = obj.risk(x + shift, y + shift, 1.0, **extras) - obj.risk(x, y, 1.0, **extras)
+        change = obj.reward_risk(x + shift, y + shift, **extras) - obj.reward_risk(x, y, **extras)
     if not np.all(np.isfinite(change)):
         return False, "the loss is not defined at every implicit reward"
     if np.max(np.abs(change)) <= 1e-10:

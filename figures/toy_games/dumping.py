@@ -18,7 +18,7 @@ from figures.style import mark, note, shown
 from figures.tidy import MEASURED, THEORY, Rows, curves
 from theory import objectives
 from toy_games import launch
-from toy_games.dynamics.self_play import beta_at
+from toy_games.engine.trainable import beta_at
 from toy_games.experiments import dumping
 from toy_games.predictions import unseen
 

@@ -1,6 +1,7 @@
-"""Who may import whom: packages, layers within them, no circles, nothing private, nothing late."""
+"""Who may know whom: packages, layers within them, no circles, nothing private, no type switch."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,22 +24,25 @@ MAY_IMPORT = {
 # Each part (module or folder) imports from itself and from parts before it.
 LAYERS = {
     "theory": "errors result laws xp arguments objectives tokens rounds equilibria occupancy"
-    " preferences card check __init__ __main__",
+    " preferences card theorem_checks check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
-    "llm_scale": "settings processes data models rounds measure store train launch study report"
-    " __main__",
-    "figures": "sizes style tidy recorded catalogue theory toy_games llm_scale runner report"
+    "llm_scale": "oracle_spec settings processes data models rounds measure store train launch"
+    " study report __main__",
+    "figures": "style tidy draw catalogue recorded theory toy_games llm_scale runner report"
     " __main__",
     "benchmarks": "probe timing llm_round bench_* __main__",
     "tools": "*",
 }
-OF_THEORY_IN_LAB = {"theory.errors", "theory.objectives"}
+OF_THEORY_IN_LAB = {"theory.errors", "theory.objectives"}  # the latter: in `lab.specs`
 LATE = {  # what only some installations have, or what is slow to load
     "cvxpy", "datasets", "gguf", "joblib", "matplotlib", "pandas", "peft", "pytest", "sacrebleu",
     "safetensors", "scipy", "tokenizers", "torch", "transformers", "trl",
 }  # fmt: skip
 MOST_MODULES = 14
+OBJECTIVES = "theory.objectives."
+OF_OBJECTIVE = re.compile(r"(has|get)attr\((\w+\.)*_?obj(ective)?, '")
+OBJECTIVES_NAME = re.compile(r"\b_?obj(ective)?\.name (==|!=|in|not in) ")
 
 
 class Import(NamedTuple):
@@ -125,14 +129,14 @@ def against_the_packages(project: Project) -> list[str]:
 
 def against_the_layers(project: Project) -> list[str]:
     def layer(module: str) -> int:
-        package, part = module.split(".")[:2]
-        order = LAYERS[package].split()
-        return next((i for i, p in enumerate(order) if fnmatch(part, p)), -1)
+        package, _, inner = module.partition(".")
+        order, named = LAYERS[package].split(), (inner, inner.partition(".")[0])
+        return next((i for n in named for i, p in enumerate(order) if fnmatch(n, p)), -1)
 
     out = [f"{m}: no layer of LAYERS" for m in project.trees if layer(m) < 0 and "__init_" not in m]
     for found in project.every():
         same = found.target.partition(".")[0] == found.module.partition(".")[0]
-        if same and layer(found.target) > layer(found.module):
+        if same and layer(found.target) > layer(found.module) >= 0:
             out.append(f"{found.module} imports {found.target}, which is above it")
     return out
 
@@ -194,6 +198,28 @@ def late_imports(project: Project) -> list[str]:
     return out
 
 
+def type_switches(project: Project) -> list[str]:
+    """What depends on an objective's kind is declared by it, in `theory.objectives`."""
+    out = []
+    for module, tree in project.trees.items():
+        if module.startswith("theory.objectives."):
+            continue
+        kinds = {i.name for i in project.imports[module] if i.target.startswith(OBJECTIVES)}
+        for node in ast.walk(tree):
+            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Compare) else ""
+            asks = (
+                (isinstance(node, ast.Call) and OF_OBJECTIVE.match(text) is not None)
+                or (isinstance(node, ast.Compare) and OBJECTIVES_NAME.search(text) is not None)
+                or (
+                    text.startswith("isinstance(")
+                    and any(word in kinds - {"Objective"} for word in re.findall(r"\w+", text))
+                )
+            )
+            if asks:
+                out.append(f"{module}: {text}")
+    return out
+
+
 def misnamed(project: Project) -> list[str]:
     parts = {part: m for m in project.trees for part in m.split(".")[1:]}
     wrong = parts.keys() & sys.stdlib_module_names
@@ -211,8 +237,8 @@ def crowded(project: Project) -> list[str]:
 
 
 RULES = (
-    against_the_packages, against_the_layers, circles, private_names, late_imports, misnamed,
-    crowded,
+    against_the_packages, against_the_layers, circles, private_names, late_imports, type_switches,
+    misnamed, crowded,
 )  # fmt: skip
 
 
@@ -237,6 +263,7 @@ BROKEN = {
     },
     private_names: {"lab.files": "", "lab.stats": "from lab import files\nfiles._sync(1)"},
     late_imports: {"lab.files": "def f():\n    import json"},
+    type_switches: {"theory.card": "def f(obj):\n    return hasattr(obj, 'kappa')"},
     misnamed: {"lab.statistics": ""},
     crowded: {f"lab.m{i}": "" for i in range(15)},
 }
@@ -245,6 +272,20 @@ BROKEN = {
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.__name__)
 def test_a_project_that_breaks_the_rule_is_seen(rule):
     assert len(rule(Project(BROKEN[rule]))) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "getattr(game.objective, 'bound', 1.0)",
+        "objective.name == 'centred_spif'",
+        "self.obj.name in ('ipo', 'spin')",
+        "isinstance(obj, (int, SquaredMargin))",
+    ],
+)
+def test_each_kind_of_type_switch_is_seen(line):
+    head = "from theory.objectives.pairwise import SquaredMargin\n"
+    assert len(type_switches(Project({"theory.card": head + line}))) == 1
 
 
 def test_a_protocol_may_be_imported_for_its_type():

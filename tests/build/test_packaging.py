@@ -58,11 +58,9 @@ def test_the_ranges_admit_what_users_have():
     assert PROJECT["requires-python"] == ">=3.11"
 
 
-def test_a_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
-    folders = (
-        "theory theory/inner toy_games llm_scale tests tests/build figures benchmarks tools data"
-    )
-    for folder in folders.split():
+def test_a_wheel_holds_the_four_packages_and_nothing_else(tmp_path):
+    ours = "lab theory theory/inner toy_games llm_scale"
+    for folder in f"{ours} tests tests/build figures benchmarks tools data".split():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text("")
     for name in ("pyproject.toml", "LICENSE", "README.md"):
@@ -73,5 +71,4 @@ def test_a_wheel_holds_the_three_packages_and_nothing_else(tmp_path):
     assert done.returncode == 0, done.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     files = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    expected = [f"{p}/__init__.py" for p in ("llm_scale", "theory", "theory/inner", "toy_games")]
-    assert sorted(files) == sorted(expected)
+    assert sorted(files) == sorted(f"{package}/__init__.py" for package in ours.split())

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from hypothesis import strategies as st
 
 from theory import laws, objectives
 from theory.objectives import Objective
-from theory.result import FloatArray
+from theory.theorem_checks import Game
 
-
-class Game(NamedTuple):
-    """Expert, start and reference laws (prompts, n), and a generator for further draws."""
-
-    expert: FloatArray
-    start: FloatArray
-    ref: FloatArray
-    rng: np.random.Generator
+__all__ = ["Game", "games", "label", "with_fixed_link"]
 
 
 @st.composite

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.theory import checks
 from tests.theory.objectives.test_links import FEW, applies
 from tests.theory.strategies import Game, games, label
 from theory import InvalidInput, objectives, self_play, theory_card, xp
+from theory import theorem_checks as checks
 from theory.card import markdown_table
 from theory.objectives import Group, Objective, Pairwise, Pointwise
 
@@ -140,9 +140,7 @@ def test_absent_values_have_a_reason() -> None:
                 assert len(shown) > len("none: ") + 15, (name, field, shown)
     hinge = dict(theory_card(objectives.get("spin_hinge")).rows())
     for field in ("L", "mu", "slope_at_zero", "reward_bounds", "stability_beta", "descent_beta"):
-        assert hinge[field] == (
-            "none: the best response is a staircase, the solution of a linear program"
-        )
+        assert hinge[field].startswith("none: the best response is a staircase, "), field
     assert dict(theory_card(objectives.get("spin")).rows())["conic"].startswith(
         "equilibrium; saddle: its payoff is a mean over pairs"
     )

@@ -138,7 +138,7 @@ def test_mistakes_end_in_a_sentence(arguments: list[str], message: str) -> None:
         (MINE.replace("Pairwise)", "object)"), "derive from Pointwise, Pairwise or Group"),
         (MINE.replace("c: float = 1.0", "c: float"), "first: missing parameter 'c'"),
         (MINE.replace("return r -", "return -r -").replace("return -r - 0", "return r - 0"),
-         "a increases and b decreases"),
+         "first(c=1): no reward at which a increases and b decreases"),
     ],
 )  # fmt: skip
 def test_files_that_do_not_work(tmp_path, text: str, message: str) -> None:

@@ -391,7 +391,11 @@ class Objective:
 
     @property
     def reward_bounds(self) -> tuple[float, float]:
-        """Infimum and supremum of the reward (over all laws), from the link at -+inf."""
+        """Infimum and supremum of the reward (over all laws), from the link at -+inf.
+
+        Raises:
+            Unavailable: no link, or one that depends on both laws, with the reason.
+        """
         return float(self.link(-np.inf, 0.0)), float(self.link(np.inf, 0.0))
 
     def potential(self, policy: FloatArray, expert: FloatArray) -> FloatArray:

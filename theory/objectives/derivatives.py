@@ -21,12 +21,25 @@ BISECTIONS = 75
 
 
 def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
-    """Elementwise derivative of a formula written for torch, by autograd in float64."""
+    """Elementwise derivative of a formula written for torch, by autograd in float64.
+
+    Raises:
+        InvalidInput: the formula fails on torch tensors.
+    """
     import torch
 
     with torch.enable_grad():  # also within a caller's no_grad
         point = torch.tensor(np.asarray(x, dtype=np.float64), requires_grad=True)
-        value = formula(point)
+        try:
+            value = formula(point)
+            if not isinstance(value, torch.Tensor):
+                raise TypeError(f"it returns {type(value).__name__}")
+        except (TypeError, RuntimeError, AttributeError, NotImplementedError) as error:
+            said = str(error).partition("\n")[0]
+            raise InvalidInput(
+                f"a formula does not take torch tensors ({type(error).__name__}: {said}); write "
+                "it with the functions of theory.xp, which take numpy and torch alike"
+            ) from error
         for left in reversed(range(order)):
             if not value.requires_grad:  # a formula constant in x
                 return np.zeros(point.shape)
@@ -100,11 +113,19 @@ def _interior(a: Formula, b: Formula) -> float:
     """The s of a reward ``sinh(s)`` near 0 at which ``a' > 0 > b'``."""
     side = np.concatenate([[0.0], np.geomspace(1e-6, 700.0, 200)])
     grid = np.stack([side, -side], axis=-1).ravel()  # by distance from 0
-    found = np.isfinite(log_odds(a, b, np.sinh(grid)))
+    ratio = log_odds(a, b, np.sinh(grid))
+    found = np.isfinite(ratio)
     if not found.any():
         raise InvalidInput(
             "no reward was found at which a increases and b decreases (a' > 0 > b'); "
             "check their signs, or write link_formula"
+        )
+    order = np.argsort(grid[found], kind="stable")
+    first, last = ratio[found][order][[0, -1]]
+    if not last > first:
+        raise InvalidInput(
+            "the payoffs have no best response: -b'/a' does not increase with the reward (they "
+            "are linear or convex); add a penalty, or write link_formula"
         )
     return float(grid[np.argmax(found)])
 

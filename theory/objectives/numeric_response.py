@@ -47,9 +47,9 @@ def of_laws(expert: FloatArray, policy: FloatArray, pair_loss: PairLoss) -> Floa
     mass = np.where(expert + policy > 0, expert + policy, 1.0)[..., None]
     win = expert[..., :, None] / mass * policy[..., None, :]
     lose = policy[..., :, None] / mass * expert[..., None, :]
-    return _solve(
-        win, lose, expert + policy, pair_loss, np.tanh(0.5 * laws.log_ratio(expert, policy))
-    )
+    half = np.clip(0.5 * laws.log_ratio(expert, policy), -300.0, 300.0)
+    start = np.tanh(half) if _turns_up(pair_loss) else half
+    return _solve(win, lose, expert + policy, pair_loss, start)
 
 
 def of_pairs(weight: FloatArray, pair_loss: PairLoss) -> FloatArray:
@@ -131,19 +131,19 @@ def _solve(
 
     size = abs(slope / curvature) if curvature else 1.0
     r = np.where(settled, np.nan_to_num(start), 0.0) * min(size, 1e3)
-    residual = balance(r, 1)
+    residual = after = balance(r, 1)
     step = np.full_like(r, np.inf)
+    damping = np.zeros((*r.shape[:-1], 1))  # where the loss is flat, the step alone is too long
     for _ in range(MAX_NEWTON):
         pairs = balance(r, 2)
         matrix = pin[..., None, :] - pairs
-        matrix[..., np.arange(n), np.arange(n)] += pairs.sum(-1)
+        matrix[..., np.arange(n), np.arange(n)] += pairs.sum(-1) + damping
         matrix = np.where(settled[..., None], matrix, np.eye(n))
         try:
             step = np.linalg.solve(matrix, -residual[..., None])[..., 0]
         except np.linalg.LinAlgError:
-            raise NotConverged(
-                "pairs: the loss has no curvature that fixes the rewards", r
-            ) from None
+            damping = np.maximum(10.0 * damping, 1e-6 * scale)
+            continue
         before, share = np.abs(residual).max(-1), np.ones((*r.shape[:-1], 1))
         for _ in range(40):
             after = balance(r + share * step, 1)
@@ -151,14 +151,20 @@ def _solve(
             if not rises.any():
                 break
             share = np.where(rises[..., None], 0.5 * share, share)
-        r, residual = r + share * step, after
-        if np.all(np.abs(step) <= 1e-13 * (1.0 + np.abs(r))):
+        r = np.where(rises[..., None], r, r + share * step)
+        residual = np.where(rises[..., None], residual, after)
+        stuck = rises[..., None] | (share < 1e-3)
+        lower = np.where(damping > 1e-9 * scale, 0.1 * damping, 0.0)
+        damping = np.where(stuck, np.maximum(10.0 * damping, 1e-6 * scale), lower)
+        if np.all((np.abs(step) <= 1e-13 * (1.0 + np.abs(r))) & (damping == 0.0)):
             break
     worst = float(np.abs(residual).max(initial=0.0)) / scale
-    if not np.all(np.abs(step) <= 1e-8 * (1.0 + np.abs(r))) or not worst <= 1e-9:
-        last = float(np.abs(step).max(initial=0.0))
+    last = float(np.abs(step / (1.0 + np.abs(r))).max(initial=0.0))
+    if not (last <= 1e-8 and worst <= 1e-9):
         raise NotConverged(
-            f"pairs: Newton's last step was {last:.2g}, the balance of an outcome {worst:.2g}", r
+            f"pairs: Newton's last step was {last:.2g}, the balance of an outcome {worst:.2g}; "
+            "where the loss has no curvature, many rewards may be a best response",
+            r,
         )
     r = r - np.where(settled, mass * r, 0.0).sum(-1, keepdims=True) / np.maximum(
         np.where(settled, mass, 0.0).sum(-1, keepdims=True), 1e-300

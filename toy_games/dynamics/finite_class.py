@@ -16,6 +16,7 @@ from torch import Tensor
 from lab.streams import Streams, draw
 from theory import TokenMDP
 from theory.objectives import Objective
+from theory.objectives.implicit import implicit_reward
 
 
 def random_class(seed: int, members: int, horizon: int, vocab: int, spread: float) -> Tensor:
@@ -82,8 +83,10 @@ def trial(
         for t in range(rounds):
             own = draw(laws[current], streams.uniform("own", t, (n,)))
             prior = log_laws[current]
-            on_expert = beta * (likelihood - prior.gather(-1, sample)[..., None])
-            on_own = beta * (by_response[own] - prior.gather(-1, own)[..., None])
+            on_expert, on_own = (
+                implicit_reward(objective, log_pi, prior.gather(-1, drawn)[..., None], beta)
+                for log_pi, drawn in ((likelihood, sample), (by_response[own], own))
+            )
             current = objective.reward_loss(on_expert, on_own).mean(1).argmin(-1)
         chosen[name] = current
     parts = [

@@ -24,9 +24,9 @@ from lab.streams import Streams, draw
 from theory import preferences, xp
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
-from theory.objectives.pairwise import SquaredMargin
 from theory.result import FloatArray
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import of_pairs
 
 NASH_MD = "nash_md"
 NASH_MD_SCALE = 0.5  # reward of a certain win, INPO's
@@ -276,9 +276,7 @@ class PreferenceRounds(PreferenceBatch):
         counts = torch.zeros(len(law), self.n * self.n, dtype=torch.float64)
         counts.scatter_add_(-1, winner * self.n + loser, self.used(most))
         counts = counts.unflatten(-1, (self.n, self.n))
-        return reward_of_counts(
-            counts, self.scale, isinstance(self.algorithm.objective, SquaredMargin)
-        )
+        return reward_of_counts(counts, self.scale, of_pairs(self.algorithm.objective))
 
 
 def reward_of_counts(counts: Tensor, scale: float, dependent: bool) -> Tensor:

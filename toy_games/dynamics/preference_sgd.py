@@ -24,9 +24,11 @@ from torch import Tensor
 from lab.streams import draw
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
+from theory.objectives.implicit import implicit_reward
 from toy_games.dynamics.preference_estimates import group_estimates
 from toy_games.dynamics.preference_rounds import PreferenceBatch, algorithm_of
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import grouped
 
 
 class PreferenceSGD(PreferenceBatch):
@@ -97,8 +99,11 @@ class PreferenceSGD(PreferenceBatch):
 
     def loss(self, log_law: Tensor, opponent: Tensor, step: int) -> Tensor:
         """Loss of every row (rows,), on the samples of the step or in expectation."""
-        reward = self.beta * (log_law - opponent) + self.tau * (log_law - self.log_ref)
         law = opponent.exp()
+        reward = log_law
+        if self.objective is not None:
+            prior, anchor = opponent, self.log_ref
+            reward = implicit_reward(self.objective, log_law, prior, self.beta, anchor, self.tau)
         if self.most == 0:
             return self._expected(log_law, reward, law)
         if self.on_estimates:
@@ -109,7 +114,7 @@ class PreferenceSGD(PreferenceBatch):
         if self.objective is None:
             return -(weight * log_law.gather(-1, winner)).sum(-1)
         r_w, r_l = reward.gather(-1, winner), reward.gather(-1, loser)
-        if self.objective.form == "group":
+        if grouped(self.objective):
             return self.objective.reward_risk(r_w, r_l, weight, weight)
         return (weight * self.objective.reward_loss(r_w, r_l)).sum(-1)
 
@@ -132,7 +137,7 @@ class PreferenceSGD(PreferenceBatch):
         if self.on_estimates:
             extras = {"expert_preference": win, "policy_preference": win}
             return (law * self.objective.reward_loss(reward, reward, **extras)).sum(-1)
-        if self.objective.form == "group":
+        if grouped(self.objective):
             return self.objective.reward_risk(reward, reward, won, lost)
         pairs = 2.0 * law[:, :, None] * law[:, None, :] * self.preference
         losses = self.objective.reward_loss(reward[:, :, None], reward[:, None, :])
@@ -147,14 +152,8 @@ def winner_scale(objective: Objective | None, weight: Tensor) -> Tensor:
     """
     if objective is None:
         return torch.ones_like(weight)
-    extras = {}
-    if "preference" in objective.needs:
-        extras = {"expert_preference": torch.ones(1), "policy_preference": torch.zeros(1)}
-    sides = [torch.zeros(1, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    with torch.enable_grad():
-        risk = objective.reward_risk(*sides, **extras)
-        on_winner, on_loser = torch.autograd.grad(risk.sum(), sides)
-    scale = float(on_loser - on_winner)
+    on_winner, on_loser = objective.gradient_at_start
+    scale = on_loser - on_winner
     if not np.isfinite(scale) or scale <= 0:
         raise InvalidInput(f"{objective.name}: its loss has no slope at reward 0 to set a rate by")
     return weight * scale

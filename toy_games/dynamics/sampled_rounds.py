@@ -23,6 +23,7 @@ from lab.streams import Streams
 from theory import xp
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
+from toy_games.dynamics.best_response import best_response
 from toy_games.engine.simulator import State
 
 LARGEST = 1e6
@@ -48,7 +49,7 @@ class SampledRounds:
         """Set up; nothing is drawn before the first step.
 
         Args:
-            objective: an objective with a reward link; None is SFT: maximum likelihood on all
+            objective: one with a best response; None is SFT: maximum likelihood on all
                 expert samples so far, with the same smoothing.
             rows: one line a run: ``seed``, ``beta`` > 0, and ``label_noise`` in [0, 1) (0 if not
                 given), the share of expert samples that come from ``noise``.
@@ -59,7 +60,7 @@ class SampledRounds:
             noise: "uniform" over the N responses, or "own": the policy's own law.
 
         Raises:
-            InvalidInput: everything that is wrong, at once. Unavailable: no reward link.
+            InvalidInput: everything that is wrong, at once. Unavailable: no best response.
         """
         self.objective, self.samples, self.smoothing = objective, samples, smoothing
         self.rows, self.noise = rows.reset_index(drop=True), noise
@@ -67,7 +68,7 @@ class SampledRounds:
         self.log_start = torch.as_tensor(log_start, dtype=torch.float64)
         refuse(self._problems())
         if objective is not None:
-            objective.require("link")
+            objective.require("reward")
         share = self.rows.get("label_noise", pd.Series(0.0, self.rows.index))
         self.share = torch.tensor(share.to_numpy(dtype=np.float64))[:, None]
         self.beta = torch.tensor(self.rows["beta"].to_numpy(dtype=np.float64))[:, None]
@@ -171,10 +172,7 @@ class SampledRounds:
             p, q = self.counts("expert", p, step) + a, self.counts("own", q, step) + a
             u = torch.where((p == 0) & (q == 0), 0.0, p.log() - q.log())
             p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
-        delta = ((p - q) ** 2 / (p + q).clamp_min(1e-300)).sum(-1, keepdim=True)
-        reward = obj.link_formula(u, delta.clamp(0.0, 2.0))
-        assert isinstance(reward, Tensor)
-        return reward
+        return best_response(obj, u, p, q)
 
     def _likelihood(self, labels: Tensor, seen: Tensor, step: int) -> tuple[Tensor, Tensor]:
         if self.samples is None:

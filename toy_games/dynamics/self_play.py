@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from lab.streams import Streams, draw, frequencies
-from theory import theory_card, xp
-from theory.errors import InvalidInput, Unavailable, refuse
+from theory import objectives, xp
+from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
+from theory.objectives.implicit import implicit_reward
 from toy_games.engine.policies import Policy
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import grouped, no_expert
 
 Measure = Callable[["SelfPlay", State, int], Tensor]
 SETTINGS: dict[str, tuple[float, str]] = {
@@ -77,7 +78,7 @@ class SelfPlay:
     def __init__(
         self,
         policy: Policy,
-        objective: Objective | None,
+        objective: Objective | str | None,
         rows: pd.DataFrame,
         expert: Any,
         start: Any,
@@ -91,8 +92,8 @@ class SelfPlay:
 
         Args:
             policy: the class.
-            objective: of the registry or one's own; None is SFT: maximum likelihood on the same
-                expert responses and at the same rates.
+            objective: of the registry or one's own, or its specification; None is SFT: maximum
+                likelihood on the same expert responses and at the same rates.
             rows: one line a run: ``seed``, and any of beta, rate (SFT units), tau, temperature (of
                 own responses; log-ratios always divide by pi_t), steps_per_round; other columns
                 are kept as labels.
@@ -109,7 +110,7 @@ class SelfPlay:
         Raises:
             InvalidInput: everything that is wrong, at once. Unavailable: the objective has no loss.
         """
-        self.policy, self.objective, self.data = policy, objective, data
+        self.policy, self.data = policy, data
         self.rows = rows.reset_index(drop=True)
         self.measures = dict(MEASURES if measures is None else measures)
         problems = [*data.problems(), *_row_problems(self.rows)]
@@ -126,7 +127,7 @@ class SelfPlay:
         if not half_after > 0:
             problems.append(f"half_after={half_after!r}; needed is > 0")
         refuse(problems + law_problems)
-        _refuse_unplayable(objective)
+        self.objective = objective = _played(objective)
         self.grouped = grouped(objective)
         if self.grouped and data.batch is not None and data.batch % data.group:
             refuse([f"data: batch={data.batch} is not a multiple of group={data.group}"])
@@ -240,11 +241,9 @@ class SelfPlay:
     def implicit_reward(self, log_law: Tensor, state: State) -> Tensor:
         """``beta log pi/pi_t + tau log pi/pi_ref`` (rows, X, N) of a log-law, in nats."""
         assert self.objective is not None
-        prior = 0.0 if self.objective.reference_free else state["opponent"]
-        reward = self.beta[:, None, None] * (log_law - prior)
-        if self.anchored or "anchor" in self.objective.needs:
-            reward = reward + self.tau[:, None, None] * (log_law - self.log_ref)
-        return reward
+        beta, tau = self.beta[:, None, None], self.tau[:, None, None]
+        anchor = self.log_ref if self.anchored or "anchor" in self.objective.needs else None
+        return implicit_reward(self.objective, log_law, state["opponent"], beta, anchor, tau)
 
     def drawn(self, side: str, law: Tensor, step: int, size: tuple[int, int]) -> Tensor:
         """Responses (rows, X, batch) of a side and step from laws (rows, X, N)."""
@@ -264,21 +263,6 @@ class SelfPlay:
         return {"opponent": opponent, "own": own}
 
 
-def grouped(objective: Objective | None) -> bool:
-    """Whether the loss reads whole groups of responses: there is none of a pair."""
-    return objective is not None and not objective.has_loss
-
-
-def beta_at(objective: Objective | None, effective_step: ArrayLike) -> Any:
-    """``beta`` at which a round's effective step ``R'(0)/beta`` is the given one.
-
-    1 for SFT, which has none; SPIN's, ``1/step``, for losses whose reward has no slope at 0.
-    """
-    step = np.asarray(effective_step, dtype=np.float64)
-    slope = step if objective is None else theory_card(objective).slope_at_zero
-    return (slope if np.isfinite(slope).all() else 1.0) / step
-
-
 def sft_scale(objective: Objective | None, weight: Tensor) -> Tensor:
     """Factor of a round's first gradient over SFT's (T15), by differentiation at reward 0.
 
@@ -287,16 +271,8 @@ def sft_scale(objective: Objective | None, weight: Tensor) -> Tensor:
     ``weight`` is that of ``log pi`` in the implicit reward, ``beta + tau``. A loss without such a
     slope keeps its own scale: 1.
     """
-    if objective is None:
-        return torch.ones_like(weight)
-    at = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    other = torch.zeros(1, dtype=torch.float64)
-    extras = {"r_history": other} if "history" in objective.needs else {}
-    with torch.enable_grad():
-        risk = objective.reward_risk(at, other, **extras)
-        (slope,) = torch.autograd.grad(risk.sum(), at)
-    scale = -float(slope)
-    return weight * scale if np.isfinite(scale) and scale > 0 else torch.ones_like(weight)
+    scale = np.nan if objective is None else -objective.gradient_at_start[0]
+    return weight * scale if 0 < scale < np.inf else torch.ones_like(weight)
 
 
 # -- measures -------------------------------------------------------------------------------------
@@ -383,14 +359,15 @@ def _laws(expert: Any, shape: tuple[int, int, int]) -> tuple[Tensor | None, list
     return laws.clone(), []
 
 
-def _refuse_unplayable(objective: Any) -> None:
+def _played(objective: Any) -> Objective | None:
+    """The objective of an objective or its specification, after refusing what has no loss here."""
     if objective is None:
-        return
-    if not isinstance(objective, Objective):
-        raise InvalidInput(f"objective={objective!r}; needed is an objective, or None for SFT")
-    if "preference" in objective.needs:
-        raise Unavailable(f"{objective.name} has no expert law: see the experiment 'preferences'")
-    objective.require("risk")
+        return None
+    found = objectives.of(objective)
+    if why := no_expert(found):
+        raise Unavailable(f"{found.name}: {why}")
+    found.require("risk")
+    return found
 
 
 def _digest(laws: Tensor) -> str:

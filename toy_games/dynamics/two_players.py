@@ -27,9 +27,11 @@ from torch import Tensor
 from lab.streams import Streams, frequencies
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
+from toy_games.dynamics.best_response import best_response
 from toy_games.engine.policies import PADDING, Policy, Softmax
 from toy_games.engine.rewards import Rewards, Table
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import grouped
 
 METHODS = ("simultaneous", "alternating", "extragradient", "optimistic")
 PAYS = ("saddle", "rounds")
@@ -93,8 +95,8 @@ class Players:
         Args:
             policy: class of the policy player.
             rewards: class of the reward player.
-            objective: pointwise (with a saddle form), pairwise or, with exact gradients, group.
-                An objective with a ``bound`` keeps the rewards of a `Table` within it.
+            objective: of payoffs, pairs or, with exact gradients, groups.
+                Rewards of a `Table` are kept within the objective's ``reward_domain``.
             rows: one line a run: ``seed`` and any of step_policy, step_reward (step sizes > 0),
                 tau (>= 0); other columns are kept as labels.
             expert: laws (N,), (X, N) or (rows, X, N).
@@ -117,9 +119,13 @@ class Players:
             problems.append(f"policy and rewards: shapes {policy.shape} and {rewards.shape} differ")
         if rules.natural and not isinstance(policy, Softmax):
             problems.append(f"natural: needed is a policy of logits, not {type(policy).__name__}")
-        self.bound = getattr(objective, "bound", None)
-        if self.bound is not None and not isinstance(rewards, Table):
-            problems.append(f"{objective.name}: its bound needs rewards in a Table")
+        self.domain = objective.reward_domain
+        self.confined = np.isfinite(self.domain).any()
+        if self.confined and not isinstance(rewards, Table):
+            low, high = self.domain
+            problems.append(
+                f"{objective.name}: its rewards are bound to [{low:g}, {high:g}]: it needs a Table"
+            )
         sizes = (len(self.rows), policy.size), (len(self.rows), rewards.size)
         given = {
             "expert": (expert, full),
@@ -207,7 +213,7 @@ class Players:
         return policy, self.reward_move(theta, phi, draws, graph)
 
     def _within(self, phi: Tensor) -> Tensor:
-        return phi if self.bound is None else phi.clamp(-self.bound, self.bound)
+        return phi.clamp(*self.domain) if self.confined else phi
 
     def reward_move(
         self, theta: Tensor, phi: Tensor, draws: Laws | None = None, graph: bool = False
@@ -314,17 +320,15 @@ def gap(players: Players, state: State) -> Tensor:
 
     With pay "saddle" it is the duality gap: the primal value ``max_r`` of the policy minus the dual
     value ``min_pi`` of the reward. The policy's part is ``tau KL(pi||ref e^{pay/tau}/Z)``, at
-    tau = 0 the largest pay minus the mean. NaN without a link.
+    tau = 0 the largest pay minus the mean. NaN without a best response.
     """
     obj = players.objective
     log_law = players.policy.log_law(state["theta"])
     law, reward = log_law.exp(), players.rewards.reward(state["phi"])
-    if not obj.has_link:
+    if obj.missing("reward"):
         return torch.full_like(players.tau, torch.nan)
     p = players.expert
-    total = (p + law).clamp_min(1e-300)
-    delta = ((p - law).square() / total).sum(-1, keepdim=True)
-    best = obj.link_formula(p.log().clamp_min(PADDING) - log_law, delta)
+    best = best_response(obj, p.log().clamp_min(PADDING) - log_law, p, law)
     regret = obj.reward_risk(reward, reward, p, law) - obj.reward_risk(best, best, p, law)
     with torch.enable_grad():
         point = law.detach().requires_grad_()
@@ -402,8 +406,9 @@ def _refuse_unplayable(objective: Objective, rules: Rules) -> None:
             f"{objective.name} needs {', '.join(sorted(objective.needs))}: it has no game of two "
             "explicit players"
         )
-    objective.require("saddle" if objective.form == "pointwise" else "risk")
-    if objective.form == "group" and rules.batch is not None:
+    if objective.missing("risk"):
+        objective.require("saddle")
+    if grouped(objective) and rules.batch is not None:
         raise Unavailable(f"{objective.name}: a group's risk is not linear in laws; use exact ones")
 
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from theory.errors import InvalidInput
 from theory.objectives import Objective
 from theory.rounds.two_step import reward_of_log_laws
-from toy_games.dynamics.self_play import SelfPlay, beta_at
+from toy_games.dynamics.self_play import SelfPlay
 from toy_games.engine.policies import LogLinearPolicy, Policy
 from toy_games.engine.simulator import State
+from toy_games.engine.trainable import beta_at
 
 RewardClass = Literal["tabular", "linear"]
 

@@ -7,12 +7,16 @@ part in is `left_out`: it says so before work and in the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from lab.specs import SFT, objective_of, spec_problems
 from lab.sweep import Cell
-from theory import theory_card
+from theory.errors import Unavailable
 from theory.objectives import Objective
 
 
@@ -27,7 +31,7 @@ def no_best_response(objective: Objective | None) -> str | None:
     """Why rounds of exact best responses to an expert are not possible; None if they are."""
     if objective is None:
         return None
-    return no_expert(objective) or objective.missing("link")
+    return no_expert(objective) or objective.missing("reward")
 
 
 def no_expert(objective: Objective) -> str | None:
@@ -35,6 +39,62 @@ def no_expert(objective: Objective) -> str | None:
     if "preference" in objective.needs:
         return "it has no expert law: see the experiment 'preferences'"
     return None
+
+
+def slope_of(objective: Objective) -> float:
+    """``R'(0)``; NaN where the reward has none, inf at a jump."""
+    try:
+        return objective.slope_at_zero
+    except Unavailable:
+        return np.nan
+
+
+def beta_at(objective: Objective | None, effective_step: ArrayLike) -> Any:
+    """``beta`` at which a round's effective step ``R'(0)/beta`` is the given one.
+
+    1 for SFT, which has none; SPIN's, ``1/step``, for losses whose reward has no slope at 0.
+    """
+    step = np.asarray(effective_step, dtype=np.float64)
+    slope = step if objective is None else slope_of(objective)
+    return (slope if np.isfinite(slope).all() else 1.0) / step
+
+
+def starts_as_sft(objective: Objective | None) -> bool:
+    """T15's premise: the first gradient of every round is SFT's, times a positive number."""
+    return objective is None or (
+        not objective.needs & {"anchor", "history", "preference"}
+        and not objective.reference_free
+        and objective.opponent_factor == 1.0
+        and untrainable(objective) is None
+        and -np.inf < objective.gradient_at_start[0] < 0
+    )
+
+
+def grouped(objective: Objective | None) -> bool:
+    """Whether its loss reads whole groups of responses: it has a risk, and none of a pair."""
+    return objective is not None and not objective.has_loss and not objective.missing("risk")
+
+
+def of_pairs(objective: Objective | None) -> bool:
+    """Whether its loss reads the reward's difference over each pair of responses."""
+    return objective is not None and objective.has_loss and objective.up_to_constant
+
+
+def bends(objective: Objective | None) -> bool:
+    """Whether its loss is curved at reward 0, so that a round has one smooth minimum (SFT: yes).
+
+    A hinge is not: its minimisers are many, and full-batch steps hop over its kinks.
+    """
+    if objective is None or untrainable(objective):
+        return objective is None
+
+    def risk(r: Tensor) -> Tensor:
+        extras = {"r_history": r[4:]} if "history" in objective.needs else {}
+        return torch.as_tensor(objective.reward_risk(r[:2], r[2:4], **extras))
+
+    with torch.enable_grad():
+        at = torch.zeros(6, dtype=torch.float64)
+        return bool(torch.autograd.functional.hessian(risk, at).diagonal().sum() > 0)
 
 
 def left_out(study: str, spec: str, why: str) -> Cell:
@@ -65,8 +125,7 @@ def trainable(linked: bool = True, loss: bool = True) -> Callable[[str], list[st
             return problems
         objective = objective_of(spec)
         assert objective is not None
-        why = untrainable(objective) if loss else no_expert(objective)
-        slope = theory_card(objective).slope_at_zero
+        why, slope = untrainable(objective) if loss else no_expert(objective), slope_of(objective)
         if why is None and (np.isinf(slope) or (linked and np.isnan(slope))):
             why = "no reward link with a slope at 0, hence no effective step"
         return [f"{spec} cannot be trained here: {why}"] if why else []

@@ -23,6 +23,7 @@ The other families are in `toy_games.estimators.rewards`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,11 +33,12 @@ import torch
 from torch import Tensor
 
 from theory import objectives, preferences
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, Unavailable
 from theory.objectives import Objective
-from theory.objectives import finite_groups as group_theory
+from theory.objectives.implicit import implicit_reward
 from toy_games.dynamics.self_play import sft_scale
 from toy_games.engine.policies import Tokens
+from toy_games.engine.trainable import starts_as_sft
 from toy_games.estimators.enumeration import Draws, Estimator, gradient
 
 START, AWAY = "first gradient", "later gradient"
@@ -109,12 +111,11 @@ class _Loss:
 
     def reward(self, theta: Tensor) -> Tensor:
         """Implicit reward (B, N)."""
-        log_law, at = self.problem.log_law(theta), self.problem
-        prior: Any = 0.0 if self.objective.reference_free else self.opponent
-        reward = at.beta * (log_law - prior)
-        if "anchor" in self.objective.needs:
-            reward = reward + at.tau * (log_law - at.log_ref)
-        return reward
+        at = self.problem
+        anchor = at.log_ref if "anchor" in self.objective.needs else None
+        return implicit_reward(
+            self.objective, at.log_law(theta), self.opponent, at.beta, anchor, at.tau
+        )
 
     def risk(self, theta: Tensor) -> Tensor:
         """Exact risk (B,)."""
@@ -180,8 +181,7 @@ def all_pairs(problem: Problem, objective: Objective, size: int) -> Estimator:
 def grouped(problem: Problem, objective: Objective, size: int) -> Estimator:
     """A group objective on ``size`` expert and own responses, for its exact risk: biased."""
     loss = _Loss(problem, objective)
-    centred = objective.name == "centred_spif"
-    predicted = _finite_group if centred else _renyi_leading
+    known = known_of_groups(objective)
     return Estimator(
         "self-play loss",
         f"{objective.name}, groups of {size}+{size}",
@@ -190,17 +190,17 @@ def grouped(problem: Problem, objective: Objective, size: int) -> Estimator:
         gradient(loss.risk, problem.theta),
         loss.draws(size),
         loss.of_group,
-        "the finite-group risk (T17)" if centred else "the risk + O(1/m)",
-        predicted(loss, size),
-        exact=centred,
+        "the finite-group risk (T17)" if known else "the risk + O(1/m)",
+        _of_groups(loss, size),
+        exact=known,
         shrinks=True,
         size=size,
     )
 
 
-def finite_groups(problem: Problem, size: int) -> Estimator:
-    """Centred SPIF on groups, for the finite-group risk: unbiased (T17)."""
-    biased = grouped(problem, objectives.get("centred_spif"), size)
+def finite_groups(problem: Problem, objective: Objective, size: int) -> Estimator:
+    """A group objective on groups, for its expected finite-group risk: unbiased (T17)."""
+    biased = grouped(problem, objective, size)
     assert biased.predicted is not None
     return dataclasses.replace(
         biased,
@@ -219,12 +219,7 @@ def first_gradient(problem: Problem, objective: Objective, away: bool = False) -
     target = gradient(lambda point: -scale * (problem.log_law(point) @ problem.expert), theta)
     loss = _Loss(problem, objective)
     group = not objective.has_loss
-    unmoved = (
-        not away
-        and not objective.needs & {"anchor", "history"}
-        and not objective.reference_free
-        and type(objective).opponent is Objective.opponent
-    )
+    unmoved = not away and starts_as_sft(objective)
     size = 2 if group else 1
     return Estimator(
         AWAY if away else START,
@@ -349,32 +344,36 @@ def _of_tokens(problem: Problem, logits: Tensor) -> Tensor:
 # -- predictions ----------------------------------------------------------------------------------
 
 
-def _finite_group(loss: _Loss, size: int) -> Tensor:
-    """Gradient of `finite_groups.expected_group_loss`, which is a quadratic of the rewards:
-    central differences of any width are its derivative."""
-    objective: Any = loss.objective
-    theta = loss.problem.theta
-    reward = loss.reward(theta[None])[0].numpy()
-    nudges = np.eye(len(reward))
-    p, q = (np.tile(law.numpy(), (len(reward), 1)) for law in (loss.expert, loss.own))
-    up, down = (
-        group_theory.expected_group_loss(p, q, reward + sign * nudges, objective.c, size, size)
-        for sign in (1.0, -1.0)
-    )
-    slope = torch.from_numpy(0.5 * (up - down))
-    return gradient(lambda point: loss.reward(point) @ slope, theta)
+def known_of_groups(objective: Objective) -> bool:
+    """Whether a closed form of its best response to groups exists: its risk is quadratic (T17)."""
+    even = np.array([0.5, 0.5])
+    try:
+        objective.finite_group_reward(even, even, 2, 2)
+    except Unavailable:
+        return False
+    return True
 
 
-def _renyi_leading(loss: _Loss, size: int) -> Tensor:
-    """Gradient of ``risk - Var(w)/(2 m (E w)^2)`` of both means ``w``: the delta method."""
-    k = float(loss.objective.order)  # type: ignore[attr-defined]
+def _of_groups(loss: _Loss, size: int) -> Tensor:
+    """Gradient of the expected risk of groups of m, by the delta method.
 
-    def half(reward: Tensor, law: Tensor, power: float) -> Tensor:
-        first, second = (torch.exp(j * power * reward) @ law for j in (1, 2))
-        return -(second / first**2 - 1.0) / (2.0 * size * abs(power))
+    ``risk + tr(H_p (diag p - p p'))/(2 m)`` and the same of q, with H the risk's second derivative
+    in the frequencies of a side: exact where the risk is a polynomial of degree two in them, as
+    centred SPIF's is (T17), else of leading order in 1/m.
+    """
 
-    def corrected(point: Tensor) -> Tensor:
-        r = loss.reward(point)
-        return loss.risk(point) + half(r, loss.expert, -(1.0 - k)) + half(r, loss.own, k)
+    def second(law: Tensor, risk: Callable[[Tensor], Tensor]) -> Tensor:
+        spread = torch.diag(law) - torch.outer(law, law)
+        curvature = torch.autograd.functional.hessian(risk, law, create_graph=True)
+        return (curvature * spread).sum()
+
+    def corrected(theta: Tensor) -> Tensor:
+        r, p, q = loss.reward(theta)[0], loss.expert, loss.own
+
+        def risk(w_p: Tensor, w_q: Tensor) -> Tensor:
+            return torch.as_tensor(loss.objective.reward_risk(r, r, w_p, w_q))
+
+        more = second(p, lambda w: risk(w, q)) + second(q, lambda w: risk(p, w))
+        return risk(p, q) + more / (2.0 * size)
 
     return gradient(corrected, loss.problem.theta)

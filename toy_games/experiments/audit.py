@@ -15,10 +15,11 @@ from theory import TokenMDP, objectives, preferences
 from theory.objectives import Objective
 from theory.tokens.text import load_pairs, phrases, tokens
 from toy_games.engine.policies import Tokens
+from toy_games.engine.trainable import of_pairs
 from toy_games.estimators import losses as estimators
 from toy_games.estimators import rewards as reward_estimators
 from toy_games.estimators.enumeration import Audit, Estimator, audit, monte_carlo
-from toy_games.estimators.losses import Problem
+from toy_games.estimators.losses import Problem, known_of_groups
 
 SUMMARY = "Exact bias and variance of stochastic gradients, by enumeration of all draws."
 CASES = ("random", "text")
@@ -102,12 +103,12 @@ def catalogue(problem: Problem, size: int) -> list[Estimator]:
     every = [objectives.get(name) for name in objectives.names()]
     losses = [o for o in every if o.has_loss]
     plain = [o for o in every if not o.missing("risk") and "preference" not in o.needs]
-    pairwise = [o for o in losses if o.form == "pairwise" and not o.needs]
+    pairwise = [o for o in losses if of_pairs(o) and not o.needs]
     return [
         *(estimators.one_pair(problem, o) for o in losses),
         *(estimators.all_pairs(problem, o, 2) for o in pairwise),
         *(estimators.grouped(problem, o, 2) for o in _groups()),
-        estimators.finite_groups(problem, 2),
+        *(estimators.finite_groups(problem, o, 2) for o in _groups() if known_of_groups(o)),
         *(estimators.first_gradient(problem, o) for o in plain),
         *estimators.stale_samples(problem),
         estimators.length_normalised(problem),

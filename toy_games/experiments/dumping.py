@@ -15,23 +15,16 @@ from lab.settings import BaseSettings, option
 from lab.specs import objective_of
 from lab.streams import Streams
 from lab.sweep import Cell
-from theory import laws
+from theory import laws, objectives
 from theory.objectives import Objective
 from theory.preferences import win_rate, winner_loser
 from theory.result import FloatArray
 from theory.rounds.one_step import one_step_round
 from toy_games.dynamics.measures import unseen as unseen_mask
-from toy_games.dynamics.self_play import (
-    FOREVER,
-    Data,
-    SelfPlay,
-    beta_at,
-    kl_to_expert,
-    total_variation,
-)
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, kl_to_expert, total_variation
 from toy_games.engine import simulator
 from toy_games.engine.policies import Neural, Policy, Softmax, Tokens
-from toy_games.engine.trainable import trainable
+from toy_games.engine.trainable import beta_at, left_out, trainable
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions import unseen
 
@@ -100,11 +93,12 @@ def cells(settings: Settings) -> list[Cell]:
         }  # fmt: skip
         out.append(Cell(f"path-{name}", path, given))
     for name in s.objectives:
-        obj = objective_of(name)
-        if obj is not None and obj.form == "pointwise":
-            given = {"spec": name, "shares": s.shares[:1], "masses": s.masses, "counts": s.counts}
-            given |= {"steps": s.escape_steps, "step": s.step}
-            out.append(Cell(f"escape-{name}", escape, given))
+        if why := never_dumps(objectives.of(name)):
+            out.append(left_out("escape", name, why))
+            continue
+        given = {"spec": name, "shares": s.shares[:1], "masses": s.masses, "counts": s.counts}
+        given |= {"steps": s.escape_steps, "step": s.step}
+        out.append(Cell(f"escape-{name}", escape, given))
     pairs = [(n, s.middle) for n in s.sizes] + [(s.size, n) for n in s.samples]
     for name in names:
         for size, count in dict.fromkeys(pairs):
@@ -118,6 +112,13 @@ def cells(settings: Settings) -> list[Cell]:
             given = {"spec": name, "policy": kind, "rate": s.text_rate, "steps": s.text_steps}
             out.append(Cell(f"text-{name}-{kind}", text, given | common))
     return out
+
+
+def never_dumps(obj: Objective) -> str | None:
+    """Why unseen mass does not escape by its own growth (T4); None if it may."""
+    if obj.up_to_constant:
+        return "its loss is invariant to a shift of rewards: unseen logits stay where they are"
+    return obj.missing("saddle")
 
 
 # -- three outcomes: covered by the data, or not ---------------------------------------------------
@@ -158,8 +159,7 @@ def predicted(spec: str, share: float, rare: float, covered: bool, step: float) 
     if obj is None:
         return float(expert[2])
     if spec == "sppo":
-        sppo = objective_of("sppo")
-        assert sppo is not None
+        sppo = objectives.of("sppo")
         wins, beta = win_rate(start, _preference(share)), beta_at(sppo, step)
         return float(one_step_round(start, start, sppo, beta, preference=wins).policy[2])
     return float(one_step_round(expert, start, obj, beta).policy[2])
@@ -236,8 +236,7 @@ def escape(
     progress: bool = True,
 ) -> pd.DataFrame:
     """Steps of exact gradients until half of the missing mass is dumped, and as predicted."""
-    obj = objective_of(spec)
-    assert obj is not None
+    obj = objectives.of(spec)
     beta, rate, size = beta_at(obj, step), 1.0, seen + max(counts)
     rows = pd.DataFrame(
         [

@@ -26,11 +26,11 @@ from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.dynamics.flow import Flow
 from toy_games.dynamics.measures import ON_SAMPLES, missing_mass
-from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, beta_at, kl_to_expert
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, kl_to_expert
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.simulator import log_steps
-from toy_games.engine.trainable import trainable
+from toy_games.engine.trainable import bends, beta_at, left_out, trainable
 from toy_games.games.real_text import Phrases, read_phrases
 from toy_games.predictions.finite_samples import demanded_mass
 
@@ -87,9 +87,11 @@ def cells(settings: Settings) -> list[Cell]:
     out = []
     for spec in s.objectives:
         out.append(Cell(f"descent {spec}", descent, {"spec": spec, **one, "steps": s.steps}))
-        if "hinge" not in spec:
+        if bends(objective_of(spec)):
             last = {"last": s.flow_steps}
             out.append(Cell(f"flow {spec}", flow, {"spec": spec, **one, **last}))
+        else:
+            out.append(left_out("flow", spec, "its loss is not curved at reward 0: no smooth flow"))
     given = {"seeds": seeds, "etas": s.etas, "outcomes": s.outcomes, "rate": s.rate}
     out.append(Cell("threshold", threshold, {**given, "last": s.flow_steps}))
     for spec in (*s.objectives, "sft"):

@@ -15,14 +15,20 @@ from lab.settings import BaseSettings, option
 from lab.specs import objective_of
 from lab.streams import Streams
 from lab.sweep import Cell
-from theory import theory_card
+from theory import objectives
 from toy_games.dynamics import finite_class
 from toy_games.dynamics.measures import QUALITY, distance_to
-from toy_games.dynamics.self_play import Data, Measure, SelfPlay, beta_at
+from toy_games.dynamics.self_play import Data, Measure, SelfPlay
 from toy_games.engine import simulator
 from toy_games.engine.policies import LogLinearPolicy, Neural, Policy, Tokens
 from toy_games.engine.simulator import State
-from toy_games.engine.trainable import named_problems, trainable
+from toy_games.engine.trainable import (
+    beta_at,
+    left_out,
+    named_problems,
+    slope_of,
+    trainable,
+)
 from toy_games.games.contenders import (
     Method,
     first_gradients,
@@ -51,7 +57,7 @@ def explicit_problems(spec: str) -> list[str]:
     assert obj is not None
     if lack := obj.missing("potential"):
         return [f"{spec} has no potential: {lack}"]
-    if not np.isfinite(theory_card(obj).slope_at_zero):
+    if not np.isfinite(slope_of(obj)):
         return [f"{spec} has no effective step: no link with a slope at 0"]
     return []
 
@@ -122,34 +128,36 @@ class Settings(BaseSettings):
 
 def cells(settings: Settings) -> list[Cell]:
     """One cell a part and class, or a part and objective."""
-    s = dataclasses.asdict(settings)
-    made: list[Cell] = []
+    made, only = [], {"s": settings}
     for part in settings.parts:
         if part == "text":
-            made += [Cell(f"text order {k}", text, {"s": s, "order": k}) for k in settings.orders]
-            made += [Cell(f"text width {w}", text, {"s": s, "width": w}) for w in settings.widths]
+            made += [Cell(f"text order {k}", text, only | {"order": k}) for k in settings.orders]
+            made += [Cell(f"text width {w}", text, only | {"width": w}) for w in settings.widths]
         elif part == "finite":
-            made += [Cell(f"finite {h}", finite, {"s": s, "horizon": h}) for h in settings.horizons]
+            made += [
+                Cell(f"finite {h}", finite, only | {"horizon": h}, resumes=False)
+                for h in settings.horizons
+            ]
+            lacking = {spec: objectives.of(spec).missing("loss") for spec in settings.objectives}
+            made += [left_out(part, spec, why) for spec, why in lacking.items() if why]
         else:
-            made.append(Cell(part, CALLS[part], {"s": s}))
+            made.append(Cell(part, CALLS[part], only, resumes=part != "gradient"))
     return made
 
 
 # -- the parts ------------------------------------------------------------------------------------
 
 
-def ladder(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -> pd.DataFrame:
+def ladder(s: Settings, **how: Any) -> pd.DataFrame:
     """Random experts, exact laws, gradient descent: the last policies at every capacity."""
-    it = Ladder.random(range(s["seeds"]), s["capacities"], s["outcomes"], s["spread"])
+    it = Ladder.random(range(s.seeds), s.capacities, s.outcomes, s.spread)
     best = it.maximum_likelihood()
     ends: dict[str, Measure] = QUALITY | {"tv_mle": distance_to(best)}
     out = []
-    for i, method in enumerate(
-        [*methods(s["objectives"], s["explicit"]), Method("spif", "linear")]
-    ):
-        beta = beta_at(method.objective, s["effective_step"])
+    for i, method in enumerate([*methods(s.objectives, s.explicit), Method("spif", "linear")]):
+        beta = beta_at(method.objective, s.effective_step)
         rows = pd.DataFrame({"seed": it.seeds, "capacity": it.capacities, "class": "log-linear"})
-        rows = rows.assign(beta=beta, rate=s["rate"], steps_per_round=s["steps_per_round"])
+        rows = rows.assign(beta=beta, rate=s.rate, steps_per_round=s.steps_per_round)
         measures = dict(ends)
         if method.kind == "two steps":
             assert method.objective is not None
@@ -159,39 +167,35 @@ def ladder(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -> 
         run = simulation(
             method, it.policy, rows, it.expert, torch.zeros(width), Data(batch=None), measures
         )
-        table = simulator.run(run, [s["steps"]], kept(checkpoint, i), progress)
+        table = simulator.run(run, [s.steps], **kept(how, i))
         out.append(labelled(table, "ladder", method, beta))
     return pd.concat(out, ignore_index=True)
 
 
 def text(
-    s: dict[str, Any],
-    order: int | None = None,
-    width: int | None = None,
-    checkpoint: Any = None,
-    progress: bool = True,
+    s: Settings, order: int | None = None, width: int | None = None, **how: Any
 ) -> pd.DataFrame:
     """Samples of real phrases, minibatches: measures on the law of the whole text."""
-    phrases = read_once(s["words"], s["horizon"], s["horizon"] - 1, s["text_smoothing"])
-    policy, start = text_class(phrases, order, width, s["seeds"])
+    phrases = read_once(s.words, s.horizon, s.horizon - 1, s.text_smoothing)
+    policy, start = text_class(phrases, order, width, s.seeds)
     label = {"class": "neural" if width else "order", "capacity": width or order}
-    rate = s["neural_rate"] if width else s["text_rate"]
-    data = Data(batch=s["batch"], expert_samples=s["samples"])
+    rate = s.neural_rate if width else s.text_rate
+    data = Data(batch=s.batch, expert_samples=s.samples)
 
     def tv_mle(run: SelfPlay, state: State, step: int) -> Tensor:
         """To the class's maximum of likelihood on the samples; NaN where it is not known."""
         if order is None:
-            return torch.full((s["seeds"],), torch.nan)
+            return torch.full((s.seeds,), torch.nan)
         game = phrases.game.merged(order)
         best = game.merge_policy(phrases.game.policy_from_law(state["data"].numpy()))
         return distance_to(torch.from_numpy(game.log_sequence_law(best)))(run, state, step)
 
     measures = QUALITY | {"tv_mle": tv_mle}
     out = []
-    for i, method in enumerate(methods(s["objectives"], s["explicit"])):
-        beta = beta_at(method.objective, s["effective_step"])
-        rows = pd.DataFrame({"seed": range(s["seeds"]), **label, "beta": beta, "rate": rate})
-        rows = rows.assign(steps_per_round=s["steps_per_round"])
+    for i, method in enumerate(methods(s.objectives, s.explicit)):
+        beta = beta_at(method.objective, s.effective_step)
+        rows = pd.DataFrame({"seed": range(s.seeds), **label, "beta": beta, "rate": rate})
+        rows = rows.assign(steps_per_round=s.steps_per_round)
         run = simulation(
             method,
             policy,
@@ -200,10 +204,10 @@ def text(
             start,
             data,
             measures,
-            s["smoothing"],
-            s["text_steps"],
+            s.smoothing,
+            s.text_steps,
         )
-        table = simulator.run(run, [s["text_steps"]], kept(checkpoint, i), progress)
+        table = simulator.run(run, [s.text_steps], **kept(how, i))
         out.append(labelled(table, "text", method, beta))
     return pd.concat(out, ignore_index=True)
 
@@ -226,17 +230,17 @@ def text_class(
     return policy, torch.zeros(seeds, policy.size, dtype=torch.float64)
 
 
-def gradient(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -> pd.DataFrame:
+def gradient(s: Settings) -> pd.DataFrame:
     """First gradients of a round against SFT's: exact cosine, and the mean over minibatches.
 
     ``along`` is a minibatch gradient's component along SFT's exact gradient, in units of the
     predicted one; ``across`` its component along a fixed random direction orthogonal to that, in
     the same units; a line a minibatch. ``cosine`` is that of the exact gradients.
     """
-    phrases = read_once(s["words"], s["horizon"] - 1, s["horizon"] - 2, s["text_smoothing"])
-    it = Ladder.random([0], [s["capacity"]], s["outcomes"], s["spread"])
-    count = s["draws"]
-    network = Neural(phrases.game, max(s["widths"]))
+    phrases = read_once(s.words, s.horizon - 1, s.horizon - 2, s.text_smoothing)
+    it = Ladder.random([0], [s.capacity], s.outcomes, s.spread)
+    count = s.draws
+    network = Neural(phrases.game, max(s.widths))
     rng = Streams([0]).generator(0, "first gradient")
     classes: list[tuple[str, Policy, Any, Tensor]] = [
         (
@@ -250,31 +254,31 @@ def gradient(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -
     out = []
     for name, policy, expert, start in classes:
         other = torch.from_numpy(rng.standard_normal(policy.size))
-        for method in methods(s["objectives"], s["explicit"]):
+        for method in methods(s.objectives, s.explicit):
             if method.kind != "one step":
                 continue
-            for temperature in (1.0, *s["temperatures"]):
+            for temperature in (1.0, *s.temperatures):
                 label = {"part": "gradient", "method": method.name, "kind": method.kind}
                 label |= {"class": name, "temperature": temperature}
                 values = first_gradients(
-                    method, policy, expert, start, other, s["batch"], count, temperature
+                    method, policy, expert, start, other, s.batch, count, temperature
                 )
                 out.append(pd.DataFrame({**label, "seed": range(count), **values}))
     return pd.concat(out, ignore_index=True)
 
 
-def destination(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -> pd.DataFrame:
+def destination(s: Settings, **how: Any) -> pd.DataFrame:
     """Minibatch runs in a log-linear class against the predicted destination of each method."""
-    it = Ladder.random(range(s["seeds"]), [s["capacity"]], s["outcomes"], s["spread"])
+    it = Ladder.random(range(s.seeds), [s.capacity], s.outcomes, s.spread)
     best = it.maximum_likelihood()
-    todo = [*methods(s["objectives"], s["explicit"]), Method("spif", "linear")]
-    todo += [Method("spin", "one step", temperature=t) for t in s["temperatures"]]
-    todo += [Method("spin", "one step", tau=s["tau"])] if s["tau"] else []
+    todo = [*methods(s.objectives, s.explicit), Method("spif", "linear")]
+    todo += [Method("spin", "one step", temperature=t) for t in s.temperatures]
+    todo += [Method("spin", "one step", tau=s.tau)] if s.tau else []
     out = []
     for i, method in enumerate(todo):
-        beta = beta_at(method.objective, s["effective_step"])
+        beta = beta_at(method.objective, s.effective_step)
         rows = pd.DataFrame({"seed": it.seeds, "capacity": it.capacities, "class": "log-linear"})
-        rows = rows.assign(beta=beta, rate=s["rate"], steps_per_round=s["steps_per_round"])
+        rows = rows.assign(beta=beta, rate=s.rate, steps_per_round=s.steps_per_round)
         there = predicted(it, method, beta, best)
         measures: dict[str, Measure] = {"tv_mle": distance_to(best), "off": distance_to(there)}
         start = torch.zeros(it.policy.size)
@@ -284,43 +288,43 @@ def destination(s: dict[str, Any], checkpoint: Any = None, progress: bool = True
             rows,
             it.expert,
             start,
-            Data(batch=s["batch"]),
+            Data(batch=s.batch),
             measures,
-            half_after=s["half_after"],
+            half_after=s.half_after,
         )
-        record = simulator.log_steps(s["steps"], per_decade=4, first=10)
-        table = simulator.run(run, record, kept(checkpoint, i), progress)
+        record = simulator.log_steps(s.steps, per_decade=4, first=10)
+        table = simulator.run(run, record, **kept(how, i))
         gap = 0.5 * (there.exp() - best.exp()).abs().sum((-2, -1))
         table["predicted"] = np.tile(gap.numpy(), len(record))
         out.append(labelled(table, "destination", method, beta))
     return pd.concat(out, ignore_index=True)
 
 
-def stability(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) -> pd.DataFrame:
+def stability(s: Settings, **how: Any) -> pd.DataFrame:
     """SPIN from beside the MLE, beta below and above the threshold of T15; exact expectations.
 
     ``distance`` is the norm of the deviation in parameters, per unit of its start, ``predicted``
     the linear prediction for as many gradient steps a round.
     """
-    it = Ladder.random(range(s["seeds"]), [s["capacity"]], s["outcomes"], s["spread"])
-    width = s["capacity"]
+    it = Ladder.random(range(s.seeds), [s.capacity], s.outcomes, s.spread)
+    width = s.capacity
     best = torch.stack(
         [torch.from_numpy(it.model(i).maximum_likelihood(it.law(i))) for i in range(len(it.seeds))]
     )
     near = best + NEAR / np.sqrt(width)
-    count = len(s["factors"])
+    count = len(s.factors)
     of = torch.arange(len(it.seeds)).repeat(count)
-    factor = np.repeat(s["factors"], len(it.seeds))
+    factor = np.repeat(s.factors, len(it.seeds))
     s_p, s_q = zip(*(it.covariances(i) for i in range(len(it.seeds))), strict=True)
     threshold = np.tile([spin_threshold(*pair) for pair in zip(s_p, s_q, strict=True)], count)
     lines = {"seed": np.tile(it.seeds, count), "factor": factor, "threshold": threshold}
-    rows = pd.DataFrame(lines).assign(beta=factor * threshold, rate=2 * s["rate"])
+    rows = pd.DataFrame(lines).assign(beta=factor * threshold, rate=2 * s.rate)
 
     def distance(run: SelfPlay, state: State, step: int) -> Tensor:
         return (state["theta"] - best[of]).norm(dim=-1) / NEAR
 
     out = []
-    for i, inner in enumerate(s["inner"]):
+    for i, inner in enumerate(s.inner):
         runs = zip(of.tolist(), rows.beta, rows.rate, strict=True)
         maps = np.stack([spin_round(s_p[i], s_q[i], beta, rate, inner) for i, beta, rate in runs])
         path = [np.full((len(rows), width), 1.0 / np.sqrt(width))]
@@ -336,7 +340,7 @@ def stability(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) 
             {"distance": distance},
         )
         record = [inner * t for t in range(ROUNDS + 1)]
-        table = simulator.run(run, record, kept(checkpoint, i), progress)
+        table = simulator.run(run, record, **kept(how, i))
         table["round"] = table.step // inner
         table["predicted"] = np.linalg.norm(np.concatenate(path), axis=-1)
         table.insert(0, "part", "stability")
@@ -344,22 +348,21 @@ def stability(s: dict[str, Any], checkpoint: Any = None, progress: bool = True) 
     return pd.concat(out, ignore_index=True)
 
 
-def finite(
-    s: dict[str, Any], horizon: int, checkpoint: Any = None, progress: bool = True
-) -> pd.DataFrame:
+def finite(s: Settings, horizon: int) -> pd.DataFrame:
     """Maximum likelihood and self-play within a finite class of token policies, and its bound."""
-    laws = finite_class.random_class(0, s["members"], horizon, 3, s["class_spread"])
-    players = {}
-    for spec in s["objectives"]:
-        objective = objective_of(spec)
-        if objective is not None and objective.form != "group":
-            players[spec] = objective, theory_card(objective).slope_at_zero / s["effective_step"]
+    laws = finite_class.random_class(0, s.members, horizon, 3, s.class_spread)
+    every = {spec: objectives.of(spec) for spec in s.objectives}
+    players = {
+        spec: (objective, beta_at(objective, s.effective_step))
+        for spec, objective in every.items()
+        if objective.has_loss
+    }
     out = []
     for outside in (False, True):
-        for n in s["class_samples"]:
+        for n in s.class_samples:
             playing = {} if outside else players
-            table = finite_class.trial(laws, range(s["trials"]), n, playing, SELECTIONS, outside)
-            most = finite_class.bound(len(laws), s["delta"], n)
+            table = finite_class.trial(laws, range(s.trials), n, playing, SELECTIONS, outside)
+            most = finite_class.bound(len(laws), s.delta, n)
             out.append(table.assign(outside=outside, bound=most))
     table = pd.concat(out, ignore_index=True).assign(horizon=horizon)
     table.insert(0, "part", "finite")

@@ -30,7 +30,7 @@ from toy_games.dynamics.preference_rounds import (
 )
 from toy_games.dynamics.preference_sgd import PreferenceSGD
 from toy_games.engine import simulator
-from toy_games.engine.trainable import named_problems
+from toy_games.engine.trainable import left_out, named_problems
 
 SUMMARY = "Preference games: cycles, averages, anchors, and what sampled comparisons do to them."
 SPREAD = 0.5  # of random starts and anchors, standard deviation of their logits
@@ -110,6 +110,9 @@ def cells(settings: Settings) -> list[Cell]:
             arguments = {"game": name, "spec": spec, **game, **common}
             arguments |= {"horizons": s.horizons, "comparisons": s.comparisons}
             out.append(Cell(f"gap-{name}-{spec}", gaps, arguments))
+    for spec in s.unanchored:
+        if why := _no_scale(spec):
+            out.append(left_out("gap, from comparisons,", spec, why))
     near = {"tau": s.tau, "ratios": s.ratios, "rounds": s.rate_rounds, "steps": s.rate_steps}
     out.append(Cell("rate", rates, near | common))
     noisy = {"tau": s.floor_tau, "rounds": s.floor_rounds, "samples": s.samples}
@@ -185,7 +188,7 @@ def gaps(
     every = list(range(first_seed, first_seed + seeds))
     preference, start = instances(game, responses, strength, every)
     algorithm = algorithm_of(spec)
-    constant = _has_scale(spec)
+    constant = _no_scale(spec) is None
     lip = algorithm.gain * strength
     tuned = {t: lip * np.sqrt(t / (2.0 * np.log(start.shape[-1]))) for t in horizons}
     settings = [
@@ -201,11 +204,12 @@ def gaps(
     return _table("gap", spec, table, game=game)
 
 
-def _has_scale(spec: str) -> bool:
+def _no_scale(spec: str) -> str | None:
+    """Why comparisons cannot be paid: the reward is no multiple of ``2P - 1``; None if it is."""
     try:
-        return algorithm_of(spec).scale > 0
-    except InvalidInput:  # Unavailable is one: the reward is another function of P
-        return False
+        return None if algorithm_of(spec).scale > 0 else "its reward falls in P"
+    except InvalidInput as error:  # Unavailable is one
+        return str(error)
 
 
 def rates(

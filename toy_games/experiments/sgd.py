@@ -33,7 +33,7 @@ from theory.objectives import names
 from toy_games.dynamics.self_play import Data, Measure, SelfPlay, kl_to_expert
 from toy_games.engine import simulator
 from toy_games.engine.simulator import State
-from toy_games.engine.trainable import trainable, untrainable
+from toy_games.engine.trainable import left_out, trainable, untrainable
 from toy_games.games.sgd_case import CLASSES, Case, chain_factor, least_hinge, shares
 from toy_games.predictions.linearised import distance, fisher, step_factor
 
@@ -86,34 +86,42 @@ class Settings(BaseSettings):
 
 def cells(settings: Settings) -> list[Cell]:
     """One part, objective and class each."""
-    plain, made = dataclasses.asdict(settings), []
+    made = []
     for part, spec in product(settings.parts, (*settings.objectives, "sft")):
-        case = Case(spec)
+        if why := lacking(part, Case(spec)):
+            made.append(left_out(part, spec, why))
+            continue
         families = settings.classes if part in ("round", "path") else ("tokens",)
-        if not case.has_round:
-            families = ("tokens",) if part == "round" else ()
-        elif (part == "steps" and not case.starts_as_sft) or (part, spec) == ("contraction", "sft"):
-            families = ()
-        for family in families:
-            arguments = {"part": part, "spec": spec, "family": family, "settings": plain}
+        for family in families if Case(spec).has_round else ("tokens",):
+            arguments = {"part": part, "spec": spec, "family": family, "settings": settings}
             made.append(Cell(f"{part}-{spec}-{family}", one, arguments))
     return made
+
+
+def lacking(part: str, case: Case) -> str | None:
+    """Why a part is not for an objective; None if it is."""
+    if not case.has_round and part != "round":
+        return "its loss has no curvature at reward 0, hence no one exact round to be held to"
+    if part == "steps" and not case.starts_as_sft:
+        return "its rounds do not start along SFT's gradient (T15): few steps are no SFT"
+    if part == "contraction" and case.objective is None:
+        return "its rounds are all one: there is nothing to contract"
+    return None
 
 
 def one(
     part: str,
     spec: str,
     family: str,
-    settings: dict[str, Any],
+    settings: Settings,
     checkpoint: str | Path | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Table of one cell, with its part, objective and class in front."""
-    chosen = Settings(**settings)
-    case = Case(spec, family, chosen.vocab, chosen.horizon, chosen.game)
+    case = Case(spec, family, settings.vocab, settings.horizon, settings.game)
     make = {"round": within, "floor": floors, "contraction": contraction}
     make |= {"steps": few_steps, "path": along_path}
-    table = make[part](case, chosen, {"checkpoint": checkpoint, "progress": progress})
+    table = make[part](case, settings, {"checkpoint": checkpoint, "progress": progress})
     for at, (name, value) in enumerate([("part", part), ("objective", spec), ("class", family)]):
         table.insert(at, name, value)
     return table

@@ -19,11 +19,11 @@ from lab.sweep import Cell
 from theory import laws
 from theory.result import FloatArray
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
-from toy_games.dynamics.self_play import Data, SelfPlay, beta_at
+from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
 from toy_games.engine.simulator import State
-from toy_games.engine.trainable import left_out, no_best_response, trainable, untrainable
+from toy_games.engine.trainable import beta_at, left_out, no_best_response, trainable, untrainable
 
 SUMMARY = "Final KL against effective step: sample size, start, label noise, supports, inner steps."
 

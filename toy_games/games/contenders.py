@@ -85,9 +85,10 @@ def labelled(table: pd.DataFrame, part: str, method: Method, beta: float) -> pd.
     return table
 
 
-def kept(checkpoint: Any, number: int) -> Path | None:
-    """A checkpoint of its own for every run of a cell."""
-    return None if checkpoint is None else Path(f"{checkpoint}.{number}")
+def kept(how: dict[str, Any], number: int) -> dict[str, Any]:
+    """How to run, with a checkpoint of its own for every run of a cell."""
+    path = how.get("checkpoint")
+    return how | {"checkpoint": None if path is None else Path(f"{path}.{number}")}
 
 
 def predicted(it: Ladder, method: Method, beta: float, best: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from lab.specs import objective_of
-from theory import TokenMDP, self_play, theory_card, xp
+from theory import TokenMDP, self_play, xp
 from theory.objectives import Objective
 from theory.result import FloatArray
 from theory.rounds import log_linear
 from theory.rounds.one_step import local_rate_one_step, one_step_round
-from toy_games.dynamics.self_play import beta_at, grouped
 from toy_games.engine.policies import LogLinearPolicy, Neural, Policy, Tokens
+from toy_games.engine.trainable import bends, beta_at, grouped, starts_as_sft
 from toy_games.predictions.linearised import Round
 
 CLASSES = ("tokens", "features", "network")
@@ -78,14 +78,13 @@ class Case:
 
     @property
     def has_round(self) -> bool:
-        """Whether one law is the exact round: a loss, and not the hinge's many minimisers."""
-        obj = self.objective
-        return obj is None or obj.reference_free or obj.form == "pointwise" or obj.has_link
+        """Whether one law is the exact round: a curved loss, no hinge of many minimisers."""
+        return bends(self.objective)
 
     @property
     def starts_as_sft(self) -> bool:
         """T15's premise: the first gradient of every round is SFT's."""
-        return self.objective is None or theory_card(self.objective).fixed_point_is_mle
+        return starts_as_sft(self.objective)
 
     def start(self, scale: float = 0.5) -> Tensor:
         """Random parameters (P,)."""
@@ -169,7 +168,7 @@ class Case:
     @property
     def _theory_has_path(self) -> bool:
         """theory.LogLinear divides by pi_t alone: a mixture as opponent is not played there."""
-        mixes = getattr(type(self.objective), "opponent", None) is not Objective.opponent
+        mixes = self.objective is not None and self.objective.writes("opponent")
         return self.family == "tokens" or (self.family == "features" and not mixes)
 
     def fixed_point(self, effective: float) -> Tensor:

@@ -39,8 +39,10 @@ from torch import Tensor
 
 from theory.errors import NotConverged, refuse
 from theory.objectives import Objective
+from theory.objectives.implicit import implicit_reward
 from theory.result import FloatArray
 from toy_games.engine.policies import Policy
+from toy_games.engine.trainable import grouped
 
 SMALLER = "a smaller rate or effective step may help"
 SETTLED = 1e-10
@@ -84,8 +86,7 @@ class Round:
     def __post_init__(self) -> None:
         """Refuse more than one prompt, and groups too many to enumerate."""
         n = self.policy.shape[1]
-        grouped = self.objective is not None and self.objective.form == "group"
-        groups = _multisets(n, self.group or 1) ** 2 if grouped else 1
+        groups = _multisets(n, self.group or 1) ** 2 if grouped(self.objective) else 1
         problems = [f"policy: {self.policy.shape[0]} prompts; needed is 1"]
         problems = problems if self.policy.shape[0] != 1 else []
         if groups > MOST_EXAMPLES:
@@ -102,8 +103,7 @@ class Round:
     def risk(self, theta: Tensor) -> Tensor:
         """Expected loss of parameters (P,): a number."""
         log_law = self.log_law(theta)
-        grouped = self.objective is not None and self.objective.form == "group"
-        if grouped and self.group is not None:
+        if grouped(self.objective) and self.group is not None:
             return self.examples.probability @ self.losses(log_law.expand_as(self.examples.own))
         history = self.opponent.exp() if self.history is None else self.history
         one = Examples(torch.ones(1), self.expert[None], self.opponent.exp()[None], history[None])
@@ -116,10 +116,9 @@ class Round:
     def _losses(self, log_laws: Tensor, examples: Examples) -> Tensor:
         if self.objective is None:
             return -(examples.expert * log_laws).sum(-1)
-        prior = 0.0 if self.objective.reference_free else self.opponent
-        reward = self.beta * (log_laws - prior)
-        if self.log_ref is not None:
-            reward = reward + self.tau * (log_laws - self.log_ref)
+        reward = implicit_reward(
+            self.objective, log_laws, self.opponent, self.beta, self.log_ref, self.tau
+        )
         extras = {}
         if "history" in self.objective.needs:
             extras = {"r_history": reward, "history_law": examples.history}
@@ -129,9 +128,9 @@ class Round:
     def examples(self) -> Examples:
         """Every example with its probability: pairs, triples with a history, or pairs of groups."""
         n, p, q = len(self.expert), self.expert, self.opponent.exp()
-        grouped = self.objective is not None and self.objective.form == "group"
-        shares, first = _empirical(p, (self.group or 1) if grouped else 1)
-        _, second = _empirical(q, (self.group or 1) if grouped else 1)
+        size = (self.group or 1) if grouped(self.objective) else 1
+        shares, first = _empirical(p, size)
+        _, second = _empirical(q, size)
         third, kinds = torch.ones(1, dtype=torch.float64), torch.full((1, n), 1.0 / n)
         if self.history is not None:
             third, kinds = self.history, torch.eye(n)

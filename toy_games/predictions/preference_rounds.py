@@ -91,7 +91,7 @@ def one_loss_round(
     SPPO's loss, and SPIF's on winners and losers, which has the same gradient, miss the round by
     the partition gap (T4); pairwise and group losses do not, being invariant to a shift (T3).
     """
-    if obj.form != "pointwise":
+    if obj.up_to_constant:
         return np.asarray(preferences.self_play(preference, law, obj, beta, 1).policy)
     if not np.isclose(preferences.payoff_scale(obj), 0.5, rtol=1e-12):
         raise Unavailable(f"{obj.label}: known is the one-loss round of payoff scale 1/2, SPPO's")

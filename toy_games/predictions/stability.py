@@ -11,7 +11,7 @@ import numpy as np
 
 from theory.objectives import Objective
 from theory.result import FloatArray
-from toy_games.dynamics.self_play import beta_at
+from toy_games.engine.trainable import beta_at
 
 
 def inner_factor(step: Any, distance: Any, inner: float) -> FloatArray:

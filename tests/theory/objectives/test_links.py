@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.theory import checks
 from tests.theory.strategies import Game, games, label
 from theory import InvalidInput, laws, objectives, theory_card
+from theory import theorem_checks as checks
 from theory.objectives import Objective, Pointwise, derivatives
 
 VARIANTS = [

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.evidence import Claim
-from tests.theory import checks
 from tests.theory.objectives.test_links import EVERY, applies
 from tests.theory.strategies import Game, games, label
 from theory import InvalidInput, Unavailable, objectives, saddle_point, xp
+from theory import theorem_checks as checks
 from theory.objectives import Objective
 
 POINTWISE = [

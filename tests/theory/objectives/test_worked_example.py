@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from lab.evidence import Claim
-from tests.theory import checks
 from tests.theory.strategies import Game, games
 from theory import Unavailable, equilibrium, laws, objectives, saddle_point, self_play, theory_card
+from theory import theorem_checks as checks
 from theory.__main__ import app
 from theory.objectives import Objective
 

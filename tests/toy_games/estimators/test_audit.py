@@ -13,6 +13,7 @@ from scipy import stats
 from lab.stats import fit_line
 from theory import TokenMDP, objectives
 from theory.errors import InvalidInput
+from theory.objectives.finite_groups import expected_group_loss
 from toy_games import launch
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine.policies import LogLinearPolicy, Neural, Softmax, Tokens
@@ -233,8 +234,23 @@ def test_pairs_and_u_statistics_are_unbiased(case, instance):
 @settings(max_examples=4)
 @given(instance=INSTANCES, size=st.integers(1, 3))
 def test_plug_in_baselines_estimate_the_finite_group_risk(claim, instance, size):
-    found = audit(estimators.finite_groups(problem_of("small", instance), size))
+    problem, centred = problem_of("small", instance), objectives.get("centred_spif")
+    estimator = estimators.finite_groups(problem, centred, size)
+    found = audit(estimator)
     claim.close(found.relative_bias, 0.0, EXACT, what="E g - gradient of the finite-group risk")
+
+    def reward(theta):
+        return problem.beta * (problem.log_law(theta) - problem.log_t)
+
+    r, nudges = reward(problem.theta[None])[0].numpy(), np.eye(problem.expert.shape[0])
+    p, q = (np.tile(law, (len(r), 1)) for law in (problem.expert, problem.log_t.exp()))
+    # T17's risk is a quadratic of the rewards: central differences of any width are exact
+    up, down = (
+        expected_group_loss(p, q, r + sign * nudges, centred.c, size, size) for sign in (1.0, -1.0)
+    )
+    slope = torch.from_numpy(0.5 * (up - down))
+    exact = gradient(lambda theta: reward(theta) @ slope, problem.theta)
+    claim.close(estimator.target, exact, 1e-10, what="gradient of the risk against T17's form")
 
 
 @pytest.mark.claim(

@@ -12,9 +12,10 @@ from theory import laws, objectives
 from theory.errors import InvalidInput
 from theory.rounds.one_step import one_step_round, partition_gap
 from toy_games import launch
-from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay, beta_at
+from toy_games.dynamics.self_play import FOREVER, Data, SelfPlay
 from toy_games.engine import simulator
 from toy_games.engine.policies import LogLinearPolicy, Softmax
+from toy_games.engine.trainable import beta_at
 from toy_games.experiments import dumping
 from toy_games.predictions import unseen
 

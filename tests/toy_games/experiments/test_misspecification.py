@@ -15,10 +15,11 @@ from theory.rounds.log_linear import LogLinear
 from toy_games import launch
 from toy_games.dynamics import finite_class
 from toy_games.dynamics.measures import distance_to
-from toy_games.dynamics.self_play import Data, beta_at
+from toy_games.dynamics.self_play import Data
 from toy_games.dynamics.two_step import TwoStepRounds
 from toy_games.engine import simulator
 from toy_games.engine.policies import LogLinearPolicy, Neural
+from toy_games.engine.trainable import beta_at
 from toy_games.experiments.misspecification import Settings, read_once
 from toy_games.games.contenders import Method, first_gradients, predicted, simulation
 from toy_games.games.ladder import Ladder

@@ -457,7 +457,7 @@ def test_everything_wrong_is_said_at_once():
     said = str(caught.value)
     for part in ("method", "pay=", "reward_steps", "batch", "step_policy", "tau", "shapes"):
         assert part in said
-    for part in ("natural", "bound", "expert", "start of the policy"):
+    for part in ("natural", "bound to [-1, 1]", "expert", "start of the policy"):
         assert part in said
     with pytest.raises(InvalidInput, match="width"):
         Network(np.eye(3), 0)

@@ -16,10 +16,10 @@ from theory import laws, objectives, self_play, theory_card
 from theory.errors import InvalidInput
 from toy_games import launch
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
-from toy_games.dynamics.self_play import Data, SelfPlay, beta_at
+from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
-from toy_games.engine.trainable import notes
+from toy_games.engine.trainable import beta_at, notes
 from toy_games.experiments.stability import Settings, along, cells, steepest
 from toy_games.predictions.stability import (
     breaking_distance,

@@ -1,0 +1,464 @@
+"""Whether an objective is what it says: its formulas against each other, before anybody relies on
+them.
+
+    from theory import check_objective
+    print(check_objective("my_objective.py:mine"))        # a second
+    check_objective("my_objective.py:mine").require()     # raises with what is wrong
+
+The quick checks need a second: formulas in numpy and torch, payoffs with a best response, the link
+against the payoffs or the risk, who is rewarded, the potential. The thorough ones add the theorems
+on random games (:mod:`theory.theorem_checks`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from theory import laws, objectives
+from theory.errors import InvalidInput, NotConverged
+from theory.objectives import Objective, derivatives, numeric_response
+from theory.objectives.base import PREFERENCE
+from theory.result import FloatArray
+from theory.theorem_checks import CHECKS, Game
+
+REWARDS = np.sinh(np.linspace(-7.6, 7.6, 305))
+"""Rewards (nats) within +-1000 at which payoffs and pair losses are looked at; 0 among them."""
+RATIOS = np.array([-12.0, -4.0, -1.5, -0.5, -0.1, 0.1, 0.5, 1.5, 4.0, 12.0])
+EXPERT = np.array([[0.4, 0.3, 0.2, 0.1], [0.05, 0.15, 0.3, 0.5]])
+OWN = np.array([[0.1, 0.35, 0.15, 0.4], [0.25, 0.25, 0.3, 0.2]])
+XP = "write it with the functions of theory.xp, which take numpy and torch alike"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One check: its name and the sentence of what is wrong, or that it holds or does not apply."""
+
+    check: str
+    problem: str = ""
+    skipped: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What :func:`check_objective` found: ``findings`` in order, ``ok``, ``problems``."""
+
+    objective: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each thing that is wrong."""
+        return list(dict.fromkeys(f.problem for f in self.findings if f.problem))
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    def require(self) -> None:
+        """Raise :class:`InvalidInput` with all problems, if there are any."""
+        if self.problems:
+            raise InvalidInput([f"{self.objective}: {p}" for p in self.problems])
+
+    def __str__(self) -> str:
+        """One line if all is well, else one a problem."""
+        held = sum(not f.problem and not f.skipped for f in self.findings)
+        if self.ok:
+            return f"checked: {self.objective}: {held} checks hold"
+        return "\n".join(f"problem: {self.objective}: {p}" for p in self.problems)
+
+
+def check_objective(
+    objective: Objective | str, thorough: bool = False, progress: bool = True
+) -> Checked:
+    """Check an objective's formulas against each other and, if thorough, against the theorems.
+
+    Args:
+        objective: an objective, or its specification as in ``objectives.get``.
+        thorough: run the theorems' checks on random games as well (up to minutes).
+        progress: show a bar for the thorough ones, in a terminal.
+
+    Returns:
+        :class:`Checked`; nothing is raised for what is found.
+
+    Raises:
+        InvalidInput: no objective.
+    """
+    obj = objectives.of(objective)
+    findings: list[Finding] = []
+    for name, (check, absent) in QUICK.items():
+        reason = absent(obj)
+        if reason:
+            findings.append(Finding(name, skipped=reason))
+            continue
+        findings.append(Finding(name, problem=_first(check, obj)))
+        if findings[-1].problem and name in DECISIVE:
+            return Checked(obj.label, tuple(findings))
+    if thorough and not any(f.problem for f in findings):
+        disable = None if progress else True
+        for theorem, absent in tqdm(CHECKS.items(), "theorems", disable=disable, leave=False):
+            name = theorem.__name__.removeprefix("check_").replace("_", " ")
+            if reason := absent(obj):
+                findings.append(Finding(name, skipped=reason))
+            else:
+                findings.append(Finding(name, problem=_theorem(theorem, obj)))
+    return Checked(obj.label, tuple(findings))
+
+
+def require_trainable(objective: Objective | str) -> None:
+    """Refuse an objective whose formulas are not fit to train with: before any work.
+
+    Raises:
+        InvalidInput: with every problem that the quick checks find.
+    """
+    check_objective(objective).require()
+
+
+def _first(check: Callable[[Objective], Iterator[str]], obj: Objective) -> str:
+    """The first problem of a check, or what it stumbled on."""
+    try:
+        with np.errstate(all="ignore"):
+            return next(check(obj), "")
+    except NotConverged as error:
+        return f"no best response was reached: {error}"
+    except InvalidInput as error:
+        return str(error).removeprefix(f"{obj.name}: ")
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        return f"{check.__name__.strip('_')}: {type(error).__name__}: {said}"
+
+
+def _theorem(check: Callable[..., None], obj: Objective, games: int = 3) -> str:
+    """The sentence of the first comparison that fails on a few random games."""
+    rng = np.random.default_rng(0)
+    for number in range(games):
+        shape = (1 + number % 2, int(rng.integers(2, 9)))
+        drawn = (laws.random_law(rng, shape, float(rng.uniform(0.2, 2.0))) for _ in range(3))
+        try:
+            check(obj, Game(*drawn, rng), _Comparisons())
+        except (AssertionError, InvalidInput, NotConverged) as error:
+            return str(error).partition("\n")[0]
+    return ""
+
+
+class _Comparisons:
+    """A recorder that raises, and keeps nothing."""
+
+    def close(
+        self, actual: Any, predicted: Any, atol: float, rtol: float = 0.0, what: str = ""
+    ) -> None:
+        a, p = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (actual, predicted)))
+        with np.errstate(all="ignore"):
+            error = np.where(a == p, 0.0, np.abs(a - p))
+            over = ~(error <= atol + rtol * np.where(np.isfinite(p), np.abs(p), 0.0))
+        if over.any():
+            raise AssertionError(f"{what}: {a[over][0]:.6g} against {p[over][0]:.6g}")
+
+    def below(self, value: Any, bound: Any, what: str = "", atol: float = 0.0) -> None:
+        v, b = np.broadcast_arrays(np.asarray(value, float), np.asarray(bound, float))
+        over = ~(v <= b + atol)
+        if over.any():
+            raise AssertionError(f"{what}: {v[over][0]:.6g} is above {b[over][0]:.6g}")
+
+    def exhibits(self, value: Any, at_least: float, what: str = "") -> None:
+        if not np.all(np.asarray(value) >= at_least):
+            raise AssertionError(f"{what}: {np.min(value):.6g} is below {at_least:.6g}")
+
+
+# --- the quick checks ----------------------------------------------------------------------------
+
+
+def _parts(obj: Objective) -> Iterator[str]:
+    """There is something to play or to train with."""
+    if obj.missing("risk") and obj.missing("reward"):
+        yield f"it has neither a loss nor a best response: {obj.missing('risk')}"
+
+
+def _formulas(obj: Objective) -> Iterator[str]:
+    """Every formula takes numpy and torch, keeps shape, dtype and gradient, and is no NaN."""
+    import torch
+
+    rewards = _within(obj, np.linspace(-30.0, 30.0, 13) + 0.1)
+    near = _within(obj, np.linspace(-2.0, 2.0, 9) + 0.05)
+    for name, formula, at in _given(obj, rewards, near):
+        found: dict[str, Any] = {}
+        for kind, x in (
+            ("numpy arrays", at),
+            ("torch tensors", torch.tensor(at, requires_grad=True)),
+            ("torch tensors", torch.tensor(at, dtype=torch.float32, requires_grad=True)),
+        ):
+            try:
+                value = formula(x)
+            except NotImplementedError:
+                raise
+            except Exception as error:
+                said = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                yield f"{name} fails on {kind} ({said}); {XP}"
+                return
+            if not isinstance(value, type(x)) and not isinstance(value, np.generic):
+                yield f"{name} returns {type(value).__name__} for {kind}; {XP}"
+                return
+            if kind[0] == "t" and value.dtype != x.dtype:
+                yield f"{name} turns {x.dtype} into {value.dtype}"
+            found.setdefault(kind, value)
+        ours, theirs = (np.asarray(_detached(found[k])) for k in ("numpy arrays", "torch tensors"))
+        wanted = np.shape(at) if name != "group_risk" else np.shape(at)[:-1]
+        if ours.shape != wanted:
+            yield f"{name} returns shape {ours.shape} where {wanted} is needed"
+        if np.isnan(ours).any():
+            where = f" at {at[np.isnan(ours)][0]:.3g}" if ours.shape == at.shape else ""
+            yield (
+                f"{name} is NaN{where}; where it is undefined, say so: reward_domain, and absent = "
+                "{'loss': reason}"
+            )
+        if not np.allclose(ours, theirs, rtol=1e-9, atol=1e-9, equal_nan=True):
+            yield f"{name} has other values in numpy than in torch"
+        if (
+            np.ptp(ours, axis=-1).max(initial=0.0) > 1e-9
+            and not found["torch tensors"].requires_grad
+        ):
+            yield f"{name} loses the gradient in torch; {XP}"
+
+
+def _given(
+    obj: Objective, rewards: FloatArray, near: FloatArray
+) -> Iterator[tuple[str, Callable[[Any], Any], FloatArray]]:
+    """The formulas of one array that a definition writes: name, function, where to look."""
+    if obj.writes("link_formula") or obj.has_gain:
+        yield "link_formula" if not obj.has_gain else "gain", obj.link_at_equal_laws, RATIOS
+    if obj.form == "pointwise" and obj.writes("a", "b"):
+        yield from (("a", obj.a, rewards), ("b", obj.b, rewards))
+    if not obj.missing("risk"):
+        table = np.stack([near, near[::-1]])
+        extras = _extras(obj)
+        if obj.missing("loss"):
+            yield "group_risk", lambda r: obj.reward_risk(r, 0.5 * r), table
+        elif "history" in obj.needs:
+            yield "reward_loss", lambda r: obj.reward_loss(r, 0.5 * r, r_history=0.1 * r), near
+        elif obj.form == "pairwise":
+            yield "pair_loss", lambda d: obj.reward_loss(d, 0.0 * d), rewards
+        else:
+            yield "the loss", lambda r: obj.reward_loss(r, 0.5 * r, **extras), near
+
+
+def _rewarded(obj: Objective) -> Iterator[str]:
+    """Expert responses are rewarded, not own ones."""
+    if obj.rewards_expert:
+        return
+    slope = "" if obj.missing("risk") else " (its slope in the expert's reward at the start is "
+    slope += "" if obj.missing("risk") else f"{obj.gradient_at_start[0]:.3g}, needed is one < 0)"
+    yield f"the loss rewards own responses, or does not reward expert ones{slope}; check its sign"
+
+
+def _payoffs(obj: Objective) -> Iterator[str]:
+    """``a`` increases and ``b`` decreases somewhere, both are concave, and not both linear."""
+    r = _within(obj, REWARDS)
+    r = r[np.isfinite(np.asarray(obj.a(r))) & np.isfinite(np.asarray(obj.b(r)))]
+    slopes = [derivatives.derivative(f, r) for f in (obj.a, obj.b)]
+    bends = [derivatives.derivative(f, r, 2) for f in (obj.a, obj.b)]
+    if not ((slopes[0] > 0) & (slopes[1] < 0)).any():
+        yield "no reward at which a increases and b decreases: check their signs"
+        return
+    bounded = np.isfinite(obj.reward_domain).all()
+    linear = [np.all(np.abs(b) <= 1e-12 * np.abs(s)) for b, s in zip(bends, slopes, strict=True)]
+    if not bounded and all(linear):
+        yield (
+            "a and b are linear, so no reward is a best response; add a penalty, or bound the "
+            "rewards by reward_domain"
+        )
+        return
+    inner = derivatives.derivative(obj.concave_in, r)
+    curved = derivatives.derivative(obj.concave_in, r, 2)
+    if not np.all(inner[np.isfinite(inner)] >= 0):
+        yield "concave_in does not increase"
+    for name, slope, bend in zip("ab", slopes, bends, strict=True):
+        # second derivative in s(r), times s'^2: f'' - f' s''/s'
+        bend = bend - slope * np.where(inner > 0, curved / np.where(inner > 0, inner, 1.0), 0.0)
+        rises = bend > 1e-9 * (np.abs(slope) + np.abs(bend).max() * 1e-6)
+        rises &= np.isfinite(bend) & np.isfinite(slope)
+        if rises.any():
+            yield (
+                f"{name} is not concave at reward {r[rises][0]:.3g}: there may be no best response;"
+                " where it is concave in an increasing function of r, define concave_in(r)"
+            )
+
+
+def _best_response_to_payoffs(obj: Objective) -> Iterator[str]:
+    """No reward pays more than that of the link, and the payoffs balance there."""
+    p, q = (1.0 / (1.0 + np.exp(-sign * RATIOS)) for sign in (1.0, -1.0))
+    reward = np.asarray(obj.link(RATIOS))
+    low, high = obj.reward_domain
+    written = "the link contradicts a and b" if obj.writes("link_formula") else "check a and b"
+    if np.any((reward < low) | (reward > high)) or np.isnan(reward).any():
+        yield f"the link gives {reward[0]:.3g} ... {reward[-1]:.3g}, outside of reward_domain"
+        return
+    other = np.concatenate(
+        [_within(obj, REWARDS), reward, [x for x in (low, high) if abs(x) < 1e9]]
+    )
+
+    def payoff(r: FloatArray) -> FloatArray:
+        value = p[:, None] * np.asarray(obj.a(r)) + q[:, None] * np.asarray(obj.b(r))
+        return np.where(np.isnan(value), -np.inf, value)
+
+    ours, theirs = np.diag(payoff(reward[None, :] * np.ones((len(p), 1)))), payoff(other[None, :])
+    better = theirs.max(-1) > ours + 1e-9 * (1.0 + np.abs(ours))
+    if better.any():
+        k = int(np.argmax(better))
+        best = other[int(theirs[k].argmax())]
+        yield (
+            f"at log-ratio {RATIOS[k]:g} the reward of the link is {reward[k]:.4g}, but reward "
+            f"{best:.4g} pays more: {written}"
+        )
+        return
+    up, down = (w * derivatives.derivative(f, reward) for w, f in ((p, obj.a), (q, obj.b)))
+    inside = (reward > low) & (reward < high)
+    off = inside & (np.abs(up + down) > 1e-6 * (np.abs(up) + np.abs(down)) + 1e-12)
+    if off.any():
+        k = int(np.argmax(off))
+        yield (
+            f"at log-ratio {RATIOS[k]:g} the payoffs do not balance at the link's reward "
+            f"{reward[k]:.4g}: {written}"
+        )
+
+
+def _pair_loss(obj: Objective) -> Iterator[str]:
+    """Convex, not linear, and not falling forever at a slope."""
+    slope = derivatives.derivative(obj.pair_loss, REWARDS)  # type: ignore[attr-defined]
+    far = float(derivatives.derivative(obj.pair_loss, 1e8))  # type: ignore[attr-defined]
+    finite = np.isfinite(slope)
+    d, slope = REWARDS[finite], slope[finite]
+    at_zero = abs(float(derivatives.derivative(obj.pair_loss, 0.0)))  # type: ignore[attr-defined]
+    falls = np.diff(slope) < -1e-9 * (np.abs(slope[1:]) + at_zero)
+    if falls.any():
+        yield f"pair_loss is not convex near d = {d[1:][falls][0]:.3g}"
+    elif np.ptp(slope) <= 1e-12 * at_zero:
+        yield "pair_loss is linear, so no rewards minimise it"
+    elif far < -1e-6 * at_zero:
+        yield "pair_loss falls without bound: for laws far apart no rewards minimise it"
+
+
+def _best_response_to_risk(obj: Objective) -> Iterator[str]:
+    """The reward is a stationary point of the risk, and no other reward has a lower one."""
+    import torch
+
+    reward = obj.reward(EXPERT, OWN)
+    source = "link_formula" if obj.has_link else "the risk"
+    if not np.isfinite(reward).all():
+        yield f"the best response is not finite: {reward.ravel()[:4]}"
+        return
+    _, on_expert, on_own = numeric_response.risk_gradient(obj.reward_risk, reward, EXPERT, OWN)
+    size = (np.abs(on_expert) + np.abs(on_own)).max()
+    if not np.all(np.abs(on_expert + on_own) <= 1e-7 * size):
+        yield f"the best response of {source} does not minimise the risk: its gradient is not 0"
+        return
+    rng, weights = np.random.default_rng(0), (torch.tensor(EXPERT), torch.tensor(OWN))
+
+    def risk(r: FloatArray) -> FloatArray:
+        return np.asarray(obj.reward_risk(torch.tensor(r), torch.tensor(r), *weights))
+
+    for scale in (0.01, 0.3, 3.0, 30.0):
+        other = reward + scale * rng.standard_normal(reward.shape)
+        if np.any(risk(other) < risk(reward) - 1e-9 * (1.0 + np.abs(risk(reward)))):
+            yield f"another reward has a lower risk than the best response of {source}"
+            return
+
+
+def _weights(obj: Objective) -> Iterator[str]:
+    """The risk reads its weights: a response listed twice with half its weight is the same one."""
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((2, 2, 4))
+    once = np.asarray(obj.reward_risk(x, y, EXPERT, OWN))
+    twice = [np.concatenate([a, a], -1) for a in (x, y, 0.5 * EXPERT, 0.5 * OWN)]
+    if not np.allclose(np.asarray(obj.reward_risk(*twice)), once, rtol=1e-9, atol=1e-9):
+        yield (
+            "the risk changes when every response is listed twice with half its weight: use the "
+            "weights (xp.weighted_mean)"
+        )
+    even, ones = obj.reward_risk(x, y), np.ones_like(x)
+    if not np.allclose(np.asarray(obj.reward_risk(x, y, ones, ones)), even, rtol=1e-9, atol=1e-9):
+        yield "the risk without weights is not that of equal weights"
+
+
+def _link_shape(obj: Objective) -> Iterator[str]:
+    """The link increases."""
+    u = np.linspace(-30.0, 30.0, 241)
+    r = np.asarray(obj.link(u, 0.5))
+    if np.isnan(r).any():
+        yield f"the link is NaN at log-ratio {u[np.isnan(r)][0]:.3g}"
+    elif np.any(np.diff(r) < -1e-9 * (1.0 + np.abs(r[1:]))):
+        yield "the link does not increase"
+
+
+def _potential(obj: Objective) -> Iterator[str]:
+    """The written potential is the integral of the link."""
+    u = laws.log_ratio(EXPERT, OWN)
+    exact = (EXPERT * derivatives.potential_density(obj.link, u)).sum(-1)
+    written = obj.potential_formula(OWN, EXPERT)
+    if not np.allclose(written, exact, rtol=1e-6, atol=1e-9):
+        yield (
+            f"potential_formula is {written[0]:.6g} where the integral of the link is "
+            f"{exact[0]:.6g}"
+        )
+
+
+def _slope_range(obj: Objective) -> Iterator[str]:
+    """The written range of the slope is that of the link."""
+    written, exact = obj.slope_range(), derivatives.slope_range(obj.link_at_equal_laws)
+    if np.isfinite(obj.slope_at_zero) and not np.allclose(written, exact, rtol=1e-6, atol=1e-9):
+        yield f"slope_range is {written} where the link's is {exact}"
+
+
+def _within(obj: Objective, rewards: FloatArray) -> FloatArray:
+    """Those of the rewards that lie inside the objective's domain, or as many of them squeezed."""
+    low, high = obj.reward_domain
+    inside = rewards[(rewards > low) & (rewards < high)]
+    if len(inside) >= 3:
+        return inside
+    return np.asarray(np.linspace(low, high, len(rewards) + 2)[1:-1])
+
+
+def _extras(obj: Objective) -> dict[str, float]:
+    return dict(zip(PREFERENCE, (1.0, 0.0), strict=True)) if "preference" in obj.needs else {}
+
+
+def _detached(x: Any) -> Any:
+    return x.detach() if hasattr(x, "detach") else x
+
+
+def _pairs_or_groups(obj: Objective) -> str | None:
+    return "its best response is per outcome" if obj.form == "pointwise" else obj.missing("reward")
+
+
+def _own_payoffs(obj: Objective) -> str | None:
+    payoffs = obj.form == "pointwise" and obj.writes("a", "b")
+    return None if payoffs else "no payoffs a and b of its own"
+
+
+def _unless(written: str, part: str) -> Callable[[Objective], str | None]:
+    return lambda o: o.missing(part) or (None if o.writes(written) else f"no {written}")
+
+
+QUICK: dict[str, tuple[Callable[[Objective], Iterator[str]], Callable[[Objective], str | None]]] = {
+    "parts": (_parts, lambda o: None),
+    "formulas": (_formulas, lambda o: None),
+    "payoffs": (_payoffs, _own_payoffs),
+    "pair loss": (
+        _pair_loss,
+        lambda o: None if o.form == "pairwise" and not o.missing("loss") else "no pair_loss",
+    ),
+    "who is rewarded": (_rewarded, lambda o: None),
+    "link shape": (_link_shape, lambda o: o.missing("link")),
+    "link and payoffs": (_best_response_to_payoffs, lambda o: _own_payoffs(o) or o.missing("link")),
+    "weights": (_weights, lambda o: None if o.form == "group" else "its risk is a plain mean"),
+    "best response": (_best_response_to_risk, _pairs_or_groups),
+    "potential": (_potential, _unless("potential_formula", "potential")),
+    "slope range": (_slope_range, _unless("slope_range", "link")),
+}
+"""Every quick check, and why it does not apply to an objective (None if it does)."""
+DECISIVE = ("parts", "formulas", "payoffs", "pair loss", "who is rewarded")
+"""Checks without which the later ones mean nothing."""
