@@ -83,7 +83,7 @@ def _reward(obj: Objective, expert: FloatArray, own: FloatArray) -> FloatArray:
     else:
         found = numeric_response.of_risk(obj.reward_risk, expert, own, obj.up_to_constant)
     found = found - found[len(found) // 2] if obj.up_to_constant else found
-    return np.round(found, 7) + 0.0  # to the optimiser's accuracy, and no -0
+    return np.where(np.abs(found) < 1e-7, 0.0, found)  # of which the optimiser knows no more
 
 
 # Where the names stand, in axis fractions, and whose colour they have.
