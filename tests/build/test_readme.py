@@ -44,7 +44,8 @@ def test_the_files_that_a_readme_names_exist(folder) -> None:
     named = {n for n in found if not re.search(r"^runs/|NAME|NNN", n)} - MADE
     places = [home, ROOT, *(path for path in home.iterdir() if path.is_dir())]
     gone = [name for name in sorted(named) if not any((p / name).exists() for p in places)]
-    assert named and not gone
+    assert named
+    assert not gone
 
 
 def test_the_pairwise_example_is_a_whole_objective(monkeypatch, tmp_path) -> None:
