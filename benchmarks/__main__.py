@@ -9,7 +9,7 @@ A bench module exposes `run(full: bool) -> list[dict]`, one row a measurement:
     note             what a reader must know, e.g. the certified gap
     unit             of ours_s and peer_s where they are no seconds (may be left out)
 
-`timed` is the clock for all of them. The ratios go to results/bench.json with the device.
+`timing.timed` is the clock for all of them. The ratios go to results/bench.json with the device.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ import json
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +33,6 @@ from lab.files import write_whole
 HERE = Path(__file__).parent
 RECORD = HERE.parent / "results" / "bench.json"
 KEYS = ("name", "size", "ours_s", "peer", "peer_s", "aim", "note")
-
-
-def timed(call: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
-    """Seconds of the fastest of `repeat` calls, and what the last one returned."""
-    best, result = float("inf"), None
-    for _ in range(repeat):
-        start = time.perf_counter()
-        result = call()
-        best = min(best, time.perf_counter() - start)
-    return best, result
 
 
 def checked(row: dict[str, Any]) -> dict[str, Any]:

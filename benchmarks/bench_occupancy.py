@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.__main__ import timed
+from benchmarks.timing import timed
 from theory import objectives
-from theory.occupancy.problem import occupancy_game
+from theory.occupancy.solve import occupancy_game
 from theory.tokens.mdp import TokenMDP
 
 TAU = 0.1

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.__main__ import timed
+from benchmarks.timing import timed
 from theory import objectives
 from theory.objectives import Objective
 from theory.result import FloatArray

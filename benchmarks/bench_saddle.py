@@ -12,7 +12,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from benchmarks.__main__ import timed
+from benchmarks.timing import timed
 from theory import laws, objectives
 from theory.equilibria import conic as convex
 from theory.equilibria import newton as separable

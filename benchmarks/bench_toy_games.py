@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.__main__ import timed
+from benchmarks.timing import timed
 from theory import laws, objectives
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.engine import simulator

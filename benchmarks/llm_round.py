@@ -24,7 +24,6 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.probe import Probe
 from llm_scale import models
-from llm_scale import train as training
 from llm_scale.data.items import Item, Response, Tokens, pack, unpack
 from llm_scale.data.prompts import encode_response, format_prompt
 from llm_scale.data.tasks import PairFile
@@ -33,6 +32,8 @@ from llm_scale.rounds import begin as rounds
 from llm_scale.rounds.batches import order
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
+from llm_scale.store.state import SFT_ROUND, State
+from llm_scale.train import Parts, accumulate, assemble, new_optimiser, optimise
 from theory import objectives
 from theory.tokens.text import load_pairs
 
@@ -109,13 +110,10 @@ def prepare(folder: Path, size: Size) -> dict[str, Any]:
         )
         for i, pair in enumerate(texts[:: len(texts) // 4096][:4096])
     ]
-    trainer = _trainer(language, dataclasses.replace(settings, lr=3e-3), folder)
-    data = training.sft_round(items)
-    for step in range(size.sft_steps):
-        chosen = order(0, training.SFT_ROUND, step, size.batch, len(items))
-        trainer.step(data, chosen, training.SFT_ROUND, step, size.sft_steps)
+    parts = _parts(language, dataclasses.replace(settings, lr=3e-3), folder)
+    _steps_on(parts, Round.plain(items), SFT_ROUND, size.sft_steps)
     models.save(language, folder / "model")
-    made = rounds.begin(trainer.player, items[: size.prompts], 0, SPIN, {}, {})
+    made = rounds.begin(parts.player, items[: size.prompts], 0, SPIN, {}, {})
     save_file(pack("items", made.data.items), folder / "items.safetensors")
     weights = sum(p.numel() for p in language.model.parameters())
     return {"weights": weights, **_counts(made.data.items)}
@@ -143,8 +141,8 @@ def ours(folder: Path, size: Size, probe: Probe) -> dict[str, Any]:
     language = models.load(folder / "model", torch.float32, Machine.of(settings).device)
     items = unpack("items", load_file(folder / "items.safetensors"))
     bare = [dataclasses.replace(item, own=()) for item in items]
-    trainer = _trainer(language, settings, folder)
-    player = trainer.player
+    parts = _parts(language, settings, folder)
+    player = parts.player
 
     def begin(some: list[Item]) -> rounds.Started:
         return rounds.begin(player, some, 0, SPIN, {}, {})
@@ -159,13 +157,12 @@ def ours(folder: Path, size: Size, probe: Probe) -> dict[str, Any]:
             player.score(pairs)
         probe.seen["generate"] -= probe.seen["score"]
     data = Round(items, current, current, torch.empty(0))
-    trainer.settings = dataclasses.replace(settings, lr=1e-12)
-    first = trainer.step(data, range(size.batch), 0, 0, 1)[0]  # gradients and moments exist
-    trainer.settings = settings
+    still = dataclasses.replace(parts, settings=dataclasses.replace(settings, lr=1e-12))
+    state = State(new_optimiser(parts))
+    first = accumulate(still, data, range(size.batch), SPIN)
+    optimise(still, state, first, 1)  # gradients and moments exist
     with probe("train"):
-        for step in range(_steps(settings, probe)):
-            chosen = order(settings.seed, 0, step, settings.batch, len(items))
-            trainer.step(data, chosen, 0, step, settings.steps_per_round)
+        _steps_on(parts, data, 0, _steps(settings, probe), state)
     return {
         "parts": probe.seen,
         "first_loss": first,
@@ -190,9 +187,21 @@ def _matrix_flops(size: Size, machine: Machine) -> float:
     return 10 * 2.0 * size.tokens_per_batch * size.width * 2 * size.width / best
 
 
-def _trainer(language: models.Language, settings: Settings, folder: Path) -> training.Trainer:
+def _steps_on(
+    parts: Parts, data: Round, round_: int, steps: int, state: State | None = None
+) -> None:
+    """Optimiser steps of the loop on a round's data, nothing else."""
+    state, s = state or State(new_optimiser(parts)), parts.settings
+    state.step = 0
+    for step in range(steps):
+        chosen = order(s.seed, round_, step, s.batch, len(data.items))
+        loss = accumulate(parts, data, chosen, None if round_ == SFT_ROUND else SPIN)
+        optimise(parts, state, loss, steps)
+
+
+def _parts(language: models.Language, settings: Settings, folder: Path) -> Parts:
     task = PairFile(language.tokenizer, (), settings)
-    return training.Trainer(settings, folder / "run", language, task)
+    return assemble(settings, folder / "run", language, task)
 
 
 # -- TRL -----------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ def _parameter(field: dataclasses.Field[Any]) -> inspect.Parameter:
     flag = f"--{field.name.replace('_', '-')}"
     if isinstance(field.default, bool):
         flag = f"{flag}/--no{flag[1:]}"
-    kind = Annotated[type(field.default) | None, typer.Option(flag, help=described(field))]
+    kind: Any = type(field.default) | None
+    kind = Annotated[kind, typer.Option(flag, help=described(field))]
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(field.name, keyword, default=None, annotation=kind)

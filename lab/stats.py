@@ -197,7 +197,7 @@ def regression(
     slope = float(cross.sum()) / size
     rest = cross - slope * joint
     if cluster is not None:
-        _, index = np.unique(np.broadcast_to(cluster, rest.shape), return_inverse=True)
-        rest = np.bincount(index.ravel(), rest.ravel())
+        index = np.unique(np.broadcast_to(cluster, rest.shape), return_inverse=True)[1]
+        rest = np.asarray(np.bincount(index.ravel(), rest.ravel()), dtype=np.float64)
     error = float(np.sqrt(np.square(rest).sum())) / size
     return Slope(slope, error, slope * float(np.sqrt(size / length)) if length > 0 else np.nan)

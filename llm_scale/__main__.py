@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from lab.command import with_settings
 from lab.files import file_problems, folder_problems, write_whole
 from lab.settings import make
-from llm_scale.launch.run_folder import PRESETS, recorded, resolve, run
+from llm_scale.launch.run_folder import PRESETS, resolve, run
 from llm_scale.settings import Settings
+from llm_scale.store.read import settings_of
 from theory.command import Program
 from theory.errors import InvalidInput, refuse
 
@@ -86,7 +87,7 @@ def reproduce(
     record: Annotated[Path, typer.Argument(help="settings.json of a run, or its folder")], out: Out
 ) -> None:
     """Run again from a recorded configuration."""
-    _run(make(Settings, recorded(record)), out)
+    _run(make(Settings, settings_of(record)), out)
 
 
 @app.command()

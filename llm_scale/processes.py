@@ -17,20 +17,20 @@ MEETING = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 
 def announced() -> int:
     """Number of processes that torchrun announces, before they have met."""
-    return _environment("WORLD_SIZE", 1)
+    return _number("WORLD_SIZE", 1)
 
 
 def local() -> int:
     """Number of this process on its machine: which of the machine's GPUs it takes."""
-    return _environment("LOCAL_RANK", 0)
+    return _number("LOCAL_RANK", 0)
 
 
-def _environment(name: str, default: int) -> int:
-    """A number that a launcher sets; one that is empty is not set."""
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise InvalidInput(f"{name}={text!r} in the environment; needed is a whole number")
-    return int(text)
+def _number(variable: str, without: int) -> int:
+    """A whole number of the environment, which launchers may leave empty."""
+    text = os.environ.get(variable, "").strip()
+    if not text.isdecimal() and text:
+        raise InvalidInput(f"{variable}={text!r} in the environment; needed is a whole number")
+    return int(text or without)
 
 
 def start(device: torch.device) -> None:

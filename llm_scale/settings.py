@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from lab.settings import BaseSettings, option
 from lab.specs import spec_problems
-from llm_scale.data import oracles
+from llm_scale import oracle_spec
 
 Opponent = Literal["last", "mixture", "base"]
 Level = Literal["sequence", "token"]
@@ -50,7 +50,7 @@ class Settings(BaseSettings):
         "none",
         "preferences instead of an expert: bradley-terry(scale=1), cyclic(strength=1), or "
         "FILE.py:FUNCTION of (prompt, response) or (prompt, first, second)",
-        check=oracles.problems,
+        check=oracle_spec.problems,
     )
     comparisons: str = option(
         "drawn",

@@ -2,8 +2,8 @@
 
 `make mutate`, or `python -m tools.mutate [--module theory/laws.py] [--sample N]`: mutmut, with the
 mutants of formula_mutants.py, on a copy of the tree in .mutate/. What is known is not tried again
-unless its function changed; survivors are, since tests may be new. Writes results/mutation.json,
-module by module; exit status 1 if a mutant survived that is not listed as equivalent.
+unless its function changed; survivors are, since tests may be new. Writes results/mutation.json
+and .md, module by module; exit status 1 if a mutant survived that is not listed as equivalent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ import os
 import platform
 import random
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections import Counter
@@ -55,26 +54,6 @@ def groups(root: Path) -> dict[str, dict[str, list[str]]]:
         if absent or not group["modules"]:
             raise ValueError(f"tools/mutate.toml, {name}: no {', '.join(absent) or 'modules'}")
     return table
-
-
-def _copy(root: Path, to: Path) -> None:
-    """Bring a copy of the tree up to date; files that did not change keep their time."""
-    listed = subprocess.check_output(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=root, text=True
-    )
-    for name in listed.splitlines():
-        source, target = root / name, to / name
-        if source.is_file() and not (target.exists() and _same(source, target)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    for path in [p for p in to.rglob("*.py") if "mutants" not in p.relative_to(to).parts]:
-        if not (root / path.relative_to(to)).exists():
-            path.unlink()
-            (to / "mutants" / path.relative_to(to)).unlink(missing_ok=True)
-
-
-def _same(a: Path, b: Path) -> bool:
-    return a.stat().st_size == b.stat().st_size and a.read_bytes() == b.read_bytes()
 
 
 def _order_tests(seconds: float, *args: Any, **options: Any) -> None:
@@ -107,6 +86,7 @@ def _run(
 ) -> None:
     """In a process of its own: let mutmut work on what is asked for and not yet known."""
     os.chdir(folder)
+    shutil.rmtree("mutants/tests", ignore_errors=True)  # some may be gone since
     os.environ.update(HYPOTHESIS_PROFILE="mutate", OMP_NUM_THREADS="1", PYTHONPATH="")
     configuration._config = dataclasses.replace(
         configuration._load_config(),
@@ -206,7 +186,10 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         if not modules:
             continue
         if not options.record_only:
-            _copy(root, folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            for entry in root.iterdir():
+                if not (entry.name.startswith(".") or (folder / entry.name).exists()):
+                    (folder / entry.name).symlink_to(entry)
             worker = multiprocessing.get_context("fork").Process(
                 target=_run, args=(folder, group, modules, options)
             )

@@ -25,10 +25,11 @@ from lab.files import write_whole
 from llm_scale.launch import evaluate, prepare
 from llm_scale.launch.run_folder import resolve
 from llm_scale.models.player import Player
+from llm_scale.rounds.begin import begin
 from llm_scale.settings import Settings
 from llm_scale.store.identity import versions
 from llm_scale.store.journal import METRICS
-from llm_scale.train import Trainer
+from llm_scale.train import accumulate, assemble, train
 from tools.get_model import MODELS, SMOLLM2
 
 PRESET = "smollm2-cpu"
@@ -57,10 +58,10 @@ def measure(settings: Settings, out: Path) -> dict[str, Any]:
     pairs = [(item.prompt, r.tokens) for item, r in zip(held, first, strict=True)]
     examples = evaluate.Examples(pairs, [r.truncated for r in first], [])
 
-    def likelihood() -> dict[str, float]:
-        return evaluate.evaluated(evaluate.Opened(player, settings, settings.task), examples)
+    def likelihood(who: Player) -> dict[str, float]:
+        return evaluate.evaluated(evaluate.Opened(who, settings, settings.task), examples)
 
-    row: dict[str, Any] = {"held_out": len(pairs), "as_it_comes": likelihood()}
+    row: dict[str, Any] = {"held_out": len(pairs), "as_it_comes": likelihood(player)}
     started = time.monotonic()
     drawn, _ = player.sample(
         [item.prompt for item in held],
@@ -69,24 +70,17 @@ def measure(settings: Settings, out: Path) -> dict[str, Any]:
     )
     row["sampled_tokens_per_second"] = _rate(sum(len(r.tokens) for r in drawn), started)
     row["archaic_as_it_comes"] = made.task.text_row(drawn)
-    trainer = Trainer(settings, out, made.language, made.task)
-    data = []
-    begin = trainer._begin
-
-    def watched(round_: int) -> None:
-        begin(round_)
-        data.append(trainer.data)
-        row.setdefault("after_sft", likelihood())
-
-    trainer._begin = watched  # type: ignore[method-assign]
-    trainer.run(lambda _: None)
-    row["after_round"] = likelihood()
-    last = data[-1]
-    assert last is not None
-    items = list(range(min(settings.batch, len(last.items))))
+    parts = assemble(settings, out, made.language, made.task)
+    train(parts)
+    base = parts.store.weights("base")
+    with player.frozen(base) as start:
+        row["after_sft"] = likelihood(start)
+    row["after_round"] = likelihood(player)
+    items = made.task.items(settings.rounds)[: settings.batch]
+    data = begin(player, items, settings.rounds, parts.objective, {}, base).data
     started = time.monotonic()
-    trainer.accumulate(last, items)
-    through = sum(len(p) + len(r) for p, r in last.subset(items).pairs)
+    accumulate(parts, data, range(len(items)), parts.objective)
+    through = sum(len(p) + len(r) for p, r in data.pairs)
     row["trained_tokens_per_second"] = _rate(through, started)
     rows = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
     start = next(r["loss"] for r in rows if r.get("at") == "round 0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,15 @@ class Expert(Protocol):
 
     def sample(self, prompt: Tokens, noise: FloatArray) -> Response:
         """A response to a prompt drawn with (horizon,) uniform numbers."""
+        ...
+
+
+@runtime_checkable
+class NextTokens(Protocol):
+    """An expert whose whole next-token laws are known."""
+
+    def next_log_laws(self, sequences: NDArray[np.int64]) -> FloatArray:
+        """Log-laws (m, V) of the next token after sequences (m, length), prompt included."""
         ...
 
 
@@ -71,7 +80,6 @@ class Ngram:
         return out
 
     def next_log_laws(self, sequences: NDArray[np.int64]) -> FloatArray:
-        """Log-laws (m, V) of the next token after sequences (m, length), prompt included."""
         blank = np.full((len(sequences), self.order), self.vocabulary)
         context = np.concatenate([blank, sequences], axis=1)[:, -self.order :]
         return np.asarray(self.log_law[tuple(context.T)])

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
-import inspect
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_scale.data.experts import Expert
+from llm_scale.data.items import Item, Tokens
+from llm_scale.oracle_spec import NONE, function_of, is_judge, parse
 from theory.errors import InvalidInput
 from theory.preferences import bradley_terry, rock_paper_scissors
 
-if TYPE_CHECKING:
-    from llm_scale.data.experts import Expert
-    from llm_scale.data.items import Item, Tokens
-
 FloatArray = NDArray[np.float64]
-NONE = "none"
 CLASSES = 3
-BUILT_IN = {"bradley-terry": ("scale", 1.0), "cyclic": ("strength", 1.0)}
-"""Name of an oracle and its one parameter with the default."""
+PROBED, BIASED = 8, 0.75
+"""Pairs on which a user's judge sees both orders, and how far from 1 their sum may be in the mean.
+
+A fair judge that draws 0 or 1 by chance is 3 standard errors from that, one that goes by the order
+of its arguments is at 1.
+"""
 
 
 class Oracle(Protocol):
@@ -90,7 +90,7 @@ class Judge:
 
 
 def build(spec: str, expert: Expert | None, tokenizer: Any) -> Oracle | None:
-    """The oracle of a specification (see `problems`); None for "none".
+    """The oracle of a specification (see `llm_scale.oracle_spec`); None for "none".
 
     "bradley-terry" scores with the known expert's mean log-probability per token; without a known
     expert with the token F1 of a response and the prompt's reference response.
@@ -99,14 +99,14 @@ def build(spec: str, expert: Expert | None, tokenizer: Any) -> Oracle | None:
         expert: known expert of the task, if any. tokenizer: writes texts for a user's function.
 
     Raises:
-        InvalidInput: see `problems`.
+        InvalidInput: see `llm_scale.oracle_spec.problems`.
     """
     if spec == NONE:
         return None
-    path, name, value = _parse(spec)
+    path, name, value = parse(spec)
     if path:
-        function = _load(path, name)
-        if len(inspect.signature(function).parameters) == 3:
+        function = function_of(path, name)
+        if is_judge(function):
             return Judge(function, tokenizer, spec)
         return BradleyTerry(_user_score(function, tokenizer, spec))
     if name == "cyclic":
@@ -114,22 +114,29 @@ def build(spec: str, expert: Expert | None, tokenizer: Any) -> Oracle | None:
     return BradleyTerry(overlap if expert is None else _per_token(expert), value)
 
 
-def problems(spec: str) -> list[str]:
-    """What is wrong with a specification.
+def probe(oracle: Oracle, items: Sequence[Item]) -> None:
+    """Ask once before work, so that a user's function fails there.
 
-    It is "none", "bradley-terry(scale=S)", "cyclic(strength=S)" or "FILE.py:NAME", a function of
-    texts: ``(prompt, response)`` gives a score (in nats, for Bradley-Terry), ``(prompt, first,
-    second)`` a probability.
+    Raises:
+        InvalidInput: it fails, or it is a judge that goes by the order of its arguments.
     """
-    if spec == NONE:
-        return []
-    try:
-        path, name, _ = _parse(spec)
-        if path:
-            _load(path, name)
-    except InvalidInput as error:
-        return list(error.problems)
-    return []
+    first = items[0]
+    oracle.compare(first, [first.expert[0].tokens] * 2)
+    if not isinstance(oracle, Judge):
+        return
+    texts = [item.expert[0].tokens for item in items[: PROBED + 1]]
+    sums = []
+    for item, pair in zip(items, pairwise(texts), strict=False):
+        if pair[0] == pair[1]:
+            continue
+        one, other = (oracle.compare(item, order)[0, 1] for order in (pair, pair[::-1]))
+        sums.append(one + other)
+    if sums and abs(np.mean(sums) - 1.0) > BIASED:
+        raise InvalidInput(
+            f"oracle={oracle.name!r}: P(first beats second) of two responses in both orders adds "
+            f"up to {np.mean(sums):.2g}, a mean over {len(sums)} pairs; needed is about 1: it goes "
+            "by the order of its arguments"
+        )
 
 
 def overlap(item: Item, responses: Sequence[Tokens]) -> FloatArray:
@@ -173,54 +180,3 @@ def _number(name: str, function: Callable[..., Any], *texts: str) -> float:
     if not np.isfinite(value):
         raise InvalidInput(f"oracle={name!r} gave {value}; needed is a finite number")
     return value
-
-
-def _parse(spec: str) -> tuple[str, str, float]:
-    """Path ("" if built in), name, parameter."""
-    path, _, rest = spec.rpartition(":")
-    if path:
-        return path, rest, 0.0
-    name, bracket, inner = rest.partition("(")
-    if name not in BUILT_IN or (bracket and not inner.endswith(")")):
-        known = ", ".join(f"{n}({p}=NUMBER)" for n, (p, _) in BUILT_IN.items())
-        raise InvalidInput(f"{spec!r}; needed is none, {known} or FILE.py:FUNCTION")
-    parameter, value = BUILT_IN[name]
-    if inner:
-        key, _, given = inner.removesuffix(")").partition("=")
-        try:
-            value = float(given)
-        except ValueError:
-            value = np.nan
-        high = 1.0 if name == "cyclic" else np.inf
-        if key.strip() != parameter or not (0 < value <= high and np.isfinite(value)):
-            needed = f"{parameter}=NUMBER, > 0" + (" and <= 1" if name == "cyclic" else "")
-            raise InvalidInput(f"{spec!r}; needed is {name}({needed})")
-    return "", name, value
-
-
-def _load(path: str, name: str) -> Callable[..., Any]:
-    """A function of a Python file. InvalidInput: no file, an error in it, or no such function."""
-    where = f"{path}:{name}"
-    if not Path(path).is_file():
-        raise InvalidInput(f"{where}: no file {path}")
-    made = importlib.util.spec_from_file_location(f"_oracle_{Path(path).stem}", path)
-    if made is None or made.loader is None:
-        raise InvalidInput(f"{where}: not a Python file")
-    module = importlib.util.module_from_spec(made)
-    try:
-        made.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{where}: {type(error).__name__}: {error}") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise InvalidInput(f"{where}: the file has no function {name!r}")
-    try:
-        count = len(inspect.signature(function).parameters)
-    except ValueError as error:
-        raise InvalidInput(f"{where}: its arguments are not known ({error})") from error
-    if count not in (2, 3):
-        raise InvalidInput(
-            f"{where} takes {count} arguments; needed are (prompt, response) for a score or "
-            "(prompt, first, second) for a preference"
-        )
-    return function

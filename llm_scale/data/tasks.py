@@ -9,11 +9,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab import noise
-from llm_scale import models
+from lab import streams
 from llm_scale.data.experts import Expert, Ngram
 from llm_scale.data.items import Item, Response, Tokens
 from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.data.tokenizers import word_tokenizer
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
 from theory.tokens.text import common_phrases, load_pairs
@@ -87,10 +87,12 @@ class KnownExpert:
 
     def _item(self, ident: int, responses: int) -> Item:
         s = self.settings
-        which = noise.generator(s.seed, "prompt", ident).integers(len(self.prompts))
+        which = streams.generator(s.seed, "prompt", ident).integers(len(self.prompts))
         prompt = self.prompts[int(which)]
         drawn = [
-            self.expert.sample(prompt, noise.uniform(s.max_new_tokens, s.seed, "expert", ident, g))
+            self.expert.sample(
+                prompt, streams.uniform(s.max_new_tokens, s.seed, "expert", ident, g)
+            )
             for g in range(responses)
         ]
         return Item(ident, prompt, tuple(drawn))
@@ -110,7 +112,7 @@ class PairFile:
 
     def items(self, round_: int) -> list[Item]:
         train, _ = self._split()
-        order = noise.generator(self.settings.seed, "round", round_ + 1).permutation(len(train))
+        order = streams.generator(self.settings.seed, "round", round_ + 1).permutation(len(train))
         return [train[int(i)] for i in order[: self.size]]
 
     def held_out(self) -> list[Item]:
@@ -129,7 +131,7 @@ class PairFile:
         return {}
 
     def _split(self) -> tuple[list[Item], list[Item]]:
-        order = noise.generator(self.settings.seed, "held out").permutation(len(self.pairs))
+        order = streams.generator(self.settings.seed, "held out").permutation(len(self.pairs))
         chosen = [self.pairs[int(i)] for i in order]
         held: dict[Tokens, Item] = {}
         for item in chosen:
@@ -148,7 +150,7 @@ def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> Kn
     for text in texts:
         for word in text.split():
             counts[word] = counts.get(word, 0) + 1
-    tokenizer = models.word_tokenizer(sorted(counts, key=lambda w: (-counts[w], w)))
+    tokenizer = word_tokenizer(sorted(counts, key=lambda w: (-counts[w], w)))
     sequences = [tuple(tokenizer(text)["input_ids"]) for text in texts]
     eos = int(tokenizer.eos_token_id)
     expert = Ngram(sequences, len(tokenizer), eos, order)
@@ -172,11 +174,16 @@ def read_pairs(path: Path) -> list[tuple[str, str]]:
     return [(prompt, response) for _, (prompt, response) in _numbered_pairs(path)]
 
 
-def _numbered_pairs(path: Path) -> list[tuple[int, tuple[str, ...]]]:
+def there(path: Path) -> None:
+    """InvalidInput: there is no such file."""
     if not path.is_file():
         raise InvalidInput(
             f"task={str(path)!r}: no such file; needed is 'verses', 'phrases' or a JSONL file"
         )
+
+
+def _numbered_pairs(path: Path) -> list[tuple[int, tuple[str, ...]]]:
+    there(path)
     return numbered(path, ("prompt", "response"))
 
 

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab import noise
+import numpy as np
+
+from lab import streams
+from lab.stats import standard_error
 from llm_scale.data.experts import Expert
 from llm_scale.data.items import Item, Response
 from llm_scale.data.prompts import encode_response, format_prompt
-from llm_scale.measure import telemetry
 from llm_scale.settings import Settings
 from theory.errors import refuse
 from theory.tokens.text import Pair, load_pairs, split_by_book
@@ -45,7 +47,7 @@ class Verses:
 
     def items(self, round_: int) -> list[Item]:
         """Training verses of a round (-1: of the SFT start)."""
-        rng = noise.generator(self.settings.seed, "round", round_ + 1)
+        rng = streams.generator(self.settings.seed, "round", round_ + 1)
         return [self._item(int(i)) for i in rng.permutation(len(self.train))[: self.size]]
 
     def held_out(self) -> list[Item]:
@@ -70,11 +72,12 @@ class Verses:
 
     def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
         """Share of archaic words a response, mean and standard error."""
-        texts = (str(self.tokenizer.decode(_words(r))) for r in responses)
-        return telemetry.mean(f"archaic{when}", [archaic(text) for text in texts])
+        shares = [archaic(str(self.tokenizer.decode(_words(r)))) for r in responses]
+        name = f"archaic{when}"
+        return {name: float(np.mean(shares)), f"{name}_se": standard_error(shares)}
 
     def _chosen(self) -> list[int]:
-        order = noise.generator(self.settings.seed, "held out").permutation(len(self.held))
+        order = streams.generator(self.settings.seed, "held out").permutation(len(self.held))
         return [int(i) for i in order[: self.settings.held_out]]
 
     def _item(self, number: int) -> Item:

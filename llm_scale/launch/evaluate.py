@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from lab import noise
+from lab import streams
 from lab.settings import make
 from llm_scale import models
 from llm_scale.data import tasks, verses
 from llm_scale.data.items import Tokens
 from llm_scale.data.prompts import encode_response, format_prompt
-from llm_scale.launch.run_folder import model_of
 from llm_scale.measure.telemetry import mean
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Pair
 from llm_scale.settings import Settings
+from llm_scale.store.read import model_of
 from theory.errors import InvalidInput, refuse
 
 HORIZON = 64
@@ -95,7 +95,7 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
     each = [tokens for tokens in formatted for _ in range(count)]
 
     def number(i: int) -> np.ndarray:
-        return noise.uniform(horizon, seed, "generate", *divmod(i, count))
+        return streams.uniform(horizon, seed, "generate", *divmod(i, count))
 
     drawn, log_probs = model.player.sample(each, number, "responses")
     out = []

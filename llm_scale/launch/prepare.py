@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer
 
 from lab.specs import objective_of
 from llm_scale import models, processes
@@ -15,8 +14,12 @@ from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response
 from llm_scale.models.player import Machine
 from llm_scale.models.score import Scorer
+from llm_scale.oracle_spec import NONE
+from llm_scale.rounds.preferences import PreferenceRound
 from llm_scale.rounds.sequence import Round
+from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
+from llm_scale.train import losses
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
 from theory.tokens.text import load_pairs
@@ -34,12 +37,17 @@ class Prepared:
 
 
 def prepare(settings: Settings) -> Prepared:
+    """A run's parts, after every check. InvalidInput: all `problems`, or what `load` finds."""
+    refuse(problems(settings))
+    return load(settings)
+
+
+def load(settings: Settings) -> Prepared:
     """Load or make everything, then meet the other processes.
 
     Raises:
-        InvalidInput: whatever is wrong with model, data or combination.
+        InvalidInput: whatever is wrong with model and data, or does not fit together.
     """
-    refuse(problems(settings))
     machine = Machine.of(settings)
     made = _prepare(settings, machine)
     refuse(_fit_problems(settings, made))
@@ -52,7 +60,7 @@ def problems(settings: Settings) -> list[str]:
     out = combination_problems(settings) + _sft_run_problems(settings)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
     if settings.task not in tasks.NAMED:
-        checks.append(lambda: tasks.read_pairs(Path(settings.task)))
+        checks.append(lambda: tasks.there(Path(settings.task)))
     if settings.model != "tiny":
         checks.append(lambda: models.directory(settings.model))
     for check in checks:
@@ -82,6 +90,8 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
             f"({task.longest_prompt} tokens) are beyond the model's context of {room} tokens"
         )
     if settings.sft_run:
+        from transformers import AutoTokenizer
+
         final = Path(settings.sft_run) / "final"
         other = AutoTokenizer.from_pretrained(final, local_files_only=True)
         if other.get_vocab() != language.tokenizer.get_vocab():
@@ -99,32 +109,42 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
 
 
 def _try_oracle(settings: Settings, task: tasks.Task) -> None:
-    """One comparison of a response with itself, so that a user's function fails before work."""
     oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
     if oracle is not None:
-        item = (task.held_out() or task.items(0))[0]
-        oracle.compare(item, [item.expert[0].tokens] * 2)
+        oracles.probe(oracle, task.held_out() or task.items(0))
 
 
 def _try_objective(settings: Settings, task: tasks.Task) -> None:
-    """One loss and its gradient, so that a user's formulas fail before work."""
+    """One loss and its gradient, so that formulas and arguments fail before work and not in it."""
     objective = objective_of(settings.objective)
-    if objective is None or ":" not in settings.objective or settings.oracle != oracles.NONE:
+    if objective is None:
         return
-    some = Response((task.tokenizer.eos_token_id,), False)
-    old = (some,) if "history" in objective.needs else ()
-    sides = (some,) * settings.expert_samples, (some,) * settings.own_samples, old
-    item = Item(0, (0,), *sides)
-    stored = torch.linspace(-2.0, -1.0, len(item.responses))
-    new = (0.9 * stored).requires_grad_()
+    data = _smallest(settings, objective, int(task.tokenizer.eos_token_id))
+    log_pi = (0.9 * data.current).requires_grad_()
     try:
-        data = Round([item], stored, stored, stored)
-        data.loss(objective, new, settings.beta, settings.tau).mean().backward()
+        losses(objective, data, log_pi, settings.beta, settings.tau).mean().backward()
     except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"objective={settings.objective!r}: its loss of torch tensors fails: "
             f"{type(error).__name__}: {error} (functions of theory.xp take numpy and torch alike)"
         ) from error
+
+
+def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
+    """A round of one prompt with responses of one token, of the kind that the run will have."""
+    some, own = Response((eos,), False), settings.own_samples
+    by_oracle, by_token = settings.oracle != NONE, settings.level == "token"
+    experts = 0 if by_oracle else settings.expert_samples
+    old = (some,) if "history" in objective.needs else ()
+    item = Item(0, (0,), (some,) * experts, () if by_token else (some,) * own, old)
+    stored = torch.linspace(-2.0, -1.0, len(item.responses))
+    if by_token:
+        stored = torch.linspace(-2.0, -1.0, 1 + own).expand(experts, -1)
+        return TokenRound([item], stored, stored, stored, torch.zeros(experts, own).long())
+    if by_oracle:
+        wins = 0.5 * (1.0 - torch.eye(own, dtype=torch.float64))[None]
+        return PreferenceRound([item], stored, stored, stored, wins)
+    return Round([item], stored, stored, stored)
 
 
 def _prepare(settings: Settings, machine: Machine) -> Prepared:
@@ -157,7 +177,7 @@ def combination_problems(settings: Settings) -> list[str]:
     """Settings that are each right and do not go together."""
     objective = objective_of(settings.objective)
     name, problems = f"objective={settings.objective!r}", []
-    by_oracle, by_token = settings.oracle != oracles.NONE, settings.level == "token"
+    by_oracle, by_token = settings.oracle != NONE, settings.level == "token"
     if settings.task == "phrases" and settings.model != "tiny":
         problems.append(
             f"task='phrases' has its own words; it goes with model='tiny', not {settings.model!r}"
@@ -185,14 +205,14 @@ def combination_problems(settings: Settings) -> list[str]:
         )
     if "anchor" in objective.needs and settings.tau == 0:
         problems.append(f"{name} is anchored: set tau > 0")
-    if type(objective).opponent is not Objective.opponent and settings.opponent != "last":
+    if objective.writes("opponent") and settings.opponent != "last":
         problems.append(
             f"{name} has an opponent of its own; opponent={settings.opponent!r} must be last"
         )
     if objective.reference_free and settings.tau > 0:
         problems.append(f"{name} is reference-free: tau must be 0")
     ours, theirs = settings.own_samples, settings.expert_samples
-    if objective.form == "group" and not by_oracle and ours == 1 and (by_token or theirs == 1):
+    if not objective.has_loss and not by_oracle and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
 
@@ -216,7 +236,7 @@ def _preference_problems(settings: Settings, objective: Objective | None) -> lis
         return [*out, f"{name} learns from expert responses: oracle must be none"]
     if "history" in objective.needs:
         out.append(f"{name} needs responses of pi_0 beside an expert's: oracle must be none")
-    if objective.form == "group" and settings.own_samples == 2:
+    if not objective.has_loss and settings.own_samples == 2:
         out.append(f"{name} needs a group: own_samples >= 3 (with one pair it is IPO)")
     return out
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llm_scale.launch import run_folder
-from llm_scale.report import write as report
 from llm_scale.settings import Settings
+from llm_scale.store.read import EQUAL_COMPUTE, read, settings_of
+from llm_scale.train import Diverged
 from theory.errors import InvalidInput, refuse
 
 Plan = dict[str, Settings]
@@ -85,8 +86,8 @@ def baselines(like: Path) -> Plan:
     Raises:
         InvalidInput: no finished round of self-play with expert responses there.
     """
-    settings = Settings(**run_folder.recorded(like))
-    rows = [row for row in report.read(like).rounds if "tokens_own" in row]
+    settings = Settings(**settings_of(like))
+    rows = [row for row in read(like).rounds if "tokens_own" in row]
     if not rows or not any(row["tokens_expert"] for row in rows):
         raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
@@ -96,7 +97,7 @@ def baselines(like: Path) -> Plan:
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}
     if steps > settings.steps_per_round:
-        out[report.EQUAL_COMPUTE] = dataclasses.replace(sft, steps_per_round=steps)
+        out[EQUAL_COMPUTE] = dataclasses.replace(sft, steps_per_round=steps)
     return out
 
 
@@ -105,8 +106,6 @@ def execute(planned: Plan, out: Path, say: Callable[[str], None]) -> list[str]:
 
     A run that was interrupted goes on from its checkpoint. InvalidInput: before any run starts.
     """
-    from llm_scale.train import Diverged
-
     refuse(dict.fromkeys(p for n, s in planned.items() for p in run_folder.problems(out / n, s)))
     stopped = []
     for number, (name, settings) in enumerate(planned.items(), 1):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab import noise
+from lab import streams
 from llm_scale import models
 from llm_scale.data.experts import Expert
 from llm_scale.data.items import Item, Response, pack, unpack
@@ -34,6 +34,11 @@ class HeldOut:
     before: Tensor
     opponent: Tensor
     anchor: Tensor
+
+    @classmethod
+    def none(cls) -> HeldOut:
+        """Nothing is held out."""
+        return cls([], *(torch.empty(0),) * 3)
 
     @classmethod
     def draw(
@@ -87,7 +92,7 @@ def own_responses(player: Player, items: Sequence[Item], round_: int) -> list[Re
     s = player.settings
 
     def number(i: int) -> np.ndarray:
-        return noise.uniform(s.max_new_tokens, s.seed, "held out", round_, items[i].id)
+        return streams.uniform(s.max_new_tokens, s.seed, "held out", round_, items[i].id)
 
     return player.sample([item.prompt for item in items], number, "held-out responses")[0]
 
@@ -138,7 +143,7 @@ def own_pairs(items: Sequence[Item]) -> list[Pair]:
 def random_response(player: Player, ident: int) -> Response:
     """Tokens drawn uniformly, of random length with EOS: like neither expert nor model."""
     s, eos = player.settings, player.language.eos
-    rng = noise.generator(s.seed, "other", ident)
+    rng = streams.generator(s.seed, "other", ident)
     length = int(rng.integers(1, s.max_new_tokens + 1))
     drawn = rng.integers(len(player.language.tokenizer) - 1, size=length - 1)
     return Response((*(int(t) + int(t >= eos) for t in drawn), eos), False)

@@ -11,12 +11,12 @@ import numpy as np
 
 from llm_scale.data.items import Item, Response, Tokens
 from llm_scale.measure import telemetry
+from llm_scale.models import weights
 from llm_scale.models.language import Language
 from llm_scale.models.player import Player
 from llm_scale.models.shared_prompts import row_length, shared_rows
 from llm_scale.rounds.begin import Started
 from llm_scale.rounds.tokens import TokenRound
-from llm_scale.store import checkpoint
 
 TEMPERATURE = 1.0
 """Of `llm_scale.models.sample`, which has no other."""
@@ -67,6 +67,6 @@ def _row_by_row(player: Player) -> Player:
 def of_policy(language: Language, items: Sequence[Item]) -> dict[str, Any]:
     """Which weights play pi_t, and how the first prompt looks to the model."""
     return {
-        "weights": checkpoint.weights_digest(language),
+        "weights": weights.digest(language),
         "prompt_format": str(language.tokenizer.decode(list(items[0].prompt))),
     }

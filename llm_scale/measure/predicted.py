@@ -8,16 +8,14 @@ the exact solvers of `theory` run as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from theory import laws, objectives, xp
+from theory import laws, xp
 from theory.errors import NotConverged, Unavailable
 from theory.objectives import Objective
-from theory.objectives.finite_groups import finite_group_link, group_coefficients
-from theory.objectives.group import CentredSpif
 from theory.rounds.one_step import one_step_round
 
 Floats = NDArray[np.float64]
@@ -26,7 +24,7 @@ Ints = NDArray[np.int64]
 FEWEST = 16
 """Responses of one prompt, both sides together, from which laws are estimated."""
 TWO_STEP, ONE_STEP, GROUPS = "two-step link", "one-step round", "finite groups"
-GROUPS_FITTED = "finite groups, gain fitted"
+GROUPS_POOLED = "finite groups, prompts pooled"
 
 
 @dataclass(frozen=True)
@@ -83,22 +81,75 @@ class Predicted:
 
 
 def predict(points: Points, game: Game) -> Predicted | None:
-    """Predictions for all points; None where the objective has no link or u is not known.
+    """Predictions for all points; None where there is no best response or u is not known.
 
     Rewards per token have none here: see `llm_scale.measure.tokens`.
     """
-    u = points.u
-    unknown = "preference" in game.objective.needs or game.objective.reference_free
-    unknown |= game.level == "token" or bool(game.objective.missing("link"))
-    if unknown or not np.isfinite(u).all():
+    objective, u = game.objective, points.u
+    unknown = {"preference"} & objective.needs or objective.missing("reward")
+    if unknown or game.level == "token" or not np.isfinite(u).all():
         return None
     sampled = _sampled(points)
     delta = np.full(len(u), triangular(u, points.is_expert))
     if sampled is not None:
         delta[sampled.rows] = sampled.scatter(laws.triangular(sampled.p, sampled.q)[:, None])
-    link = np.asarray(game.objective.link(u, delta))
+    link = _link(points, objective, sampled, delta)
     refined, kind = _refined(points, game, sampled)
     return Predicted(link, link if refined is None else refined, kind, delta)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Rewards of the loss as it is trained.
+
+    Attributes:
+        reward: (prompts, n) in nats.
+        near: (prompts,) whether it continues the two-step round, with nothing dumped.
+        kind: which one it is, in words.
+    """
+
+    reward: Floats
+    near: NDArray[np.bool_]
+    kind: str
+
+
+def as_trained(p: Floats, q: Floats, game: Game, base: Floats | None = None) -> Trained | None:
+    """Best response of the loss as it is trained; None where it is that of the two-step round.
+
+    A loss that sees the level of rewards moves a law in one step, with a partition gap (T4); one
+    of whole groups learns the error of their plug-in estimates too (T17).
+
+    Args:
+        p, q: laws (prompts, n) of expert and opponent. base: that of the anchor, None without.
+
+    Raises:
+        NotConverged: no stationary law was reached in one step.
+    """
+    objective = game.objective
+    try:
+        if not objective.up_to_constant:
+            tau = 0.0 if base is None else game.tau
+            found = one_step_round(p, q, objective, game.beta, base, tau)
+            return Trained(found.reward, found.converged & (found.dumped < 0), ONE_STEP)
+        if not objective.has_loss:
+            sizes = game.expert_samples, game.own_samples
+            reward = objective.finite_group_reward(p, q, *sizes)
+            return Trained(reward, np.ones(len(p), dtype=bool), GROUPS)
+    except Unavailable:
+        pass
+    return None
+
+
+def where_near(p: Floats, q: Floats, game: Game, base: Floats | None = None) -> Trained | None:
+    """`as_trained` with NaN on prompts that have no near solution."""
+    try:
+        found = as_trained(p, q, game, base)
+    except NotConverged as error:
+        step = error.solution
+        found = Trained(step.reward, step.converged & (step.dumped < 0), ONE_STEP)
+    if found is None:
+        return None
+    return replace(found, reward=np.where(found.near[:, None], found.reward, np.nan))
 
 
 def triangular(u: Floats, is_expert: NDArray[np.bool_]) -> float:
@@ -127,10 +178,14 @@ class _Sampled:
 
 
 def _sampled(points: Points) -> _Sampled | None:
+    """Laws of the prompts with enough responses; None if there are none."""
     _, index, count = np.unique(points.prompt, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(count[index] >= FEWEST)
-    if not len(rows):
-        return None
+    return _laws(points, rows) if len(rows) else None
+
+
+def _laws(points: Points, rows: Ints) -> _Sampled:
+    _, index = np.unique(points.prompt, return_inverse=True)
     rows = rows[np.argsort(index[rows], kind="stable")]
     _, line, count = np.unique(index[rows], return_inverse=True, return_counts=True)
     column = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
@@ -145,34 +200,37 @@ def _sampled(points: Points) -> _Sampled | None:
     return _Sampled(rows, line, column, law(points.expert), law(points.opponent), base)
 
 
+def _pooled(points: Points) -> _Sampled:
+    """The laws of all points as if they were responses to one prompt."""
+    one = np.zeros(len(points.prompt), dtype=np.int64)
+    return _laws(replace(points, prompt=one), np.arange(len(one)))
+
+
+def _link(points: Points, objective: Objective, sampled: _Sampled | None, delta: Floats) -> Floats:
+    """Rewards of the exact two-step round; a link that depends on the laws by those of its prompt,
+    or of all prompts pooled where too few responses of it are there."""
+    if objective.has_link:
+        return np.asarray(objective.link(points.u, delta))
+    if sampled is not None and len(sampled.rows) == len(points.u):
+        out = np.empty(len(points.u))
+    else:
+        pooled = _pooled(points)
+        out = objective.link_of(pooled.p, pooled.q)(points.u[None])[0]
+    if sampled is not None:
+        out[sampled.rows] = sampled.scatter(objective.reward(sampled.p, sampled.q))
+    return out
+
+
 def _refined(points: Points, game: Game, sampled: _Sampled | None) -> tuple[Floats | None, str]:
-    objective = game.objective
-    if isinstance(objective, CentredSpif):
-        return _groups(points, game, objective.c, sampled)
-    if objective.form != "pointwise" or "history" in objective.needs or sampled is None:
-        return None, TWO_STEP
-    tau = game.tau if sampled.base is not None else 0.0
+    seen, kinds = sampled, {GROUPS: GROUPS}
+    if seen is None:
+        if not game.objective.up_to_constant:
+            return None, TWO_STEP
+        seen, kinds = _pooled(points), {GROUPS: GROUPS_POOLED}
+    found = where_near(seen.p, seen.q, game, seen.base)
     out = np.full(len(points.u), np.nan)
-    try:
-        found = one_step_round(sampled.p, sampled.q, objective, game.beta, sampled.base, tau)
-    except Unavailable:
+    if found is not None:
+        out[seen.rows] = seen.scatter(found.reward)
+    if found is None or not np.isfinite(out).any():
         return None, TWO_STEP
-    except NotConverged as error:
-        found = error.solution
-    good = found.converged & (found.dumped < 0)
-    out[sampled.rows] = sampled.scatter(np.where(good[:, None], found.reward, np.nan))
-    return (out, ONE_STEP) if np.isfinite(out).any() else (None, TWO_STEP)
-
-
-def _groups(
-    points: Points, game: Game, c: float, sampled: _Sampled | None
-) -> tuple[Floats | None, str]:
-    sizes = game.expert_samples, game.own_samples
-    if sampled is None:
-        a, b = group_coefficients(*sizes)
-        spif = objectives.get("spif", c=c, alpha=a / (a + b))
-        return np.asarray(spif.link(points.u)), GROUPS_FITTED
-    out = np.full(len(points.u), np.nan)
-    found = finite_group_link(sampled.p, sampled.q, c, *sizes)
-    out[sampled.rows] = sampled.scatter(found.reward)
-    return out, GROUPS
+    return out, kinds.get(found.kind, found.kind)

@@ -11,16 +11,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lab import noise
+from lab import streams
+from lab.stats import centred
 from llm_scale.data.items import Item, Response
 from llm_scale.data.oracles import Oracle
 from llm_scale.measure import telemetry
 from llm_scale.measure.predicted import Game
 from llm_scale.models.player import Player
-from llm_scale.rounds.opponent import Weights
+from llm_scale.models.weights import Weights
 from llm_scale.rounds.preferences import compare
 from theory.errors import Unavailable
 from theory.objectives import Objective
+from theory.objectives.implicit import implicit_reward
 from theory.preferences import local_gain, payoff_scale
 
 FloatArray = NDArray[np.float64]
@@ -70,9 +72,8 @@ def measured(
             (i.prompt, r.tokens) for i, rs in zip(some, judged, strict=True) for r in rs[:JUDGED]
         ]
         before, after = start.score(pairs).double(), player.score(pairs).double()
-        reward = game.beta * (after - before)
-        if game.tau > 0:
-            reward = reward + game.tau * (after - first.score(pairs).double())
+        anchor = first.score(pairs).double() if game.tau > 0 else None
+        reward = implicit_reward(game.objective, after, before, game.beta, anchor, game.tau)
     chances = compare(oracle, some, [[r.tokens for r in rs] for rs in judged])[:, :JUDGED]
     halves = np.split(2.0 * chances[:, :, JUDGED:] - 1.0, 2, axis=-1)
     x, y = (half.mean(-1) for half in halves)
@@ -90,17 +91,11 @@ def regression(reward: FloatArray, first: FloatArray, second: FloatArray) -> dic
         reward: (prompts, responses) in nats.
         first, second: estimates of ``2P - 1``, same shape, from different opponents.
     """
-    r, x, y = (v - v.mean(-1, keepdims=True) for v in (reward, first, second))
-    cross, joint = (0.5 * r * (x + y)).sum(-1), (x * y).sum(-1)
-    size, length = joint.sum(), np.square(r).sum()
-    if not (size > 0 and length > 0):
+    r, x, y = (centred(v) for v in (reward, first, second))
+    if not np.any(r):
         return {}
-    slope = cross.sum() / size
-    return {
-        "preference_slope": float(slope),
-        "preference_slope_se": float(np.sqrt(np.square(cross - slope * joint).sum()) / size),
-        "preference_correlation": float(slope * np.sqrt(size / length)),
-    }
+    found = telemetry.regression("preference", x, r, cluster=np.arange(len(r))[:, None], again=y)
+    return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def predicted_slope(objective: Objective) -> dict[str, float]:
@@ -124,7 +119,7 @@ def draw(
 
     def number(i: int) -> NDArray[np.float64]:
         item, k = keys[i]
-        return noise.uniform(s.max_new_tokens, s.seed, purpose, round_, item.id, k)
+        return streams.uniform(s.max_new_tokens, s.seed, purpose, round_, item.id, k)
 
     drawn = player.sample([item.prompt for item, _ in keys], number, purpose)[0]
     return [drawn[i * count : (i + 1) * count] for i in range(len(items))]

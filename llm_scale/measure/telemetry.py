@@ -8,6 +8,7 @@ error beside it, under the same name with ``_se``.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab import stats
+from lab.stats import centred, standard_error
 from llm_scale.data.items import Item, Tokens
 from llm_scale.measure.predicted import Game, Points, Predicted, predict
+from theory.errors import Unavailable
+from theory.objectives.implicit import implicit_reward
 from theory.rounds.one_step import local_rate_one_step
 
 Floats = NDArray[np.float64]
@@ -66,12 +71,9 @@ class Measured:
 
     def reward(self, game: Game) -> Floats:
         """Learned implicit reward (n,) in nats."""
-        if game.objective.reference_free:
-            return game.beta * self.after
-        reward = game.beta * (self.after - self.against)
-        if self.anchor is not None:
-            reward = reward + game.tau * (self.after - self.anchor)
-        return reward
+        log_q, anchor = self.against, self.anchor
+        found = implicit_reward(game.objective, self.after, log_q, game.beta, anchor, game.tau)
+        return np.asarray(found)
 
     def points(self) -> Points:
         """Expert and own responses, for the predictions."""
@@ -113,7 +115,7 @@ def link(measured: Measured, game: Game, predicted: Predicted) -> Row:
     out: Row = {"prediction": predicted.kind, "predicted_share": share}
     for name, values in (("link", predicted.link), ("predicted", predicted.refined)):
         good = np.isfinite(values)
-        x, y = (centred(v[good], prompt[good]) for v in (values, learned))
+        x, y = (centred(v[good], group=prompt[good]) for v in (values, learned))
         out |= regression(name, x, y)
     return out
 
@@ -129,18 +131,24 @@ def contraction(measured: Measured, game: Game | None, predicted: Predicted | No
     seen = measured.on("expert", "own")
     prompt = measured.prompt[seen]
     before, after = ((measured.expert - v)[seen] for v in (measured.before, measured.after))
-    x, y = centred(before, prompt), centred(after, prompt)
+    x, y = centred(before, group=prompt), centred(after, group=prompt)
     fit = regression("contraction", x, y)
     out = {"contraction": fit["contraction_slope"], "contraction_se": fit["contraction_slope_se"]}
     if game is None or predicted is None or game.tau > 0 or measured.opponent is not None:
         return out
-    slope = float(game.objective.slope(0.0, predicted.delta.mean()))
+    objective, slope = game.objective, np.nan
+    if objective.has_link:
+        slope = float(objective.slope(0.0, predicted.delta.mean()))
+    else:
+        with contextlib.suppress(Unavailable):
+            slope = objective.slope_at_zero
     out["contraction_local"] = 1.0 - slope / game.beta
-    if game.objective.form == "pointwise":
-        out["contraction_local_one_step"] = local_rate_one_step(game.objective, game.beta)
+    if not objective.up_to_constant:
+        with contextlib.suppress(Unavailable):
+            out["contraction_local_one_step"] = local_rate_one_step(objective, game.beta)
     good = np.isfinite(predicted.refined)
-    moved = centred(predicted.refined[good], prompt[good]) / game.beta
-    x = centred(before[good], prompt[good])
+    moved = centred(predicted.refined[good], group=prompt[good]) / game.beta
+    x = centred(before[good], group=prompt[good])
     out["contraction_predicted"] = float(x @ (x - moved) / (x @ x))
     return out
 
@@ -294,32 +302,17 @@ def table(measured: Measured, game: Game | None, predicted: Predicted | None = N
 
 def mean(name: str, values: Any) -> dict[str, float]:
     """Mean over prompts and its standard error (0 of a single value), as name and name_se."""
-    array = np.asarray(values, dtype=np.float64)
-    error = array.std(ddof=1) / np.sqrt(len(array)) if len(array) > 1 else 0.0
-    return {name: float(array.mean()), f"{name}_se": float(error)}
+    return {name: float(np.mean(values)), f"{name}_se": standard_error(values)}
 
 
-def regression(name: str, x: Floats, y: Floats) -> dict[str, float]:
-    """Slope of centred y on centred x with its (heteroscedastic) error, and their correlation."""
-    size = float(x @ x)
-    if size == 0.0:
-        return {f"{name}_slope": np.nan, f"{name}_slope_se": np.nan, f"{name}_correlation": np.nan}
-    slope = float(x @ y) / size
-    error = float(np.sqrt(np.square(x * (y - slope * x)).sum())) / size
-    length = float(np.sqrt(size * (y @ y)))
-    correlation = float(x @ y) / length if length > 0 else np.nan
+def regression(name: str, x: Floats, y: Floats, **how: Any) -> dict[str, float]:
+    """`lab.stats.regression` of centred y on centred x: slope, its error, their correlation."""
+    found = stats.regression(x, y, **how)
     return {
-        f"{name}_slope": slope,
-        f"{name}_slope_se": error,
-        f"{name}_correlation": correlation,
+        f"{name}_slope": found.slope,
+        f"{name}_slope_se": found.error,
+        f"{name}_correlation": found.correlation,
     }
-
-
-def centred(values: Floats, group: NDArray[np.int64]) -> Floats:
-    """Values less the mean of their group."""
-    _, index = np.unique(group, return_inverse=True)
-    means = np.bincount(index, values) / np.bincount(index)
-    return np.asarray(values - means[index])
 
 
 def _range(values: Floats, group: NDArray[np.int64]) -> float:

@@ -7,6 +7,7 @@ and the policy's ``pi_t(.|s)`` are known exactly, and rewards are compared under
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lab.stats import centred
+from llm_scale.data.experts import NextTokens
 from llm_scale.data.items import Item
 from llm_scale.measure import telemetry
-from llm_scale.measure.predicted import Game
+from llm_scale.measure.predicted import Game, where_near
 from llm_scale.models.player import Player
 from llm_scale.rounds.opponent import over_positions
 from theory import laws
-from theory.errors import NotConverged, Unavailable
-from theory.objectives.finite_groups import finite_group_link
-from theory.rounds.one_step import one_step_round
+from theory.objectives.implicit import implicit_reward
 
 FloatArray = NDArray[np.float64]
 
@@ -42,9 +43,8 @@ def measured(
         expert: the known expert, or None.
         game: the objective and its weights.
     """
-    known = hasattr(expert, "next_log_laws") and player.settings.opponent == "last"
-    free = game.objective.reference_free or game.objective.missing("link") is not None
-    if not known or free or game.tau > 0:
+    known = isinstance(expert, NextTokens) and player.settings.opponent == "last"
+    if not known or game.objective.missing("reward") or game.tau > 0:
         return {}
     pairs = [(item.prompt, item.expert[0].tokens) for item in items]
     log_q, log_new = next_log_laws([start, player], pairs)
@@ -58,7 +58,7 @@ def measured(
         )
     )
     prefix = np.repeat(np.arange(len(pairs)), [len(y) for _, y in pairs])
-    reward = game.beta * (log_new - log_q)
+    reward = implicit_reward(game.objective, log_new, log_q, game.beta)
     link, refined = predictions(p, np.exp(log_q), game)
     weight = 0.5 * (p + np.exp(log_q))
     out = regression("token_link", link, reward, weight, prefix)
@@ -80,24 +80,13 @@ def next_log_laws(players: Sequence[Player], pairs: Sequence[Any]) -> list[Float
 def predictions(p: FloatArray, q: FloatArray, game: Game) -> tuple[FloatArray, FloatArray]:
     """Rewards (T, V) of all tokens: ``R(u_h)``, and for the loss as it is trained.
 
-    Every prefix has one expert token, so a group is 1 against K; a pointwise loss moves each
-    prefix's law in one step (T4). Prefixes where that has no near solution are NaN.
+    Every prefix has one expert token, so a group is 1 against K; a loss that sees the level of
+    rewards moves each prefix's law in one step (T4). Prefixes where that has no near solution are
+    NaN.
     """
-    objective = game.objective
-    link = np.asarray(objective.link(laws.log_ratio(p, q), laws.triangular(p, q)[:, None]))
-    if objective.name == "centred_spif":
-        c = float(getattr(objective, "c", 1.0))
-        return link, np.asarray(finite_group_link(p, q, c, 1, game.own_samples).reward)
-    if objective.form != "pointwise" or "history" in objective.needs:
-        return link, link
-    try:
-        found = one_step_round(p, q, objective, game.beta)
-    except Unavailable:
-        return link, link
-    except NotConverged as error:
-        found = error.solution
-    good = found.converged & (found.dumped < 0)
-    return link, np.where(good[:, None], found.reward, np.nan)
+    link = game.objective.link_of(p, q)(laws.log_ratio(p, q))
+    found = where_near(p, q, replace(game, expert_samples=1))
+    return link, link if found is None else found.reward
 
 
 def regression(
@@ -109,14 +98,7 @@ def regression(
         return {}
     x, y, weight, cluster = x[good], y[good], weight[good], cluster[good]
     share = weight / weight.sum(-1, keepdims=True)
-    x, y = (v - (share * v).sum(-1, keepdims=True) for v in (x, y))
-    cross, size, length = ((share * v).sum(-1) for v in (x * y, x * x, y * y))
-    if not (size.sum() > 0 and length.sum() > 0):
+    x, y = (centred(v, share) for v in (x, y))
+    if not (np.any(x) and np.any(y)):
         return {}
-    slope = cross.sum() / size.sum()
-    spread = np.bincount(cluster, cross - slope * size)
-    return {
-        f"{name}_slope": float(slope),
-        f"{name}_slope_se": float(np.sqrt(np.square(spread).sum()) / size.sum()),
-        f"{name}_correlation": float(cross.sum() / np.sqrt(size.sum() * length.sum())),
-    }
+    return telemetry.regression(name, x, y, weight=share, cluster=cluster[:, None])

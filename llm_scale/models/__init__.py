@@ -1,16 +1,7 @@
 """Causal language models: load, save, sample, score."""
 
-from llm_scale.models.language import (
-    BYTE_VOCABULARY,
-    EOS,
-    Language,
-    byte_tokenizer,
-    directory,
-    load,
-    save,
-    tiny,
-    word_tokenizer,
-)
+from llm_scale.data.tokenizers import BYTE_VOCABULARY, EOS, byte_tokenizer, word_tokenizer
+from llm_scale.models.language import Language, directory, load, save, tiny
 
 __all__ = [
     "BYTE_VOCABULARY",

@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging
 
 from theory.errors import InvalidInput, refuse
-
-logging.disable_progress_bar()  # a tiny model is saved every few seconds
-
-EOS = "</s>"
-BYTE_VOCABULARY = 512
 
 
 @dataclass(frozen=True)
@@ -50,6 +36,8 @@ def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Languag
         InvalidInput: not a directory of a causal LM, weights that are missing, of other shapes or
             not finite, no EOS, or tokens outside the vocabulary.
     """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     path = directory(where)
     try:
         _config(path)
@@ -118,6 +106,8 @@ def _few(names: Sequence[str], shown: int = 3) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without transformers' tables of what it loaded: what is wrong is said by the caller."""
+    from transformers.utils import logging
+
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -130,6 +120,8 @@ def tiny(
     tokenizer: Any, seed: int, device: torch.device, width: int = 64, layers: int = 2
 ) -> Language:
     """A randomly initialised Llama of about 0.1 M parameters for a tokenizer, float32."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -149,38 +141,15 @@ def tiny(
     return Language(model.to(device).eval(), tokenizer)
 
 
-def word_tokenizer(words: Sequence[str]) -> Any:
-    """One token a word and EOS: the vocabulary is exactly what a known expert can say."""
-    vocabulary = {EOS: 0, **{word: i + 1 for i, word in enumerate(words)}}
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=EOS))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = _fast(core, template="{{ messages[0]['content'] }}")
-    tokenizer.unk_token = EOS  # said aloud, so that unknown words can be refused
-    return tokenizer
-
-
-def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
-    """Byte-level pair encoding trained on the texts: 256 bytes, EOS, and frequent pairs."""
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[EOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator(texts, trainer)
-    return _fast(core, template="{{ messages[0]['content'] + '\\n' }}")
-
-
-def _fast(core: Tokenizer, template: str) -> Any:
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOS, pad_token=EOS)
-    tokenizer.chat_template = template
-    return tokenizer
-
-
 def save(language: Language, directory: Path) -> None:
     """Weights (safetensors), configuration and tokenizer, as plain transformers reads them."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a tiny model is saved every few seconds
     language.model.save_pretrained(directory)
-    language.tokenizer.save_pretrained(directory)
+    try:
+        language.tokenizer.save_pretrained(directory)
+    except Exception as error:  # of a full disk its library says so with this kind
+        if type(error) is not Exception:
+            raise
+        raise OSError(str(error)) from error

@@ -17,8 +17,8 @@ from llm_scale import models, processes
 from llm_scale.data.items import Response, Tokens
 from llm_scale.models.sample import Combine, generate
 from llm_scale.models.score import Pair, Scorer, score
+from llm_scale.models.weights import Weights, put
 from llm_scale.settings import Settings
-from llm_scale.store import checkpoint
 from theory.errors import InvalidInput
 
 Noise = Callable[[int], np.ndarray]
@@ -103,9 +103,9 @@ class Player:
         return [r for r, _ in together], [p for _, p in together]
 
     @contextlib.contextmanager
-    def frozen(self, weights: dict[str, Tensor]) -> Iterator[Player]:
+    def frozen(self, weights: Weights) -> Iterator[Player]:
         """Another player of the same kind with other weights, for the start of a round only."""
         model = copy.deepcopy(self.language.model)
         language = models.Language(model, self.language.tokenizer)
-        checkpoint.set_weights(language, weights)
+        put(language, weights)
         yield Player(language, self.settings, self.machine)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from llm_scale.measure.telemetry import centred
-from llm_scale.report.write import Group, interval, points
+from lab.stats import centred, interval
+from llm_scale.store.read import Group, points
 
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 PANELS: tuple[tuple[str, str, str], ...] = (
@@ -99,15 +99,15 @@ def link(groups: Sequence[Group]) -> Any:
             continue
         seen = np.isfinite(table["link"])
         u, reward, law, prompt = (table[k][seen] for k in ("u", "reward", "link", "prompt"))
-        shift = law - centred(law, prompt.astype(int))
-        moved = centred(reward, prompt.astype(int)) + shift
+        shift = law - centred(law, group=prompt.astype(int))
+        moved = centred(reward, group=prompt.astype(int)) + shift
         for side, colour in (("expert", COLOURS[2]), ("own", COLOURS[1])):
             here = table["side"][seen] == side
             ax.plot(u[here], moved[here], ".", ms=3, alpha=0.5, color=colour, label=side)
         refined = table["predicted"][seen]
         good = np.isfinite(refined)
         if good.any() and not np.allclose(refined[good], law[good]):
-            finer = centred(refined[good], prompt[good].astype(int)) + shift[good]
+            finer = centred(refined[good], group=prompt[good].astype(int)) + shift[good]
             ax.plot(u[good], finer, "x", ms=2.5, color=COLOURS[3], label="predicted, as trained")
         order = np.argsort(u)
         ax.plot(u[order], law[order], color="black", lw=1, label="R(u)")

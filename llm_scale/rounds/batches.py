@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lab import noise
+from lab import streams
 from llm_scale.models.score import buckets
 from llm_scale.rounds.sequence import Round
 
@@ -21,7 +21,7 @@ def order(seed: int, round_: int, step: int, batch: int, items: int) -> list[int
 
 
 def _permutation(seed: int, round_: int, epoch: int, items: int) -> np.ndarray:
-    return noise.generator(seed, "order", round_ + 2, epoch).permutation(items)
+    return streams.generator(seed, "order", round_ + 2, epoch).permutation(items)
 
 
 def micro_batches(data: Round, chosen: Sequence[int], tokens: int) -> list[list[int]]:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab import noise
+from lab import streams
 from llm_scale.data.items import Item, Response, Tokens
 from llm_scale.data.oracles import Oracle
 from llm_scale.models.player import Noise, Player
+from llm_scale.models.weights import Weights
 from llm_scale.rounds import tokens as token_level
-from llm_scale.rounds.opponent import Weights, join, opponent_kind, references
+from llm_scale.rounds.opponent import join, opponent_kind, references
 from llm_scale.rounds.preferences import PreferenceRound, judged
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
@@ -65,7 +66,7 @@ def begin(
     keys = [(item.id, k) for item in items for k in range(count)]
 
     def number(i: int) -> np.ndarray:
-        return noise.uniform(settings.max_new_tokens, settings.seed, "own", round_, *keys[i])
+        return streams.uniform(settings.max_new_tokens, settings.seed, "own", round_, *keys[i])
 
     if kind == "last":
         own, seen = player.sample(prompts, number, "own responses")
@@ -119,7 +120,7 @@ def _from_mixture(
 ) -> tuple[list[Response], list[float]]:
     """Arithmetic mixture of pi_t and pi_{t-1}: a whole response comes from one of them."""
     seed = player.settings.seed
-    first = [noise.uniform(1, seed, "component", round_, *key)[0] < 0.5 for key in keys]
+    first = [streams.uniform(1, seed, "component", round_, *key)[0] < 0.5 for key in keys]
     drawn: dict[int, tuple[Response, float]] = {}
     with player.frozen(previous) as other:
         for who, chosen in ((player, first), (other, [not c for c in first])):
@@ -139,7 +140,9 @@ def _with_history(player: Player, items: list[Item], round_: int, base: Weights)
     settings = player.settings
 
     def number(i: int) -> np.ndarray:
-        return noise.uniform(settings.max_new_tokens, settings.seed, "history", round_, items[i].id)
+        return streams.uniform(
+            settings.max_new_tokens, settings.seed, "history", round_, items[i].id
+        )
 
     with player.frozen(base) as other:
         first, _ = other.sample([item.prompt for item in items], number, "history")

@@ -13,15 +13,15 @@ from llm_scale import processes
 from llm_scale.models.player import Player
 from llm_scale.models.sample import Combine
 from llm_scale.models.score import Pair, over_laws
+from llm_scale.models.weights import Weights
 from theory.objectives import Objective
 
-Weights = dict[str, Tensor]
 TWO = float(np.log(2.0))
 
 
 def opponent_kind(player: Player, objective: Objective | None) -> str:
     """The setting's opponent, or "geometric" where the objective has one of its own."""
-    geometric = objective is not None and type(objective).opponent is not Objective.opponent
+    geometric = objective is not None and objective.writes("opponent")
     return "geometric" if geometric else player.settings.opponent
 
 

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lab import noise
+from lab import streams
 from llm_scale import processes
 from llm_scale.data.items import Item
 from llm_scale.data.oracles import Oracle
-from llm_scale.rounds.sequence import Round, anchored
+from llm_scale.rounds.sequence import Round
 from theory.objectives import Objective
 
 FloatArray = NDArray[np.float64]
@@ -49,30 +49,25 @@ class PreferenceRound(Round):
         moved = super().to(device)
         return dataclasses.replace(moved, wins=self.wins.to(device))  # type: ignore[call-arg]
 
-    def loss(self, objective: Objective, log_probs: Tensor, beta: float, tau: float) -> Tensor:
+    def risk(self, objective: Objective, reward: Tensor) -> Tensor:
         """Mean loss (n,) over the comparisons of a prompt, winner and loser aligned.
 
-        A group objective sees all winners and all losers of a prompt, each as often as it was one.
+        An objective without a loss of pairs sees all winners and all losers of a prompt at once,
+        each as often as it was one.
         """
         count = len(self.items[0].own)
-        new, opponent = (t.reshape(-1, count) for t in (log_probs, self.opponent))
-        wins = self.wins.to(new.dtype)
-        ratio = new if objective.reference_free else new - opponent
-        known: dict[str, Tensor] = {}
-        extras: dict[str, Any] = {}
-        if anchored(objective, tau):
-            known["anchor"] = new - self.anchor.reshape(-1, count)
-            extras["tau"] = tau
-        if "preference" in objective.needs:
-            known["preference"] = wins.sum(-1) / (count - 1)
-        if objective.form == "group":
-            sides = {f"{s}_{k}": v for k, v in known.items() for s in ("expert", "policy")}
-            weights = {"expert_weight": wins.sum(-1), "policy_weight": wins.sum(-2)}
-            found = objective.risk(ratio, ratio, beta, **weights, **extras, **sides)
+        r, wins = reward.reshape(-1, count), self.wins.to(reward.dtype)
+        share = wins.sum(-1) / (count - 1)
+        asked = "preference" in objective.needs
+
+        def extras(winner: Tensor, loser: Tensor) -> dict[str, Tensor]:
+            return {"expert_preference": winner, "policy_preference": loser} if asked else {}
+
+        if not objective.has_loss:
+            found = objective.reward_risk(r, r, wins.sum(-1), wins.sum(-2), **extras(share, share))
             return torch.as_tensor(found)
-        for name, values in known.items():
-            extras |= {f"expert_{name}": values[:, :, None], f"policy_{name}": values[:, None, :]}
-        each = objective.loss(ratio[:, :, None], ratio[:, None, :], beta, **extras)
+        shares = extras(share[:, :, None], share[:, None, :])
+        each = objective.reward_loss(r[:, :, None], r[:, None, :], **shares)
         return (wins * each).sum((-2, -1)) / (count * (count - 1) / 2)
 
     def likelihood_loss(self, log_probs: Tensor) -> Tensor:
@@ -101,7 +96,7 @@ def judged(
         first, second = np.triu_indices(count, 1)
         wins = np.zeros_like(found)
         for i, item in enumerate(items):
-            luck = noise.uniform(len(first), seed, "comparison", round_, item.id)
+            luck = streams.uniform(len(first), seed, "comparison", round_, item.id)
             won = luck < found[i, first, second]
             wins[i, first, second], wins[i, second, first] = won, ~won
     known = {name: getattr(data, name) for name in ("current", "opponent", "anchor")}

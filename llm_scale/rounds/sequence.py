@@ -1,20 +1,17 @@
-"""A round's data and the objective's own loss on it; the same function object as in theory/."""
+"""A round's data, and the objective's own risk of rewards on it: the function of theory/."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from llm_scale.data.items import Item, pack, unpack
+from llm_scale.models.player import Player
 from llm_scale.models.score import Pair, sequence_log_probs
 from theory.objectives import Objective
-
-if TYPE_CHECKING:
-    from llm_scale.models.player import Player
 
 KNOWN = ("current", "opponent", "anchor")
 
@@ -36,6 +33,16 @@ class Round:
     current: Tensor
     opponent: Tensor
     anchor: Tensor
+
+    @classmethod
+    def plain(cls, items: Sequence[Item]) -> Round:
+        """Items for maximum likelihood, which reads no stored log-probability."""
+        return cls(list(items), *(torch.zeros(sum(len(i.responses) for i in items)),) * 3)
+
+    @property
+    def log_anchor(self) -> Tensor | None:
+        """``log pi_0``, or None where nothing reads it."""
+        return self.anchor if len(self.anchor) else None
 
     @property
     def pairs(self) -> list[Pair]:
@@ -76,21 +83,11 @@ class Round:
         """``current`` computed again, in other batches."""
         return player.score(self.pairs)
 
-    def loss(self, objective: Objective, log_probs: Tensor, beta: float, tau: float) -> Tensor:
-        """Loss per prompt (n,) from ``log pi_theta`` of all responses (flat)."""
-        new, opponent, anchor = (self._sides(t) for t in (log_probs, self.opponent, self.anchor))
-        free = objective.reference_free
-        ratio = new if free else [a - b for a, b in zip(new, opponent, strict=True)]
-        extras: dict[str, Any] = {}
-        if anchored(objective, tau):
-            extras = {
-                "tau": tau,
-                "expert_anchor": new[0] - anchor[0],
-                "policy_anchor": new[1] - anchor[1],
-            }
-        if "history" in objective.needs:
-            extras["history_logratio"] = ratio[2]
-        return torch.as_tensor(objective.risk(ratio[0], ratio[1], beta, **extras))
+    def risk(self, objective: Objective, reward: Tensor) -> Tensor:
+        """The objective's loss per prompt (n,) of rewards in nats, as ``current``."""
+        expert, own, history = self._sides(reward)
+        extras = {"r_history": history} if "history" in objective.needs else {}
+        return torch.as_tensor(objective.reward_risk(expert, own, **extras))
 
     def likelihood_loss(self, log_probs: Tensor) -> Tensor:
         """``-log pi(y|x)`` per prompt (n,): a sum over tokens, a mean over expert responses."""
@@ -103,20 +100,3 @@ class Round:
         if not len(flat):
             return [flat.reshape(0, 0)] * 3
         return list(flat.reshape(len(self.items), sum(sizes)).split(sizes, dim=1))
-
-
-def anchored(objective: Objective, tau: float) -> bool:
-    """Whether the implicit reward has the anchor's term."""
-    return not objective.reference_free and (tau > 0 or "anchor" in objective.needs)
-
-
-def self_play_loss(
-    objective: Objective, data: Round, log_probs: Tensor, beta: float, tau: float
-) -> Tensor:
-    """Loss per prompt (n,) from ``log pi_theta`` of all that the round's data ask for."""
-    return data.loss(objective, log_probs, beta, tau)
-
-
-def sft_loss(data: Round, log_probs: Tensor) -> Tensor:
-    """``-log pi`` per prompt (n,) of what the round's data would have the model imitate."""
-    return data.likelihood_loss(log_probs)

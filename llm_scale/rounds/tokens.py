@@ -12,31 +12,27 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lab import noise
+from lab import streams
 from llm_scale import processes
 from llm_scale.data.items import Item
-from llm_scale.models.sample import inverted
+from llm_scale.models.player import Player
+from llm_scale.models.sample import Combine, inverted
 from llm_scale.models.score import Pair, buckets, collate
+from llm_scale.models.weights import Weights
 from llm_scale.rounds.opponent import (
-    Weights,
     join,
     joined,
     needs_base,
     opponent_kind,
     over_positions,
 )
-from llm_scale.rounds.sequence import Round, anchored
+from llm_scale.rounds.sequence import Round
 from theory.objectives import Objective
-
-if TYPE_CHECKING:
-    from llm_scale.models.player import Player
-    from llm_scale.models.sample import Combine
 
 
 @dataclass(frozen=True)
@@ -74,16 +70,9 @@ class TokenRound(Round):
     def rescored(self, player: Player) -> Tensor:
         return candidate_scores(player, self.pairs, _split(self.own, self.pairs))
 
-    def loss(self, objective: Objective, log_probs: Tensor, beta: float, tau: float) -> Tensor:
+    def risk(self, objective: Objective, reward: Tensor) -> Tensor:
         """Loss per prompt (n,): summed along each expert response, a mean over them."""
-        free = objective.reference_free
-        ratio = log_probs if free else log_probs - self.opponent
-        extras: dict[str, Any] = {}
-        if anchored(objective, tau):
-            past = log_probs - self.anchor
-            extras = {"tau": tau, "expert_anchor": past[:, :1], "policy_anchor": past[:, 1:]}
-        risk = objective.risk(ratio[:, :1], ratio[:, 1:], beta, **extras)
-        return self._per_item(torch.as_tensor(risk))
+        return self._per_item(torch.as_tensor(objective.reward_risk(reward[:, :1], reward[:, 1:])))
 
     def likelihood_loss(self, log_probs: Tensor) -> Tensor:
         return self._per_item(-log_probs[:, 0])
@@ -195,7 +184,7 @@ def _beside(pairs: Sequence[Pair], own: Sequence[Tensor]) -> list[Tensor]:
 def _luck(player: Player, length: int, round_: int, key: tuple[int, int]) -> Tensor:
     s = player.settings
     each = [
-        noise.uniform(length, s.seed, "own token", round_, *key, k) for k in range(s.own_samples)
+        streams.uniform(length, s.seed, "own token", round_, *key, k) for k in range(s.own_samples)
     ]
     return torch.from_numpy(np.stack(each, axis=1))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lab.files import write_whole
+from lab.files import digest, whole
 from llm_scale import models
 
 KEPT = 2
@@ -37,10 +36,8 @@ class Checkpoint:
     def put_back(self, folder: Path, names: Sequence[str]) -> None:
         """Files of this checkpoint into a folder, in the place of what is there."""
         for name in set(names) & set(self.state["files"]):
-            part = folder / f"{name}.tmp"
-            part.unlink(missing_ok=True)
-            _link(self.path / name, part)
-            part.replace(folder / name)
+            with whole(folder / name) as part:
+                _link(self.path / name, part)
 
 
 def save(
@@ -53,29 +50,24 @@ def save(
 ) -> None:
     """Write checkpoint ``number`` beside the others and keep the last two.
 
-    The weights are a directory that plain transformers loads. The state, with the digests of all
-    files, is written last; the directory takes its name when all of it is on the disk. Files
+    The weights are a directory that plain transformers loads. The directory takes its name when
+    all of it is on the disk; its state has the digests of all files. Files
     ``beside`` it belong to it as they are now: hard links, which cost no space.
     """
-    part = folder / f"{number:09d}.tmp"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    models.save(language, part)
-    for name, tensors in files.items():
-        if tensors:
-            plain = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-            save_file(plain, part / f"{name}.safetensors")
-    for path in beside:
-        _link(path, part / path.name)
-    digests = {p.name: _digest(p) for p in sorted(part.iterdir())}
-    for path in part.iterdir():
-        _sync(path)
-    state = state | {"files": digests}
-    write_whole(part / STATE, json.dumps(state | {"digest": _text_digest(state)}, indent=1))
-    final = folder / f"{number:09d}"
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(part, final)
-    _sync(folder)
+    for left in folder.glob("*.tmp"):  # by a process that was killed
+        shutil.rmtree(left)
+    with whole(folder / f"{number:012d}") as part:
+        part.mkdir()
+        models.save(language, part)
+        for name, tensors in files.items():
+            if tensors:
+                plain = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+                save_file(plain, part / f"{name}.safetensors")
+        for path in beside:
+            _link(path, part / path.name)
+        state = state | {"files": {p.name: digest(p) for p in sorted(part.iterdir())}}
+        told = state | {"digest": _text_digest(state)}
+        (part / STATE).write_text(json.dumps(told, indent=1), encoding="utf-8")
     for old in _numbered(folder)[:-KEPT]:
         shutil.rmtree(old)
 
@@ -88,7 +80,7 @@ def latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     for path in reversed(_numbered(folder)):
         try:
             state = json.loads((path / STATE).read_text(encoding="utf-8"))
-            bad = [n for n, d in state["files"].items() if _digest(path / n) != d]
+            bad = [n for n, d in state["files"].items() if digest(path / n) != d]
             bad += [STATE] if state.pop("digest") != _text_digest(state) else []
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             said.append(f"checkpoint {path}: torn ({error})")
@@ -98,28 +90,6 @@ def latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
             continue
         return Checkpoint(path, state), said
     return None, said
-
-
-def weights(language: models.Language) -> dict[str, Tensor]:
-    """The parameters by name, tied ones once: as in model.safetensors of transformers."""
-    return {name: p.detach().cpu().clone() for name, p in language.model.named_parameters()}
-
-
-@torch.no_grad()
-def set_weights(language: models.Language, tensors: dict[str, Tensor]) -> None:
-    """Copy parameters into the model; KeyError if one is missing."""
-    for name, parameter in language.model.named_parameters():
-        parameter.copy_(tensors[name])
-
-
-def weights_digest(language: models.Language) -> str:
-    """16 hexadecimal digits of the parameters: the same for the same policy."""
-    digest = hashlib.sha256()
-    for name, parameter in language.model.named_parameters():
-        digest.update(name.encode())
-        plain = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(memoryview(plain.numpy()))
-    return digest.hexdigest()[:16]
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -151,20 +121,4 @@ def _link(path: Path, to: Path) -> None:
 
 
 def _text_digest(state: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return digest(json.dumps(state, sort_keys=True))

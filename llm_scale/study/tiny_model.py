@@ -11,12 +11,10 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from lab.specs import objective_of
 from llm_scale.data.experts import Ngram
@@ -26,24 +24,15 @@ from llm_scale.models.language import Language
 from llm_scale.models.player import Player
 from llm_scale.settings import Settings
 from llm_scale.store.journal import METRICS
+from llm_scale.study import columns
 from llm_scale.study import listed_laws as listed
-from llm_scale.train import Diverged, Trainer
-from theory import laws
-from theory.errors import InvalidInput, NotConverged, Unavailable
-from theory.objectives import Objective
-from theory.objectives.finite_groups import finite_group_link
-from theory.objectives.forms import Pairwise
-from theory.objectives.group import CentredSpif
-from theory.rounds.one_step import one_step_round
-from theory.rounds.two_step import gibbs_step, reward_of_log_laws
+from llm_scale.study.columns import Row
+from llm_scale.train import Diverged, Parts, assemble, train
+from theory.errors import InvalidInput
 
 Floats = NDArray[np.float64]
-Row = dict[str, Any]
 
 START_BATCH, START_RATE = 64, 2e-3
-POINTS = 160
-RARE = 1e-4
-"""A response is outside if neither the expert nor pi_t gives it this probability."""
 KEPT = (
     "cosine_start", "cosine_end", "link_slope", "link_slope_se", "link_correlation", "dumped",
     "dumped_se", "kl", "kl_se", "stored_gap", "sampler_gap",
@@ -57,44 +46,17 @@ class Job:
 
     Attributes:
         study: name that its rows carry.
-        settings: of the run.
-        level: weight of `LevelledIpo`, which is trained then in place of the settings' objective.
+        settings: of the run; their objective is the one that is trained.
+        arm: what its rows call the objective.
+        level: weight of `levelled_ipo` where that is trained, else None.
         points: whether the listed points of the first round are kept, for the scatter of the link.
     """
 
     study: str
     settings: Settings
+    arm: str
     level: float | None = None
     points: bool = False
-
-
-@dataclass(frozen=True)
-class LevelledIpo(Pairwise):
-    """``(r_y - r_y' - m)^2 + level (r_y + r_y')^2``: from IPO to pointwise SPIF (reconstruction).
-
-    At level 0 it is IPO. At 1 it is ``2m`` times pointwise SPIF's loss with ``c = 2/m``, plus
-    ``m^2``: SPIF is IPO that also sees the level of the rewards, which a pair's difference does
-    not. Near the expert its link is ``m/(1+level) tanh(u/2)``: m = 1 + level keeps the effective
-    step.
-    """
-
-    level: float
-    absent: ClassVar[dict[str, str]] = {
-        "link": "not invariant to a shift of the reward",
-        "reward": "not invariant to a shift of the reward",
-    }
-
-    def pair_loss(self, d: Any) -> Any:
-        return (d - (1.0 + self.level)) ** 2
-
-    def reward_loss(self, r_y: Any, r_own: Any, **extras: Any) -> Any:
-        return self.pair_loss(r_y - r_own) + self.level * (r_y + r_own) ** 2
-
-    def reward_risk(
-        self, r_y: Any, r_own: Any, w_y: Any = None, w_own: Any = None, **extras: Any
-    ) -> Any:
-        """Mean over all pairs of a prompt, unweighted."""
-        return self.reward_loss(r_y[..., :, None], r_own[..., None, :]).mean((-2, -1))
 
 
 def run(job: Job) -> list[Row]:
@@ -106,13 +68,11 @@ def run(job: Job) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         start(job.settings, Path(folder) / "start", made.language, made.task)
         settings = dataclasses.replace(job.settings, sft_steps=0)
-        trainer = Trainer(settings, Path(folder), made.language, made.task)
-        if job.level is not None:
-            trainer.objective = LevelledIpo(job.level)
-        watch = Watch(trainer, made.task, job.points)
+        parts = assemble(settings, Path(folder), made.language, made.task)
+        watch = Watch(parts, made.task, job.points)
         rows: list[Row] = []
         try:
-            trainer.run(lambda _: rows.append(watch.round(len(rows))))
+            train(parts, lambda row: rows.append(watch.round(row["round"])))
         except Diverged:
             rows.append({"round": len(rows), "diverged": True})
         seen = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
@@ -120,7 +80,7 @@ def run(job: Job) -> list[Row]:
         losses = [row["loss"] for row in seen if "loss" in row]
     s = job.settings
     same = {
-        "study": job.study, "objective": s.objective, "seed": s.seed, "prompts": s.prompts,
+        "study": job.study, "objective": job.arm, "seed": s.seed, "prompts": s.prompts,
         "steps": s.steps_per_round, "batch": s.batch, "lr": s.lr, "schedule": s.schedule,
         "beta": s.beta, "G": s.expert_samples, "K": s.own_samples, "level": job.level,
         "effective_step": _effective_step(s),
@@ -142,33 +102,27 @@ def start(settings: Settings, out: Path, language: Language, task: KnownExpert) 
     )  # fmt: skip
     out.mkdir()
     some = dataclasses.replace(task, settings=chosen)
-    Trainer(chosen, out, language, some).run(lambda _: None)
+    train(assemble(chosen, out, language, some))
 
 
 class Watch:
-    """Lists the laws of a trainer's model after each of its rounds."""
+    """Lists the laws of a run's model, as it starts and after each of its rounds."""
 
-    def __init__(self, trainer: Trainer, task: KnownExpert, points: bool = False) -> None:
-        self.points = points
-        self.trainer, self.objective = trainer, trainer.objective
-        self.task = task
-        self.log_p = expert_law(task)
-        self.log_q: Floats | None = None
+    def __init__(self, parts: Parts, task: KnownExpert, points: bool = False) -> None:
+        self.parts, self.points, self.task = parts, points, task
+        self.log_p, self.log_q = expert_law(task), law(parts.player, task)
 
     def round(self, number: int) -> Row:
         """Measurements of the round that has just ended."""
-        player, s = self.trainer.player, self.trainer.settings
-        if self.log_q is None:
-            with player.frozen(load_file(self.trainer.out / "base.safetensors")) as start:
-                self.log_q = law(start, self.task)
+        player, s, objective = self.parts.player, self.parts.settings, self.parts.objective
         before, after = self.log_q, law(player, self.task)
         self.log_q = after
-        row = {"round": number} | divergences(self.log_p, before, after)
-        if self.objective is not None and self.objective.has_link:
+        row = {"round": number} | columns.divergences(self.log_p, before, after)
+        if objective is not None and objective.missing("reward") is None:
             sizes = s.expert_samples, s.own_samples
-            row |= rewards(self.log_p, before, after, self.objective, s.beta, sizes)
+            row |= columns.rewards(self.log_p, before, after, objective, s.beta, sizes)
             if self.points and number == 0:
-                row |= points(self.log_p, before, after, self.objective, s.beta)
+                row |= columns.points(self.log_p, before, after, objective, s.beta)
         return row
 
 
@@ -190,133 +144,6 @@ def _listed(next_law: listed.NextLaw, task: KnownExpert) -> Floats:
 
 
 def _effective_step(s: Settings) -> float:
-    """``R'(0)/beta`` (nearest to the expert, where Delta is 0); NaN for SFT."""
+    """``R'(0)/beta``; NaN for SFT."""
     objective = objective_of(s.objective)
-    return float("nan") if objective is None else float(objective.slope(0.0, 0.0)) / s.beta
-
-
-def divergences(log_p: Floats, log_q: Floats, log_new: Floats) -> Row:
-    """KL both ways before and after, contraction of u, and the mass outside of both laws."""
-    p, q, new = (np.exp(x) for x in (log_p, log_q, log_new))
-    inside = (p >= RARE) | (q >= RARE)
-    return {
-        "kl_before": float(kl(log_p, log_q)),
-        "kl": float(kl(log_p, log_new)),
-        "reverse_kl": float(kl(log_new, log_p)),
-        "tv": float(laws.total_variation(p, new).mean()),
-        "delta": float(laws.triangular(p, q).mean()),
-        "contraction": contraction(log_p, log_q, log_new),
-        "max_u": float(np.abs(log_p - log_new)[inside].max()),
-        "outside_before": float(np.where(inside, 0.0, q).sum(-1).mean()),
-        "outside_expert": float(np.where(inside, 0.0, p).sum(-1).mean()),
-        "outside": float(np.where(inside, 0.0, new).sum(-1).mean()),
-        "level_expert": float((p * (log_new - log_q)).sum(-1).mean()),
-        "level_own": float((q * (log_new - log_q)).sum(-1).mean()),
-    }
-
-
-def contraction(log_p: Floats, log_q: Floats, log_new: Floats) -> float:
-    """Slope of the expert's log-ratio after a round on that before, under (p + q)/2."""
-    weight = 0.5 * np.exp(np.logaddexp(log_p, log_q))
-    u, u_new = (centred(log_p - x, weight) for x in (log_q, log_new))
-    return float((weight * u * u_new).sum() / (weight * u * u).sum())
-
-
-def rewards(
-    log_p: Floats,
-    log_q: Floats,
-    log_new: Floats,
-    objective: Objective,
-    beta: float,
-    sizes: tuple[int, int],
-) -> Row:
-    """The learned reward against the link, and against that of the loss as it is trained."""
-    p, q = np.exp(log_p), np.exp(log_q)
-    weight = 0.5 * (p + q)
-    learned = beta * (log_new - log_q)
-    inside = (p >= RARE) | (q >= RARE)
-    link = reward_of_log_laws(objective, log_p, log_q)
-    log_z = np.log((q * np.exp(link / beta)).sum(-1)) if not objective.up_to_constant else 0.0
-    row: Row = {
-        "log_z": float(np.mean(log_z)),
-        "max_reward": float(np.abs(learned)[inside].max()),
-        "max_reward_outside": float(np.abs(learned)[~inside].max(initial=0.0)),
-    }
-    refined = trained(p, q, objective, beta, sizes)
-    for name, reward in {"link": link, "predicted": refined}.items():
-        if reward is not None:
-            exact = gibbs_step(log_q, reward, beta, None, 0.0)
-            row |= {
-                f"kl_{name}": float(kl(log_p, exact)),
-                f"tv_{name}": float(laws.total_variation(p, np.exp(exact)).mean()),
-                f"tv_to_{name}": float(laws.total_variation(np.exp(log_new), np.exp(exact)).mean()),
-                f"outside_{name}": float(np.where(inside, 0.0, np.exp(exact)).sum(-1).mean()),
-                f"max_u_{name}": float(np.abs(log_p - exact)[inside].max()),
-                f"contraction_{name}": contraction(log_p, log_q, exact),
-                **fit(name, reward, learned, weight),
-                **parts(name, log_p, log_q, reward, learned, beta),
-            }
-    return row
-
-
-def parts(
-    name: str, log_p: Floats, log_q: Floats, exact: Floats, learned: Floats, beta: float
-) -> Row:
-    """KL(p||.) of an exact round with one part of the learned reward's error put in.
-
-    The learned reward is ``slope * exact + residual``: the slope shortens the step, the residual
-    is noise that the round divides by beta.
-    """
-    weight = 0.5 * np.exp(np.logaddexp(log_p, log_q))
-    exact, learned = centred(exact, weight), centred(learned, weight)
-    slope = fit(name, exact, learned, weight)[f"{name}_slope"]
-    residual = learned - slope * exact
-
-    def after(reward: Floats) -> float:
-        return float(kl(log_p, gibbs_step(log_q, reward, beta, None, 0.0)))
-
-    return {
-        f"{name}_residual": float(np.sqrt((weight * residual**2).sum(-1).mean())),
-        f"kl_{name}_slope": after(slope * exact),
-        f"kl_{name}_residual": after(exact + residual),
-    }
-
-
-def points(log_p: Floats, log_q: Floats, log_new: Floats, objective: Objective, beta: float) -> Row:
-    """The likeliest responses: u, learned reward and link, the latter two up to one constant."""
-    weight = 0.5 * np.exp(np.logaddexp(log_p, log_q))
-    learned = beta * (log_new - log_q)
-    link = reward_of_log_laws(objective, log_p, log_q)
-    shift = (weight * (learned - link)).sum(-1, keepdims=True)
-    chosen = np.argsort(-weight, axis=None)[:POINTS]
-    values = {"u": log_p - log_q, "learned": learned - shift, "link": link, "weight": weight}
-    return {f"points_{k}": v.ravel()[chosen].tolist() for k, v in values.items()}
-
-
-def trained(
-    p: Floats, q: Floats, objective: Objective, beta: float, sizes: tuple[int, int]
-) -> Floats | None:
-    """Rewards of the loss as it is trained: one step, or finite groups; None where it has none."""
-    if isinstance(objective, CentredSpif):
-        return finite_group_link(p, q, objective.c, *sizes).reward
-    try:
-        return one_step_round(p, q, objective, beta).reward
-    except (NotConverged, Unavailable):
-        return None
-
-
-def fit(name: str, x: Floats, y: Floats, weight: Floats) -> Row:
-    """Slope of y on x and their correlation, under weights, a constant per prompt aside."""
-    x, y = centred(x, weight), centred(y, weight)
-    xx, xy, yy = ((weight * a * b).sum() for a, b in ((x, x), (x, y), (y, y)))
-    return {f"{name}_slope": float(xy / xx), f"{name}_correlation": float(xy / np.sqrt(xx * yy))}
-
-
-def centred(values: Floats, weight: Floats) -> Floats:
-    """Values less their weighted mean per prompt; weights sum to 1."""
-    return np.asarray(values - (weight * values).sum(-1, keepdims=True))
-
-
-def kl(log_p: Floats, log_q: Floats) -> Any:
-    """Mean over prompts of KL(p||q) from logarithms."""
-    return (np.exp(log_p) * (log_p - log_q)).sum(-1).mean()
+    return float("nan") if objective is None else objective.slope_at_zero / s.beta

@@ -5,19 +5,18 @@ Several objectives and SFT, the same seeds each, by the trainer as it is, agains
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-import multiprocessing
 import platform
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from tqdm import tqdm
 
 from lab.files import write_whole
+from lab.sweep import Cell, run_cells
 from llm_scale.launch.run_folder import resolve
 from llm_scale.store.identity import versions
 from llm_scale.study.tiny_model import Job, Row, run
@@ -38,18 +37,20 @@ FAR = 10.0
 RATES = (1e-3, 1e-2, 3e-2)
 """Learning rates beside the preset's."""
 WEIGHTS = (0.03, 0.1, 0.3, 1.0)
-"""Of `llm_scale.study.tiny_model.LevelledIpo`; 1 is pointwise SPIF."""
+"""Of the level; 1 is pointwise SPIF."""
+LEVELLED = Path(__file__).with_name("levelled_ipo.py")
 FULL = "make llm-tiny FULL=1"
 
 
 def job(study: str, name: str, step: float = 1.0, level: float | None = None, **given: Any) -> Job:
     """A run of an objective at an effective step."""
-    objective, beta = AT_ONE[name]
+    arm, beta = AT_ONE[name]
+    objective = arm if level is None else f"{LEVELLED}:levelled_ipo(level={level})"
     steps = given.get("steps_per_round", MIDDLE)
     base = {"rounds": 1, "steps_per_round": steps, "prompts": 32 * steps, "device": "cpu"}
     values = base | {"objective": objective, "beta": beta / step} | given
     points = study == "link" and steps > SHORT and values["seed"] == 0
-    return Job(study, resolve(PRESET, values), level, points)
+    return Job(study, resolve(PRESET, values), arm, level, points)
 
 
 def plan(full: bool = False) -> list[Job]:
@@ -83,42 +84,18 @@ def _cost(made: Job) -> int:
     return s.steps_per_round * s.rounds * s.batch * (1 + s.own_samples)
 
 
-def collect(jobs: list[Job], workers: int, part: Path) -> list[Row]:
-    """Rows of all jobs in the jobs' order; ``part`` keeps those of finished ones, a job a line.
-
-    A job that ``part`` already holds is not run again.
-    """
-    found = _finished(part)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    left = [j for j in jobs if _key(j) not in found]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool, part.open("a") as file:
-        tasks = {pool.submit(run, j): j for j in left}
-        for task in tqdm(as_completed(tasks), total=len(tasks), desc="runs", disable=None):
-            key, rows = _key(tasks[task]), _rounded(task.result())
-            found[key] = rows
-            file.write(json.dumps({"job": key, "rows": rows}, allow_nan=False) + "\n")
-            file.flush()
-    return [row for j in jobs for row in found[_key(j)]]
+def cells(jobs: Sequence[Job]) -> list[Cell]:
+    """The jobs as parts of a sweep, in their order."""
+    return [
+        Cell(f"{i:03d} {j.study} {j.arm.partition('(')[0]} {j.settings.seed}", rows_of, {"job": j},
+             resumes=False)
+        for i, j in enumerate(jobs)
+    ]  # fmt: skip
 
 
-def _key(made: Job) -> str:
-    return json.dumps([dataclasses.asdict(made), versions()], sort_keys=True)
-
-
-def _finished(part: Path) -> dict[str, list[Row]]:
-    """Jobs with their rows; a line that was torn when a run was killed is forgotten."""
-    found: dict[str, list[Row]] = {}
-    whole = ""
-    for line in part.read_text(encoding="utf-8").splitlines() if part.exists() else []:
-        try:
-            known = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found[known["job"]] = known["rows"]
-        whole += line + "\n"
-    if found:
-        write_whole(part, whole)
+def rows_of(job: Job) -> list[Row]:
+    """`run` with numbers as they are recorded."""
+    found: list[Row] = _rounded(run(job))
     return found
 
 
@@ -156,10 +133,11 @@ def main(
 
     Finished runs are kept beside the file: the same command goes on after an interruption.
     """
-    part = out.with_suffix(".part.jsonl")
+    parts = out.with_suffix(".parts")
+    found = run_cells(cells(plan(full)), parts, workers)
     command = FULL if full else "make llm-tiny"
-    write_whole(out, record(collect(plan(full), workers, part), command))
-    part.unlink()
+    write_whole(out, record([row for rows in found for row in rows], command))
+    shutil.rmtree(parts)
 
 
 if __name__ == "__main__":

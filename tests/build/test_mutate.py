@@ -107,7 +107,6 @@ def tree(tmp_path):
         '[[mutant]]\nmodule = "theory/laws.py"\nfunction = "link"\nwas = "if not u < 700:"\n'
         'becomes = "if not u < 701:"\nreason = "nobody is between"\n'
     )
-    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     return tmp_path
 
 

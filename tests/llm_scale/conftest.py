@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from llm_scale import models
+from llm_scale import train as training
 from llm_scale.data import tasks
 from llm_scale.settings import Settings
-from llm_scale.train import Trainer
 from theory.objectives import registry
 from tools.get_model import MODELS, SMOLLM2
 
@@ -48,15 +48,15 @@ def interrupt(monkeypatch):
     """Ctrl-C, once, in the place of the optimiser step of this number (from 1)."""
 
     def at(number):
-        real, done = Trainer.step, []
+        real, done = training.optimise, []
 
-        def step(self, *arguments):
+        def optimise(*arguments):
             done.append(None)
             if len(done) == number:
                 raise KeyboardInterrupt
-            return real(self, *arguments)
+            return real(*arguments)
 
-        monkeypatch.setattr(Trainer, "step", step)
+        monkeypatch.setattr(training, "optimise", optimise)
 
     return at
 

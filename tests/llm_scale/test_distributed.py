@@ -43,13 +43,13 @@ tasks.phrases(Settings())  # its texts are kept
 
 def play(rank, line, killed):
     os.environ |= dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
-    real, done = training.Trainer.step, []
-    def step(self, *arguments):
+    real, done = training.optimise, []
+    def optimise(*arguments):
         done.append(None)
         if killed and rank == 1 and len(done) == {KILLED_AT}:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, *arguments)
-    training.Trainer.step = step
+        return real(*arguments)
+    training.optimise = optimise
     app(line)
 
 for port, line, killed in json.loads(sys.argv[1]):

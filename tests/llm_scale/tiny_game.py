@@ -10,12 +10,12 @@ from llm_scale import models
 from llm_scale.data import oracles
 from llm_scale.data.experts import Ngram
 from llm_scale.data.tasks import KnownExpert
+from llm_scale.models import weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.rounds.batches import order
 from llm_scale.rounds.begin import begin
-from llm_scale.rounds.sequence import self_play_loss
 from llm_scale.settings import Settings
-from llm_scale.store import checkpoint
+from llm_scale.train import losses
 
 WORDS, HORIZON = 3, 3
 PROMPT = (0,)
@@ -55,7 +55,7 @@ def start(who, judge=None):
     """The first round's data; ``judge`` overrides the oracle of the settings."""
     s, known = who.settings, task(who.settings)
     oracle = judge or oracles.build(s.oracle, known.expert, known.tokenizer)
-    base = checkpoint.weights(who.language)
+    base = weights.copy_of(who.language)
     return begin(who, known.items(0), 0, objective_of(s.objective), base, base, oracle)
 
 
@@ -67,9 +67,9 @@ def train(who, data, steps, lr=1e-2):
         for group in optimiser.param_groups:
             group["lr"] = lr * (1.0 - step / steps)
         some = data.subset(order(s.seed, 0, step, s.batch, len(data.items)))
-        losses = self_play_loss(objective, some, some.log_probs(who.scorer), s.beta, s.tau)
+        each = losses(objective, some, some.log_probs(who.scorer), s.beta, s.tau)
         optimiser.zero_grad()
-        losses.mean().backward()
+        each.mean().backward()
         optimiser.step()
 
 
@@ -90,10 +90,10 @@ def log_policy(who):
     return np.stack([rows[p] for p in PREFIXES])
 
 
-def gradient(who, losses):
+def gradient(who, each):
     """Gradient of the mean loss as one vector, float64."""
     who.language.model.zero_grad()
-    losses.mean().backward(retain_graph=True)
+    each.mean().backward(retain_graph=True)
     parts = [p.grad.flatten().double() for p in who.language.model.parameters()]
     who.language.model.zero_grad()
     return torch.cat(parts)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from lab import files
 from tests.toy_games import demo
 from theory.errors import InvalidInput
 from theory.objectives import registry
@@ -134,3 +135,41 @@ def test_damaged_records_are_named(tmp_path):
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(InvalidInput, match=r"settings\.json: not a readable record"):
         launch.run("demo", folder=tmp_path, progress=False)
+
+
+def test_a_folder_of_something_else_stays_as_it_is(tmp_path):
+    (tmp_path / "table.csv").write_text("my,results\n")
+    said = call("run", "demo", "--out", tmp_path, code=2).stderr
+    assert "not a run's folder, and not empty (table.csv); choose another --out" in said
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("table.csv", "my,results\n")]
+
+
+@pytest.mark.parametrize("inner", ["", "/run"])
+def test_a_file_is_no_folder(tmp_path, inner):
+    (tmp_path / "file").write_text("x")
+    said = call("run", "demo", "--out", f"{tmp_path / 'file'}{inner}", code=2).stderr
+    assert "is a file; needed is a folder, or a path for a new one" in said
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "one", None)  # that would be work
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    said = call("run", "demo", "--out", tmp_path / "run", code=2).stderr
+    assert f"no permission to write in {tmp_path}" in said
+
+
+def test_a_full_disk_is_one_line_and_the_finished_parts_stay(tmp_path, monkeypatch):
+    real = files.write_whole
+
+    def full(path, content):
+        if path.name == "table.csv":
+            raise OSError(28, "No space left on device")
+        real(path, content)
+
+    monkeypatch.setattr(files, "write_whole", full)
+    command = ("run", "demo", "--set", "steps=10", "--out", tmp_path / "run")
+    assert "error: [Errno 28] No space left on device\n" in call(*command, code=1).stderr
+    monkeypatch.setattr(files, "write_whole", real)
+    monkeypatch.setattr(demo, "batch", None)  # nothing is computed again
+    call(*command)
+    assert (tmp_path / "run" / "table.csv").exists()

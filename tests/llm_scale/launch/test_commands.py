@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from llm_scale.__main__ import app
 from llm_scale.launch import run_folder, sweep
-from llm_scale.models.language import byte_tokenizer, save, tiny
+from llm_scale.models import byte_tokenizer, save, tiny
 from llm_scale.settings import Settings
+from llm_scale.store.read import model_of, settings_of
 from theory.errors import InvalidInput
 
 SIZE = ("--device=cpu", "--prompts=32", "--held-out=16", "--batch=8", "--rounds=1",
@@ -111,7 +112,7 @@ def test_a_run_that_is_not_finished_is_evaluated_at_its_newest_checkpoint(run, t
     part = tmp_path / "part"
     shutil.copytree(run, part)
     shutil.rmtree(part / "final")
-    assert run_folder.model_of(part)[0].parent == part / "checkpoints"
+    assert model_of(part)[0].parent == part / "checkpoints"
     whole, part = (json.loads(call("eval", path).stdout) for path in (run, part))
     assert part["nll"] == pytest.approx(whole["nll"], abs=1e-6)
 
@@ -124,10 +125,9 @@ def test_the_baselines_of_a_run_match_its_data_and_its_compute(run, tmp_path):
     played = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     expert, own = played["tokens_expert"], played["tokens_own"]
     data, compute = (
-        Settings(**run_folder.recorded(tmp_path / "sft" / name))
-        for name in ("equal-data", "equal-compute")
+        Settings(**settings_of(tmp_path / "sft" / name)) for name in ("equal-data", "equal-compute")
     )
-    like = Settings(**run_folder.recorded(run))
+    like = Settings(**settings_of(run))
     same = ("prompts", "batch", "rounds", "seed", "sft_steps", "lr")
     assert all(getattr(data, f) == getattr(like, f) == getattr(compute, f) for f in same)
     assert data.steps_per_round == like.steps_per_round == 4
@@ -135,7 +135,7 @@ def test_the_baselines_of_a_run_match_its_data_and_its_compute(run, tmp_path):
     assert spent <= compute.steps_per_round * expert < spent + expert
     for name in ("equal-data", "equal-compute"):
         assert run_folder.finished(
-            tmp_path / "sft" / name, Settings(**run_folder.recorded(tmp_path / "sft" / name))
+            tmp_path / "sft" / name, Settings(**settings_of(tmp_path / "sft" / name))
         )
 
 

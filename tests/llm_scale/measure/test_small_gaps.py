@@ -16,16 +16,17 @@ from llm_scale.launch import evaluate, run_folder
 from llm_scale.launch.prepare import combination_problems
 from llm_scale.measure import monitors, telemetry
 from llm_scale.measure.telemetry import Fresh, Measured
-from llm_scale.models import sample
+from llm_scale.models import sample, weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Scorer
 from llm_scale.models.shared_prompts import SHARED_FROM
 from llm_scale.rounds.begin import begin
 from llm_scale.rounds.opponent import references
+from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
-from llm_scale.store import checkpoint
 from llm_scale.store.journal import Journal
-from llm_scale.train import sft_round
+from llm_scale.store.read import settings_of
+from llm_scale.train import losses
 from tests.llm_scale import tiny_game
 from theory import objectives
 
@@ -82,7 +83,7 @@ def test_dumped_mass_needs_a_known_expert():
 def begun(level="sequence", prompts=12):
     s = tiny_game.settings(prompts=prompts, level=level, own_samples=2)
     who = tiny_game.player(s)
-    base = checkpoint.weights(who.language)
+    base = weights.copy_of(who.language)
     return who, begin(who, tiny_game.task(s).items(0), 0, objective_of("spin"), base, base)
 
 
@@ -109,7 +110,7 @@ def test_a_score_that_depends_on_its_batch_is_seen(level):
         return plain(ids, mask, where, targets) + 1e-3 * (len(ids) > 1)
 
     who.scorer.forward = of_batch
-    base = checkpoint.weights(who.language)
+    base = weights.copy_of(who.language)
     made = begin(who, tiny_game.task(s).items(0), 0, objective_of("spin"), base, base)
     assert monitors.of_round(who, made)["stored_gap"] >= 0.9e-3
 
@@ -153,10 +154,10 @@ def test_tokens_are_those_that_go_through_the_model(given, words):
         dataclasses.replace(item, prompt=tuple(1 + (i + at) % 3 for at in range(words)))
         for i, item in enumerate(tiny_game.task(s).items(0))
     ]
-    base = checkpoint.weights(who.language)
+    base = weights.copy_of(who.language)
     made = begin(who, items, 0, objective_of(s.objective), base, base)
     found = monitors.of_round(who, made)
-    assert found["tokens_expert"] == through_the_model(who, sft_round(items), items)
+    assert found["tokens_expert"] == through_the_model(who, Round.plain(items), items)
     whole = through_the_model(who, made.data, items)
     assert found["tokens_expert"] + found["tokens_own"] == pytest.approx(whole, rel=1e-12)
     assert found["tokens_own"] >= 0
@@ -174,7 +175,7 @@ def test_rewards_per_token_cost_what_sft_costs_and_that_baseline_runs_once(tmp_p
     assert called.exit_code == 0, called.output
     assert "sends no more through the model than SFT's: equal-data is both" in called.output
     assert [path.name for path in out.iterdir()] == ["equal-data"]
-    made = Settings(**run_folder.recorded(out / "equal-data"))
+    made = Settings(**settings_of(out / "equal-data"))
     assert (made.objective, made.level, made.steps_per_round) == ("sft", "sequence", 2)
     assert run_folder.finished(out / "equal-data", made)
 
@@ -260,7 +261,7 @@ def test_a_geometric_opponent_is_joined_token_by_token(task, language, settings)
     other = Player(models.tiny(task.tokenizer, 7, torch.device("cpu")), settings, player.machine)
     pairs = [(item.prompt, item.expert[0].tokens) for item in task.items(0)[:5]]
     objective = objectives.get("alpha_spin", base_weight=0.25)
-    base = checkpoint.weights(other.language)
+    base = weights.copy_of(other.language)
     found, _ = references(player, pairs, player.score(pairs), objective, {}, base)
     for (prompt, response), value in zip(pairs, found, strict=True):
         ids = torch.tensor([[*prompt, *response]])
@@ -307,17 +308,16 @@ def test_every_kind_of_run_works_in_bfloat16(given, narrow, tmp_path):
 
 def test_losses_stay_on_the_device_of_the_log_probabilities():
     """On "meta" nothing can be read back or mixed with the CPU: a loss that passes waits for no
-    transfer. (Group losses on comparisons read their weights, to check them.)"""
+    transfer."""
     meta, seen = torch.device("meta"), 0
     for name in objectives.names():
         for extra in ({}, {"tau": 0.3}, {"opponent": "base"}, {"oracle": "bradley-terry"}):
             s = tiny_game.settings(objective=name, own_samples=3, prompts=4, **extra)
-            group = objectives.get(name).form == "group" and "oracle" in extra
-            if combination_problems(s) or group:
+            if combination_problems(s):
                 continue
             data = tiny_game.start(tiny_game.player(s, width=16)).data.to(meta)
             log_probs = torch.zeros(len(data.pairs), device=meta, requires_grad=True)
-            loss = data.loss(objective_of(name), log_probs, s.beta, s.tau)
+            loss = losses(objective_of(name), data, log_probs, s.beta, s.tau)
             loss.sum().backward()
             assert loss.device == log_probs.grad.device == meta
             assert loss.dtype == torch.float32

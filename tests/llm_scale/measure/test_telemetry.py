@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from lab.stats import centred
 from llm_scale import models
 from llm_scale.__main__ import app
 from llm_scale.measure import gradients, telemetry
@@ -20,7 +21,7 @@ from llm_scale.measure.held_out import HeldOut, own_responses
 from llm_scale.measure.predicted import (
     FEWEST,
     GROUPS,
-    GROUPS_FITTED,
+    GROUPS_POOLED,
     ONE_STEP,
     TWO_STEP,
     Game,
@@ -28,10 +29,10 @@ from llm_scale.measure.predicted import (
     predict,
 )
 from llm_scale.measure.telemetry import Fresh, Measured
+from llm_scale.models import weights
 from llm_scale.rounds.begin import begin
-from llm_scale.store import checkpoint
 from llm_scale.store.journal import Journal
-from llm_scale.train import Trainer
+from llm_scale.train import accumulate, assemble
 from theory import laws, objectives
 from theory.objectives.finite_groups import finite_group_link
 from theory.rounds.one_step import one_step_round
@@ -129,7 +130,7 @@ def test_laws_from_samples_give_the_exact_reward_as_samples_grow(name):
         measured, (prompt, outcome) = draw(rng, p, q, q, each)
         found = predict(measured.points(), Game(objectives.get(name), 1.0, own_samples=2))
         assert found.kind == kind
-        off = telemetry.centred(found.refined - exact[prompt, outcome], prompt)
+        off = centred(found.refined - exact[prompt, outcome], group=prompt)
         errors.append(np.abs(off).max())
     assert errors[1] < 0.05
     assert errors[1] < 0.5 * errors[0], "ten times as exact with a hundred times the samples"
@@ -143,7 +144,7 @@ def test_too_few_responses_a_prompt_are_said():
         name: predict(measured.points(), Game(objectives.get(name), 1.0, own_samples=2)).kind
         for name in ("spif", "centred_spif", "spin")
     }
-    assert kinds == {"spif": TWO_STEP, "centred_spif": GROUPS_FITTED, "spin": TWO_STEP}
+    assert kinds == {"spif": TWO_STEP, "centred_spif": GROUPS_POOLED, "spin": TWO_STEP}
 
 
 def test_nothing_is_predicted_where_the_expert_or_the_link_is_not_known():
@@ -245,7 +246,7 @@ def test_points_of_a_round_give_its_slope(spif):
             table = [r for r in csv.DictReader(file) if r["link"]]
         assert {r["side"] for r in table} == {"expert", "own"}
         prompt = np.array([int(r["prompt"]) for r in table])
-        x, y = (telemetry.centred(np.array([float(r[k]) for r in table]), prompt)
+        x, y = (centred(np.array([float(r[k]) for r in table]), group=prompt)
                 for k in ("link", "reward"))  # fmt: skip
         assert x @ y / (x @ x) == pytest.approx(row["link_slope"], abs=1e-4)
         u = [float(r["log_expert"]) - float(r["log_opponent"]) for r in table]
@@ -255,8 +256,8 @@ def test_points_of_a_round_give_its_slope(spif):
 def test_monitors_of_the_assumptions(spif, task):
     out, rounds, _ = spif
     language = models.tiny(task.tokenizer, 0, torch.device("cpu"))
-    checkpoint.set_weights(language, load_file(out / "base.safetensors"))
-    assert rounds[0]["weights"] == checkpoint.weights_digest(language)
+    weights.put(language, load_file(out / "base.safetensors"))
+    assert rounds[0]["weights"] == weights.digest(language)
     assert rounds[0]["weights"] != rounds[1]["weights"]
     for row in rounds:
         assert row["stored_gap"] < 1e-4
@@ -309,16 +310,16 @@ def test_a_round_begins_in_the_direction_of_sft(claim, task, change, tmp_path):
     for objective in ("spin", "spif", "ipo"):
         settings = change(objective=objective, prompts=2048)
         language = models.tiny(task.tokenizer, 0, torch.device("cpu"))
-        trainer = Trainer(settings, tmp_path / objective, language, task)
+        parts = assemble(settings, tmp_path / objective, language, task)
         items = dataclasses.replace(task, settings=settings).items(0)
-        data = begin(trainer.player, items, 0, trainer.objective, {}, {}).data
+        data = begin(parts.player, items, 0, parts.objective, {}, {}).data
         parameters = list(language.model.parameters())
 
-        def off(size, trainer=trainer, data=data, parameters=parameters):
-            def accumulate(sft):
-                return trainer.accumulate(data, range(size), sft=sft)
+        def off(size, parts=parts, data=data, parameters=parameters):
+            def add(sft):
+                return accumulate(parts, data, range(size), None if sft else parts.objective)
 
-            return 1.0 - gradients.cosine_to_sft(accumulate, parameters)["cosine"]
+            return 1.0 - gradients.cosine_to_sft(add, parameters)["cosine"]
 
         few, many = off(256), off(2048)
         claim.below(many, 0.02, what="1 - cosine to the SFT gradient, 2048 pairs")
@@ -373,9 +374,9 @@ def test_tensorboard_gets_the_same_numbers_where_it_is_installed(tmp_path, monke
 
 
 def test_held_out_measurements_survive_as_tensors(task, language, change):
-    trainer = Trainer(change(held_out=8), None, language, task)
+    player = assemble(change(held_out=8), None, language, task).player
     held = task.held_out()[:8]
-    drawn = HeldOut.draw(trainer.player, held, own_responses(trainer.player, held, 0))
+    drawn = HeldOut.draw(player, held, own_responses(player, held, 0))
     back = HeldOut.of(drawn.tensors())
     assert back.items == drawn.items
     assert torch.equal(back.before, drawn.before)

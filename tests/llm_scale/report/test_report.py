@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lab.stats import interval
 from llm_scale.report import write as report
 from llm_scale.settings import Settings
+from llm_scale.store import read
 from theory.errors import InvalidInput
 
 ROUNDS = 3
@@ -80,10 +82,10 @@ def test_an_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(0)
     hits = 0
     for sample in rng.normal(2.0, 3.0, size=(2000, 4)):
-        mean, half = report.interval(sample)
+        mean, half = interval(sample)
         hits += abs(mean - 2.0) <= half
     assert hits / 2000 == pytest.approx(0.95, abs=0.02)
-    assert np.isnan(report.interval([1.0, 2.0])[1])
+    assert np.isnan(interval([1.0, 2.0])[1])
 
 
 def test_what_is_missing_is_said(runs, tmp_path):
@@ -100,7 +102,7 @@ def test_groups_differ_by_settings_and_not_by_seed_or_machine(tmp_path):
     make_run(tmp_path / "c", seed=0, beta=0.5)
     make_run(tmp_path / "d", objective="sft", seed=0, beta=0.5)
     make_run(tmp_path / "e", objective="sft", seed=1)
-    groups = report.grouped(report.found([tmp_path]))
+    groups = read.grouped(read.found([tmp_path]))
     assert [(g.label, len(g.runs)) for g in groups] == [
         ("sft", 2), ("spin, beta=1.0", 2), ("spin, beta=0.5", 1)
     ]  # fmt: skip
@@ -140,10 +142,10 @@ def test_runs_without_a_round_are_refused(tmp_path):
 
 
 def test_points_are_read_with_unknown_values(runs):
-    points = report.points(report.read(runs / "spin-0"), 0)
+    points = read.points(read.read(runs / "spin-0"), 0)
     assert points["side"].tolist() == ["expert", "own", "other"]
     np.testing.assert_array_equal(points["link"], [1.0, -1.0, np.nan])
-    assert report.points(report.read(runs / "spin-0"), 99) == {}
+    assert read.points(read.read(runs / "spin-0"), 99) == {}
 
 
 def test_baselines_of_equal_compute_are_one_group_whatever_their_steps(tmp_path):
@@ -154,11 +156,11 @@ def test_baselines_of_equal_compute_are_one_group_whatever_their_steps(tmp_path)
                  steps_per_round=8)  # fmt: skip
         make_run(tmp_path / f"sft-{seed}" / "equal-compute", objective="sft", seed=seed,
                  steps_per_round=steps)  # fmt: skip
-    found = {g.label: len(g.runs) for g in report.grouped(report.found([tmp_path]))}
+    found = {g.label: len(g.runs) for g in read.grouped(read.found([tmp_path]))}
     names = ("sft, steps_per_round=8", "sft, steps_per_round=equal compute")
     assert found == dict.fromkeys((*names, "spin, steps_per_round=8"), 3)
     other = tmp_path / "other" / "equal-compute"  # of another run with the same seed
     make_run(other, objective="sft", seed=0, steps_per_round=31)
-    found = {g.label: len(g.runs) for g in report.grouped(report.found([tmp_path]))}
+    found = {g.label: len(g.runs) for g in read.grouped(read.found([tmp_path]))}
     assert found["sft, steps_per_round=31"] == 1
     assert found["sft, steps_per_round=19"] == 2

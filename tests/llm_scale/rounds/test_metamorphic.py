@@ -22,7 +22,7 @@ from llm_scale.models import score
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.sample import generate
 from llm_scale.rounds import begin as rounds
-from llm_scale.rounds.sequence import Round, self_play_loss
+from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
 from theory import objectives
 
@@ -44,7 +44,7 @@ def played(out, **given):
     settings = dataclasses.replace(SMALL, **given)
     made = prepare.prepare(settings)
     out.mkdir(exist_ok=True)
-    trainer = training.Trainer(settings, out, made.language, made.task)
+    parts = training.assemble(settings, out, made.language, made.task)
     seen = []
     begin = training.begin
 
@@ -55,7 +55,7 @@ def played(out, **given):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "begin", kept)
-        trainer.run(lambda text: None)
+        training.train(parts)
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return np.array([row["loss"] for row in rows if "loss" in row]), seen[-1]
 
@@ -161,7 +161,7 @@ def test_bfloat16_moves_the_first_loss_only_by_how_responses_are_batched(task, l
             some = data.subset(part.tolist())
             with player.machine.precision(), torch.no_grad():
                 log_probs = some.log_probs(player.scorer)
-            off.append(self_play_loss(spin, some, log_probs, 1.0, 0.0).double() - np.log(2.0))
+            off.append(training.losses(spin, some, log_probs, 1.0, 0.0).double() - np.log(2.0))
         mean[dtype] = abs(float(torch.cat(off).mean()))
         worst[dtype] = float(torch.cat(off).abs().max())
     assert mean[torch.float32] < 1e-6
@@ -182,7 +182,7 @@ class First:
             SMALL, prompts=1500, rounds=0, sft_steps=40, batch=24, lr=5e-3, max_new_tokens=HORIZON
         )
         made = prepare.prepare(self.settings)
-        training.Trainer(self.settings, out, made.language, made.task).run(lambda text: None)
+        training.train(training.assemble(self.settings, out, made.language, made.task))
         self.language = made.language
         self.items = dataclasses.replace(
             made.task, settings=dataclasses.replace(self.settings, prompts=prompts)
@@ -369,7 +369,7 @@ def test_the_first_gradient_is_that_of_sft_less_that_of_own_samples(claim, first
     with torch.no_grad():
         current = first.model(pairs)
     data = Round(full, current, current, torch.empty(0))
-    loss = self_play_loss(objective, data, first.model(pairs), beta, 0.0).mean()
+    loss = training.losses(objective, data, first.model(pairs), beta, 0.0).mean()
     found = torch.cat([g.flatten() for g in torch.autograd.grad(loss, first.parameters)])
     sides = [
         first.gradient([(i.prompt, r.tokens) for i in full for r in getattr(i, side)])
@@ -415,7 +415,7 @@ def test_one_prompt_format_for_generation_and_for_training(directory, style, tmp
         return real_collate(pairs, device)
 
     monkeypatch.setattr(score, "collate", collate)
-    training.Trainer(settings, tmp_path, made.language, made.task).run(lambda text: None)
+    training.train(training.assemble(settings, tmp_path, made.language, made.task))
     tokenizer = AutoTokenizer.from_pretrained(directory)
     text = {"plain": "say {}\n"}.get(style, "<user> say {} :")
     expected = {tuple(tokenizer(text.format(i))["input_ids"]) for i in range(6)}
@@ -463,7 +463,7 @@ def test_length_is_not_normalised(directory):
         return sum(float(laws[1 + i, t]) for i, t in enumerate(response))
 
     scorer = score.Scorer(model)
-    found = float(self_play_loss(objective, data, data.log_probs(scorer), beta, 0.0).detach())
+    found = float(training.losses(objective, data, data.log_probs(scorer), beta, 0.0).detach())
     margin = beta * ((total(winner) + 30.0) - (total(loser) + 12.0))
     assert found == pytest.approx((margin - 0.5) ** 2, rel=1e-5)
 

@@ -17,6 +17,7 @@ from llm_scale.measure import tokens as token_telemetry
 from llm_scale.measure.predicted import Game
 from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
+from llm_scale.train import losses
 from tests.llm_scale import tiny_game
 from theory import TokenMDP, self_play
 
@@ -106,11 +107,11 @@ def test_a_round_is_the_sum_of_its_items_and_survives_as_tensors():
     data = round_.data
     objective = objective_of("centred_spif")
     moved = data.current + 0.3 * torch.randn(data.current.shape, generator=torch.manual_seed(0))
-    whole = data.loss(objective, moved, 0.5, 0.0)
+    whole = losses(objective, data, moved, 0.5, 0.0)
     ends = np.cumsum([0, *(sum(len(r.tokens) for r in i.expert) for i in data.items)])
     for i in (0, 5, 11):
         part = data.subset([i])
-        own = part.loss(objective, moved[ends[i] : ends[i + 1]], 0.5, 0.0)
+        own = losses(objective, part, moved[ends[i] : ends[i + 1]], 0.5, 0.0)
         torch.testing.assert_close(own, whole[i : i + 1])
     again = TokenRound.of(data.tensors())
     assert again.items == data.items
@@ -125,9 +126,9 @@ def test_a_round_is_the_sum_of_its_items_and_survives_as_tensors():
 def test_spin_starts_at_log_2_a_position(claim):
     who, round_ = made("spin")
     data = round_.data
-    losses = data.loss(objective_of("spin"), data.log_probs(who.scorer), 0.7, 0.0).detach()
+    each = losses(objective_of("spin"), data, data.log_probs(who.scorer), 0.7, 0.0).detach()
     count = np.array([len(i.expert[0].tokens) for i in data.items])
-    claim.close(losses.double().numpy() / count, np.log(2.0), atol=1e-6, what="loss a position")
+    claim.close(each.double().numpy() / count, np.log(2.0), atol=1e-6, what="loss a position")
 
 
 @pytest.mark.claim("T14", rung="language model")
@@ -135,7 +136,7 @@ def test_spin_is_the_logistic_loss_of_every_token_summed(claim):
     _, round_ = made("spin", prompts=16)
     data, beta = round_.data, 0.7
     moved = data.current + torch.randn(data.current.shape, generator=torch.manual_seed(0))
-    ours = data.loss(objective_of("spin"), moved.double(), beta, 0.0)
+    ours = losses(objective_of("spin"), data, moved.double(), beta, 0.0)
     d = beta * (moved - data.current).double().numpy()
     each = np.log1p(np.exp(d[:, 1] - d[:, 0]))
     ends = np.cumsum([0, *(len(i.expert[0].tokens) for i in data.items)])
@@ -149,9 +150,9 @@ def test_the_anchor_is_per_token():
     assert data.anchor.shape == data.current.shape
     away = dataclasses.replace(data, anchor=data.anchor - torch.tensor([1.0, 0.0]))
     margin, beta, tau = 0.5, 1.0, 0.4
-    losses = away.loss(objective_of("inpo"), data.current, beta, tau)
+    each = losses(objective_of("inpo"), away, data.current, beta, tau)
     count = torch.tensor([float(len(i.expert[0].tokens)) for i in data.items])
-    torch.testing.assert_close(losses, count * (tau * 1.0 - margin) ** 2)
+    torch.testing.assert_close(each, count * (tau * 1.0 - margin) ** 2)
 
 
 @pytest.mark.claim("T14", "T15", rung="language model")
@@ -174,7 +175,7 @@ def test_the_first_gradient_is_sfts_in_expectation(claim, objective):
             own=data.own[:, k : k + 1],
         )
         found = tiny_game.gradient(
-            who, one.loss(objective_of(objective), log_probs[:, columns], 1.0, 0.0)
+            who, losses(objective_of(objective), one, log_probs[:, columns], 1.0, 0.0)
         )
         assert found @ sft > 0
         across.append(found - (found @ sft) * sft)
@@ -349,7 +350,7 @@ def test_the_loop_resumes_bitwise_and_batches_change_nothing(tmp_path, interrupt
     for name in ("metrics.jsonl", "final/model.safetensors"):
         whole, cut = ((tmp_path / run / name).read_bytes() for run in ("whole", "cut"))
         assert whole == cut
-    losses = [
+    seen = [
         [
             json.loads(line)["loss"]
             for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()
@@ -357,4 +358,4 @@ def test_the_loop_resumes_bitwise_and_batches_change_nothing(tmp_path, interrupt
         ]
         for run in ("whole", "small")
     ]
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-4)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from llm_scale.data.items import Item, Response
-from llm_scale.rounds.sequence import Round, self_play_loss, sft_loss
+from llm_scale.rounds.sequence import Round
+from llm_scale.train import losses
 from theory import objectives
 
 TABLE = json.loads((Path(__file__).with_name("trl_losses.json")).read_text())
@@ -88,7 +89,7 @@ def test_losses_are_trls(trl, ours, parameters, scale, averaged, beta):
 )
 def test_the_trainers_losses_are_trls_in_float32(trl, ours, parameters, scale, beta):
     data, new = the_round()
-    found = self_play_loss(objectives.get(ours, **parameters), data, new, beta, 0.0)
+    found = losses(objectives.get(ours, **parameters), data, new, beta, 0.0)
     assert found.dtype == torch.float32
     # SPIF is a difference of two numbers of this size, as TRL's loss less 1/2 is
     size = 0.5 if trl == "sppo_hard" else 0.0
@@ -108,4 +109,6 @@ def test_trls_sft_term_is_a_mean_over_tokens_and_ours_a_sum():
     data, new = the_round()
     lengths = torch.tensor([len(pair["chosen"]) for pair in TABLE["pairs"]])
     expected = theirs("sft", 1.0) * lengths
-    torch.testing.assert_close(sft_loss(data, new).double(), expected, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(
+        losses(None, data, new, 1.0, 0.0).double(), expected, rtol=1e-6, atol=0.0
+    )

@@ -18,9 +18,9 @@ from llm_scale import train as training
 from llm_scale.__main__ import app
 from llm_scale.data import tasks
 from llm_scale.launch import run_folder
-from llm_scale.report import write as report
 from llm_scale.settings import Settings
-from llm_scale.train import Diverged, Trainer
+from llm_scale.store import read, state
+from llm_scale.train import Diverged, assemble, train
 from theory.errors import InvalidInput
 
 SMALL = ("--device=cpu", "--prompts=16", "--held-out=8", "--batch=4", "--rounds=2", "--cosines=0",
@@ -41,8 +41,7 @@ def outcome(out):
 def stopped(out, name, at, *more):
     """A run whose call number ``at`` of a function of `llm_scale.train` was interrupted."""
     with pytest.MonkeyPatch.context() as patch:
-        where = training if hasattr(training, name) else training.Trainer
-        real, calls = getattr(where, name), []
+        real, calls = getattr(training, name), []
 
         def once(*arguments):
             calls.append(None)
@@ -50,7 +49,7 @@ def stopped(out, name, at, *more):
                 raise KeyboardInterrupt
             return real(*arguments)
 
-        patch.setattr(where, name, once)
+        patch.setattr(training, name, once)
         assert CliRunner().invoke(app, ["train", "--out", str(out), *SMALL, *more]).exit_code == 130
     return out
 
@@ -65,7 +64,7 @@ def whole(tmp_path_factory):
 @pytest.fixture(scope="module")
 def within(tmp_path_factory):
     """Stopped within the last round."""
-    return stopped(tmp_path_factory.mktemp("within") / "run", "step", 14)
+    return stopped(tmp_path_factory.mktemp("within") / "run", "optimise", 14)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_the_checkpoint_of_the_round_before_has_the_weights_of_that_round(betwee
     altered(newest(out) / "model.safetensors")
     said = call("train", "--out", out, *SMALL)
     assert "using the one before" in said
-    assert "resumed from 000014003: round 0, step 4\n" in said
+    assert "resumed from 000007000011: round 0, step 4\n" in said
     assert outcome(out) == whole
 
 
@@ -150,7 +149,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(between, whole, c
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_file", full)
+        patch.setattr(state, "save_file", full)
         said = call("train", "--out", out, *SMALL, code=1)
     assert said.splitlines()[-1] == "error: I/O error: No space left on device (os error 28)"
     call("train", "--out", out, *SMALL)
@@ -174,20 +173,20 @@ def test_a_blow_up_leaves_no_broken_weights(steps, tmp_path):
 
 
 def test_an_infinite_gradient_updates_nothing(task, language, settings, tmp_path, monkeypatch):
-    trainer = Trainer(dataclasses.replace(settings, sft_steps=0), tmp_path, language, task)
+    parts = assemble(dataclasses.replace(settings, sft_steps=0), tmp_path, language, task)
     weights = {k: v.clone() for k, v in language.model.state_dict().items()}
-    real = trainer.accumulate
+    real = training.accumulate
 
     def broken(*given, **more):
         loss = real(*given, **more)
         next(language.model.parameters()).grad[0] = torch.inf
         return loss
 
-    monkeypatch.setattr(trainer, "accumulate", broken)
+    monkeypatch.setattr(training, "accumulate", broken)
     with pytest.raises(Diverged, match="round 0, step 0: the gradient's norm is inf"):
-        trainer.run(lambda _: None)
+        train(parts)
     assert all(torch.equal(weights[k], v) for k, v in language.model.state_dict().items())
-    assert report._stopped(tmp_path / "failure.json") == (
+    assert read.stopped(tmp_path / "failure.json") == (
         "stopped: gradient's norm inf in round 0, step 0"
     )
 
@@ -195,8 +194,8 @@ def test_an_infinite_gradient_updates_nothing(task, language, settings, tmp_path
 def test_a_failure_is_forgotten_when_the_run_goes_on(within, copy):
     out = copy(within)
     (out / "failure.json").write_text('{"round": 1, "step": 2, "what": "loss", "value": "nan"}')
-    stopped(out, "step", 2)
-    assert report.read(out).state == "unfinished"
+    stopped(out, "optimise", 2)
+    assert read.read(out).state == "unfinished"
 
 
 @pytest.mark.parametrize("name", ["pairs.jsonl", "objective.py", "oracle.py"])
@@ -216,7 +215,7 @@ def test_a_file_that_changed_is_not_gone_on_with(name, tmp_path):
     (tmp_path / "oracle.py").write_text("def score(prompt, response):\n    return len(response)\n")
     given = (f"--task={tmp_path}/pairs.jsonl", f"--objective={tmp_path}/objective.py:{own}",
              f"--oracle={tmp_path}/oracle.py:score", "--own-samples=2")  # fmt: skip
-    out = stopped(tmp_path / "run", "step", 5, *given)
+    out = stopped(tmp_path / "run", "optimise", 5, *given)
     before = (tmp_path / name).read_text()
     (tmp_path / name).write_text(before + "\n")
     said = call("train", "--out", out, *SMALL, *given, code=2)
@@ -256,10 +255,10 @@ def test_a_held_out_prompt_is_not_trained_on_with_another_response(tmp_path):
 
 def test_a_report_of_a_run_that_is_being_written(within, copy):
     out = copy(within)
-    whole = report.read(out)
+    whole = read.read(out)
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"at": "round 1", "st')
-    assert report.read(out) == whole
+    assert read.read(out) == whole
 
 
 @pytest.mark.parametrize(
@@ -279,7 +278,7 @@ def test_a_report_of_damaged_files(name, content, expected, within, copy):
     out = copy(within)
     (out / name).write_bytes(content)
     with pytest.raises(InvalidInput, match=expected):
-        report.points(report.read(out), 0)
+        read.points(read.read(out), 0)
 
 
 def test_a_file_that_is_there_is_not_overwritten(within, tmp_path):

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from llm_scale import train as training
 from llm_scale.__main__ import app
+from llm_scale.models import weights
 from llm_scale.models.language import Language
 from llm_scale.store import checkpoint
 
@@ -61,17 +62,8 @@ def test_a_run_is_a_function_of_its_settings(whole, tmp_path):
 
 
 @pytest.mark.parametrize("after", [2, 7, 14])
-def test_an_interruption_changes_nothing(whole, tmp_path, monkeypatch, after):
-    real, done = training.Trainer.step, []
-
-    def step(self, *arguments):
-        if len(done) == after:
-            done.append(None)
-            raise KeyboardInterrupt
-        done.append(None)
-        return real(self, *arguments)
-
-    monkeypatch.setattr(training.Trainer, "step", step)
+def test_an_interruption_changes_nothing(whole, tmp_path, interrupt, after):
+    interrupt(after + 1)
     assert CliRunner().invoke(app, command(tmp_path / "run")).exit_code != 0
     call(*command(tmp_path / "run"))
     assert outcome(tmp_path / "run") == outcome(whole)
@@ -105,18 +97,10 @@ def test_kill_9_at_any_moment(whole, tmp_path):
 
 @pytest.mark.parametrize("damage", ["torn", "altered", "no state", "no file"])
 def test_a_damaged_checkpoint_is_said_and_the_one_before_is_used(
-    whole, tmp_path, monkeypatch, damage
+    whole, tmp_path, interrupt, damage
 ):
     out = tmp_path / "run"
-    real, done = training.Trainer.step, []
-
-    def step(self, *arguments):
-        done.append(None)
-        if len(done) == 14:
-            raise KeyboardInterrupt
-        return real(self, *arguments)
-
-    monkeypatch.setattr(training.Trainer, "step", step)
+    interrupt(14)
     CliRunner().invoke(app, command(out))
     newest = max((out / "checkpoints").iterdir())
     weights = newest / "model.safetensors"
@@ -145,18 +129,18 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(
     whole, tmp_path, monkeypatch
 ):
     out = tmp_path / "run"
-    real = training.self_play_loss
+    real, seen = training.losses, []
 
-    def broken(*arguments):
-        return real(*arguments) * (float("nan") if broken.left <= 0 else 1.0) + broken.count()
+    def broken(objective, *arguments):
+        if objective is not None:
+            seen.append(None)  # one of them is the measured direction of the first step
+        return real(objective, *arguments) * (float("nan") if len(seen) > 6 else 1.0)
 
-    broken.left = 6  # one of them is the measured direction of the first step
-    broken.count = lambda: setattr(broken, "left", broken.left - 1) or 0.0
-    monkeypatch.setattr(training, "self_play_loss", broken)
+    monkeypatch.setattr(training, "losses", broken)
     result = call(*command(out), code=1)
     assert "stopped: round 0, step 5: the loss is nan" in result.stderr
     assert json.loads((out / "failure.json").read_text())["step"] == 5
-    monkeypatch.setattr(training, "self_play_loss", real)
+    monkeypatch.setattr(training, "losses", real)
     call(*command(out))
     assert outcome(out) == outcome(whole)
 
@@ -170,4 +154,4 @@ def test_checkpoints_and_the_final_model_load_in_plain_transformers(whole):
     last = checkpoint.latest(whole / "checkpoints")[0]
     final = Language(AutoModelForCausalLM.from_pretrained(whole / "final"), tokenizer)
     stored = last.tensors("model")
-    assert all(torch.equal(v, stored[k]) for k, v in checkpoint.weights(final).items())
+    assert all(torch.equal(v, stored[k]) for k, v in weights.copy_of(final).items())

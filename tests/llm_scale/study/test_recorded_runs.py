@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from figures.catalogue import ROOT
 from figures.llm_scale.llm_stability import ETA
-from figures.recorded import LLM_TINY, ROOT, llm_tiny
-from llm_scale.report.write import interval
+from figures.recorded import LLM_TINY, llm_tiny
+from lab.stats import interval
 from llm_scale.study import tiny_model, tiny_runs
 from llm_scale.study.tiny_runs import LONG, MIDDLE, PLAYED, RATES, SHORT
 

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from lab.specs import objective_of
+from lab.sweep import run_cells
+from llm_scale import train as training
 from llm_scale.data.tasks import phrases
 from llm_scale.models.player import Machine, Player
+from llm_scale.study import columns, tiny_model, tiny_runs
 from llm_scale.study import listed_laws as listed
-from llm_scale.study import tiny_model, tiny_runs
-from llm_scale.study.tiny_model import LevelledIpo, expert_law, law
-from llm_scale.train import Trainer
+from llm_scale.study.tiny_model import expert_law, law
 from theory import objectives
 from theory.errors import InvalidInput
 
@@ -52,24 +54,24 @@ def laws_of_a_round():
 def test_an_exact_round_has_slope_one_and_no_residual(laws_of_a_round):
     log_p, log_q, _ = laws_of_a_round
     spin = objectives.get("spin")
-    row = tiny_model.rewards(log_p, log_q, log_p, spin, 1.0, (1, 1))
+    row = columns.rewards(log_p, log_q, log_p, spin, 1.0, (1, 1))
     assert row["link_slope"] == pytest.approx(1.0)
     assert row["link_correlation"] == pytest.approx(1.0)
     assert row["link_residual"] == pytest.approx(0.0, abs=1e-12)
     assert row["tv_to_link"] == pytest.approx(0.0, abs=1e-12)
-    assert tiny_model.divergences(log_p, log_q, log_p)["kl"] == pytest.approx(0.0, abs=1e-12)
+    assert columns.divergences(log_p, log_q, log_p)["kl"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_contraction_is_t6_s_factor_and_mass_outside_is_counted(laws_of_a_round):
     log_p, log_q, _ = laws_of_a_round
     spin = objectives.get("spin")
-    row = tiny_model.rewards(log_p, log_q, log_p, spin, 2.0, (1, 1))
+    row = columns.rewards(log_p, log_q, log_p, spin, 2.0, (1, 1))
     assert row["contraction_link"] == pytest.approx(1.0 - 1.0 / 2.0)
     assert row["link_slope"] == pytest.approx(2.0)
-    assert tiny_model.contraction(log_p, log_q, log_q) == pytest.approx(1.0)
+    assert columns.contraction(log_p, log_q, log_q) == pytest.approx(1.0)
     thin = np.log([[0.5, 0.5 - 3e-5, 1e-5, 2e-5]])
     wide = np.log([[0.4, 0.3, 0.1, 0.2]])
-    found = tiny_model.divergences(thin, np.log([[0.4, 0.6 - 3e-5, 1e-5, 2e-5]]), wide)
+    found = columns.divergences(thin, np.log([[0.4, 0.6 - 3e-5, 1e-5, 2e-5]]), wide)
     assert found["outside_before"] == pytest.approx(3e-5)
     assert found["outside"] == pytest.approx(0.3)
     assert found["max_u"] == pytest.approx(np.log((0.5 - 3e-5) / 0.3))
@@ -80,9 +82,9 @@ def test_the_parts_of_an_error_are_told_apart(laws_of_a_round):
     exact = log_p - log_q
     for slope, size in ((0.5, 0.0), (1.0, 0.3)):
         learned = slope * exact + size * noise
-        row = tiny_model.parts("link", log_p, log_q, exact, learned, 0.5)
+        row = columns.parts("link", log_p, log_q, exact, learned, 0.5)
         after = np.logaddexp.reduce(log_q + learned / 0.5, -1, keepdims=True)
-        whole = tiny_model.kl(log_p, log_q + learned / 0.5 - after)
+        whole = columns.kl(log_p, log_q + learned / 0.5 - after)
         if size == 0.0:
             assert row["kl_link_slope"] == pytest.approx(whole)
             assert row["link_residual"] == pytest.approx(0.0, abs=1e-12)
@@ -93,10 +95,11 @@ def test_the_parts_of_an_error_are_told_apart(laws_of_a_round):
 
 def test_levelled_ipo_goes_from_ipo_to_pointwise_spif():
     r_y, r_own = torch.randn(2, 7, 1, dtype=torch.float64)
+    levelled = [objective_of(f"{tiny_runs.LEVELLED}:levelled_ipo(level={w})") for w in (0, 1)]
     ipo = objectives.get("ipo", margin=1.0).reward_risk(r_y, r_own)
-    torch.testing.assert_close(LevelledIpo(0.0).reward_risk(r_y, r_own), ipo)
+    torch.testing.assert_close(levelled[0].reward_risk(r_y, r_own), ipo)
     spif = objectives.get("spif", c=1.0).reward_risk(r_y, r_own)
-    torch.testing.assert_close(LevelledIpo(1.0).reward_risk(r_y, r_own), 4.0 * spif + 4.0)
+    torch.testing.assert_close(levelled[1].reward_risk(r_y, r_own), 4.0 * spif + 4.0)
 
 
 @pytest.fixture(scope="module")
@@ -111,20 +114,21 @@ def margins(settings, tmp_path_factory):
         )  # fmt: skip
         task = phrases(s)
         language = tiny_model.prepare.prepare(s).language
-        trainer = Trainer(s, tmp_path_factory.mktemp("margins"), language, task)
-        found, step = [], trainer.step
+        parts = training.assemble(s, tmp_path_factory.mktemp("margins"), language, task)
+        found, optimise = [], training.optimise
 
-        def watched(data, chosen, round_, number, steps):
-            out = step(data, chosen, round_, number, steps)
-            if number + 1 in at:
-                ratio = data.rescored(trainer.player) - data.current
-                expert, own = (beta * side for side in data._sides(ratio)[:2])
-                different = [i.expert[0].tokens != i.own[0].tokens for i in data.items]
+        def watched(parts, state, *rest):
+            out = optimise(parts, state, *rest)
+            if state.step in at:
+                ratio = state.data.rescored(parts.player) - state.data.current
+                expert, own = beta * ratio.reshape(-1, 2).T
+                different = [i.expert[0].tokens != i.own[0].tokens for i in state.data.items]
                 found.append(float((expert - own)[torch.tensor(different)].mean()))
             return out
 
-        trainer.step = watched
-        trainer.run(lambda _: None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training, "optimise", watched)
+            training.train(parts)
         return np.array(found)
 
     return {"spin": run("spin", 1.0), "ipo": run("ipo(margin=1)", 0.5)}
@@ -137,17 +141,18 @@ def test_margins_on_repeated_pairs_grow_for_spin_and_stop_for_ipo(claim, margins
     claim.close(ipo[1:], 1.0, 0.1, what="IPO: mean margin against m")
 
 
-def test_finished_runs_are_not_run_again_after_an_interruption(tmp_path, monkeypatch):
-    jobs = tiny_runs.plan()[:2]
-    part = tmp_path / "x.part.jsonl"
-    kept = [{"job": tiny_runs._key(j), "rows": [{"at": i}]} for i, j in enumerate(jobs)]
-    part.write_text("".join(json.dumps(k) + "\n" for k in kept) + '{"job": "to')
-    monkeypatch.setattr(tiny_runs, "run", None)
-    assert tiny_runs.collect(jobs, 1, part) == [{"at": 0}, {"at": 1}]
-    assert part.read_text().count("\n") == 2
-
-
 def test_every_run_of_the_plan_is_one_of_a_kind():
-    keys = [tiny_runs._key(job) for job in tiny_runs.plan(full=True)]
-    assert len(keys) == len(set(keys))
-    assert {json.loads(k)[0]["settings"]["seed"] for k in keys} == set(range(5))
+    cells = tiny_runs.cells(tiny_runs.plan(full=True))
+    assert len({cell.key for cell in cells}) == len({cell.name for cell in cells}) == len(cells)
+    kinds = [json.dumps(dataclasses.asdict(cell.arguments["job"])) for cell in cells]
+    assert len(set(kinds)) == len(kinds)
+    assert {cell.arguments["job"].settings.seed for cell in cells} == set(range(5))
+
+
+def test_finished_runs_are_not_run_again_after_an_interruption(tmp_path, monkeypatch):
+    cells = tiny_runs.cells(tiny_runs.plan()[:2])
+    monkeypatch.setattr(tiny_runs, "run", lambda job: [{"seed": job.settings.seed, "kl": 1 / 3}])
+    expected = [[{"seed": c.arguments["job"].settings.seed, "kl": 0.3333}] for c in cells]
+    assert run_cells(cells, tmp_path, progress=False) == expected
+    monkeypatch.setattr(tiny_runs, "run", None)
+    assert run_cells(cells, tmp_path, progress=False) == expected

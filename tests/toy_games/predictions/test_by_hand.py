@@ -82,6 +82,14 @@ def test_steps_near_a_rounds_minimum():
     close(local.floor(0.4, 10), 0.16 / 10 * 0.75 / (1 - 0.49) * spread)
 
 
+def test_noise_away_from_the_minimum_and_tiny_curvature():
+    """Gradients of pairs at logit 0: -1 at 3/8, 1 at 1/8, else 0."""
+    spread = 0.5 - 0.25**2
+    close(spin_of_two().noise(logits(0.0)).numpy(), spread * np.array([[1, -1], [-1, 1]]))
+    tiny = dataclasses.replace(spin_of_two(), beta=1e-6).near(logits(0.0))
+    close(tiny.values.numpy() * 1e12, [2 * 0.5 / 4], 1e-6)
+
+
 def test_the_examples_of_pairs_and_of_groups():
     pairs = spin_of_two().examples
     chances = dict(zip(map(tuple, torch.cat([pairs.expert, pairs.own], 1).tolist()),
@@ -140,7 +148,7 @@ def test_fishers_matrix_and_the_distance_of_laws():
 def test_factors_distances_and_floors_of_rounds():
     close(stability.inner_factor(0.5, 0.3, 0.1), 1 - 0.5 * (1 - 0.8**3))
     close(stability.breaking_distance([4.0, 1.5], 0.1), [0.1 * log(0.5) / log(0.975), np.inf])
-    close(stability.breaking_distance(4.0), 4 * log(2.0))
+    close(stability.breaking_distance([4.0, 2.5]), [4 * log(2.0), 2.5 * log(5.0)])
     close(stability.inner_factor(4.0, 0.1 * log(0.5) / log(0.975), 0.1), -1.0)
     close(stability.noise_floor(0.5, 3, 100), 2 / 100 * 0.5 / 1.5)
     close(stability.noise_floor(0.5, 3, 100, own=0.5), 2 / 100 * 0.25 / (0.25 * 1.75))
@@ -173,30 +181,34 @@ def test_where_the_mass_of_unseen_responses_settles():
 def test_the_measure_of_settled_mass_is_that_of_each_rows_data():
     run = SimpleNamespace(objective=SPIF, beta=torch.tensor([2.0, 4.0], dtype=torch.float64))
     law = torch.tensor(START, dtype=torch.float64).log()
-    law = torch.stack([law, torch.cat([law[:2], torch.tensor([NOTHING])])])[:, None]
-    state = {"data": torch.from_numpy(DATA).expand(2, 1, 3), "opponent": law,
-             "own": torch.from_numpy(OWN).expand(2, 1, 3)}  # fmt: skip
-    found = unseen.predicted_after(run, state, 0).numpy()
-    close(found, [1 - 0.8 * cosh(0.25), 0.0])
+    closed = torch.cat([law[:2], torch.tensor([NOTHING])])  # padding in the second prompt
+    weights = {k: torch.from_numpy(v).expand(2, 2, 3) for k, v in (("data", DATA), ("own", OWN))}
+    found = unseen.predicted_after(run, weights | {"opponent": torch.stack([law, closed])}, 0)
+    close(found.numpy(), (1 - 0.8 * np.cosh([0.25, 0.125])) / 2)
 
 
-def test_escape_is_the_path_of_gradient_descent():
-    """SPIF's own descent on two seen and two unseen logits, in small steps."""
-    seen, outside, beta, rate = np.array([0.19, 0.80]), 0.01, 1.0, 0.02
-    steps, masses = unseen.escape(SPIF, DATA[:2], OWN[:2], seen, outside, 2, beta, rate, 400)
-    end = 1 - (0.19 * exp(0.5) + 0.80 * exp(-0.5))
+@pytest.mark.parametrize("name", ["spif(c=0.5)", "brier"])
+def test_escape_is_the_path_of_gradient_descent(name):
+    """The loss's own descent on two seen and two unseen logits, in small steps."""
+    obj, beta, rate = objectives.get(name), 2.0, 0.2
+    data, own, seen, outside = DATA[:2], OWN[:2], np.array([0.19, 0.80]), 0.01
+    steps, masses = unseen.escape(obj, data, own, seen, outside, 2, beta, rate, 400)
+    end = 1 - (seen * np.exp(np.asarray(obj.reward(data, own)) / beta)).sum()
     close(masses[-1], 0.999 * end, 1e-3)
+    assert steps[-1] < 10_000
     start = np.log(np.concatenate([seen, [outside / 2, outside / 2]]))
     z, path = start.copy(), []
-    data, own = np.append(DATA[:2], [0, 0]), np.append(OWN[:2], [0, 0])
+    slope = {"spif(c=0.5)": 1.0, "brier": 0.25}[name]
     for _ in range(int(steps[-1]) + 1):
         law = np.exp(z) / np.exp(z).sum()
         path.append(law[2:].sum())
-        r = beta * (np.log(law) - start)
-        force = (data + own) * r - (data - own)
-        z = z + rate * (law * force.sum() - force)
-    half = np.searchsorted(masses, 0.5 * end)
-    assert np.argmax(np.array(path) > 0.5 * end) == pytest.approx(steps[half], rel=0.05)
+        r = torch.tensor(beta * (np.log(law[:2]) - start[:2]), requires_grad=True)
+        loss = -(torch.from_numpy(data) * obj.a(r) + torch.from_numpy(own) * obj.b(r)).sum()
+        force = np.append(torch.autograd.grad(loss, r)[0].numpy(), [0.0, 0.0])
+        z = z + rate / slope * (law * force.sum() - force)
+    for share in (0.2, 0.5, 0.8):
+        reached = steps[np.searchsorted(masses, share * end)]
+        assert np.argmax(np.array(path) > share * end) == pytest.approx(reached, rel=0.01)
 
 
 # -- two players ----------------------------------------------------------------------------------

@@ -1,0 +1,69 @@
+"""A round's row: everything that is measured on held-out prompts when its steps are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from llm_scale.data.items import Response
+from llm_scale.data.oracles import Oracle
+from llm_scale.data.tasks import Task
+from llm_scale.measure import held_out, preferences, telemetry, tokens
+from llm_scale.measure.held_out import HeldOut
+from llm_scale.measure.predicted import Game
+from llm_scale.models.player import Player
+from llm_scale.models.weights import Weights
+
+
+class Row(NamedTuple):
+    """What was measured, its points as CSV, and fresh held-out responses of the model."""
+
+    values: telemetry.Row
+    points: str
+    own: list[Response]
+
+
+def measure(
+    player: Player,
+    task: Task,
+    held: HeldOut,
+    game: Game | None,
+    oracle: Oracle | None,
+    weights: Callable[[str], Weights],
+    round_: int,
+) -> Row:
+    """Measure the round that has just been trained.
+
+    Args:
+        player: plays pi_{t+1}.
+        task: with its expert, whose log-probabilities are used where there is no oracle.
+        held: held-out responses as pi_t scored them.
+        game: the objective and its weights; None is SFT.
+        oracle: the preference, or None.
+        weights: those of pi_0 by "base", of pi_t by "current".
+        round_: part of the key of the noise.
+    """
+    if not held.items:
+        return Row({}, "", [])
+    expert = task.expert if oracle is None else None
+    measured = held.measured(player, expert)
+    own = held_out.own_responses(player, held.items, round_ + 1)
+    items = held_out.with_own(held.items, own)
+    with player.frozen(weights("current")) as start:
+        before = start.score(held_out.own_pairs(items))
+        more: telemetry.Row = {}
+        if game is not None and oracle is not None:
+            more = preferences.measured(
+                player, start, oracle, game, held.items, own, weights("base"), round_
+            )
+        elif game is not None and game.level == "token":
+            more = tokens.measured(player, start, held.items, expert, game)
+    fresh = held_out.fresh(player, before, items, expert)
+    predicted = telemetry.predictions(measured, game)
+    row = telemetry.summary(measured, game, predicted, fresh)
+    row |= telemetry.lengths(held.items, "held_out_") | more
+    row |= task.text_row([item.own[0] for item in held.items], "_before") | task.text_row(own)
+    if folder := player.settings.sft_run:
+        row |= held_out.sft_distance(player, Path(folder), held, items)
+    return Row(row, telemetry.table(measured, game, predicted), own)

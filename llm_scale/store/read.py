@@ -1,0 +1,216 @@
+"""What a run left, read back: its settings, model, metrics and points; runs by seed in groups."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llm_scale.measure.telemetry import COLUMNS
+from llm_scale.store.checkpoint import latest
+from llm_scale.store.journal import FAILURE, METRICS, POINTS
+from theory.errors import InvalidInput, refuse
+
+RECORD = "settings.json"
+EQUAL_COMPUTE = "equal-compute"
+"""Folder of a baseline that `sft --like` makes."""
+NO_SETTING = ("seed", "sft_run", "device", "checkpoint_every", "generate_batch")
+"""Settings that do not tell groups apart."""
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    """Settings in the record of a run (the file or its folder). InvalidInput: not one."""
+    return record_of(path)["settings"]
+
+
+def record_of(path: Path) -> dict[str, dict[str, Any]]:
+    """Settings, versions and digests of files in the record of a run. InvalidInput: not one."""
+    path = path / RECORD if path.is_dir() else path
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        settings = dict(record["settings"])
+        rest = {name: dict(record.get(name, {})) for name in ("versions", "files")}
+        return {"settings": settings} | rest
+    except KeyError as error:
+        raise InvalidInput(f"{path}: not the record of a run (no {error})") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"{path}: not the record of a run ({error})") from error
+
+
+def model_of(path: Path) -> tuple[Path, dict[str, Any]]:
+    """Model directory of a run's folder, or of a model's own; and the run's settings if any.
+
+    Of a run that is not finished the newest whole checkpoint is taken.
+
+    Raises:
+        InvalidInput: neither a run nor a model, or a run without a checkpoint.
+    """
+    if (path / RECORD).is_file():
+        settings = settings_of(path)
+        if (path / "final" / "config.json").is_file():
+            return path / "final", settings
+        found, _ = latest(path / "checkpoints")
+        if found is None:
+            raise InvalidInput(f"{path}: a run without a whole checkpoint yet; train it first")
+        return found.path, settings
+    if (path / "config.json").is_file():
+        return path, {}
+    raise InvalidInput(
+        f"{path}: neither the folder of a run ({RECORD}) nor a directory of a model (config.json)"
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it was recorded.
+
+    Attributes:
+        path: its folder. settings: as resolved.
+        rounds, steps: lines of the metrics, a round's and a step's.
+        state: "finished", "unfinished" or "stopped: ...".
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    rounds: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
+    state: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ by their seed alone."""
+
+    label: str
+    runs: list[Run]
+
+    def values(self, key: str, round_: int) -> list[float]:
+        """A number of a round, of every seed that has it."""
+        rows = (row for run in self.runs for row in run.rounds if row["round"] == round_)
+        return [float(row[key]) for row in rows if key in row]
+
+    @property
+    def rounds(self) -> list[int]:
+        """Rounds that at least one seed finished."""
+        return sorted({row["round"] for run in self.runs for row in run.rounds})
+
+
+def read(path: Path) -> Run:
+    """A run's record, also of one that is still written.
+
+    InvalidInput: not a run, or metrics that are not JSON lines.
+    """
+    settings = settings_of(path)
+    rows = _rows(path / METRICS)
+    done = (path / "final" / "config.json").is_file()
+    state = "finished" if done else "unfinished"
+    if not done and (path / FAILURE).is_file():
+        state = stopped(path / FAILURE)
+    rounds = [row for row in rows if "round" in row]
+    return Run(path, settings, rounds, [row for row in rows if "at" in row], state)
+
+
+def stopped(file: Path) -> str:
+    """How a run stopped by itself, from its `FAILURE`. InvalidInput: not what a run wrote."""
+    try:
+        seen = json.loads(file.read_text(encoding="utf-8"))
+        where = f"in round {seen['round']}, step {seen['step']}"
+        return f"stopped: {seen['what']} {seen['value']} {where}"
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{file}: not what a run wrote that stopped ({error!r})") from error
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Objects of a JSONL file; a last line without its end is being written and left out."""
+    rows = []
+    whole, _, _ = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
+    for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise InvalidInput(f"{file}:{number}: not JSON in UTF-8 ({error})") from error
+        if not isinstance(row, dict):
+            raise InvalidInput(f"{file}:{number}: a {type(row).__name__}; needed is an object")
+        rows.append(row)
+    return rows
+
+
+def found(paths: Sequence[Path]) -> list[Run]:
+    """The runs in folders: a run's own, or those in its subfolders. InvalidInput: none there."""
+    out, problems = [], []
+    for path in paths:
+        inner = sorted(p.parent for p in path.rglob(RECORD)) if path.is_dir() else []
+        if not inner:
+            problems.append(f"{path}: neither a run nor a folder with runs ({RECORD})")
+        try:
+            out += [read(p) for p in inner]
+        except InvalidInput as error:
+            problems += error.problems
+    refuse(problems)
+    if not any(run.rounds for run in out):
+        raise InvalidInput(f"{', '.join(map(str, paths))}: no run has finished a round yet")
+    return out
+
+
+def grouped(found: Sequence[Run]) -> list[Group]:
+    """Groups in order of appearance, SFT first. InvalidInput: the same settings and seed twice."""
+    groups = _by_label(found, together=True)
+    if any(_seed_twice(members) for members in groups.values()):
+        groups = _by_label(found, together=False)
+    problems = []
+    for label, members in groups.items():
+        if _seed_twice(members):
+            where = ", ".join(str(run.path) for run in members)
+            problems.append(f"{label}: a seed is there twice among {where}; leave one out")
+    refuse(problems)
+    ordered = sorted(groups.items(), key=lambda pair: not pair[0].startswith("sft"))
+    return [Group(label, members) for label, members in ordered]
+
+
+def _by_label(found: Sequence[Run], together: bool) -> dict[str, list[Run]]:
+    """Runs by what they are called.
+
+    Baselines of equal compute have as many steps as their seed's responses ask for: ``together``
+    calls these numbers by one name.
+    """
+    kept = [{k: v for k, v in run.settings.items() if k not in NO_SETTING} for run in found]
+    for run, settings in zip(found, kept, strict=True):
+        if together and run.path.resolve().name == EQUAL_COMPUTE:
+            settings["steps_per_round"] = "equal compute"
+    names = {k for settings in kept for k in settings}
+    differing = sorted(k for k in names - {"objective"} if len({str(s.get(k)) for s in kept}) > 1)
+    groups: dict[str, list[Run]] = {}
+    for run, settings in zip(found, kept, strict=True):
+        parts = [str(settings.get("objective"))]
+        ignored = ("beta", "tau", "own_samples") if parts[0] == "sft" else ()
+        parts += [f"{k}={settings.get(k)}" for k in differing if k not in ignored]
+        groups.setdefault(", ".join(parts), []).append(run)
+    return groups
+
+
+def _seed_twice(members: Sequence[Run]) -> bool:
+    seeds = [run.settings.get("seed") for run in members]
+    return len(set(seeds)) < len(seeds)
+
+
+def points(run: Run, round_: int) -> dict[str, np.ndarray]:
+    """The stored points of a round by column, NaN where unknown; empty if there are none."""
+    path = run.path / POINTS / f"round-{round_:03d}.csv"
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    out: dict[str, np.ndarray] = {}
+    try:
+        for name in COLUMNS if rows else ():
+            column = [row[name] for row in rows]
+            plain = name == "side"
+            out[name] = np.array(column if plain else [float(v) if v else np.nan for v in column])
+    except (KeyError, ValueError) as error:
+        raise InvalidInput(f"{path}: not the points of a round ({error})") from error
+    return out

@@ -1,0 +1,166 @@
+"""Where a run stands, and its folder: what it goes on from after any interruption."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from lab.files import whole
+from llm_scale import models, processes
+from llm_scale.data.items import Response
+from llm_scale.measure.held_out import HeldOut
+from llm_scale.models import weights
+from llm_scale.models.weights import Weights
+from llm_scale.rounds.begin import restore
+from llm_scale.rounds.sequence import Round
+from llm_scale.settings import Settings
+from llm_scale.store import checkpoint
+from llm_scale.store.identity import mark
+from llm_scale.store.journal import METRICS, Journal
+from theory.errors import InvalidInput
+
+KEPT_WEIGHTS = ("base.safetensors", "current.safetensors")
+"""Of pi_0, and of pi_t of the round: what a checkpoint leans on beside its own files."""
+SFT_ROUND = -1
+"""Number of the round of the SFT start, as a key of its data and order."""
+
+
+class Phase(enum.IntEnum):
+    """What a round does next."""
+
+    BEGIN = 0
+    """Draw its responses and score them."""
+    TRAIN = 1
+    """Take its optimiser steps; its data are there."""
+
+
+@dataclass
+class State:
+    """Where a run stands.
+
+    Attributes:
+        optimiser: with its moments.
+        round: number of the round; -1 is the SFT start.
+        phase: what the round does next.
+        step: optimiser steps done in the round. total: in the run.
+        data: the round's responses with their stored log-probabilities.
+        held: the held-out responses of the round, scored by pi_t.
+        monitors: what the round's row says of its start.
+        previous: weights of pi_{t-1}; only for the opponent that needs them.
+        own: held-out responses of the model as it enters the round, where they are drawn already.
+    """
+
+    optimiser: torch.optim.Optimizer
+    round: int = SFT_ROUND
+    phase: Phase = Phase.BEGIN
+    step: int = 0
+    total: int = 0
+    data: Round = field(default_factory=lambda: Round.plain([]))
+    held: HeldOut = field(default_factory=HeldOut.none)
+    monitors: dict[str, Any] = field(default_factory=dict)
+    previous: Weights = field(default_factory=dict)
+    own: list[Response] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The round in words."""
+        return "SFT" if self.round == SFT_ROUND else f"round {self.round}"
+
+    @property
+    def number(self) -> int:
+        """Of its checkpoint: larger for whatever comes later."""
+        return int(f"{self.total}{self.round + 1:05d}{self.phase:d}")
+
+    def next_round(self) -> None:
+        """To the beginning of the next round."""
+        self.round, self.phase, self.step = self.round + 1, Phase.BEGIN, 0
+        self.data, self.held = Round.plain([]), HeldOut.none()
+
+
+@dataclass(frozen=True)
+class Store:
+    """The folder of a run as it is written; only the first process writes."""
+
+    out: Path
+    settings: Settings
+    language: models.Language
+    journal: Journal
+
+    def save(self, state: State) -> None:
+        """A checkpoint of the model and the state; the last two are kept."""
+        if processes.rank() == 0:
+            files = {
+                "optimiser": checkpoint.optimiser_tensors(state.optimiser),
+                "previous": state.previous,
+            }
+            if state.phase is Phase.TRAIN:
+                files["round"] = state.data.tensors()
+                files["held_out"] = state.held.tensors()
+            where = {name: getattr(state, name) for name in ("round", "phase", "step", "total")}
+            rest = {"mark": mark(self.settings), "metrics": self.journal.digest()}
+            told = where | rest | {"monitors": state.monitors}
+            kept = [self.out / name for name in KEPT_WEIGHTS if (self.out / name).exists()]
+            folder = self.out / "checkpoints"
+            checkpoint.save(folder, state.number, self.language, files, told, kept)
+        processes.wait()
+
+    def resume(self, state: State, say: Callable[[str], None]) -> None:
+        """Put the newest whole checkpoint into the model and the state, if there is one.
+
+        Raises:
+            InvalidInput: it is of another run, or the metrics are not what they were.
+        """
+        found, said = checkpoint.latest(self.out / "checkpoints")
+        for number, sentence in enumerate(said, 1):
+            older = found is not None or number < len(said)
+            say(f"warning: {sentence}; {'using the one before' if older else 'starting again'}")
+        if found is None:
+            self.journal.cut(0)
+            return
+        told = found.state
+        if told["mark"] != mark(self.settings):
+            raise InvalidInput(
+                f"{found.path}: a checkpoint of a run with other settings or versions; "
+                "nothing was changed; choose another --out"
+            )
+        if not self.journal.holds(*told["metrics"]):
+            raise InvalidInput(
+                f"{self.out / METRICS}: not what it was when {found.path} was written; nothing was "
+                "changed; put it back, or choose another --out"
+            )
+        weights.put(self.language, found.tensors("model"))
+        checkpoint.set_optimiser(state.optimiser, found.tensors("optimiser"))
+        state.round, state.step, state.total = told["round"], told["step"], told["total"]
+        state.phase, state.monitors = Phase(told["phase"]), told["monitors"]
+        state.previous = found.tensors("previous")
+        if state.phase is Phase.TRAIN:
+            state.data = restore(found.tensors("round"))
+            state.held = HeldOut.of(found.tensors("held_out"))
+        if processes.rank() == 0:
+            found.put_back(self.out, KEPT_WEIGHTS)
+        self.journal.cut(told["metrics"][0])
+        say(f"resumed from {found.path.name}: {state.name}, step {state.step}")
+
+    def keep(self, name: str) -> None:
+        """The weights as they are: "base" is pi_0, "current" is pi_t of the round."""
+        if processes.rank() == 0:
+            with whole(self.out / f"{name}.safetensors") as part:
+                save_file(weights.copy_of(self.language), part)
+        processes.wait()
+
+    def weights(self, name: str) -> Weights:
+        """What `keep` kept."""
+        return load_file(self.out / f"{name}.safetensors")
+
+    def finish(self) -> None:
+        """The final model, in its place when all of it is there."""
+        if processes.rank() == 0:
+            with whole(self.out / "final") as part:
+                models.save(self.language, part)
+        processes.wait()
