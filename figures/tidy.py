@@ -17,7 +17,7 @@ TEXTS = ("panel", "objective", "series", "kind")
 COLUMNS = (*TEXTS, "x", "y")
 INTERVAL = ("low", "high")
 THEORY, MEASURED = "theory", "measured"
-NOTHING = 1e-12
+NOTHING = 1e-11
 AGREE = 1e-4
 
 
@@ -101,9 +101,10 @@ def as_text(table: pd.DataFrame) -> str:
 
 def read(path: Path) -> pd.DataFrame:
     """A table that was written; names stay texts."""
-    numbers = {name: [""] for name in ("x", "y", *INTERVAL)}
-    kinds = dict.fromkeys(TEXTS, str)
-    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=numbers)
+    numbers = ("x", "y", *INTERVAL)
+    kinds = {**dict.fromkeys(TEXTS, str), **dict.fromkeys(numbers, float)}
+    blank = {name: [""] for name in numbers}
+    return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=blank)
 
 
 def difference(new: pd.DataFrame, old: pd.DataFrame) -> str:

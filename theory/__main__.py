@@ -25,7 +25,7 @@ app = Program(__doc__)
 What = Annotated[
     list[str] | None,
     typer.Argument(
-        help="NAME, NAME(parameter=value), FILE.py or FILE.py:NAME; default: all that are registered"
+        help="NAME, NAME(parameter=value), FILE.py or FILE.py:NAME; default: all registered"
     ),
 ]
 Parameters = Annotated[

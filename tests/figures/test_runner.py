@@ -1,5 +1,7 @@
-"""The figure runner, on figures of its own."""
+"""The figure runner and the catalogue, on figures of their own."""
 
+import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -11,16 +13,17 @@ import pytest
 from figures import __main__ as runner
 from figures import catalogue as catalogue_module
 from figures import style
-from figures.catalogue import catalogue
+from figures.catalogue import OUT, catalogue, modules
+from figures.runner import make
 
 GOOD = """
-NAME = "{name}"
 CAPTION = "A line " "in two literals."
-CLAIMS: tuple[str, ...] = ("T1", "C1")
+CLAIMS = ("T1", "C1")
 
 def table():
     import pandas as pd
-    return pd.DataFrame({{"x": [0.0, 1 / 3], "y": [1.0, 2.0]}})
+    names = {"panel": "a", "objective": "spif", "series": "", "kind": "theory"}
+    return pd.DataFrame({**names, "x": [0.0, 1 / 3], "y": [1.0, 2.0]})
 
 def plot(table):
     from figures import style
@@ -34,22 +37,28 @@ def plot(table):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A package of two good figures and a bad one, importable by child processes."""
-    package = tmp_path / "fakefigures"
+    package = tmp_path / f"fake{tmp_path.name}"
     family = package / "theory"
     family.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (family / "__init__.py").write_text("")
-    (family / "one.py").write_text(GOOD.format(name="one"))
-    (family / "two.py").write_text(GOOD.format(name="two").replace("1 / 3", "1 / 0"))
-    (family / "three.py").write_text(GOOD.format(name="three"))
+    (family / "one.py").write_text(GOOD)
+    (family / "two.py").write_text(GOOD.replace("1 / 3", "1 / 0"))
+    (family / "three.py").write_text(GOOD)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(catalogue_module.catalogue, "__defaults__", (package,))
+    monkeypatch.setattr(catalogue_module.modules, "__defaults__", (package,))
     monkeypatch.setattr(runner, "OUT", tmp_path / "out")
     monkeypatch.setattr(runner.report, "write", lambda: None)
     return package
 
 
-def test_the_catalogue_reads_without_running(folder):
+def change(folder, old, new, name="two"):
+    path = folder / "theory" / f"{name}.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_the_catalogue_knows_captions_and_claims(folder):
     entries = catalogue(folder)
     assert [e.name for e in entries] == ["one", "three", "two"]
     assert entries[0].caption == "A line in two literals."
@@ -59,38 +68,53 @@ def test_the_catalogue_reads_without_running(folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('NAME = "two"', "NAME = 'two' + 'x'", "malformed"),
-        ('NAME = "two"', "", "NAME must be"),
-        ('NAME = "two"', 'NAME = "../two"', "NAME must be"),
-        ('NAME = "two"', 'NAME = "one"', "'one' is taken twice"),
-        ('"A line " "in two literals."', '""', "CAPTION must be"),
-        ('("T1", "C1")', '"T1"', "CLAIMS must be"),
-        ('NAME = "two"', 'SIZES = {"seeds": 5}\nNAME = "two"', "SIZES must be"),
-        ('"in two literals."', '"over {seeds} seeds."', "CAPTION has .seeds., SIZES has nothing"),
+        ('"A line " "in two literals."', '""', r"theory.two: CAPTION must be a text, not ''"),
+        ('("T1", "C1")', '"T1"', "theory.two: CLAIMS must be a tuple of claim ids, not 'T1'"),
+        ("CLAIMS", "CLAIMED", "CLAIMS must be a tuple of claim ids, not None"),
     ],
 )
-def test_wrong_literals_are_refused_by_name(folder, old, new, message):
-    text = (folder / "theory" / "two.py").read_text()
-    assert old in text
-    (folder / "theory" / "two.py").write_text(text.replace(old, new))
+def test_a_figure_without_caption_or_claims_is_refused_by_name(folder, old, new, message):
+    change(folder, old, new)
     with pytest.raises(ValueError, match=message):
         catalogue(folder)
 
 
+def test_a_name_taken_twice_is_refused(folder):
+    shutil.copytree(folder / "theory", folder / "toy_games")
+    with pytest.raises(ValueError, match="taken twice"):
+        modules(folder)
+
+
 def test_one_failure_does_not_lose_the_others(folder, tmp_path, capfd):
-    assert runner.main(["--jobs", "1"]) == 1
+    change(folder, "CAPTION", "raise LookupError('at import')\nCAPTION", "three")
+    assert runner.main(["one", "two", "three", "--jobs", "1"]) == 1
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["one.csv", "one.pdf", "one.png", "three.csv", "three.pdf", "three.png"]
+    assert made == ["one.csv", "one.pdf", "one.png"]
     assert pd.read_csv(tmp_path / "out" / "one.csv").x[1] == 0.333333
-    assert (tmp_path / "out" / "one.png").read_bytes() == (
-        tmp_path / "out" / "three.png"
-    ).read_bytes()
-    assert (tmp_path / "out" / "one.pdf").read_bytes() == (
-        tmp_path / "out" / "three.pdf"
-    ).read_bytes()
-    shown = capfd.readouterr().err
-    assert "ZeroDivisionError" in shown
-    assert "1 of 3 figures failed: two" in shown
+    said = capfd.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert "LookupError: at import" in said
+    assert "[3/3] " in said
+    assert "2 of 3 figures failed: " in said
+
+
+def test_a_table_that_agrees_is_left_as_it_is_and_drawn(folder, tmp_path, monkeypatch):
+    module, out = modules(folder)["one"], tmp_path / "out"
+    figure = importlib.import_module(module)
+    table = figure.table()
+
+    def made(y, **how):
+        monkeypatch.setattr(figure, "table", lambda: table.assign(y=y))
+        said = make(module, out, **how).partition(" s, ")[2]
+        return said, {path.suffix: path.read_bytes() for path in out.iterdir()}
+
+    said, first = made([1.0, 2.0])
+    assert said == "new table"
+    assert made([1.0, 2.0 + 1e-5]) == ("table as recorded", first)
+    assert made([1.0, 2.1], compute=False) == ("table as recorded", first)
+    said, second = made([1.0, 2.1])
+    assert said == "1 of 2 rows differ, most a, spif, theory: 2.1, was 2"
+    assert all(second[suffix] != first[suffix] for suffix in (".csv", ".png", ".pdf"))
 
 
 def test_from_the_shell_the_figures_and_the_report_are_made(folder, tmp_path):
@@ -98,15 +122,14 @@ def test_from_the_shell_the_figures_and_the_report_are_made(folder, tmp_path):
     shutil.copytree(Path(runner.__file__).parent, tmp_path / "figures", ignore=leave)
     (tmp_path / "figures" / "theory").mkdir()
     shutil.copy(folder / "theory" / "one.py", tmp_path / "figures" / "theory")
-    done = subprocess.run([sys.executable, "-m", "figures"], cwd=tmp_path, capture_output=True)
+    shutil.copy(folder / "theory" / "three.py", tmp_path / "figures" / "theory")
+    command = [sys.executable, "-m", "figures", "one"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "figures" / "out" / "one.png").exists()
+    assert b"[1/1] one: " in done.stderr
+    made = sorted(path.name for path in (tmp_path / "figures" / "out").iterdir())
+    assert made == ["one.csv", "one.pdf", "one.png"]
     assert "![one](figures/out/one.png)" in (tmp_path / "paper_repro.md").read_text()
-
-
-def test_only_the_named_figures_are_made(folder, tmp_path):
-    assert runner.main(["one"]) == 0
-    assert {path.stem for path in (tmp_path / "out").iterdir()} == {"one"}
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_names(folder, capsys):
@@ -118,8 +141,21 @@ def test_an_unknown_name_is_an_error_that_lists_the_names(folder, capsys):
 
 def test_the_committed_pictures_are_those_of_the_figures():
     for suffix in (".csv", ".png"):
-        there = {path.stem for path in runner.OUT.glob(f"*{suffix}")}
-        assert there == {entry.name for entry in catalogue()}, "run python -m figures"
+        there = {path.stem for path in OUT.glob(f"*{suffix}")}
+        assert there == set(modules()), "run python -m figures"
+
+
+def test_the_large_versions_are_settings_of_their_experiments_and_said_in_the_captions():
+    """Every Settings checks itself when the module is imported."""
+    code = "from figures.catalogue import catalogue; [print(e.caption) for e in catalogue()]"
+    env = {**os.environ, "FULL": "1"}
+    large = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    usual = "\n".join(entry.caption for entry in catalogue())
+    for small, full in (("over 6 seeds", "over 20 seeds"), ("177,156", "813,616")):
+        assert small in usual
+        assert full in large.stdout
 
 
 def test_an_objective_keeps_its_line():

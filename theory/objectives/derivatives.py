@@ -196,7 +196,8 @@ def slope_range(link: Formula) -> tuple[float, float]:
             best = max(best, values[top])
             left, right = points[max(top - 1, 0)], points[min(top + 1, 40)]
         found.append(sign * max(best, *(sign * end for end in ends)))
-    return float(found[0]), float(found[1])
+    rounding = 1e-12 * float(np.interp(0.0, grid, slope))  # of a link solved from payoffs
+    return float(found[0]) if abs(found[0]) > rounding else 0.0, float(found[1])
 
 
 def _finite_slope(link: Formula, u: FloatArray) -> FloatArray:

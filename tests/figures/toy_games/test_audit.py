@@ -1,21 +1,19 @@
-"""What the picture of the audit shows is true of its table."""
+"""What the figure "audit" shows is true of the numbers that it is drawn from."""
 
 import numpy as np
 
-from figures.tidy import COLUMNS, INTERVAL, MEASURED, THEORY
-from figures.toy_games import audit as audit_figure
+from figures.tidy import MEASURED, THEORY
+from figures.toy_games import audit as figure
+from tests.figures.tables import drawn, is_drawn, matched
 from toy_games.experiments.audit import Settings
 
 
-def test_audit(monkeypatch):
-    few = Settings(size=3, sizes=(2, 4, 8), instance=2, seeds=5, samples=300)
-    monkeypatch.setattr(audit_figure, "SETTINGS", few)
-    table = audit_figure.table()
-    assert tuple(table.columns) == COLUMNS + INTERVAL
-    assert np.isfinite(table[["x", "y"]].to_numpy(dtype=float)).all()
-    assert len(table.to_csv(index=False, float_format="%.6g")) < 200_000
-    audit_figure.style.plt.close(audit_figure.plot(table))
+def test_a_small_run_is_drawn():
+    is_drawn(figure, figure.table(Settings(size=3, sizes=(2, 4, 8), seeds=3, samples=50)))
 
+
+def test_what_is_drawn():
+    table = drawn("audit")
     bias = table[(table.series == "bias") & (table.kind == THEORY)].set_index(
         ["panel", "objective"]
     )
@@ -31,11 +29,8 @@ def test_audit(monkeypatch):
     covered = (points.low <= bias.y + 1e-9) & (bias.y <= points.high + 1e-9)
     assert covered.mean() > 0.85
 
-    sizes = table[table.panel == "sizes"]
-    closed = sizes[sizes.series == "closed form"].pivot(
-        index=["objective", "x"], columns="kind", values="y"
-    )
-    np.testing.assert_allclose(closed[MEASURED], closed[THEORY], rtol=1e-9)
+    closed = matched(table[table.series == "closed form"], "sizes")
+    np.testing.assert_allclose(closed.y, closed.theory, rtol=1e-5)
     angles = table[(table.panel == "angle") & (table.kind == MEASURED)].pivot(
         index="objective", columns="series", values="y"
     )

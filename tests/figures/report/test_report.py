@@ -5,9 +5,12 @@ import re
 
 import pytest
 
-from figures.catalogue import Entry
-from figures.report import render as report
-from figures.report.render import Claim, Record, Verdict, gaps, verdict
+from figures.catalogue import RESULTS, Entry
+from figures.report import __main__ as report
+from figures.report.claims import RUNGS, Claim, read_claims
+from figures.report.records import Record, read_records
+from figures.report.render import render
+from figures.report.verdict import Verdict, gaps, reach, verdict
 from lab import evidence
 
 
@@ -54,19 +57,19 @@ def test_a_missing_rung_is_a_gap():
 
 def test_the_reach_of_a_verdict_is_said():
     claim = Claim("C1", "", "", "paper (abstract)", ("exact", "language model"))
-    assert report.reach(claim, []) == "–"
-    assert report.reach(claim, [YES]) == "exact, not yet language model"
-    assert report.reach(claim, [YES, Record("run", ("C1",), "language model")]) == "language model"
+    assert reach(claim, []) == "–"
+    assert reach(claim, [YES]) == "exact, not yet language model"
+    assert reach(claim, [YES, Record("run", ("C1",), "language model")]) == "language model"
 
 
 def test_the_claims_are_those_of_the_plugin():
-    claims = report.read_claims()
+    claims = read_claims()
     assert tuple(claim.id for claim in claims) == evidence.CLAIMS
-    assert report.RUNGS == evidence.RUNGS
+    assert RUNGS == evidence.RUNGS
     for claim in claims:
         assert claim.source == ("paper (abstract)" if claim.id[0] == "C" else "reconstruction")
         assert claim.rungs
-        assert set(claim.rungs) <= set(report.RUNGS)
+        assert set(claim.rungs) <= set(RUNGS)
 
 
 CHECK = {"check": "close", "what": "KL", "instances": 2}
@@ -77,7 +80,7 @@ CLAIMS = [
 
 
 def rendered(records, figures=()):
-    return report.render(CLAIMS, records, {}, figures)
+    return render(CLAIMS, records, {}, figures)
 
 
 def test_a_section_tells_everything():
@@ -88,7 +91,7 @@ def test_a_section_tells_everything():
         Record("t.py::test_dropped", ("T1",), "dynamics", "necessity", "|b| > 1",
                checks=({"check": "exhibits", "what": "", "worst": {"value": 9.0, "at_least": 1}},)),
     ]  # fmt: skip
-    text = rendered(records, [Entry("links", None, "All links.", ("T1",))])
+    text = rendered(records, [Entry("links", "All links.", ("T1",))])
     assert "| exact | it | supports | 5 | KL: error 2e-09, allowed 1e-08 |" in text
     assert "**holds if** \\|b\\| > 1" in text
     assert "- [T1](#t1) — *necessary: |b| > 1*: dropped (9 seen, at least 1 predicted)" in text
@@ -102,6 +105,13 @@ def test_the_order_of_the_records_does_not_matter():
     assert rendered(records) == rendered(records[::-1])
 
 
+def test_the_mutation_record_is_quoted():
+    total = {"mutants": 50, "tried": 48, "killed": 42, "equivalent": 3, "survived": 3}
+    text = render(CLAIMS, [], {}, [], {"total": total})
+    assert "48 of the 50 mutants of the formulas were tried; 3 of them change nothing" in text
+    assert "42 turned a test red, 3 survived." in text
+
+
 def test_without_records_nothing_is_claimed():
     text = rendered([])
     assert text.count("**not tested here**") == 4
@@ -111,7 +121,7 @@ def test_without_records_nothing_is_claimed():
 
 @pytest.mark.parametrize(
     ("records", "figures"),
-    [([Record("t", ("T99",), "exact")], []), ([], [Entry("x", None, "x", ("T99",))])],
+    [([Record("t", ("T99",), "exact")], []), ([], [Entry("x", "x", ("T99",))])],
 )
 def test_an_unknown_claim_is_refused(records, figures):
     with pytest.raises(ValueError, match="T99"):
@@ -130,10 +140,10 @@ def test_what_the_plugin_writes_is_what_the_report_reads(tmp_path):
     provenance = evidence.provenance(tmp_path)
     evidence.write_record(tmp_path / "evidence.json", provenance, [row])
     (tmp_path / "bench.json").write_text(json.dumps({"rows": []}))
-    records, found = report.read_records(tmp_path)
+    records, found = read_records(tmp_path)
     assert found == {"evidence.json": provenance}
     assert verdict(records) == Verdict("holds")
-    text = report.render(CLAIMS, records, found, [])
+    text = render(CLAIMS, records, found, [])
     assert "error 0, allowed 0" in text
     assert "slack 1 to the bound 2" in text
     assert "identity: proved" in text
@@ -145,5 +155,5 @@ def test_the_committed_report_is_the_render_of_the_committed_records():
 
 
 def test_no_record_names_a_machine_or_a_person():
-    for path in (report.ROOT / "results").glob("*.json"):
+    for path in RESULTS.glob("*.json"):
         assert not re.search(r"/(home|root|tmp|Users)/|localhost", path.read_text()), path.name

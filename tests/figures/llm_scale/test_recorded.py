@@ -1,0 +1,62 @@
+"""The captions of the two figures of recorded runs are true of what is drawn."""
+
+import json
+
+import numpy as np
+import pytest
+
+from figures.llm_scale import llm_link, llm_stability
+from figures.recorded import llm_tiny
+from figures.tidy import THEORY, as_text
+from tests.figures.tables import drawn, is_drawn, part
+
+
+@pytest.mark.parametrize("figure", [llm_link, llm_stability])
+def test_what_is_drawn_is_what_is_recorded(figure):
+    name = figure.__name__.rpartition(".")[2]
+    is_drawn(figure, figure.table())
+    assert as_text(figure.table()) == as_text(drawn(name)), f"python -m figures {name}"
+
+
+def test_llm_link():
+    table = drawn("llm_link")
+    for name in llm_link.PLAYED:
+        for panel in ("slope", "correlation"):
+            y = part(table, panel, objective=name).y.to_numpy()
+            assert np.all(np.diff(np.abs(y - 1.0)) < 0.0)
+        learned, link = (
+            part(table, "points", objective=name, kind=k) for k in ("measured", THEORY)
+        )
+        assert np.array_equal(learned.x, link.x)
+        assert np.corrcoef(learned.y, link.y)[0, 1] > 0.75
+        kl = part(table, "kl", objective=name).y.to_numpy()
+        sft = part(table, "kl", objective="sft", series="after the round").y.to_numpy()
+        assert np.all(sft < kl)
+    slopes = [part(table, "slope", objective=n).y.max() for n in llm_link.PLAYED]
+    assert min(slopes) == slopes[0]
+
+
+def test_llm_stability():
+    table = drawn("llm_stability")
+    spin, ipo, spif = (
+        part(table, "rounds", objective=n, x=1.0).y.item() for n in ("spin", "ipo", "spif")
+    )
+    assert spin > ipo > spif
+    assert part(table, "bound", objective="spif").y.max() < 2.0 * llm_stability.ETA
+    exact, slope, noise, trained = part(table, "parts", objective="ipo").y
+    assert slope < exact < noise
+    assert abs(np.log(noise / trained)) < abs(np.log(exact / trained)) / 2
+    levels = part(table, "level").y.to_numpy()
+    assert np.all(np.diff(levels) < 0.0)
+    near = part(table, "near")
+    for name in ("equal data", "equal compute"):
+        for x in (1.0, 2.0):
+            sft = part(table, "near", objective="sft", series=name, x=x).y.item()
+            assert sft < near[(near.objective != "sft") & (near.x == x)].y.min()
+
+
+def test_a_table_that_is_not_there_says_how_to_make_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make llm-tiny"):
+        llm_tiny(tmp_path / "llm_tiny.json")
+    (tmp_path / "llm_tiny.json").write_text(json.dumps({"rows": [{"objective": "spif(c=1)"}]}))
+    assert llm_tiny(tmp_path / "llm_tiny.json").name.tolist() == ["spif"]
