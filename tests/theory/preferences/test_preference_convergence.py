@@ -195,7 +195,9 @@ def test_failures_to_converge_are_raised_with_the_solution(monkeypatch) -> None:
         assert not preferences.nash(P, raise_on_failure=False).converged
         with pytest.raises(NotConverged, match="regularised_nash: not converged: duality gap"):
             preferences.regularised_nash(P, ref, 0.01)
-        assert not preferences.regularised_nash(P, ref, 0.01, raise_on_failure=False, max_iterations=1).converged
+        assert not preferences.regularised_nash(
+            P, ref, 0.01, raise_on_failure=False, max_iterations=1
+        ).converged
     stacked = preferences.nash(np.stack([P, 1.0 - P])).policy
     np.testing.assert_allclose(stacked[0], preferences.nash(P).policy, atol=1e-14)
 
