@@ -29,7 +29,7 @@ LAYERS = {
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
     "llm_scale": "oracle_spec settings processes data models rounds measure store train launch"
     " study report __main__",
-    "figures": "style tidy draw catalogue recorded theory toy_games llm_scale runner report"
+    "figures": "sizes style tidy draw catalogue recorded theory toy_games llm_scale runner report"
     " __main__",
     "benchmarks": "probe timing llm_round bench_* __main__",
     "tools": "*",

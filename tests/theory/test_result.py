@@ -111,7 +111,7 @@ def test_a_result_does_not_follow_the_callers_arrays() -> None:
     [
         (1.0, 80, Outcome.CONVERGED, r"converged: the last round moved \S+ in total .*\(beta 1\)"),
         (1.0, 3, Outcome.MOVING, "moving: the last round moved"),
-        (0.05, 400, Outcome.CYCLE, "cycle of period two, "),
+        (0.2, 600, Outcome.CYCLE, "cycle of period two, "),
         (1.0, 0, Outcome.NO_ROUNDS, "no rounds were asked for"),
     ],
 )

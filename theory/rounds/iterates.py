@@ -28,7 +28,7 @@ THREADED = 1 << 18  # entries from which starting threads pays
 SHARES = 4  # of the blocks for each core, so that a slow one is waited for less
 SMALLEST = 1e-290  # masses below it are continued in logarithms
 LARGEST = 1e300  # rewards of finite log-ratios are cut here, so that no law becomes NaN
-CAREFUL_KL = 1e-4  # below it KL is summed from non-negative terms, outcome by outcome
+CAREFUL_KL = 1e-5  # below it KL is summed from non-negative terms, outcome by outcome
 FAR = 600.0  # log-ratios up to here lose no term of KL
 TERMS = 9  # of a Taylor series, beyond which expm1 is the faster way
 
@@ -133,11 +133,8 @@ def _one_by_one(task: Task, tiles: list[_Tile]) -> None:
 @contextmanager
 def _crew(size: int) -> Iterator[Run]:
     """Something that runs a task on every tile, on all cores where that pays."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        cores = os.cpu_count() or 1
-    if cores == 1 or size < THREADED:
+    cores = idle_cores() if size >= THREADED else 1
+    if cores == 1:
         yield _one_by_one
         return
     with ThreadPoolExecutor(cores) as pool:
@@ -148,6 +145,14 @@ def _crew(size: int) -> Iterator[Run]:
                 pass
 
         yield run
+
+
+def idle_cores() -> int:
+    """Cores that this process may use and that others leave idle: a round waits for the slowest."""
+    try:
+        return max(1, round(len(os.sched_getaffinity(0)) - max(0.0, os.getloadavg()[0] - 1.5)))
+    except (AttributeError, OSError):  # not on every system
+        return 1
 
 
 class _Rounds:
@@ -226,7 +231,7 @@ class _Rounds:
             self.careful = True
             self.run(lambda tile: self._measure_again(t, tile), self.tiles)
             self.kl[t] = self.excess.sum(-1)
-        self.careful = bool(np.any(self.kl[t] < 10.0 * CAREFUL_KL))
+        self.careful = bool(np.any(self.kl[t] < CAREFUL_KL))
 
     def _discriminate(self, t: int, tile: _Tile) -> None:
         """``Delta(p, pi_t)``, which the link's gain depends on."""

@@ -23,7 +23,7 @@ from tests.theory.strategies import label
 from theory import laws, objectives, preferences
 from theory.errors import NotConverged
 from theory.objectives import Objective
-from theory.preferences import equilibrium
+from theory.preferences import solve
 from theory.result import FloatArray
 
 SPIF = objectives.get("spif")
@@ -188,15 +188,15 @@ def test_anchored_equilibria_tend_to_a_nash_equilibrium(claim, game: PreferenceG
 def test_failures_to_converge_are_raised_with_the_solution(monkeypatch) -> None:
     P, ref = preferences.low_rank(np.random.default_rng(0), 5), np.full(5, 0.2)
     with monkeypatch.context() as broken:
-        broken.setattr(equilibrium, "linprog", lambda *a, **k: OptimizeResult(x=None, nit=0))
-        broken.setattr(equilibrium, "STAGES", 1)
+        broken.setattr(solve, "linprog", lambda *a, **k: OptimizeResult(x=None, nit=0))
         with pytest.raises(NotConverged, match="nash: not converged") as raised:
             preferences.nash(P)
         assert raised.value.solution.gap == pytest.approx(preferences.duality_gap(P, ref))
         assert not preferences.nash(P, raise_on_failure=False).converged
         with pytest.raises(NotConverged, match="regularised_nash: not converged: duality gap"):
-            preferences.regularised_nash(P, ref, 0.01)
-        assert not preferences.regularised_nash(P, ref, 0.01, raise_on_failure=False).converged
+            preferences.regularised_nash(P, ref, 0.01, max_iterations=1)
+        found = preferences.regularised_nash(P, ref, 0.01, raise_on_failure=False, max_iterations=1)
+        assert not found.converged
     stacked = preferences.nash(np.stack([P, 1.0 - P])).policy
     np.testing.assert_allclose(stacked[0], preferences.nash(P).policy, atol=1e-14)
 

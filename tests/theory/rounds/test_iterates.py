@@ -24,6 +24,7 @@ BY_DENSITY = [obj for obj in LINKED if obj.writes("density_link") or obj.has_gai
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(iterates, "BLOCK", 64)  # many blocks, rows of several, at small sizes
     monkeypatch.setattr(iterates, "THREADED", 200)
+    monkeypatch.setattr(iterates, "idle_cores", lambda: 3)
 
 
 def plain(
