@@ -310,8 +310,8 @@ CALLS: dict[str, tuple[Call, str]] = {
         r"gail has no risk: the implicit reward starts at r = 0",
     ),
     "theory_card: a name": (
-        lambda: theory_card("spif"),
-        r"obj='spif'; needed is an objective, as from objectives\.get",
+        lambda: theory_card("spiff"),
+        r"unknown objective 'spiff'",
     ),
     # token MDPs
     "tree: sizes": (
