@@ -309,9 +309,9 @@ CALLS: dict[str, tuple[Call, str]] = {
         lambda: self_play(P, Q, get("gail"), 1.0, one_step=True),
         r"gail has no risk: the implicit reward starts at r = 0",
     ),
-    "theory_card: no objective": (
-        lambda: theory_card(2.0),
-        r"obj=2.0; needed is an objective, as from objectives\.get",
+    "theory_card: a name": (
+        lambda: theory_card("spiff"),
+        r"unknown objective 'spiff'",
     ),
     # token MDPs
     "tree: sizes": (
