@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.timing import timed
 from theory import objectives
-from theory.occupancy.problem import occupancy_game
+from theory.occupancy.solve import occupancy_game
 from theory.tokens.mdp import TokenMDP
 
 TAU = 0.1

@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.timing import timed
 from theory import laws, objectives
-from theory.equilibria import conic as convex
-from theory.equilibria import newton as separable
-from theory.equilibria.solve import Game, saddle_point
+from theory.equilibria import conic, newton
+from theory.equilibria.problem import Game
+from theory.equilibria.solve import saddle_point
 from theory.errors import NotConverged
 from theory.result import FloatArray
 
@@ -60,10 +60,10 @@ def _row(n: int, with_peer: bool) -> dict[str, Any]:
 def _peer(p: FloatArray, ref: FloatArray, ours: FloatArray) -> tuple[float, float, float, int]:
     """Seconds, certified gap, distance of its policy from ours, formulations that failed first."""
     game = Game("saddle", p, ref, OBJECTIVE, TAU)
-    for tried, (total_n, unit, _) in enumerate(convex.FORMULATIONS):
+    for tried, (total_n, unit, _) in enumerate(conic.FORMULATIONS):
 
         def call(total_n: bool = total_n, unit: str = unit) -> FloatArray:
-            program, policy, scale = convex.formulate(game, None, total_n, unit)
+            program, policy, scale = conic.formulate(game, None, total_n, unit)
             program.solve(solver=cp.CLARABEL)
             return np.asarray(policy.value) / scale
 
@@ -71,10 +71,10 @@ def _peer(p: FloatArray, ref: FloatArray, ours: FloatArray) -> tuple[float, floa
             seconds, policy = timed(call, 3)
         except cp.SolverError:
             continue
-        policy = np.maximum(policy, convex.FLOOR)
+        policy = np.maximum(policy, conic.FLOOR)
         policy = policy / policy.sum()
-        gap, _ = separable.certificate(game.separable(), policy, separable.NUDGES)
+        gap, _ = newton.certificate(game.separable(), policy, newton.NUDGES)
         return seconds, float(gap), float(np.abs(policy - ours).max()), tried
     raise NotConverged(
-        f"Clarabel failed in all {len(convex.FORMULATIONS)} formulations at n={p.size}"
+        f"Clarabel failed in all {len(conic.FORMULATIONS)} formulations at n={p.size}"
     )

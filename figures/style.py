@@ -15,7 +15,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lab.files import write_whole
@@ -161,10 +161,10 @@ def panel(
         return plt.subplots(nrows, ncols, figsize=size, squeeze=False, **kwargs)
 
 
-def stacked(height: float, *ratios: float, wider: float = 0.0) -> tuple[Figure, list[SubFigure]]:
+def stacked(height: float, *ratios: float, wider: float = 0.0) -> tuple[Figure, Any]:
     """A figure two columns wide and `height` inches high, cut into rows of these proportions."""
     figure = plt.figure(figsize=(WIDTHS[2] + wider, height))
-    return figure, list(figure.subfigures(len(ratios), 1, height_ratios=ratios))
+    return figure, figure.subfigures(len(ratios), 1, height_ratios=ratios)
 
 
 def label(ax: Axes, x: str, y: str, title: str = "") -> Axes:

@@ -17,7 +17,7 @@ TEXTS = ("panel", "objective", "series", "kind")
 COLUMNS = (*TEXTS, "x", "y")
 INTERVAL = ("low", "high")
 THEORY, MEASURED = "theory", "measured"
-NOTHING = 1e-12
+NOTHING = 1e-11
 AGREE = 1e-4
 
 

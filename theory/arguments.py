@@ -1,25 +1,71 @@
-"""Settings that imitation and preference rounds share: beta, the number of rounds, the anchor."""
+"""Named checks of what solvers take: each lists what is wrong as "name=value; needed is ..."."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from theory import laws
+from theory.errors import Unavailable
+
+
+def number(name: str, value: Any, least: float | None = None, optional: bool = False) -> list[str]:
+    """A finite number > 0, or >= ``least`` where that is given; None too if ``optional``."""
+    if optional and value is None:
+        return []
+    good = laws.is_real(value) and np.isfinite(value)
+    if good and (value > 0 if least is None else value >= least):
+        return []
+    needed = "> 0" if least is None else f">= {least:g}"
+    return [f"{name}={value!r}; needed is a finite number {needed}{' or None' * optional}"]
+
+
+def whole(name: str, value: Any, least: int = 0) -> list[str]:
+    """A whole number from ``least`` on."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least:
+        return []
+    return [f"{name}={value!r}; needed is a whole number >= {least}"]
+
+
+def choice(name: str, value: Any, allowed: Iterable[Any]) -> list[str]:
+    """One of a few values."""
+    allowed = list(allowed)
+    if isinstance(value, str) and value in allowed:
+        return []
+    return [f"{name}={value!r}; needed is one of {', '.join(map(repr, allowed))}"]
+
+
+def limits(tolerance: Any, max_iterations: Any = 1) -> list[str]:
+    """The options that every solver has: ``tolerance`` (None: its own) and ``max_iterations``."""
+    return number("tolerance", tolerance, optional=True) + whole(
+        "max_iterations", max_iterations, 1
+    )
+
+
+def anchor(tau: Any, ref: Any) -> list[str]:
+    """A weight of ``KL(pi||ref)`` >= 0, and the ``ref`` that a positive one needs."""
+    problems = number("tau", tau, 0.0)
+    if not problems and tau > 0 and ref is None:
+        problems.append(f"tau={tau!r} needs ref, the reference policy of the anchor")
+    return problems
 
 
 def round_weights(
-    beta: Any, rounds: Any, ref: Any, tau: Any, lowest: float | None = None
+    beta: Any,
+    rounds: Any,
+    ref: Any,
+    tau: Any,
+    lowest: float | None = None,
+    name: str = "beta",
 ) -> tuple[list[float], list[str]]:
-    """One beta a round, and what is wrong with the settings (then the betas mean nothing).
+    """One beta (or effective step) a round, and what is wrong with the settings.
 
-    ``beta`` must exceed 0, or reach ``lowest`` where that is given.
+    ``beta`` must exceed 0, or reach ``lowest`` where that is given. With problems the list is
+    empty.
     """
-    problems: list[str] = []
-    counted = isinstance(rounds, (int, np.integer)) and not isinstance(rounds, bool) and rounds >= 0
-    if not counted:
-        problems.append(f"rounds={rounds!r}; needed is a whole number >= 0")
+    problems = whole("rounds", rounds)
     try:
         values = np.atleast_1d(np.asarray(beta, dtype=np.float64))
     except (TypeError, ValueError):
@@ -27,13 +73,43 @@ def round_weights(
     enough = values > 0 if lowest is None else values >= lowest
     if values.ndim != 1 or not np.all(np.isfinite(values) & enough):
         sign = "> 0" if lowest is None else f">= {lowest:g}"
-        problems.append(f"beta={beta!r}; needed is a finite number {sign}, or one a round")
-    elif counted and len(values) not in (1, rounds):
-        problems.append(f"beta: {len(values)} values for {rounds} rounds; needed is one a round")
-    if not laws.is_real(tau) or not np.isfinite(tau) or tau < 0:
-        problems.append(f"tau={tau!r}; needed is a finite number >= 0")
-    elif tau > 0 and ref is None:
-        problems.append(f"tau={tau!r} needs ref, the reference policy of the anchor")
-    if problems or not rounds:
+        problems.append(f"{name}={beta!r}; needed is a finite number {sign}, or one a round")
+    elif not problems and len(values) not in (1, rounds):
+        problems.append(f"{name}: {len(values)} values for {rounds} rounds; needed is one a round")
+    problems += anchor(tau, ref)
+    if problems:
         return [], problems
-    return [float(b) for b in np.broadcast_to(values, (rounds,))], problems
+    return [float(b) for b in np.broadcast_to(values, (max(rounds, 1),))[:rounds]], problems
+
+
+def steps(
+    obj: Any, beta: Any, effective_step: Any, rounds: Any, ref: Any, tau: Any
+) -> tuple[list[float], list[str]]:
+    """One beta a round from exactly one of ``beta`` and ``effective_step`` (``R'(0)/beta``)."""
+    if (beta is None) == (effective_step is None):
+        given = "neither" if beta is None else "both"
+        problems = [
+            f"beta and effective_step: {given} given; needed is one of them, the weight of the KL "
+            "step or R'(0)/beta"
+        ]
+        return [], problems + round_weights(1.0, rounds, ref, tau)[1]
+    if beta is not None:
+        return round_weights(beta, rounds, ref, tau)
+    values, problems = round_weights(effective_step, rounds, ref, tau, name="effective_step")
+    try:
+        return [float(obj.beta_at(step)) for step in values], problems
+    except Unavailable as error:
+        return [], [*problems, *(f"effective_step: {p}" for p in error.problems)]
+
+
+def described(betas: list[float], effective_step: Any = None) -> str:
+    """The weights of a path for its status, as "beta 1 (effective step 0.5)"."""
+    if not betas:
+        return "no beta used"
+    low, high = min(betas), max(betas)
+    said = f"beta {low:g}" if low == high else f"beta {low:g} to {high:g}"
+    if effective_step is None:
+        return said
+    step = np.unique(np.asarray(effective_step, dtype=np.float64))
+    named = f"{step[0]:g}" if len(step) == 1 else f"{step[0]:g} to {step[-1]:g}"
+    return f"{said} (effective step {named})"

@@ -15,7 +15,8 @@ from theory.errors import refuse
 from theory.result import FloatArray
 
 SUM_TOLERANCE = 1e-8
-SINGLE_SUM_TOLERANCE = 1e-5  # of laws given in single precision or less
+NARROW = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 5e-2}
+"""How far the sum of a law may miss 1 by the rounding of its own type, many outcomes included."""
 
 
 def is_real(x: Any) -> bool:
@@ -23,10 +24,17 @@ def is_real(x: Any) -> bool:
     return isinstance(x, numbers.Real) and not isinstance(x, bool)
 
 
+def as_numbers(x: Any) -> FloatArray:
+    """The values as float64; torch tensors are detached. TypeError, ValueError: no numbers."""
+    if hasattr(x, "detach"):
+        x = x.detach().cpu().double()
+    return np.asarray(x, dtype=np.float64)
+
+
 def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
     """List what keeps ``law`` from being an array of probabilities ``(..., n)``."""
     try:
-        array = np.asarray(law, dtype=np.float64)
+        array = as_numbers(law)
     except (TypeError, ValueError) as error:
         return [f"{name}: not an array of numbers ({error})"]
     if array.ndim == 0 or array.shape[-1] == 0:
@@ -34,15 +42,16 @@ def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
     problems = []
     if outcomes is not None and array.shape[-1] != outcomes:
         problems.append(f"{name}: {array.shape[-1]} outcomes on the last axis, needed {outcomes}")
-    for bad, what in ((~np.isfinite(array), "not finite"), (array < 0, "negative")):
-        if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            problems.append(
-                f"{name}: {what} at {where} ({array[where]}); needed are values in [0, 1]"
-            )
+    total = array.sum(-1)
+    if not (array.min(initial=0.0) >= 0 and np.all(np.isfinite(total))):
+        for bad, what in ((~np.isfinite(array), "not finite"), (array < 0, "negative")):
+            if bad.any():
+                where = tuple(int(i) for i in np.argwhere(bad)[0])
+                problems.append(
+                    f"{name}: {what} at {where} ({array[where]}); needed are values in [0, 1]"
+                )
     if not problems:
-        total = array.sum(-1)
-        off = np.abs(total - 1.0) > _sum_tolerance(law)
+        off = ~(np.abs(total - 1.0) <= rounding_of(law, SUM_TOLERANCE))
         if np.any(off):
             where = tuple(int(i) for i in np.argwhere(off)[0])
             problems.append(
@@ -51,22 +60,24 @@ def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
     return problems
 
 
-def _sum_tolerance(law: Any) -> float:
-    """How far from 1 a law may sum: rounding of its own dtype, never less than 1e-8."""
-    kind = getattr(law, "dtype", None)
-    single = kind is not None and str(kind).split(".")[-1] in ("float32", "float16", "bfloat16")
-    return SINGLE_SUM_TOLERANCE if single else SUM_TOLERANCE
+def rounding_of(array: Any, double: float) -> float:
+    """How far sums may miss: ``double``, or the rounding of a narrower type of the array's own."""
+    kind = str(getattr(array, "dtype", "")).split(".")[-1]
+    return max(double, NARROW.get(kind, 0.0))
 
 
 def _as_float64(law: Any) -> FloatArray:
     """The law in float64; one of a narrower type is normalised again there."""
-    array = np.asarray(law, dtype=np.float64)
-    narrow = _sum_tolerance(law) > SUM_TOLERANCE
+    array = as_numbers(law)
+    narrow = rounding_of(law, SUM_TOLERANCE) > SUM_TOLERANCE
     return array / array.sum(-1, keepdims=True) if narrow else array
 
 
 def check_laws(**laws: Any) -> tuple[FloatArray, ...]:
-    """Return the laws as float64 arrays of one common shape, or refuse with all problems."""
+    """Return the laws as float64 arrays of one common shape, or refuse with all problems.
+
+    A law that needs no conversion is returned as it is, not copied.
+    """
     problems = [p for name, law in laws.items() for p in law_problems(law, name)]
     arrays: list[FloatArray] = []
     if not problems:
@@ -74,7 +85,7 @@ def check_laws(**laws: Any) -> tuple[FloatArray, ...]:
         shapes = {name: a.shape for name, a in zip(laws, arrays, strict=True)}
         if len({a.shape[-1] for a in arrays}) > 1:
             problems.append(f"laws differ in the number of outcomes: {shapes}")
-        else:
+        elif len(set(shapes.values())) > 1:
             try:
                 arrays = [np.array(a) for a in np.broadcast_arrays(*arrays)]
             except ValueError:

@@ -35,7 +35,7 @@ from typing import Any
 import mutmut.__main__ as mutmut
 from mutmut import configuration
 from mutmut.mutation.diff_apply import get_diff_for_mutant
-from mutmut.state import state
+from mutmut.state import reset_state, state
 from mutmut.stats import status_by_exit_code
 from mutmut.workers.isolation import ForkServerRunner
 
@@ -102,6 +102,9 @@ def _run(
     with contextlib.redirect_stdout(io.StringIO()):
         mutmut.copy_src_dir()
         mutmut.create_mutants(options.jobs)
+    if mutmut.load_stats():  # other tests or options make results void, before we count them
+        mutmut._apply_config_change_invalidation({})
+    reset_state()
     todo = [
         name
         for module in modules

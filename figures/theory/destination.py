@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from figures import draw, style
 from figures.style import mark, note, shown
 from figures.tidy import MEASURED, THEORY, Rows, curves, path_of
-from theory import Solution, laws, objectives, theory_card
+from theory import Solution, laws, objectives
 from theory.result import FloatArray
 from theory.rounds.log_linear import LogLinear
 
@@ -91,7 +91,7 @@ def table() -> pd.DataFrame:
 
     for name in PATHS:
         obj = objectives.get(name)
-        beta = theory_card(obj).slope_at_zero * (1.9 if obj.form == "pointwise" else 1.3)
+        beta = obj.slope_at_zero * (1.3 if obj.up_to_constant else 1.9)
         far = it.far(path_of(play(name, beta, ROUNDS)))
         rows.add("distance", name, "one step", MEASURED, np.arange(ROUNDS + 1), far)
         if name in ("spin", "spif", "ipo"):
@@ -101,7 +101,7 @@ def table() -> pd.DataFrame:
             rows.add("plane", name, f"one step {i}", MEASURED, *(theta @ it.axes).T)
     for name in ("spin", "spif"):
         obj = objectives.get(name)
-        beta = 2.0 * theory_card(obj).slope_at_zero
+        beta = 2.0 * obj.slope_at_zero
         said = f"{shown(name)}, two steps"
         for i, corner in enumerate(CORNERS[:1] + CORNERS[2:]):
             theta = play(name, beta, 2 * ROUNDS, corner, kind="two_step").details["theta"]

@@ -1,21 +1,22 @@
-"""Every objective's reward link and potential: formula against numerical optimisation."""
+"""Every objective's reward link and potential: formula against numerical optimisation.
+
+Numbers: `table` below, by `theory.objectives`, against numerical minimisers and integrals;
+out/links.csv.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 
-from figures import style
+from figures import draw, style
 from figures.style import note
 from figures.tidy import MEASURED, THEORY, Rows, curves
 from theory import laws, objectives
-from theory.objectives import Group, Objective, Pairwise, derivatives
-from theory.objectives.numeric_response import of_pairs
+from theory.objectives import Objective, derivatives, numeric_response
 from theory.result import FloatArray
 
 CAPTION = (
@@ -26,23 +27,11 @@ CAPTION = (
 )
 CLAIMS = ("T1", "T5", "C2", "C4")
 
-COLUMNS = {
-    "unbounded": (
-        [
-            "spin",
-            "dpo",
-            "airl",
-            "space",
-            "brier",
-            "renyi",
-            "nwj",
-            "exponential",
-            "spin_exponential",
-        ],
-        "Unbounded rewards",
-    ),
-    "bounded": (["spif", "centred_spif", "ipo", "inpo", "sppo", "ipm"], "Bounded rewards"),
-    "one side": (["iq_learn", "policy_only", "gail"], "Bounded on one side only"),
+UNBOUNDED = "spin dpo airl space brier renyi nwj exponential spin_exponential"
+GROUPS = {
+    "unbounded": (UNBOUNDED, "Unbounded rewards"),
+    "bounded": ("spif centred_spif ipo inpo sppo ipm", "Bounded rewards"),
+    "one side": ("iq_learn policy_only gail", "Bounded on one side only"),
 }
 U = np.linspace(-4.0, 4.0, 25)
 EXPERT = 0.3
@@ -56,8 +45,8 @@ def table() -> pd.DataFrame:
     delta = float(laws.triangular(expert, own))
     fine = np.linspace(-4.0, 4.0, 73)  # with U among them
     p = np.array([EXPERT, 1.0 - EXPERT])
-    for group, (names, _) in COLUMNS.items():
-        for name in names:
+    for group, (names, _) in GROUPS.items():
+        for name in names.split():
             obj = objectives.get(name)
             link = np.asarray(obj.link(fine, delta))
             rows.add(f"link, {group}", name, "R(u)", THEORY, fine, link)
@@ -82,47 +71,19 @@ def table() -> pd.DataFrame:
 
 def _reward(obj: Objective, expert: FloatArray, own: FloatArray) -> FloatArray:
     """The reward player's best response without the link; R(0) fixes a free constant."""
-    if isinstance(obj, Pairwise):
-        found = of_pairs(expert[:, None] * own[None, :], obj.pair_loss)
-    elif isinstance(obj, Group):
-        found = _of_group(obj, expert, own)
-    else:
-        low, high = (-1.0, 1.0) if obj.name == "ipm" else (-30.0, 30.0)
-        low = 1e-9 if obj.name == "gail" else low
-        low, high = (
-            (low, high)
-            if obj.name in ("policy_only", "iq_learn")
-            else (
-                max(low, -12.0),
-                min(high, 12.0),
-            )
-        )
+    if obj.writes("a", "b"):  # payoffs of a separable game: outcome by outcome
+        low, high = np.clip(obj.reward_domain, -30.0, 30.0)
 
-        def payoff(r: float, p: float, q: float) -> float:
+        def loss(r: float, p: float, q: float) -> float:
             return -float(p * obj.a(np.float64(r)) + q * obj.b(np.float64(r)))
 
-        return np.array(
-            [
-                minimize_scalar(payoff, args=pair, bounds=(low, high), options={"xatol": 1e-9}).x
-                for pair in zip(expert, own, strict=True)
-            ]
-        )
-    return np.asarray(found - found[len(found) // 2])
-
-
-def _of_group(obj: Group, expert: FloatArray, own: FloatArray) -> FloatArray:
-    import torch
-
-    weights = torch.from_numpy(expert.copy()), torch.from_numpy(own.copy())
-
-    def risk(r: FloatArray) -> tuple[float, FloatArray]:
-        point = torch.tensor(r, requires_grad=True)
-        value = obj.group_risk(point, point, *weights)
-        (slope,) = torch.autograd.grad(value, point)
-        return float(value.detach()), slope.numpy()
-
-    found = minimize(risk, np.zeros(len(own)), jac=True, method="BFGS", options={"gtol": 1e-10})
-    return np.asarray(found.x)
+        how = {"bounds": (low, high), "options": {"xatol": 1e-9}}
+        pairs = zip(expert, own, strict=True)
+        found = np.array([minimize_scalar(loss, args=pair, **how).x for pair in pairs])
+    else:
+        found = numeric_response.of_risk(obj.reward_risk, expert, own, obj.up_to_constant)
+    found = found - found[len(found) // 2] if obj.up_to_constant else found
+    return np.where(np.abs(found) < 1e-7, 0.0, found)  # of which the optimiser knows no more
 
 
 # Where the names stand, in axis fractions, and whose colour they have.
@@ -162,9 +123,9 @@ TEXT: dict[str, list[tuple[float, float, str, str]]] = {
 def plot(table: pd.DataFrame) -> Figure:
     """A row for each kind of bound: links on the left, potentials on the right."""
     fig, axes = style.panel(2, 3, aspect=0.56)
-    for row, (group, (_, title)) in enumerate(COLUMNS.items()):
-        for column, what in enumerate(("link", "potential")):
-            ax, panel = axes[row, column], f"{what}, {group}"
+    for row, (group, (_, title)) in enumerate(GROUPS.items()):
+        for ax, what in zip(axes[row], ("link", "potential"), strict=True):
+            panel = f"{what}, {group}"
             _draw(ax, table, panel)
             for x, y, text, name in TEXT[panel]:
                 side = "right" if x in (0.60, 0.98) else "left"
@@ -175,16 +136,17 @@ def plot(table: pd.DataFrame) -> Figure:
         said = "What rounds with these rewards descend" if row == 0 else ""
         style.label(right, "π(outcome 1), expert p = 0.3", "potential D(π‖p) [nats]", said)
         right.axvline(EXPERT, color=style.GREY, linewidth=0.8, linestyle=":", zorder=0)
-    bounded = ("ipm", "spif", "ipo", "sppo", "inpo")
-    keys = [Line2D([], [], **style.line(name)) for name in bounded]
     kappa = table[(table.panel == "link, bounded") & (table.objective == "ipo")].y.max()
-    texts = ["IPM: sign u", "SPIF, centred: tanh(u/2)"]
-    texts += [f"IPO: κ tanh(u/2), κ = {kappa / np.tanh(2.0):.2f}"]
-    texts += ["SPPO: ½ tanh(u/2)", "INPO: ½ κ tanh(u/2)"]
-    axes[1, 0].legend(
-        keys, texts, loc="lower right", bbox_to_anchor=(1.02, -0.04), fontsize=7, labelspacing=0.2,
-        handlelength=2.2,
-    )  # fmt: skip
+    texts = {
+        "ipm": "IPM: sign u",
+        "spif": "SPIF, centred: tanh(u/2)",
+        "ipo": f"IPO: κ tanh(u/2), κ = {kappa / np.tanh(2.0):.2f}",
+        "sppo": "SPPO: ½ tanh(u/2)",
+        "inpo": "INPO: ½ κ tanh(u/2)",
+    }
+    looks = {text: style.line(name) for name, text in texts.items()}
+    place = {"loc": "lower right", "bbox_to_anchor": (1.02, -0.04), "labelspacing": 0.2}
+    style.legend(axes[1, 0], looks, **place, fontsize=7, handlelength=2.2)
     for ax, limit in zip(axes[:, 0], ((-4.6, 5.6), (-3.3, 2.9), (-4, 6)), strict=True):
         ax.set_ylim(*limit)
     for ax, top in zip(axes[:, 1], (1.7, 1.8, 1.1), strict=True):
@@ -192,14 +154,13 @@ def plot(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _draw(ax: Any, table: pd.DataFrame, panel: str) -> None:
+def _draw(ax: Axes, table: pd.DataFrame, panel: str) -> None:
     """Lines, and points of objectives in turn, so that equal ones do not hide each other."""
-    lines = list(curves(table, panel, THEORY))
-    for name, _, rows in reversed(lines):
-        ax.plot(rows.x, rows.y, **style.line(name), zorder=2)
+    backwards = table[::-1]  # the first of the list on top
+    draw.lines(ax, backwards, panel, lambda name, _: style.line(name) | {"linewidth": 1.6})
     groups: dict[tuple[float, ...], int] = {}
     for name, _, rows in curves(table, panel, MEASURED):
         same = tuple(rows.y.round(4))
         first = groups[same] = groups.get(same, -1) + 1
         some = rows.iloc[first % 4 :: 4 if len(rows) > 20 else 2]
-        ax.plot(some.x, some.y, **style.points(name), markersize=3.6, zorder=3)
+        ax.plot(some.x, some.y, **style.points(name, markersize=3.6, zorder=3))

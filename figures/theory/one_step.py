@@ -176,9 +176,13 @@ def _example(ax: Axes, table: pd.DataFrame) -> None:
         ax.plot([RARE, row.x], [row.y, row.y], color=style.colour(row.objective), linewidth=1)
         ax.plot([row.x], [row.y], **style.points(row.objective, markersize=6))
         if row.x > 1e-6:  # dumped
-            said, beside = f"{row.x:.1%}, reward {rewards[row.series]:.1f}", {"ha": "right"}
-            above = {"xytext": (-4, 5), "textcoords": "offset points", "fontsize": 7.5}
-            ax.annotate(said, (row.x, row.y), **above, **beside)
+            above: dict[str, Any] = {
+                "xytext": (-4, 5),
+                "textcoords": "offset points",
+                "ha": "right",
+            }
+            said = f"{row.x:.1%}, reward {rewards[row.series]:.1f}"
+            ax.annotate(said, (row.x, row.y), fontsize=7.5, **above)
     ax.axvline(RARE, color="k", linewidth=1)
     mark(ax, 1.4e-9, -0.75, "its mass under expert and policy", fontsize=7)
     style.log(ax, "x")

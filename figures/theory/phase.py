@@ -121,8 +121,8 @@ def _cycle(rows: Rows, game: FloatArray) -> None:
     long = path_of(preferences.self_play(game, start, sppo, beta, count))
     average = np.cumsum(long[:-1], 0) / np.arange(1, len(long))[:, None]
     t = np.unique(np.geomspace(1, count, 40).astype(int))
-    last = preferences.duality_gap(long[t], game)
-    mean = preferences.duality_gap(average[t - 1], game)
+    last = preferences.duality_gap(game, long[t])
+    mean = preferences.duality_gap(game, average[t - 1])
     rows.add("preference distance", "sppo", "last policy", MEASURED, t, last)
     rows.add("preference distance", "sppo", "average policy", MEASURED, t, mean)
     bound = [preferences.average_gap_bound(game, start, beta, int(k), 0.5) for k in t]

@@ -19,7 +19,7 @@ from figures.style import note
 from figures.tidy import MEASURED, THEORY, Rows
 from theory import TokenMDP, laws, objectives, self_play
 from theory.equilibria.solve import equilibrium, saddle_point
-from theory.occupancy.problem import occupancy_game
+from theory.occupancy.solve import occupancy_game
 from theory.result import FloatArray
 from theory.tokens.text import common_phrases, load_pairs
 

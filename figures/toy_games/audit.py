@@ -149,7 +149,7 @@ LOOKS = {"random": style.points(style.BLUE), "text": style.points(style.ORANGE, 
 
 def _list(bias: Axes, noise: Axes, words: Axes, table: pd.DataFrame) -> None:
     place, names = 0.0, {}
-    beside = {"fontsize": 6.8, "va": "center"}
+    beside: dict[str, Any] = {"fontsize": 6.8, "va": "center"}
     for family, heading in HEADINGS.items():
         at = bias.get_yaxis_transform()
         mark(bias, -0.02, place, heading, fontweight="bold", ha="right", transform=at)

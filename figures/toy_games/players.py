@@ -63,8 +63,8 @@ def table(settings: Settings = SETTINGS) -> pd.DataFrame:
         ends = part.measured - part.error, part.measured + part.error
         name = f"{objective} {pay}"
         rows.add("rates", name, method, MEASURED, part.predicted, part.measured, *ends)
-    ends = [rates.predicted.min(), rates.predicted.max()]
-    rows.add("rates", "all", "diagonal", THEORY, ends, ends)
+    line = [rates.predicted.min(), rates.predicted.max()]
+    rows.add("rates", "all", "diagonal", THEORY, line, line)
     _boundary(rows, found[found.part == "boundary"])
     _features(rows, found[found.part == "features"])
     _classes(rows, found[found.part == "classes"])
@@ -203,7 +203,7 @@ def _mixtures(ax: Axes, table: pd.DataFrame) -> None:
     places = {"features": 0.0, "table saddle": 0.6, "table rounds": 0.83, "sft": 1.04}
     part = table[table.panel == "classes"].assign(x=lambda t: t.x + t.series.map(places))
     curve = part.series == "features"
-    spif = {"color": style.BLUE, "linewidth": 1.6}
+    spif: dict[str, Any] = {"color": style.BLUE, "linewidth": 1.6}
     draw.lines(ax, part[curve], "classes", lambda *_: spif)
     for row in part[~curve & (part.kind == THEORY)].itertuples():
         ax.plot([row.x - 0.05, row.x + 0.05], [row.y, row.y], **spif)

@@ -156,7 +156,7 @@ def _rounds(rows: Rows, part: pd.DataFrame, settings: played.Settings) -> None:
     levels = {
         "sppo": predictions.one_loss_round(preference, start, objectives.get("sppo"), beta),
         "dpo": played.exact_round(preference, start, settings.step, "dpo"),
-        "sft": preferences.winner_loser(start, preference)[0],
+        "sft": preferences.winner_loser(preference, start)[0],
     }
     for name, policy in levels.items():
         apart = float(laws.total_variation(policy, goal).mean())

@@ -223,7 +223,8 @@ def combination_problems(settings: Settings) -> list[str]:
     if objective.reference_free and settings.tau > 0:
         problems.append(f"{name} is reference-free: tau must be 0")
     ours, theirs = settings.own_samples, settings.expert_samples
-    if not objective.has_loss and not by_oracle and ours == 1 and (by_token or theirs == 1):
+    grouped = not (objective.has_loss or objective.missing("risk")) and not by_oracle
+    if grouped and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
 

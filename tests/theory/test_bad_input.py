@@ -226,19 +226,39 @@ CALLS: dict[str, tuple[Call, str]] = {
     "value: no saddle": (lambda: SPIN.value(P, Q, P), r"spin has no saddle: its payoff is a mean"),
     # rounds
     "self_play: a name": (
-        lambda: self_play(P, Q, "spif"),
-        r"obj='spif'; needed is an objective, as from objectives\.get",
+        lambda: self_play(P, Q, "spiff", 1.0),
+        r"unknown objective 'spiff'\. Did you mean 'spif'",
+    ),
+    "self_play: a number": (
+        lambda: self_play(P, Q, 3, 1.0),
+        r"obj=3; needed is an objective, as from objectives\.get",
+    ),
+    "self_play: no beta": (
+        lambda: self_play(P, Q, SPIF),
+        r"beta and effective_step: neither given; needed is one of them",
+    ),
+    "self_play: two betas": (
+        lambda: self_play(P, Q, SPIF, 1.0, effective_step=1.0),
+        r"beta and effective_step: both given; needed is one of them",
+    ),
+    "self_play: effective step": (
+        lambda: self_play(P, Q, SPIF, effective_step=0.0),
+        r"effective_step=0\.0; needed is a finite number > 0, or one a round",
+    ),
+    "self_play: no effective step": (
+        lambda: self_play(P, Q, "ipm", effective_step=1.0),
+        r"effective_step: ipm",
     ),
     "self_play: no law": (
-        lambda: self_play([0.5, 0.6], Q, SPIF),
+        lambda: self_play([0.5, 0.6], Q, SPIF, 1.0),
         r"expert: sums to 1\.1 at prompt \(\); needed is 1",
     ),
     "self_play: outcomes differ": (
-        lambda: self_play(P, THREE, SPIF),
+        lambda: self_play(P, THREE, SPIF, 1.0),
         r"laws differ in the number of outcomes: \{'expert': \(2,\), 'start': \(3,\)\}",
     ),
     "self_play: prompts differ": (
-        lambda: self_play(*BATCH, SPIF),
+        lambda: self_play(*BATCH, SPIF, 1.0),
         r"prompt axes do not broadcast: \{'expert': \(2, 3\), 'start': \(4, 3\)\}",
     ),
     "self_play: betas": (
@@ -246,44 +266,47 @@ CALLS: dict[str, tuple[Call, str]] = {
         r"beta: 2 values for 3 rounds; needed is one a round",
     ),
     "self_play: rounds": (
-        lambda: self_play(P, Q, SPIF, rounds=2.5),
+        lambda: self_play(P, Q, SPIF, 1.0, rounds=2.5),
         r"rounds=2\.5; needed is a whole number >= 0",
     ),
     "self_play: no ref": (
-        lambda: self_play(P, Q, SPIF, tau=0.1),
+        lambda: self_play(P, Q, SPIF, 1.0, tau=0.1),
         r"tau=0\.1 needs ref, the reference policy of the anchor",
     ),
     "self_play: support of ref": (
-        lambda: self_play(P, Q, SPIF, tau=0.1, ref=[1.0, 0.0]),
+        lambda: self_play(P, Q, SPIF, 1.0, tau=0.1, ref=[1.0, 0.0]),
         r"start has mass at \(1,\) where ref has none; needed is support\(start\) within",
     ),
     "self_play: level": (
-        lambda: self_play(P, Q, SPIF, level="token"),
-        r"level='token'; needed is one of sequence, conditional, occupancy",
+        lambda: self_play(P, Q, SPIF, 1.0, level="token"),
+        r"level='token'; needed is one of 'sequence', 'conditional', 'occupancy'",
     ),
     "self_play: level without game": (
-        lambda: self_play(P, Q, SPIF, level="conditional"),
+        lambda: self_play(P, Q, SPIF, 1.0, level="conditional"),
         r"level='conditional' needs game, a TokenMDP",
     ),
     "self_play: one_step": (
-        lambda: self_play(P, Q, SPIF, one_step="far"),
+        lambda: self_play(P, Q, SPIF, 1.0, one_step="far"),
         r"one_step='far'; needed is False, True, 'near' or 'global'",
     ),
     "self_play: laws for a game": (
-        lambda: self_play(P, Q, SPIF, game=GAME),
+        lambda: self_play(P, Q, SPIF, 1.0, game=GAME),
         r"expert must have shape \(\.\.\., 3 states, 3 actions\), got \(2,\)",
     ),
-    "self_play: no game": (lambda: self_play(P, Q, SPIF, game=3), r"game=3; needed is a TokenMDP"),
+    "self_play: no game": (
+        lambda: self_play(P, Q, SPIF, 1.0, game=3),
+        r"game=3; needed is a TokenMDP",
+    ),
     "self_play: preference": (
-        lambda: self_play(P, Q, SPPO),
+        lambda: self_play(P, Q, SPPO, 1.0),
         r"sppo has no expert law: use preferences\.self_play",
     ),
     "self_play: nothing to play": (
-        lambda: self_play(P, Q, TSPIN),
+        lambda: self_play(P, Q, TSPIN, 1.0),
         r"tspin has no reward: reference-free",
     ),
     "self_play: one step of gail": (
-        lambda: self_play(P, Q, get("gail"), one_step=True),
+        lambda: self_play(P, Q, get("gail"), 1.0, one_step=True),
         r"gail has no risk: the implicit reward starts at r = 0",
     ),
     "theory_card: a name": (
@@ -367,7 +390,7 @@ CALLS: dict[str, tuple[Call, str]] = {
     ),
     "soft value iteration": (
         lambda: GAME.soft_value_iteration(np.zeros((2, 2)), GAME.expert, -1.0),
-        r"beta must be a finite number >= 0, got -1\.0; reward must be .*got \(2, 2\)",
+        r"beta=-1\.0; needed is a finite number >= 0; reward must be .*got \(2, 2\)",
     ),
     "merged: order": (lambda: GAME.merged(-1), r"order must be a whole number >= 0, got -1"),
     # real text
@@ -378,11 +401,6 @@ CALLS: dict[str, tuple[Call, str]] = {
     "from_text: a number": (
         lambda: TokenMDP.from_text(5),
         r"texts must be a sequence of texts or pairs, got int",
-    ),
-    "from_text: unknown settings": (
-        lambda: TokenMDP.from_text(["a b"], vocabulary=3, tokens=2),
-        r"^from_text has no setting 'vocabulary'; it has vocab_size, horizon, .*; "
-        r"from_text has no setting 'tokens'; it has",
     ),
     "from_text: smoothing of text": (
         lambda: TokenMDP.from_text(["a b"], smoothing="x"),
@@ -406,8 +424,8 @@ CALLS: dict[str, tuple[Call, str]] = {
     ),
     # equilibria
     "saddle_point: a name": (
-        lambda: saddle_point(P, Q, "spif"),
-        r"obj='spif'; needed is an objective",
+        lambda: saddle_point(P, Q, "spiff"),
+        r"unknown objective 'spiff'",
     ),
     "saddle_point: tau": (
         lambda: saddle_point(P, Q, SPIF, tau="x"),
@@ -451,7 +469,7 @@ CALLS: dict[str, tuple[Call, str]] = {
         r"P: shape \(2,\); needed is \(\.\.\., n, n\) with n >= 1",
     ),
     "duality_gap: other outcomes": (
-        lambda: preferences.duality_gap(P, RPS),
+        lambda: preferences.duality_gap(RPS, P),
         r"policy: 2 outcomes on the last axis, needed 3",
     ),
     "preferences.self_play: no objective": (
@@ -538,7 +556,7 @@ SEVERAL: dict[str, tuple[Call, list[str]]] = {
         ["rounds=-1", "beta=-1", "tau=-1", "expert: sums to 1.1", "start: not finite"],
     ),
     "self_play: settings": (
-        lambda: self_play(P, Q, SPIF, tau=1.0, one_step="far", level="token", game=3),
+        lambda: self_play(P, Q, SPIF, 1.0, tau=1.0, one_step="far", level="token", game=3),
         ["tau=1.0 needs ref", "one_step='far'", "level='token'", "game=3"],
     ),
     "self_play: game": (
@@ -579,7 +597,7 @@ def test_what_looks_wrong_but_is_right() -> None:
     assert float(SPIN.loss(0.0, 0.0, 1)) == pytest.approx(np.log(2))
     assert SPIN.risk(BATCH[0], THREE, 1.0, [1, 1, 0]).shape == (2,)
     assert SPIN.loss(BATCH[0], THREE, np.ones((2, 1))).shape == (2, 3)
-    assert self_play(BATCH[0], THREE, SPIF, rounds=np.int64(1)).policy.shape == (2, 3)
+    assert self_play(BATCH[0], THREE, SPIF, 1.0, rounds=np.int64(1)).policy.shape == (2, 3)
     assert LogLinear([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).features.shape == (3, 2)
     assert SPIF.link(3).shape == ()
     assert IPO.link(np.inf, 2.0) == pytest.approx(0.5)

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from theory.equilibria import newton as separable
+from theory.equilibria import newton
+from theory.equilibria.problem import Game, solve_gain
 from theory.errors import NotConverged
 from theory.result import FloatArray
-
-if TYPE_CHECKING:
-    from theory.equilibria.solve import Game
 
 # where it stalls, the last iterate is a candidate like any other: the certificate decides
 TIGHT = {
@@ -56,7 +54,7 @@ KINKED = 1e-11
 FLOOR = 1e-20
 
 
-def solve(game: Game) -> tuple[FloatArray, int, str]:
+def solve(game: Game, max_iterations: int = 200) -> tuple[FloatArray, int, str]:
     """Policy (..., n), Clarabel's iterations (all attempts) and its name with its last status.
 
     Raises:
@@ -70,40 +68,40 @@ def solve(game: Game) -> tuple[FloatArray, int, str]:
     iterations, statuses = 0, set()
     for prompt in np.ndindex(*prompts):
         one = game.at(prompt)
-        policy[prompt], used, status = _with_gain(one) if game.has_gain else _best(one, None)
+        policy[prompt], used, status = (
+            _with_gain(one, max_iterations) if game.has_gain else _best(one, None, max_iterations)
+        )
         iterations += used
         statuses.add(status)
     return policy.reshape(*prompts, n), iterations, f"Clarabel ({', '.join(sorted(statuses))})"
 
 
-def _with_gain(game: Game) -> tuple[FloatArray, int, str]:
+def _with_gain(game: Game, limit: int) -> tuple[FloatArray, int, str]:
     """The gain of a pairwise squared loss is found outside, a conic problem at each value (T9)."""
-    from theory.equilibria.solve import solve_gain
-
     count, status = 0, ""
 
     def policy_at(delta: FloatArray) -> FloatArray:
         nonlocal count, status
-        policy, used, status = _best(game, delta)
+        policy, used, status = _best(game, delta, limit)
         count += used
         return policy
 
     return solve_gain(game, policy_at, 1e-10), count, status
 
 
-def _best(game: Game, delta: FloatArray | None) -> tuple[FloatArray, int, str]:
+def _best(game: Game, delta: FloatArray | None, limit: int) -> tuple[FloatArray, int, str]:
     """The policy with the smallest certified gap over the formulations, until one is sharp."""
     problem = game.separable(None if delta is None else delta[..., None])
     best, best_gap, best_status, count = None, np.inf, "", 0
     for total_n, unit, settings in FORMULATIONS:
-        found, used, status = _attempt(game, delta, total_n, unit, settings)
+        found, used, status = _attempt(game, delta, total_n, unit, {**settings, "max_iter": limit})
         count += used
         if found is None:
             continue
         if game.tau == 0:  # nothing to certify with: the caller compares values
             return found, count, status
-        loose = float(separable.certificate(problem, found)[0])
-        gap = float(separable.certificate(problem, found, separable.NUDGES)[0])
+        loose = float(newton.certificate(problem, found)[0])
+        gap = float(newton.certificate(problem, found, newton.NUDGES)[0])
         if gap < best_gap or best is None:
             best, best_gap, best_status = found, gap, status
         kinked = loose > 1e3 * gap  # the gap grows linearly off a kink: 1e-7 needs less there

@@ -7,7 +7,8 @@ implicit reward,
     G(z)_i = d F(r, r; p, pi)/d r_i   at   r = tau (z - log ref),  pi = e^z/Z,
 
 found by damped Newton's method with exact derivatives (torch). It starts where a link of slope
-``R'(0)`` would end: ``z = (tau log ref + R'(0) log p)/(tau + R'(0))``.
+``R'(0)`` would end: ``z = (tau log ref + R'(0) log p)/(tau + R'(0))``. Where Newton's method stops
+short, exact anchored rounds (T2) bring the policy nearer and it starts again.
 
 There is no potential, hence no value. The certificate is ``tau KL(pi || ref e^{r/tau}/Z)`` with the
 reward found anew for the policy, and that reward's own gradient, both computed from the risk.
@@ -20,9 +21,11 @@ import numpy as np
 from theory import laws, xp
 from theory.errors import NotConverged, Unavailable, refuse
 from theory.objectives import Objective, numeric_response
-from theory.result import FloatArray, Solution
+from theory.result import FloatArray, Outcome, Solution
 
-MAX_NEWTON = 100
+MAX_NEWTON = 50
+RESTARTS = 8
+ROUNDS = 25
 BALANCE = 1e-8
 """Largest gradient of the risk, relative to its two sides, at which a reward is a best response."""
 
@@ -67,6 +70,14 @@ def solve(
         slope = obj.slope_at_zero
         start = (tau * laws.log_law(base) + slope * laws.log_law(p)) / (tau + slope)
         policy, iterations = _newton(obj, p, base, tau, start)
+        for _ in range(RESTARTS):
+            lost = _gap(obj, p, base, tau, policy)[0] > tolerance
+            if not lost.any():
+                break
+            rounds = p[lost], base[lost], tau, max(slope, tau)
+            start[lost] = laws.log_law(_rounds(obj, *rounds, np.exp(xp.log_normalise(start[lost]))))
+            policy[lost], more = _newton(obj, p[lost], base[lost], tau, start[lost])
+            iterations += more + ROUNDS
     return _certified(obj, policy, iterations, expert, ref, tau, tolerance, raise_on_failure)
 
 
@@ -97,11 +108,33 @@ def _newton(
             if not rises.any():
                 break
             share = np.where(rises[:, None], 0.5 * share, share)
+        share = np.where(rises[:, None], 0.0, share)
+        after = np.where(rises[:, None], residual, after)
         z, residual = z + share * step, after
         z = np.where(live, xp.log_normalise(np.where(live, z, -np.inf)), 0.0)
         if np.all(np.abs(share * step) <= 1e-14 * (1.0 + np.abs(z))) or before.max() <= 1e-15:
             break
     return np.where(live, np.exp(z), 0.0), count
+
+
+def _rounds(
+    obj: Objective, p: FloatArray, base: FloatArray, tau: float, beta: float, policy: FloatArray
+) -> FloatArray:
+    """Some exact rounds from a policy: ``pi <- (pi^beta ref^tau e^r)^{1/(beta+tau)}/Z``."""
+    for _ in range(ROUNDS):
+        weight = beta * laws.log_law(policy) + tau * laws.log_law(base) + obj.reward(p, policy)
+        policy = np.exp(xp.log_normalise(weight / (beta + tau)))
+    return policy
+
+
+def _gap(
+    obj: Objective, p: FloatArray, base: FloatArray, tau: float, policy: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """``tau KL(pi || ref e^{r/tau}/Z)`` and the best response ``r`` to the policy."""
+    reward = obj.reward(p, policy)
+    log_target = xp.log_normalise(laws.log_law(base) + reward / tau)
+    ratio = np.where(policy > 0, laws.log_law(policy) - log_target, 0.0)
+    return tau * laws.kl_of_logratio(policy, ratio, np.exp(log_target)), reward
 
 
 def _balance(
@@ -153,28 +186,26 @@ def _certified(
 ) -> Solution:
     """Gap and reward of a policy, wherever it came from."""
     policy = (policy / policy.sum(-1, keepdims=True)).reshape(expert.shape)
-    reward = obj.reward(expert, policy)
+    if tau > 0:
+        gap, reward = _gap(obj, expert, ref, tau, policy)
+    else:
+        gap, reward = np.zeros(expert.shape[:-1]), obj.reward(expert, policy)
     _, on_expert, on_own = numeric_response.risk_gradient(obj.reward_risk, reward, expert, policy)
     size = (np.abs(on_expert) + np.abs(on_own)).sum(-1, keepdims=True)
     mass = np.where(expert + policy > 0, expert + policy, 1.0)
     gradient = (np.abs(on_expert + on_own) / (mass * np.maximum(size, 1e-300))).max(-1)
-    if tau > 0:
-        log_target = xp.log_normalise(laws.log_law(ref) + reward / tau)
-        ratio = np.where(policy > 0, laws.log_law(policy) - log_target, 0.0)
-        gap = tau * laws.kl_of_logratio(policy, ratio, np.exp(log_target))
-    else:
-        gap = np.zeros(expert.shape[:-1])
     worst, slack = float(gap.max(initial=0.0)), float(gradient.max(initial=0.0))
     met = worst <= tolerance and slack <= BALANCE
+    outcome = Outcome.CONVERGED if met else Outcome.NOT_CONVERGED
     status = (
-        f"{'converged' if met else 'not converged'}: equilibrium of the rounds (a link of both "
-        f"laws, no potential) by Newton's method, certified gap {worst:.2g} of {tolerance:.2g}, "
-        f"gradient of the reward {slack:.2g} of {BALANCE:.2g}"
+        f"{outcome.value}: equilibrium of the rounds (a link of both laws, no potential) by "
+        f"Newton's method, certified gap {worst:.2g} of {tolerance:.2g}, gradient of the reward "
+        f"{slack:.2g} of {BALANCE:.2g}"
     )
     nothing = np.full(gap.shape, np.nan)
     details = {"reward_gradient": gradient}
     found = Solution(
-        policy, reward, nothing, nothing, gap, status, iterations, None, details
+        policy, reward, nothing, nothing, gap, outcome, status, iterations, None, details
     )
     if raise_on_failure and not met:
         raise NotConverged(f"{obj.name}, tau={tau:g}: {status}", found)

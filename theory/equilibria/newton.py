@@ -64,7 +64,7 @@ def value_and_slope(formula: Callable[[Any], Any], u: FloatArray) -> tuple[Float
 # --- the solver ---------------------------------------------------------------------------------
 
 
-def solve(problem: Separable) -> tuple[FloatArray, int]:
+def solve(problem: Separable, max_iterations: int = MAX_OUTER) -> tuple[FloatArray, int]:
     """Policy ``(..., n)`` and the number of evaluations of the pay, by safeguarded Newton.
 
     Newton acts on the multiplier (outside) and on all log-ratios at once (inside); both have
@@ -74,7 +74,7 @@ def solve(problem: Separable) -> tuple[FloatArray, int]:
     mass = _Mass(problem)
     low, high = mass.bracket()
     c = np.clip(mass.first_guess(), low, high)
-    for _ in range(MAX_OUTER):
+    for _ in range(max_iterations):
         excess, slope = mass.log_total(c)
         noise = 4e-15 + 2.0 * EPS * (1.0 + np.abs(c)) * slope
         done = (np.abs(excess) <= noise) | (high - low <= 2.0 * EPS * np.abs(c))
@@ -209,7 +209,8 @@ class _LogRatios:
             slope = slope + self.tau
             newton = u - residual / slope
             size = np.abs(residual)
-            solved = size <= 4.0 * EPS * (np.abs(k) + np.abs(self.tau * u) + np.abs(s))
+            rounding = 4.0 * EPS * (np.abs(k) + np.abs(self.tau * u) + np.abs(s))
+            solved = (size <= rounding) & np.isfinite(size)  # an infinite pay solves nothing
             self.inverse_slope = np.where(np.isfinite(slope), 1.0 / slope, 0.0)
         # "not (residual > 0)" would send NaN to the wrong side: compare each side explicitly
         self.low = np.where(residual < 0, u, self.low)

@@ -135,6 +135,14 @@ class Objective:
         return self.gain(delta) * xp.tanh(0.5 * u)
 
     @formula
+    def density_link(self, expert: FloatArray, policy: FloatArray, delta: Any) -> FloatArray:
+        """The link from positive densities, for one that needs no logarithm: large laws go faster.
+
+        Of a link with a gain, as ``tanh(u/2) = (p - q)/(p + q)``.
+        """
+        return np.asarray(self.gain(delta) * ((expert - policy) / (expert + policy)))
+
+    @formula
     def slope_range(self) -> tuple[float, float]:
         """``(mu, L)``, infimum and supremum of ``R'`` over all log-ratios, at ``Delta = 0``."""
         return derivatives.slope_range(self.link_at_equal_laws)

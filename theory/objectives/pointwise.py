@@ -46,6 +46,11 @@ class ChiSquareMixture(Objective):
         t = xp.tanh(0.5 * u)  # e^u = (1+t)/(1-t) turns (e^u-1)/(2c(alpha e^u+1-alpha)) into:
         return t / (self.c * (1.0 + (2.0 * self.alpha - 1.0) * t))
 
+    def density_link(self, expert: FloatArray, policy: FloatArray, delta: Any) -> FloatArray:
+        mixture = expert * (2.0 * self.c * self.alpha)
+        mixture += policy * (2.0 * self.c * (1.0 - self.alpha))
+        return np.asarray(np.divide(expert - policy, mixture, out=mixture))
+
     def potential_formula(self, policy: FloatArray, expert: FloatArray) -> FloatArray:
         mixture = self.alpha * expert + (1 - self.alpha) * policy
         return laws.kl_stable(expert, mixture) / (2 * self.c * (1 - self.alpha) ** 2)

@@ -48,10 +48,10 @@ def push_forward(game: TokenMDP, policy: FloatArray, change: FloatArray) -> Floa
     out = change.copy()
     flat = out.reshape(-1)
     for first, last in game.layers[1:]:
-        begin, end = game._edge_start[first], game._edge_start[last]
-        entering = flat[game._edges[begin:end]]
+        begin, end = game.edge_start[first], game.edge_start[last]
+        entering = flat[game.edges[begin:end]]
         if not game.is_tree:
-            entering = np.add.reduceat(entering, game._edge_start[first:last] - begin)
+            entering = np.add.reduceat(entering, game.edge_start[first:last] - begin)
         out[first:last] += policy[first:last] * entering[:, None]
     return out
 
@@ -96,13 +96,13 @@ def start(problem: OccupancyProblem, expert: FloatArray) -> Evaluation:
     found = []
     for part in (weight, 0.0, 1.0):
         logits = np.where(problem.open, problem.ref + part * ratio, -np.inf)
-        found.append(problem.evaluate(problem.game._backward(logits, 1.0)[0]))
+        found.append(problem.evaluate(problem.game.backward(logits, 1.0)[0]))
     values = [float(np.nan_to_num(at.primal.sum(), nan=np.inf)) for at in found]
     return found[int(np.argmin(values))]
 
 
 def solve(
-    problem: OccupancyProblem, expert: FloatArray, tol: float, max_iterations: int
+    problem: OccupancyProblem, expert: FloatArray, tolerance: float, max_iterations: int
 ) -> Solution:
     """Minimise over policies; certified by the dual value of the policy's own best response."""
     game, tau = problem.game, problem.tau
@@ -130,7 +130,7 @@ def solve(
         gain = _gain(problem, at)
         residual = _residual(problem, at)
         gap = at.primal - problem.lower_bound(at)
-        if residual <= ACCURACY and np.all(gap <= tol * np.maximum(1.0, np.abs(at.primal))):
+        if residual <= ACCURACY and np.all(gap <= tolerance * np.maximum(1.0, np.abs(at.primal))):
             why = ""
             break
         if steps == max_iterations:
@@ -151,13 +151,9 @@ def solve(
             why = "the line search found no lower value"
             break
         at = found
-    worst = float(np.max(at.primal - problem.lower_bound(at)))
-    status = (
-        f"converged: duality gap {worst:.1e} nats, residual {residual:.1e}"
-        if not why
-        else f"not converged: {why}; duality gap {worst:.1e} nats, residual {residual:.1e}"
-    )
-    return problem.solution(at, status, steps, {"products": products, "residual": residual})
+    said = f"residual {residual:.1e}" + (f"; {why}" if why else "")
+    details = {"products": products, "residual": residual}
+    return problem.solution(at, tolerance, said, steps, details, settled=not why)
 
 
 def _gain(problem: OccupancyProblem, at: Evaluation) -> FloatArray:
@@ -234,7 +230,7 @@ def _round(problem: OccupancyProblem, at: Evaluation) -> Evaluation | None:
     for _ in range(30):
         payoff = np.where(problem.open, at.payoff, 0.0) + problem.tau * problem.ref
         payoff = np.where(problem.open, payoff + beta * at.log_policy, -np.inf)
-        trial = problem.evaluate(problem.game._backward(payoff, beta + problem.tau)[0])
+        trial = problem.evaluate(problem.game.backward(payoff, beta + problem.tau)[0])
         if float(trial.primal.sum()) <= before + 1e-13 * (1.0 + abs(before)):
             return trial
         beta *= 4.0

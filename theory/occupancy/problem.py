@@ -19,13 +19,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from theory.errors import InvalidInput, NotConverged, Unavailable
-from theory.objectives.base import Objective
-from theory.result import Solution
+from theory import arguments
+from theory.certificate import require_best_response, reward_gain
+from theory.errors import InvalidInput, Unavailable
+from theory.objectives import Objective
+from theory.result import Outcome, Solution
 from theory.tokens.mdp import TokenMDP
 from theory.tokens.tree import BoolArray, FloatArray
 
@@ -76,10 +78,7 @@ class OccupancyProblem:
     ) -> OccupancyProblem:
         """Check everything and raise InvalidInput (or Unavailable) with all problems at once."""
         problems = []
-        if kind not in ("saddle", "equilibrium"):
-            problems.append(f"kind must be 'saddle' or 'equilibrium', got {kind!r}")
-        if not _is_positive(tau):
-            problems.append(f"tau must be a finite number > 0, got {tau!r}")
+        problems += arguments.choice("kind", kind, get_args(Kind)) + arguments.number("tau", tau)
         for name, policy in (("expert", expert), ("ref", ref)):
             try:
                 if np.ndim(game.validate_policy(policy, name)) != 2:
@@ -107,7 +106,7 @@ class OccupancyProblem:
         )
         absent = float(draft.payoff_at(np.array([-np.inf]))[0])
         weight = np.where((mass == 0) & np.isneginf(absent), -np.inf, log_ref)
-        feasible, value = game._backward(weight, 1.0)
+        feasible, value = game.backward(weight, 1.0)
         stuck = np.flatnonzero(np.isneginf(value[: game.n_prompts]))
         if len(stuck):
             raise InvalidInput(
@@ -117,7 +116,7 @@ class OccupancyProblem:
                     for p in stuck[:3]
                 ]
             )
-        reachable = game._forward(np.exp(feasible), log=False)[1] > 0
+        reachable = game.forward(np.exp(feasible), log=False)[1] > 0
         problem = cls(
             game, log_ref, obj, kind, float(tau), log_expert, mass, reachable, absent, offset
         )
@@ -172,7 +171,7 @@ class OccupancyProblem:
         """Occupancy, best response and value of a policy."""
         game, tau = self.game, self.tau
         policy = np.where(self.open, np.exp(log_policy), 0.0)
-        reach, mass = game._forward(policy, log=False)
+        reach, mass = game.forward(policy, log=False)
         live = mass > 0
         both = live & (self.expert > 0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -195,7 +194,7 @@ class OccupancyProblem:
         soft value iteration, is at most the value of the game.
         """
         weight = np.where(self.open, self.tau * self.ref + at.payoff, -np.inf)
-        soft = self.game._backward(weight, self.tau)[1][: self.game.n_prompts]
+        soft = self.game.backward(weight, self.tau)[1][: self.game.n_prompts]
         return self._per_prompt(at.given) - soft
 
     def _per_prompt(self, entries: FloatArray) -> FloatArray:
@@ -203,32 +202,52 @@ class OccupancyProblem:
         found = np.bincount(self.game.prompt, weights=rows, minlength=self.game.n_prompts)
         return np.asarray(found, dtype=np.float64)
 
-    def solution(
-        self, at: Evaluation, status: str, iterations: int, details: dict[str, Any]
-    ) -> Solution:
-        """The result type: reward R(u), values per prompt."""
-        dual = self.lower_bound(at)
+    def best_rewards(self, at: Evaluation) -> FloatArray:
+        """(S, A) rewards of a policy as the link has them, 0 where neither side goes."""
         ratio = np.where(
             self.expert > 0,
             np.where(at.occupancy > 0, at.ratio, np.inf),
             np.where(at.occupancy > 0, -np.inf, 0.0),
         )
         empty = (self.expert == 0) & (at.occupancy == 0)
+        return np.where(empty, 0.0, self.reward_at(ratio))
+
+    def solution(
+        self,
+        at: Evaluation,
+        tolerance: float,
+        said: str,
+        iterations: int,
+        details: dict[str, Any],
+        settled: bool = True,
+    ) -> Solution:
+        """The result, values per prompt, certified here by the payoffs.
+
+        What the reward player could gain on the link's rewards (:func:`certificate.reward_gain`)
+        is added to the value of a saddle point and taken off the bound of an equilibrium.
+        """
+        reward = self.best_rewards(at)
+        more = self._per_prompt(reward_gain(self.obj, self.expert, at.occupancy, reward))
+        saddle = self.kind == "saddle"
+        primal = at.primal + more if saddle else at.primal
+        dual = self.lower_bound(at) if saddle else self.lower_bound(at) - more
+        gap = primal - dual
+        met = settled and bool(np.all(gap <= tolerance * np.maximum(1.0, np.abs(primal))))
+        outcome = Outcome.CONVERGED if met else Outcome.NOT_CONVERGED
+        worst, lost = float(np.max(gap)), float(np.max(more))
+        if lost > 0.5 * worst and not met:
+            said += f"; on the link's rewards the payoffs gain {lost:.1e}: no best response"
         return Solution(
             policy=np.where(self.open | ~self.open.any(-1, keepdims=True), at.log_policy, -np.inf),
-            reward=np.where(empty, 0.0, self.reward_at(ratio)),
-            primal=at.primal,
+            reward=reward,
+            primal=primal,
             dual=dual,
-            gap=at.primal - dual,
-            status=status,
+            gap=gap,
+            outcome=outcome,
+            status=f"{outcome.value}: duality gap {worst:.1e} nats, {said}",
             iterations=iterations,
             details={"occupancy": at.occupancy, **details},
         )
-
-
-def _is_positive(value: Any) -> bool:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return bool(number and np.isfinite(value) and value > 0)
 
 
 def _require(obj: Objective, kind: Kind) -> None:
@@ -239,6 +258,10 @@ def _require(obj: Objective, kind: Kind) -> None:
         obj.require("potential")
     if "equilibrium" in obj.absent:
         obj.require("equilibrium")
+    require_best_response(obj)
+    if obj.has_gain:
+        why = "its gain depends on Delta of two laws, and occupancies are measures"
+        raise Unavailable(f"{obj.name} has no occupancy game: {why}")
 
 
 @cache
@@ -288,59 +311,3 @@ def _offset(obj: Objective) -> float:
             f"than a multiple of the mass ({slopes.tolist()})"
         )
     return float(np.median(slopes))
-
-
-def occupancy_game(
-    game: TokenMDP,
-    expert: Any,
-    ref: Any,
-    obj: Objective,
-    tau: float = 0.1,
-    kind: Kind = "saddle",
-    method: Literal["fast", "convex"] = "fast",
-    tol: float = 1e-10,
-    max_iterations: int = 200,
-    raise_on_failure: bool = True,
-    solver_options: dict[str, Any] | None = None,
-) -> Solution:
-    """Solve the occupancy game (see the module) of an objective with per-token rewards.
-
-    Args:
-        game: tree or merged states.
-        expert, ref: (S, A) log-policies in nats.
-        obj: objective with a link; with payoffs a, b for the saddle point, a potential for the
-            equilibrium.
-        tau: weight of KL(pi || ref), > 0.
-        kind: "saddle" or "equilibrium".
-        method: "fast": Newton in policy space, certified; "convex": cvxpy with flow constraints.
-        tol: allowed duality gap, relative to max(1, |primal|).
-        max_iterations: of the Newton iteration ("fast").
-        raise_on_failure: raise NotConverged (with `.solution`) instead of returning.
-        solver_options: passed to cvxpy's solve ("convex"); None: Clarabel, as exact as it gets.
-
-    Returns:
-        Solution with the log-policy (S, A), the reward R(u) (S, A), and primal, dual and gap per
-        prompt, (prompts,), in nats; details["occupancy"] is d (S, A).  Dual and gap are computed
-        here from the policy's best response, whatever the method.
-
-    Raises:
-        InvalidInput: policies, tau, kind or method; no policy with a finite value.
-        Unavailable: the objective has no such game, with the reason.
-        NotConverged: the gap is above `tol`.
-
-    Source: reconstruction, T10.
-    """
-    if method not in ("fast", "convex"):
-        raise InvalidInput([f"method must be 'fast' or 'convex', got {method!r}"])
-    problem = OccupancyProblem.build(game, expert, ref, obj, tau, kind)
-    if method == "fast":
-        from theory.occupancy.newton import solve
-
-        found = solve(problem, np.asarray(expert, dtype=np.float64), tol, max_iterations)
-    else:
-        from theory.occupancy.conic import solve_convex
-
-        found = solve_convex(problem, tol, solver_options)
-    if raise_on_failure and not found.converged:
-        raise NotConverged(found.status, found)
-    return found

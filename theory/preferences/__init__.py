@@ -5,13 +5,6 @@ mean under ``y' ~ pi``. Pairs drawn from a policy have the winner law ``p_w = 2 
 the loser law ``p_l = 2 pi (1 - P(y > pi))``, which take the places of expert and own law.
 """
 
-from theory.preferences.equilibrium import (
-    duality_gap,
-    exploitability,
-    nash,
-    regularised_gap,
-    regularised_nash,
-)
 from theory.preferences.games import (
     bradley_terry,
     check_preference,
@@ -35,6 +28,13 @@ from theory.preferences.predictions import (
 )
 from theory.preferences.rewards import preference_logit, reward
 from theory.preferences.rounds import nash_md, self_play
+from theory.preferences.solve import (
+    duality_gap,
+    exploitability,
+    nash,
+    regularised_gap,
+    regularised_nash,
+)
 
 __all__ = [
     "anchored_beta",

@@ -16,7 +16,7 @@ TOLERANCE = 1e-9
 def preference_problems(preference: Any, name: str = "P") -> list[str]:
     """List what keeps an array from being a general preference ``(..., n, n)``."""
     try:
-        array = np.asarray(preference, dtype=np.float64)
+        array = laws.as_numbers(preference)
     except (TypeError, ValueError) as error:
         return [f"{name}: not an array of numbers ({error})"]
     if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
@@ -25,8 +25,9 @@ def preference_problems(preference: Any, name: str = "P") -> list[str]:
     filled = np.where(finite, array, 0.5)
     total = filled + np.swapaxes(filled, -1, -2)
     n = array.shape[-1]
-    off_diagonal = np.abs(filled - 0.5) * np.eye(n) > TOLERANCE
-    lopsided = (np.abs(total - 1.0) > TOLERANCE) & ~np.eye(n, dtype=bool)
+    rounding = laws.rounding_of(preference, TOLERANCE)
+    off_diagonal = np.abs(filled - 0.5) * np.eye(n) > rounding
+    lopsided = (np.abs(total - 1.0) > rounding) & ~np.eye(n, dtype=bool)
     checks = (
         (~finite, array, "not finite", "a probability"),
         (finite & ((array < 0) | (array > 1)), array, "out of range", "a value in [0, 1]"),
@@ -50,33 +51,36 @@ def check_preference(preference: Any) -> FloatArray:
 
     Raises:
         InvalidInput: entries outside [0, 1], ``P + P^T != 1`` or a diagonal other than 1/2 (beyond
-            1e-9), all problems at once with the first index of each.
+            1e-9, or the rounding of a narrower type), all problems at once with the first index
+            of each.
     """
     refuse(preference_problems(preference))
-    array = np.asarray(preference, dtype=np.float64)
+    array = laws.as_numbers(preference)
     return np.asarray(0.5 * (array + (1.0 - np.swapaxes(array, -1, -2))))
 
 
 def check_game(preference: Any, **named: Any) -> tuple[FloatArray, ...]:
     """Return the preference and laws ``(..., n)`` over its outcomes, prompts broadcast."""
     problems = preference_problems(preference)
-    n = None if problems else np.asarray(preference).shape[-1]
+    if problems:
+        for name, law in named.items():
+            if not preference_problems(law):
+                problems.insert(0, f"swapped? {name} is a preference; the preference comes first")
+    n = None if problems else np.shape(preference)[-1]
     problems += [p for name, law in named.items() for p in laws.law_problems(law, name, n)]
     refuse(problems)
     array = check_preference(preference)
-    prompts = {name: np.shape(law)[:-1] for name, law in named.items()}
+    given = {name: laws.check_laws(**{name: law})[0] for name, law in named.items()}
     try:
-        shape = np.broadcast_shapes(array.shape[:-2], *prompts.values())
+        shape = np.broadcast_shapes(array.shape[:-2], *(law.shape[:-1] for law in given.values()))
     except ValueError:
         raise InvalidInput(
             f"prompt axes do not broadcast: P {array.shape[:-2]}, "
-            + ", ".join(f"{name} {s}" for name, s in prompts.items())
+            + ", ".join(f"{name} {law.shape[:-1]}" for name, law in given.items())
         ) from None
     n = array.shape[-1]
-    full = [
-        np.broadcast_to(np.asarray(law, dtype=np.float64), (*shape, n)) for law in named.values()
-    ]
-    return np.broadcast_to(array, (*shape, n, n)), *(np.array(law) for law in full)
+    full = (np.array(np.broadcast_to(law, (*shape, n))) for law in given.values())
+    return np.broadcast_to(array, (*shape, n, n)), *full
 
 
 def bradley_terry(scores: Any) -> FloatArray:
@@ -98,7 +102,7 @@ def rock_paper_scissors(strength: Any = 1.0, n: Any = 3) -> FloatArray:
         n: outcomes, odd and >= 3; 3 is rock (0), paper (1), scissors (2).
     """
     problems = []
-    if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
+    if not laws.is_real(strength) or not 0 < strength <= 1:
         problems.append(f"strength={strength!r}; needed is within (0, 1]")
     if not isinstance(n, (int, np.integer)) or n < 3 or n % 2 == 0:
         problems.append(f"n={n!r}; needed is an odd number >= 3")
@@ -139,12 +143,12 @@ def expected_win(preference: FloatArray, policy: FloatArray) -> FloatArray:
     return np.asarray((preference @ policy[..., None])[..., 0])
 
 
-def win_rate(policy: Any, preference: Any) -> FloatArray:
+def win_rate(preference: Any, policy: Any) -> FloatArray:
     """``P(y > pi) = E_{y'~pi} P(y > y')`` of each outcome against the policy, shape (..., n).
 
     Args:
-        policy: probabilities (..., n).
         preference: ``P`` (..., n, n).
+        policy: probabilities (..., n).
 
     Raises:
         InvalidInput: a preference or law that is none, all problems at once.
@@ -153,7 +157,7 @@ def win_rate(policy: Any, preference: Any) -> FloatArray:
     return expected_win(checked, law)
 
 
-def winner_loser(policy: Any, preference: Any) -> tuple[FloatArray, FloatArray]:
+def winner_loser(preference: Any, policy: Any) -> tuple[FloatArray, FloatArray]:
     """Winner and loser law of pairs ``y, y' ~ pi`` (reconstruction, section 4).
 
     ``p_w = 2 pi P(y > pi)`` and ``p_l = 2 pi (1 - P(y > pi))``; both sum to 1 as

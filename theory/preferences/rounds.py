@@ -11,19 +11,19 @@ from theory import laws
 from theory.arguments import round_weights
 from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective
-from theory.preferences.equilibrium import anchored_gap, plain_gap
 from theory.preferences.games import check_game, expected_win
 from theory.preferences.predictions import payoff_scale
 from theory.preferences.rewards import best_response, require_reward
-from theory.result import FloatArray, Solution
+from theory.preferences.solve import anchored_gap, plain_gap
+from theory.result import FloatArray, Outcome, Solution
 from theory.rounds.two_step import SETTLED, gibbs_step
 
 
 def self_play(
     preference: Any,
     start: Any,
-    obj: Objective,
-    beta: float | Iterable[float] = 1.0,
+    obj: Objective | str,
+    beta: float | Iterable[float] | None = None,
     rounds: int = 50,
     ref: Any = None,
     tau: float = 0.0,
@@ -41,7 +41,7 @@ def self_play(
         preference: ``P`` (..., n, n), leading axes are prompts.
         start: first policy, probabilities (..., n).
         obj: the objective.
-        beta: weight of the KL step, > 0; a number or one a round.
+        beta: weight of the KL step, > 0; a number or one a round. Needed.
         rounds: number of rounds, >= 0.
         ref: anchor, probabilities (..., n); also the base of objectives whose opponent has one.
         tau: weight of the anchor ``KL(pi||ref)``, >= 0; needs ``ref`` if positive.
@@ -151,15 +151,17 @@ def _solution(
     else:
         gap, game = gaps[-1], "preference game"
     moved = 0.5 * np.abs(policies[-1] - policies[-2]).sum(-1).max() if betas else np.inf
-    how = "converged" if moved <= SETTLED else "moving"
-    last = f"the last round moved {moved:.1e} in total variation" if betas else "no rounds"
+    outcome = Outcome.CONVERGED if moved <= SETTLED else Outcome.MOVING
+    outcome = outcome if betas else Outcome.NO_ROUNDS
+    last = f"the last round moved {moved:.1e} in total variation" if betas else "none asked for"
     return Solution(
         policy=policies[-1],
         reward=reward,
         primal=gap,
         dual=np.zeros_like(gap),
         gap=gap,
-        status=f"{how}: {last}; duality gap of the {game} {np.max(gap):.1e} ({named})",
+        outcome=outcome,
+        status=f"{outcome.value}: {last}; duality gap of the {game} {np.max(gap):.1e} ({named})",
         iterations=len(betas),
         policies=policies,
         details={

@@ -18,7 +18,7 @@ from scipy.optimize import minimize
 from theory import laws, xp
 from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective
-from theory.result import FloatArray, Solution
+from theory.result import FloatArray, Outcome, Solution
 from theory.rounds.two_step import reward_of_log_laws
 
 Kind = Literal["one_step", "two_step"]
@@ -141,14 +141,15 @@ class LogLinear:
         policies = np.stack([self.law(t) for t in path])
         nothing = np.asarray(np.nan)
         moved = float(laws.total_variation(policies[-1], policies[-2])) if rounds else np.nan
-        settled = "converged" if moved <= 1e-10 else "moving"
+        outcome = Outcome.CONVERGED if moved <= 1e-10 else Outcome.MOVING
         return Solution(
             policy=policies[-1],
             reward=np.full_like(policies[-1], np.nan),
             primal=nothing,
             dual=nothing,
             gap=nothing,
-            status=f"{settled}: the last round moved {moved:.1e} in total variation",
+            outcome=outcome,
+            status=f"{outcome.value}: the last round moved {moved:.1e} in total variation",
             iterations=rounds,
             policies=policies,
             details={"theta": thetas},

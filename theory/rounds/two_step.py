@@ -10,18 +10,20 @@ themselves leave the floating-point range.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 from tqdm import tqdm
 
-from theory import laws, xp
-from theory.arguments import round_weights
-from theory.errors import InvalidInput, Unavailable, refuse
+from theory import laws, objectives, xp
+from theory.arguments import choice, described, steps
+from theory.certificate import equilibrium_bounds
+from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
-from theory.result import FloatArray, Solution
-from theory.rounds.certificate import equilibrium_bounds
+from theory.result import FloatArray, Later, Outcome, Solution
+from theory.rounds.iterates import LARGEST, Iterates, two_step_rounds
 from theory.rounds.one_step import one_step_round
 from theory.tokens.mdp import TokenMDP
 from theory.tokens.tree import policy_problems
@@ -29,14 +31,16 @@ from theory.tokens.tree import policy_problems
 Level = Literal["sequence", "conditional", "occupancy"]
 OneStep = Literal["near", "global"]
 SETTLED = 1e-12
-LARGEST = 1e300
+"""Total variation of a round below which the policy rests."""
+RESTS = 1e-9
+"""Change of KL a round, nats (relative above 1), below which it rests."""
 
 
 def self_play(
     expert: FloatArray,
     start: FloatArray,
-    obj: Objective,
-    beta: float | Iterable[float] = 1.0,
+    obj: Objective | str,
+    beta: float | Iterable[float] | None = None,
     rounds: int = 50,
     ref: FloatArray | None = None,
     tau: float = 0.0,
@@ -44,6 +48,8 @@ def self_play(
     game: TokenMDP | None = None,
     level: Level = "sequence",
     progress: bool = True,
+    *,
+    effective_step: float | Iterable[float] | None = None,
 ) -> Solution:
     """Run exact rounds of self-play against an expert (reconstruction, T1-T4, T14).
 
@@ -51,8 +57,9 @@ def self_play(
         expert: expert law ``p``, probabilities (..., n), leading axes are prompts; with ``game``
             a state-action log-policy (S, A).
         start: first policy ``pi_0``, same shape.
-        obj: the objective.
+        obj: the objective, or a specification such as ``"spif(c=0.5)"``.
         beta: weight of the policy player's KL step, > 0; a number or one a round.
+        effective_step: ``R'(0)/beta`` in place of beta; exactly one of the two is needed.
         rounds: number of rounds, >= 0.
         ref: reference policy of the anchor, same shape; also the base of objectives whose opponent
             has one (the start if not given).
@@ -69,32 +76,42 @@ def self_play(
     Returns:
         A :class:`Solution`; ``policies`` holds all iterates (rounds + 1, ..., n), the start first,
         ``details["kl"]`` ``KL(p||pi_t)`` and ``details["max_logratio"]`` ``max |log p/pi_t|`` of
-        each. ``primal`` is the potential (plus anchor) of the last iterate and ``gap`` bounds its
-        distance to the equilibrium value; NaN where the objective has no potential.
+        each: (rounds + 1, ...), so (rounds + 1,) for laws (n,) and (rounds + 1, prompts) for those
+        of a game. ``primal`` is the potential (plus anchor) of the last iterate and ``gap`` bounds
+        its distance to the equilibrium value; NaN where the objective has no potential. A path that
+        does not settle is returned as well: see ``outcome``.
 
     Raises:
         InvalidInput: unusable arguments, all named at once. Unavailable: the objective has no such
             round, with the reason.
+
+    >>> path = self_play([0.7, 0.2, 0.1], [0.2, 0.3, 0.5], "spif", effective_step=1.0, rounds=60)
+    >>> path.outcome.name, path.policy.round(6).tolist()
+    ('CONVERGED', [0.7, 0.2, 0.1])
     """
-    betas = _check(obj, beta, rounds, ref, tau, one_step, game, level, expert, start)
+    obj = objectives.of(obj)
+    given = {"expert": expert, "start": start} | ({} if ref is None else {"ref": ref})
+    betas = _check(obj, beta, effective_step, rounds, ref, tau, one_step, game, level, given)
+    said = described(betas, effective_step)
     branch = one_step if isinstance(one_step, str) else ("near" if one_step else None)
     disable = None if progress else True  # None: where standard error is a terminal
-    steps = tqdm(betas, desc=f"{obj.name} rounds", disable=disable, delay=3.0, leave=False)
+    weights = tqdm(betas, desc=f"{obj.name} rounds", disable=disable, delay=3.0, leave=False)
+    if game is not None and level != "sequence":
+        policies = [game.validate_policy(law, name) for name, law in given.items()]
+        return _token_path(game, policies, obj, weights, tau, branch, level, said)
     if game is None:
-        named = {"expert": expert, "start": start}
-        checked = laws.check_laws(**named, **({} if ref is None else {"ref": ref}))
-        log_laws = [laws.log_law(law) for law in checked]
-        refuse(_support_problems(obj, log_laws, tau))
-        path, notes = _sequence_path(log_laws, obj, steps, tau, branch)
-        return _solution(np.exp(path), path, log_laws[0], obj, log_laws[2:], tau, notes)
-    given = [game.validate_policy(law, what) for law, what in _named(expert, start, ref)]
-    if level == "sequence":
-        log_laws = [game.log_sequence_law(law) for law in given]
-        refuse(_support_problems(obj, log_laws, tau))
-        path, notes = _sequence_path(log_laws, obj, steps, tau, branch)
-        states = game.policy_from_log_law(path)
-        return _solution(states, path, log_laws[0], obj, log_laws[2:], tau, notes)
-    return _token_path(game, given, obj, steps, tau, branch, level)
+        checked = laws.check_laws(**given)
+        # what is computed later must not follow the caller's array; the start is copied anyway
+        checked = tuple(law if i == 1 else law.copy() for i, law in enumerate(checked))
+        log_laws = None
+    else:
+        named = {name: game.validate_policy(law, name) for name, law in given.items()}
+        log_laws = tuple(game.log_sequence_law(law) for law in named.values())
+        checked = tuple(np.exp(law) for law in log_laws)
+    live = [law > (0 if log_laws is None else -np.inf) for law in log_laws or checked]
+    refuse(_support_problems(obj, live, tau))
+    path, notes = _sequence_path(checked, log_laws, obj, weights, len(betas), tau, branch)
+    return _solution(path, checked, obj, tau, notes, said, game)
 
 
 def reward_of_log_laws(obj: Objective, log_p: FloatArray, log_q: FloatArray) -> FloatArray:
@@ -120,15 +137,20 @@ def gibbs_step(
 
 
 def _sequence_path(
-    log_laws: list[FloatArray],
+    given: tuple[FloatArray, ...],
+    logs: tuple[FloatArray, ...] | None,
     obj: Objective,
     betas: Iterable[float],
+    count: int,
     tau: float,
     branch: OneStep | None,
-) -> tuple[FloatArray, list[str]]:
-    """All log-policies of sequence-level rounds, and what the rounds had to say."""
-    log_p, log_start = log_laws[:2]
-    log_ref = log_laws[2] if len(log_laws) > 2 else None
+) -> tuple[Iterates, list[str]]:
+    """All policies of sequence-level rounds, and what the rounds had to say."""
+    if branch is None and obj.has_link and _plays_itself(obj):
+        ref = given[2] if len(given) > 2 else None
+        return two_step_rounds(obj, given[0], given[1], betas, count, ref, tau, logs), []
+    log_p, log_start, *rest = logs or [laws.log_law(law) for law in given]
+    log_ref = rest[0] if rest else None
     base = log_start if log_ref is None else log_ref
     path, notes = [log_start], []
     for beta in betas:
@@ -138,18 +160,24 @@ def _sequence_path(
             path.append(gibbs_step(prior, reward, beta, log_ref, tau))
         else:
             step = one_step_round(
-                np.exp(log_p),
+                given[0],
                 np.exp(prior),
                 obj,
                 beta,
-                ref=None if log_ref is None or tau == 0 else np.exp(log_ref),
+                ref=None if log_ref is None or tau == 0 else given[2],
                 tau=tau,
                 branch=branch,
-                history=np.exp(log_start) if "history" in obj.needs else None,
+                history=given[1] if "history" in obj.needs else None,
             )
             path.append(laws.log_law(step.policy))
             notes.append(step.status)
-    return np.stack(path), notes
+    return Iterates.of(log_p, path), notes
+
+
+def _plays_itself(obj: Objective) -> bool:
+    """Whether own responses come from the current policy as it is."""
+    current, initial, base = np.log([[0.5, 0.5], [0.4, 0.6], [0.3, 0.7]])
+    return obj.opponent(current, initial, base) is current
 
 
 def _token_path(
@@ -160,6 +188,7 @@ def _token_path(
     tau: float,
     branch: OneStep | None,
     level: Level,
+    said: str,
 ) -> Solution:
     """Rounds with a reward per token: soft value iteration, or each state's own one-step round."""
     log_p, log_ref = given[0], given[2] if len(given) > 2 else None
@@ -183,13 +212,16 @@ def _token_path(
     kl = np.stack([game.kl(log_p, policy) for policy in path])
     ratio = np.abs(game.conditional_logratio(log_p, policies)).max((-2, -1))
     unknown = np.full(game.n_prompts, np.nan)
+    recent = np.exp(policies[-3:])
+    outcome, status = ending(recent, kl, ratio, said, said_by_rounds=[])
     return Solution(
         policy=policies[-1],
         reward=reward,
         primal=unknown,
         dual=unknown,
         gap=unknown,
-        status=_status(np.exp(policies), []),
+        outcome=outcome,
+        status=status,
         iterations=len(path) - 1,
         policies=policies,
         details={"kl": kl, "max_logratio": ratio},
@@ -208,73 +240,109 @@ def token_reward(
 
 
 def _solution(
-    policies: FloatArray,
-    path: FloatArray,
-    log_p: FloatArray,
+    path: Iterates,
+    given: tuple[FloatArray, ...],
     obj: Objective,
-    log_ref: list[FloatArray],
     tau: float,
     notes: list[str],
+    said: str,
+    game: TokenMDP | None,
 ) -> Solution:
-    """The result of a sequence-level path; ``policies`` in the form of the caller's game."""
-    p, last = np.exp(log_p), path[-1]
-    reward = (
-        reward_of_log_laws(obj, log_p, last)
-        if not obj.missing("reward")
-        else np.full_like(p, np.nan)
-    )
-    primal, dual = equilibrium_bounds(
-        obj, p, np.exp(last), np.exp(log_ref[0]) if log_ref else None, tau
-    )
-    reward = obj.centred(reward, p, np.exp(last))
-    with np.errstate(invalid="ignore"):
-        ratio = np.where(np.isneginf(log_p), 0.0, log_p - path)
-        gap = primal - dual
+    """The result of a sequence-level path, most of it for when it is asked for."""
+    p, last, ref = given[0], path.policies[-1], given[2] if len(given) > 2 else None
+
+    @cache
+    def bounds() -> tuple[FloatArray, FloatArray]:
+        return equilibrium_bounds(obj, p, last, ref, tau)
+
+    @cache
+    def end() -> tuple[Outcome, str]:
+        return ending(path.policies[-3:], path.kl, path.reach, said, notes)
+
+    def reward() -> FloatArray:
+        if obj.missing("reward"):
+            return np.full_like(p, np.nan)
+        log_p, log_last = path.log_ends()
+        return obj.centred(reward_of_log_laws(obj, log_p, log_last), p, last)
+
+    def gap() -> FloatArray:
+        primal, dual = bounds()
+        with np.errstate(invalid="ignore"):
+            return np.asarray(primal - dual)
+
+    later: dict[str, Any] = {
+        "reward": reward,
+        "primal": lambda: bounds()[0],
+        "dual": lambda: bounds()[1],
+        "gap": gap,
+        "outcome": lambda: end()[0],
+        "status": lambda: end()[1],
+    }
+    policies = path.policies
+    if game is not None:
+        assert path.log_policies is not None
+        policies = game.policy_from_log_law(path.log_policies)
     return Solution(
         policy=policies[-1],
-        reward=reward,
-        primal=primal,
-        dual=dual,
-        gap=gap,
-        status=_status(np.exp(path), notes),
-        iterations=len(path) - 1,
         policies=policies,
-        details={
-            "kl": laws.kl_of_logratio(p, ratio, np.exp(path)),
-            "max_logratio": np.abs(ratio).max(-1),
-            "notes": notes,
-        },
+        **{name: Later(compute) for name, compute in later.items()},  # type: ignore[arg-type]
+        iterations=len(path.kl) - 1,
+        details={"kl": path.kl, "max_logratio": path.reach, "notes": notes},
     )
 
 
-def _status(path: FloatArray, notes: list[str]) -> str:
-    """One sentence on how the path ended: settled, in a two-cycle, or still moving."""
-    said = f"; one-step: {notes[-1]}" if notes else ""
-    if len(path) < 2:
-        return "no rounds were asked for" + said
-    moved = float(0.5 * np.abs(path[-1] - path[-2]).sum(-1).max())
-    if moved <= SETTLED:
-        return f"converged: the last round moved {moved:.1e} in total variation{said}"
-    if len(path) > 2 and 0.5 * np.abs(path[-1] - path[-3]).sum(-1).max() <= 1e-6 * moved:
-        return f"cycle of period two, {moved:.1e} apart in total variation{said}"
-    return f"moving: the last round moved {moved:.1e} in total variation{said}"
+def ending(
+    recent: FloatArray, kl: FloatArray, reach: FloatArray, said: str, said_by_rounds: list[str]
+) -> tuple[Outcome, str]:
+    """How a path ended, from its last (up to three) policies and the KL and reach of all.
+
+    Converged is a path whose policy and whose KL to the expert both rest: a policy that collapses
+    onto one outcome moves no more in total variation, while KL goes on growing.
+    """
+    said += "".join(f"; one-step: {note}" for note in said_by_rounds[-1:])
+    if len(recent) < 2:
+        return Outcome.NO_ROUNDS, f"no rounds were asked for ({said})"
+
+    def moved(back: int) -> tuple[float, bool, bool]:
+        """Total variation from ``back`` rounds ago, whether KL rests, whether it grew."""
+        with np.errstate(invalid="ignore"):
+            change = np.where(kl[-1] == kl[-1 - back], 0.0, kl[-1] - kl[-1 - back])
+        rests = np.abs(change) <= RESTS * (1.0 + np.abs(kl[-1]))
+        grew = (change > 0) & ~rests & (kl[-1] > kl[0])
+        distance = 0.5 * np.abs(recent[-1] - recent[-1 - back]).sum(-1)
+        return float(distance.max()), bool(rests.all()), bool(grew.any())
+
+    last, rests, grew = moved(1)
+    lost = ~(reach[-1] < LARGEST) & (reach[0] < LARGEST)
+    numbers = f"the last round moved {last:.1e} in total variation ({said})"
+    worst = f"KL(expert||policy) went from {kl[0].max():.3g} to {kl[-1].max():.3g} nats; "
+    if lost.any():
+        return Outcome.DIVERGED, f"diverged: log-ratios left the range of numbers; {worst}{numbers}"
+    if last <= SETTLED:
+        if rests:
+            return Outcome.CONVERGED, f"converged: {numbers}"
+        if grew:
+            return Outcome.DIVERGED, f"diverged: the policy collapsed; {worst}{numbers}"
+        return Outcome.MOVING, f"moving: {worst}{numbers}"
+    if len(recent) > 2:
+        before, _, grew = moved(2)
+        if before <= 1e-6 * last:
+            if grew:
+                return Outcome.DIVERGED, f"diverged: the policy jumps to and fro; {worst}{numbers}"
+            apart = f"{last:.1e} apart in total variation ({said})"
+            return Outcome.CYCLE, f"cycle of period two, {apart}"
+    return Outcome.MOVING, f"moving: {numbers}"
 
 
-def _named(*given: Any) -> Iterator[tuple[Any, str]]:
-    for law, name in zip(given, ("expert", "start", "ref"), strict=True):
-        if law is not None:
-            yield law, name
-
-
-def _support_problems(obj: Objective, log_laws: list[FloatArray], tau: float) -> list[str]:
+def _support_problems(
+    obj: Objective, live: list[np.ndarray[Any, np.dtype[np.bool_]]], tau: float
+) -> list[str]:
     """Supports under which no policy step exists."""
-    live = [~np.isneginf(law) for law in log_laws]
     problems = []
     if tau > 0 and len(live) > 2:
         problems += laws.support_problems(live[1], "start", live[2], "ref")
     apart = ~(live[0] & live[1]).any(-1)
-    unbounded = obj.has_link and obj.reward_bounds[0] == -np.inf
-    if apart.any() and unbounded:
+    if apart.any() and obj.has_link and obj.reward_bounds[0] == -np.inf:
         where = tuple(int(i) for i in np.argwhere(apart)[0])
         problems.append(
             f"start and expert have disjoint supports at prompt {where}; {obj.name} "
@@ -284,29 +352,26 @@ def _support_problems(obj: Objective, log_laws: list[FloatArray], tau: float) ->
 
 
 def _check(
-    obj: Any,
+    obj: Objective,
     beta: Any,
+    effective_step: Any,
     rounds: Any,
     ref: Any,
     tau: Any,
     one_step: Any,
     game: Any,
     level: Any,
-    expert: Any,
-    start: Any,
+    given: dict[str, Any],
 ) -> list[float]:
     """Return one beta a round, or refuse with everything that is wrong.
 
     The laws are looked at here only beside other problems: they are checked where they are used.
     """
-    if not isinstance(obj, Objective):
-        raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
-    betas, problems = round_weights(beta, rounds, ref, tau)
+    betas, problems = steps(obj, beta, effective_step, rounds, ref, tau)
     if not isinstance(one_step, (bool, np.bool_)) and one_step not in get_args(OneStep):
         problems.append(f"one_step={one_step!r}; needed is False, True, 'near' or 'global'")
-    if level not in get_args(Level):
-        problems.append(f"level={level!r}; needed is one of {', '.join(get_args(Level))}")
-    elif game is None and level != "sequence":
+    problems += choice("level", level, get_args(Level))
+    if game is None and level in get_args(Level)[1:]:
         problems.append(f"level={level!r} needs game, a TokenMDP")
     elif level == "occupancy" and one_step:
         problems.append(
@@ -316,7 +381,7 @@ def _check(
         problems.append(f"game={game!r}; needed is a TokenMDP")
     elif game is not None and level == "sequence" and not game.is_tree:
         problems.append("level='sequence' leaves the policies of merged states; use another level")
-    for law, name in _named(expert, start, ref) if problems else ():
+    for name, law in given.items() if problems else ():
         if game is None:
             problems += laws.law_problems(law, name)
         elif isinstance(game, TokenMDP):
@@ -325,10 +390,7 @@ def _check(
     if "preference" in obj.needs:
         raise Unavailable(f"{obj.name} has no expert law: use preferences.self_play")
     obj.require("risk" if one_step else "reward")
-    if level == "occupancy" and obj.has_link:
-        try:
-            obj.link(0.0)
-        except InvalidInput as error:
-            why = "its gain depends on Delta of two laws, and occupancies are measures"
-            raise Unavailable(f"{obj.name} has no level='occupancy': {why}") from error
+    if level == "occupancy" and obj.has_gain:
+        why = "its gain depends on Delta of two laws, and occupancies are measures"
+        raise Unavailable(f"{obj.name} has no level='occupancy': {why}")
     return betas

@@ -74,7 +74,7 @@ class TokenLayout:
 
     @cached_property
     def is_tree(self) -> bool:
-        return len(self._edges) == self.n_states - self.n_prompts
+        return len(self.edges) == self.n_states - self.n_prompts
 
     @cached_property
     def layers(self) -> tuple[tuple[int, int], ...]:
@@ -83,20 +83,20 @@ class TokenLayout:
         return tuple((int(a), int(b)) for a, b in pairwise(bounds))
 
     @cached_property
-    def _edges(self) -> IntArray:
+    def edges(self) -> IntArray:
         """Flat state-action index of every edge, sorted by the state that it leads to."""
         flat = self.next_state.reshape(-1)
         inner = np.flatnonzero(flat >= 0)
         return inner[np.argsort(flat[inner], kind="stable")]
 
     @cached_property
-    def _edge_start(self) -> IntArray:
+    def edge_start(self) -> IntArray:
         flat = self.next_state.reshape(-1)
         counts = np.bincount(flat[flat >= 0], minlength=self.n_states)
         return np.concatenate([[0], np.cumsum(counts)])
 
     @cached_property
-    def _responses(self) -> IntArray:
+    def responses(self) -> IntArray:
         """(prompts, N) flat state-action index at which each response ends, padded with -1."""
         state, action = np.nonzero(self.allowed & (self.next_state < 0))
         owner = self.prompt[state]
@@ -112,7 +112,7 @@ class TokenLayout:
         those of one of the paths that lead to it)."""
         tokens = np.full((self.n_states, max(self.horizon - 1, 0)), -1, dtype=np.int64)
         for level, (first, last) in enumerate(self.layers[1:]):
-            state, action = np.divmod(self._edges[self._edge_start[first:last]], self.n_actions)
+            state, action = np.divmod(self.edges[self.edge_start[first:last]], self.n_actions)
             tokens[first:last] = tokens[state]
             tokens[first:last, level] = action
         return tokens

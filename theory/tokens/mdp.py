@@ -12,7 +12,6 @@ is allowed everywhere and never turns into NaN.  Every recursion loops over dept
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from theory.errors import InvalidInput
+from theory.tokens.ngram import ngrams
 from theory.tokens.recursions import TokenRecursions
 from theory.tokens.tree import (
     MAX_STATE_ACTIONS,
@@ -151,26 +151,65 @@ class TokenMDP(TokenRecursions):
         )
 
     @classmethod
-    def from_text(cls, texts: Any, **settings: Any) -> TokenMDP:
-        """A game whose expert is an n-gram model of real text: `theory.tokens.ngram.ngram_game`.
+    def from_text(
+        cls,
+        texts: Iterable[Any],
+        vocab_size: int | None = None,
+        horizon: int = 6,
+        order: int = 1,
+        prompts: int = 1,
+        smoothing: float = 0.1,
+        unit: str = "word",
+        tree: bool = False,
+        max_state_actions: int = MAX_STATE_ACTIONS,
+    ) -> TokenMDP:
+        """A game over the tokens of real text, with the text's n-gram model as `expert`.
 
-        Raises InvalidInput for settings that it does not have, and as it does.
+        texts: strings, or (prompt, response) pairs (of which the response is modelled).
+        vocab_size: the commonest tokens, end-of-sequence (index 0) and "<unk>" (the last, all rarer
+            tokens) included; None: all tokens of the texts, and no "<unk>".
+        horizon: a response is the first `horizon` tokens of a text, or all of it and EOS.
+        order: the next token depends on the last `order` tokens; before the `order`-th token, on
+            all tokens since the start of the text.
+        prompts: 1 (one prompt that says nothing), or the number of prompts: the commonest first
+            tokens, of the prompt's text for pairs, of the text itself for strings (the response is
+            the rest).
+        smoothing: k >= 0 of add-k smoothing, in counts a token; with several prompts, k vocab_size
+            pseudo-counts follow the model of all prompts together.  Contexts never seen are
+            uniform.
+        unit: "word" or "char".
+        tree: the full tree of prefixes, instead of states merged to (prompt, depth, last tokens).
+
+        The expert is a (S, A) log-policy.  Raises InvalidInput for settings out of range, a text
+        with fewer distinct tokens or prompts than asked for, and games too large to enumerate.
+
+        >>> game = TokenMDP.from_text(["the cat sat", "the dog ran", "a cat ran"], smoothing=0.0)
+        >>> game.vocabulary
+        ('</s>', 'the', 'cat', 'ran', 'sat', 'dog', 'a')
+        >>> np.exp(game.expert[0]).round(3).tolist()
+        [0.0, 0.667, 0.0, 0.0, 0.0, 0.0, 0.333]
         """
-        from theory.tokens.ngram import ngram_game
-
-        known = list(inspect.signature(ngram_game).parameters)[1:]
-        unknown = [name for name in settings if name not in known]
-        if unknown:
-            there = ", ".join(known)
-            raise InvalidInput([f"from_text has no setting {n!r}; it has {there}" for n in unknown])
-        return ngram_game(texts, **settings)
+        model = ngrams(
+            texts, vocab_size, horizon, order, prompts, smoothing, unit, tree, max_state_actions
+        )
+        game = cls.tree(
+            len(model.vocabulary), horizon, prompts, 0, None if tree else order,
+            model.vocabulary, model.prompt_names, max_state_actions,
+        )  # fmt: skip
+        expert = model.expert(horizon)
+        if tree:
+            where = game.merged(order).source_state
+            assert where is not None
+            expert = expert[where]
+        with np.errstate(divide="ignore"):
+            return replace(game, expert=np.log(expert))
 
     # ------------------------------------------------------------------ sequence laws
 
     @property
     def n_responses(self) -> int:
         """N, the largest number of complete responses of a prompt (of the unrolled tree)."""
-        return int(self.unrolled()[0]._responses.shape[1])
+        return int(self.unrolled()[0].responses.shape[1])
 
     def unrolled(self) -> tuple[TokenMDP, IntArray]:
         """The tree of all prefixes, and the state of this game that each of its states belongs to.
@@ -239,10 +278,10 @@ class TokenMDP(TokenRecursions):
         if tree is not self:
             summand = summand[..., where, :]
         with np.errstate(invalid="ignore"):
-            sums = tree._forward(summand, log=True)[1].reshape(*summand.shape[:-2], -1)
+            sums = tree.forward(summand, log=True)[1].reshape(*summand.shape[:-2], -1)
         sums = np.where(np.isnan(sums), 0.0, sums)
-        ended = np.take(sums, tree._responses, axis=-1)
-        return np.where(tree._responses >= 0, ended, padding)
+        ended = np.take(sums, tree.responses, axis=-1)
+        return np.where(tree.responses >= 0, ended, padding)
 
     def log_sequence_law(self, log_policy: ArrayLike) -> FloatArray:
         """(..., prompts, N) log pi(y|x) of every response; -inf where a prompt has fewer."""
@@ -261,7 +300,7 @@ class TokenMDP(TokenRecursions):
         law = np.asarray(log_law, dtype=np.float64)
         problems = self._law_shape_problems(law, "law")
         if not problems:
-            live = self._responses >= 0
+            live = self.responses >= 0
             if np.isnan(law).any():
                 problems.append("law has NaN entries")
             else:
@@ -278,7 +317,7 @@ class TokenMDP(TokenRecursions):
             raise InvalidInput(problems)
         inner = np.where(self.next_state >= 0, 0.0, -np.inf)
         payoff = np.where(self.next_state >= 0, inner, self._spread(law, -np.inf))
-        return self._backward(payoff, 1.0)[0]
+        return self.backward(payoff, 1.0)[0]
 
     def policy_from_law(self, law: ArrayLike) -> FloatArray:
         """(..., S, A) log-policy of a sequence law (..., prompts, N), inverse of `sequence_law`."""
@@ -292,10 +331,10 @@ class TokenMDP(TokenRecursions):
     def sequence_tokens(self) -> IntArray:
         """(prompts, N, horizon) tokens of the complete responses, padded with -1."""
         tree = self.unrolled()[0]
-        state, action = np.divmod(tree._responses, tree.n_actions)
+        state, action = np.divmod(tree.responses, tree.n_actions)
         tokens = np.concatenate([tree.prefixes[state], np.full((*state.shape, 1), -1)], axis=-1)
         np.put_along_axis(tokens, tree.depth[state][..., None], action[..., None], axis=-1)
-        return np.where((tree._responses >= 0)[..., None], tokens, -1)
+        return np.where((tree.responses >= 0)[..., None], tokens, -1)
 
     def sequences(self) -> list[list[Response]]:
         """For every prompt its complete responses, in the order of the sequence laws, readable."""

@@ -1,50 +1,51 @@
-"""A token MDP whose expert is an n-gram model estimated from real text."""
+"""N-gram models of real text: the experts of `TokenMDP.from_text`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from theory.errors import InvalidInput
 from theory.laws import is_real
 from theory.tokens import text
-from theory.tokens.mdp import TokenMDP
-from theory.tokens.tree import MAX_STATE_ACTIONS, FloatArray, IntArray, check_tree, is_whole
+from theory.tokens.tree import FloatArray, IntArray, check_tree, is_whole
 
 EOS, UNKNOWN = "</s>", "<unk>"
 
 
-def ngram_game(
+class NGrams(NamedTuple):
+    """An n-gram model of texts: the names of tokens and prompts, and a law for every context."""
+
+    vocabulary: tuple[str, ...]
+    prompt_names: tuple[str, ...] | None
+    order: int
+    laws: list[FloatArray]
+    """For context lengths 0..order: (prompts, (vocab-1)^length contexts, vocab)."""
+
+    def expert(self, horizon: int) -> FloatArray:
+        """(S, A) probabilities on the states (prompt, depth, last ``order`` tokens)."""
+        vocab = len(self.vocabulary)
+        rows = [self.laws[min(d, self.order)].reshape(-1, vocab) for d in range(horizon)]
+        return np.concatenate(rows)
+
+
+def ngrams(
     texts: Any,
-    vocab_size: int = 50,
-    horizon: int = 6,
-    order: int = 1,
-    prompts: int = 1,
-    smoothing: float = 0.1,
-    unit: str = "word",
-    tree: bool = False,
-    max_state_actions: int = MAX_STATE_ACTIONS,
-) -> TokenMDP:
-    """A game over the commonest tokens of real text, with the text's n-gram model as `expert`.
+    vocab_size: int | None,
+    horizon: int,
+    order: int,
+    prompts: int,
+    smoothing: float,
+    unit: str,
+    tree: bool,
+    max_state_actions: int,
+) -> NGrams:
+    """Estimate what `TokenMDP.from_text` makes a game of; arguments and errors are described there.
 
-    texts: strings, or (prompt, response) pairs (of which the response is modelled).
-    vocab_size: tokens, end-of-sequence (index 0) and "<unk>" (the last, all rarer tokens) included.
-    horizon: a response is the first `horizon` tokens of a text, or all of it and EOS.
-    order: the next token depends on the last `order` tokens; before the `order`-th token, on all
-        tokens since the start of the text.
-    prompts: 1 (one prompt that says nothing), or the number of prompts: the commonest first tokens,
-        of the prompt's text for pairs, of the text itself for strings (the response is the rest).
-    smoothing: k >= 0 of add-k smoothing, in counts a token; with several prompts, k vocab_size
-        pseudo-counts follow the model of all prompts together.  Contexts never seen are uniform.
-    unit: "word" or "char".
-    tree: the full tree of prefixes, instead of states merged to (prompt, depth, last tokens).
-
-    The expert is a (S, A) log-policy.  Raises InvalidInput for settings out of range, a text with
-    fewer distinct tokens or prompts than asked for, and games too large to enumerate.
+    The size of the game is checked here, before anything is counted.
     """
     problems = []
     if unit not in ("word", "char"):
@@ -53,14 +54,15 @@ def ngram_game(
         problems.append(f"smoothing must be a finite number >= 0, got {smoothing!r}")
     if not is_whole(order, 0):
         problems.append(f"order must be a whole number >= 0, got {order!r}")
-    if not is_whole(vocab_size, 3):
+    if not (vocab_size is None or is_whole(vocab_size, 3)):
         problems.append(
-            "vocab_size must be a whole number of at least 3 (end of sequence, <unk> and a token), "
-            f"got {vocab_size!r}"
+            "vocab_size must be a whole number of at least 3 (end of sequence, <unk> and a token) "
+            f"or None (all tokens), got {vocab_size!r}"
         )
     if problems:
         raise InvalidInput(problems)
-    check_tree(vocab_size, horizon, prompts, 0, None if tree else order, max_state_actions)
+    rest = (horizon, prompts, 0, None if tree else order, max_state_actions)
+    check_tree(3 if vocab_size is None else vocab_size, *rest)
     pairs, with_prompts = text.as_pairs(texts)
     responses = [text.tokens(response, unit) for _, response in pairs]
     if prompts == 1:
@@ -73,6 +75,12 @@ def ngram_game(
             responses = [response[1:] for response in responses]
         names, owner = _prompts([f[0] if f else "" for f in first], prompts)
     vocabulary = _vocabulary(responses, vocab_size)
+    vocab = len(vocabulary)
+    if vocab_size is None:
+        try:
+            check_tree(vocab, *rest)
+        except InvalidInput as error:
+            raise InvalidInput([f"{p}; or set vocab_size" for p in error.problems]) from None
     index = {token: i for i, token in enumerate(vocabulary)}
     unknown = len(vocabulary) - 1
     lengths = np.array([len(r) for r in responses])
@@ -81,18 +89,9 @@ def ngram_game(
         dtype=np.int64,
         count=int(lengths.sum()),
     )
-    laws = _laws(flat, lengths, owner, prompts, vocab_size, min(order, horizon - 1), smoothing)
-    expert = np.concatenate([laws[min(d, order)].reshape(-1, vocab_size) for d in range(horizon)])
-    game = TokenMDP.tree(
-        vocab_size, horizon, prompts, 0, None if tree else order, vocabulary, names,
-        max_state_actions,
-    )  # fmt: skip
-    if tree:
-        where = game.merged(order).source_state
-        assert where is not None
-        expert = expert[where]
-    with np.errstate(divide="ignore"):
-        return replace(game, expert=np.log(expert))
+    reach = min(order, horizon - 1)
+    laws = _laws(flat, lengths, owner, prompts, vocab, reach, smoothing)
+    return NGrams(vocabulary, names, reach, laws)
 
 
 def _prompts(first: list[str], prompts: int) -> tuple[tuple[str, ...], IntArray]:
@@ -105,8 +104,10 @@ def _prompts(first: list[str], prompts: int) -> tuple[tuple[str, ...], IntArray]
     return names, np.array([number.get(f, -1) for f in first], dtype=np.int64)
 
 
-def _vocabulary(responses: list[list[str]], size: int) -> tuple[str, ...]:
+def _vocabulary(responses: list[list[str]], size: int | None) -> tuple[str, ...]:
     counts = Counter(chain.from_iterable(responses))
+    if size is None:
+        return (EOS, *(token for token, _ in counts.most_common()))
     if len(counts) < size - 2:
         raise InvalidInput(
             [f"vocab_size={size} needs {size - 2} different tokens, the text has {len(counts)}"]

@@ -8,13 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from theory import arguments
 from theory.errors import InvalidInput
 from theory.tokens.layout import TokenLayout
 from theory.tokens.tree import FloatArray, policy_problems
 
 
 class SoftValues(NamedTuple):
-    """Log-policy (..., S, A), V (..., S) and Q = r + V(s') (..., S, A) of soft value iteration."""
+    """What one exact policy step gives, no :class:`Solution`: nothing iterates or is certified.
+
+    Log-policy (..., S, A), V (..., S) and Q = r + V(s') (..., S, A) of soft value iteration.
+    """
 
     policy: FloatArray
     V: FloatArray
@@ -25,7 +29,7 @@ class SoftValues(NamedTuple):
 class TokenRecursions(TokenLayout):
     """What can be computed on states without enumerating responses."""
 
-    def _forward(self, policy: FloatArray, log: bool) -> tuple[FloatArray, FloatArray]:
+    def forward(self, policy: FloatArray, log: bool) -> tuple[FloatArray, FloatArray]:
         """Reach probabilities of states and state-actions (`log`: of log-probabilities)."""
         batch = policy.shape[:-2]
         reach = np.empty((*batch, self.n_states))
@@ -34,10 +38,10 @@ class TokenRecursions(TokenLayout):
         reach[..., : self.n_prompts] = 0.0 if log else 1.0
         for first, last in self.layers:
             if first:
-                begin, end = self._edge_start[first], self._edge_start[last]
-                entering = np.take(flat, self._edges[begin:end], axis=-1)
+                begin, end = self.edge_start[first], self.edge_start[last]
+                entering = np.take(flat, self.edges[begin:end], axis=-1)
                 if not self.is_tree:
-                    starts = self._edge_start[first:last] - begin
+                    starts = self.edge_start[first:last] - begin
                     add = np.logaddexp if log else np.add
                     entering = add.reduceat(entering, starts, axis=-1)
                 reach[..., first:last] = entering
@@ -49,7 +53,7 @@ class TokenRecursions(TokenLayout):
             )
         return reach, flow
 
-    def _backward(self, payoff: FloatArray, temperature: float) -> tuple[FloatArray, FloatArray]:
+    def backward(self, payoff: FloatArray, temperature: float) -> tuple[FloatArray, FloatArray]:
         """Log-policy and V of V(s) = T log sum_a exp((payoff(s,a) + V(s'))/T); overwrites payoff.
 
         States from which no response has positive weight have V = -inf and a uniform policy.
@@ -93,10 +97,7 @@ class TokenRecursions(TokenLayout):
         Raises InvalidInput for weights, shapes or values outside these, and for a prompt none of
         whose responses has positive weight.
         """
-        problems = []
-        for name, weight in (("beta", beta), ("tau", tau)):
-            if not (np.isfinite(weight) and weight >= 0):
-                problems.append(f"{name} must be a finite number >= 0, got {weight}")
+        problems = arguments.number("beta", beta, 0.0) + arguments.number("tau", tau, 0.0)
         if not problems and beta + tau == 0:
             problems.append("beta + tau must be positive (a policy step needs a KL weight)")
         payoff = np.asarray(reward, dtype=np.float64)
@@ -122,7 +123,7 @@ class TokenRecursions(TokenLayout):
             extra = np.asarray(sequence_reward, dtype=np.float64)
             problems += self._law_shape_problems(extra, "sequence_reward")
             if not problems:
-                live = extra[..., self._responses >= 0]
+                live = extra[..., self.responses >= 0]
                 if (np.isnan(live) | np.isposinf(live)).any():
                     problems.append("sequence_reward must be finite or -inf, it has NaN or +inf")
                 else:
@@ -133,7 +134,7 @@ class TokenRecursions(TokenLayout):
         for weight, log_law in weights:
             total = total + weight * log_law
         total = np.where(self.allowed, total, -np.inf)
-        policy, value = self._backward(total, beta + tau)
+        policy, value = self.backward(total, beta + tau)
         dead = np.isneginf(value[..., : self.n_prompts]).any(tuple(range(value.ndim - 1)))
         if dead.any():
             raise InvalidInput(
@@ -148,11 +149,11 @@ class TokenRecursions(TokenLayout):
 
     def occupancy(self, log_policy: ArrayLike) -> FloatArray:
         """(..., S, A) probability that a response passes through s and takes a there."""
-        return self._forward(np.exp(self.validate_policy(log_policy)), log=False)[1]
+        return self.forward(np.exp(self.validate_policy(log_policy)), log=False)[1]
 
     def log_occupancy(self, log_policy: ArrayLike) -> FloatArray:
         """(..., S, A) log of `occupancy`, without underflow."""
-        return self._forward(self.validate_policy(log_policy), log=True)[1]
+        return self.forward(self.validate_policy(log_policy), log=True)[1]
 
     def expected_sum(self, log_policy: ArrayLike, per_state_action: ArrayLike) -> FloatArray:
         """(..., prompts) E_pi of the sum of f(s, a) along a response; 0 times inf counts as 0."""
@@ -186,8 +187,8 @@ class TokenRecursions(TokenLayout):
                 f"{what} is per response, which merged states do not tell apart: use the tree, "
                 "game.unrolled()[0]"
             ]
-        if law.shape[-2:] != self._responses.shape:
-            prompts, count = self._responses.shape
+        if law.shape[-2:] != self.responses.shape:
+            prompts, count = self.responses.shape
             return [
                 f"{what} must have shape (..., {prompts} prompts, {count} responses), "
                 f"got {law.shape}"
@@ -196,7 +197,7 @@ class TokenRecursions(TokenLayout):
 
     def _spread(self, per_response: FloatArray, fill: float) -> FloatArray:
         """(..., S, A) array with the values of responses where they end and `fill` elsewhere."""
-        live = self._responses >= 0
+        live = self.responses >= 0
         cells = np.full((*per_response.shape[:-2], self.n_states * self.n_actions), fill)
-        cells[..., self._responses[live]] = per_response[..., live]
+        cells[..., self.responses[live]] = per_response[..., live]
         return cells.reshape(*per_response.shape[:-2], self.n_states, self.n_actions)

@@ -164,7 +164,7 @@ class PreferenceBatch:
 
     def gap(self, law: Tensor) -> Tensor:
         """Duality gap of the plain game, in win probability."""
-        found = preferences.duality_gap(law.numpy(), self.preference.numpy())
+        found = preferences.duality_gap(self.preference.numpy(), law.numpy())
         return torch.from_numpy(np.asarray(found))
 
 

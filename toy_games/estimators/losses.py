@@ -105,7 +105,7 @@ class _Loss:
         self.expert, self.own = problem.expert, self.opponent.exp()
         self.preferred = "preference" in objective.needs
         if self.preferred:
-            pair = preferences.winner_loser(log_t.exp().numpy(), problem.preference.numpy())
+            pair = preferences.winner_loser(problem.preference.numpy(), log_t.exp().numpy())
             self.expert, self.own = (torch.from_numpy(np.asarray(law)) for law in pair)
         self.history = "history" in objective.needs
 

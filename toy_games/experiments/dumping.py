@@ -141,7 +141,7 @@ def weights(spec: str, share: float, rare: float, covered: bool) -> tuple[FloatA
         expert, start = (np.append(law[:2] / law[:2].sum(), 0.0) for law in (expert, start))
     if spec != "sppo":
         return expert, start
-    return winner_loser(start, _preference(share))
+    return winner_loser(_preference(share), start)
 
 
 def _preference(share: float) -> FloatArray:
@@ -160,7 +160,7 @@ def predicted(spec: str, share: float, rare: float, covered: bool, step: float) 
         return float(expert[2])
     if spec == "sppo":
         sppo = objectives.of("sppo")
-        wins, beta = win_rate(start, _preference(share)), beta_at(sppo, step)
+        wins, beta = win_rate(_preference(share), start), beta_at(sppo, step)
         return float(one_step_round(start, start, sppo, beta, preference=wins).policy[2])
     return float(one_step_round(expert, start, obj, beta).policy[2])
 

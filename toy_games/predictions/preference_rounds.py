@@ -75,7 +75,7 @@ def round_noise(
     To leading order in 1/K: the new policy's relative errors ``x`` are independent normal ones
     less their mean, and ``TV = sum pi' E|x|/2``.
     """
-    win = preferences.win_rate(law, preference)
+    win = preferences.win_rate(preference, law)
     log_new = np.log(law) + scale * (2.0 * win - 1.0) / beta
     new = np.exp(xp.log_normalise(log_new))
     variance = 4.0 * (scale / beta) ** 2 * win * (1.0 - win) / samples
@@ -95,5 +95,5 @@ def one_loss_round(
         return np.asarray(preferences.self_play(preference, law, obj, beta, 1).policy)
     if not np.isclose(preferences.payoff_scale(obj), 0.5, rtol=1e-12):
         raise Unavailable(f"{obj.label}: known is the one-loss round of payoff scale 1/2, SPPO's")
-    win = preferences.win_rate(law, preference)
+    win = preferences.win_rate(preference, law)
     return one_step_round(law, law, objectives.get("sppo"), beta, preference=win).policy

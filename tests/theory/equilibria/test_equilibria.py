@@ -12,12 +12,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.theory.strategies import label
-from theory import equilibrium, laws, objectives, saddle_point, self_play
+from theory import equilibrium, laws, objectives, saddle_point, self_play, xp
+from theory.certificate import reward_gain
 from theory.equilibria import conic as convex
 from theory.equilibria import newton as separable
-from theory.equilibria.solve import Game, certified
+from theory.equilibria.problem import Game
+from theory.equilibria.solve import certified
 from theory.errors import InvalidInput, NotConverged, Unavailable
-from theory.objectives import Objective, Pointwise
+from theory.objectives import Objective, Pairwise, Pointwise
 from theory.result import FloatArray, Solution
 
 EVERY = [objectives.get(name) for name in objectives.names()]
@@ -49,7 +51,7 @@ NO_EQUILIBRIUM = {
 SADDLE = [obj for obj in EVERY if obj.name not in NO_SADDLE] + VARIANTS
 EQUILIBRIUM = [obj for obj in EVERY if obj.name not in NO_EQUILIBRIUM] + VARIANTS
 BOTH = [obj for obj in SADDLE if obj.name not in NO_EQUILIBRIUM]
-GAIN = [obj for obj in EQUILIBRIUM if hasattr(obj, "kappa")]
+GAIN = [obj for obj in EQUILIBRIUM if obj.has_gain]
 Solver = Callable[..., Solution]
 CASES = [(saddle_point, obj) for obj in SADDLE] + [(equilibrium, obj) for obj in EQUILIBRIUM]
 # where b(r) + r is constant: the two equilibria coincide, and the game's value is the potential
@@ -100,7 +102,7 @@ def direct_gap(solve: Solver, obj: Objective, g: Anchored, sol: Solution) -> Flo
         return sol.primal - (on_expert + cost.min(-1) - g.tau * np.log(free))
     top = sol.reward.max(-1, keepdims=True)
     free = g.tau * np.log((g.ref * np.exp((sol.reward - top) / g.tau)).sum(-1)) + top[..., 0]
-    if hasattr(obj, "kappa"):
+    if obj.has_gain:
         gain = obj.gain(laws.triangular(g.expert, sol.policy))
         bent = 2 * gain * laws.kl(g.expert, 0.5 * (g.expert + sol.policy))
     else:
@@ -140,7 +142,7 @@ def test_without_a_conic_form_the_convex_method_says_so() -> None:
 @given(g=anchored(prompts=1, max_n=30))
 @COSTLY
 def test_fast_and_convex_policies_agree(claim, solve: Solver, obj: Objective, g: Anchored) -> None:
-    if hasattr(obj, "kappa"):  # a conic program at each trial of the gain
+    if obj.has_gain:  # a conic program at each trial of the gain
         g = g._replace(expert=g.expert[0, :6], ref=g.ref[0, :6])
         g = g._replace(expert=g.expert / g.expert.sum(), ref=g.ref / g.ref.sum())
     fast = solve(g.expert, g.ref, obj, g.tau)
@@ -156,7 +158,7 @@ def test_fast_and_convex_policies_agree(claim, solve: Solver, obj: Objective, g:
 @pytest.mark.parametrize(("solve", "obj"), DISTINCT, ids=case_label)
 @pytest.mark.claim("T10", rung="exact")
 def test_fast_and_convex_agree_at_1000_outcomes(claim, solve: Solver, obj: Objective) -> None:
-    n = 100 if hasattr(obj, "kappa") else 1000
+    n = 100 if obj.has_gain else 1000
     rng = np.random.default_rng(7)
     p, ref = laws.random_law(rng, (n,), 1.5), laws.random_law(rng, (n,), 1.0)
     fast, other = (solve(p, ref, obj, 0.1, method) for method in ("fast", "convex"))
@@ -190,7 +192,7 @@ def test_certificate_holds_for_any_policy(solve: Solver, obj: Objective, g: Anch
     game = Game(kind, g.expert, g.ref, obj, g.tau)
     best = solve(g.expert, g.ref, obj, g.tau)
     other = 0.9 * best.policy + 0.1 * laws.random_law(g.rng, g.expert.shape, 1.0)
-    if hasattr(obj, "kappa"):  # the gain moves with the policy: compare values at a fixed one
+    if obj.has_gain:  # the gain moves with the policy: compare values at a fixed one
         problem = game.separable(game.delta_of(best.policy))
         gain = obj.gain(laws.triangular(g.expert, best.policy))
 
@@ -510,6 +512,103 @@ def test_a_wrong_policy_is_not_certified() -> None:
         saddle_point(p, ref, objectives.get("spif"), 0.5, tolerance=1e-40)
 
 
+class Payoffs(Pointwise):
+    """SPIF's payoffs with a link that is not their best response, or payoffs that have none."""
+
+    curvature: float = -0.25
+    times: float = 3.0
+
+    def a(self, r):
+        return r + self.curvature * r * r
+
+    def b(self, r):
+        return -r + self.curvature * r * r
+
+
+class WrongLink(Payoffs):
+    name = "wrong"
+
+    def link_formula(self, u, delta):
+        return 3.0 * u
+
+
+class Convex(Payoffs):
+    name = "convex"
+    curvature = 0.25
+
+
+class Linear(Payoffs):
+    name = "linear"
+    curvature = 0.0
+
+
+@pytest.mark.parametrize("solve", [saddle_point, equilibrium])
+def test_a_wrong_link_is_not_certified(solve: Solver) -> None:
+    """The gap is that of the payoffs: the policy's value is right, and so is the lower bound."""
+    p, ref = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.3, 0.5])
+    right = saddle_point(p, ref, objectives.get("spif", c=0.5), 0.5)
+    with pytest.raises(NotConverged, match="not their best response"):
+        solve(p, ref, WrongLink(), 0.5)
+    found = saddle_point(p, ref, WrongLink(), 0.5, raise_on_failure=False)
+    assert found.dual <= right.dual + 1e-12
+    best = objectives.get("spif", c=0.5).reward(p, found.policy)
+    value = right_value = Payoffs().value(p, found.policy, best)
+    value = value + 0.5 * laws.kl(found.policy, ref)
+    assert right_value > 0
+    np.testing.assert_allclose(found.primal, value, rtol=1e-12)  # not that of the link's reward
+    assert found.gap >= found.primal - right.primal - 1e-12
+
+
+@pytest.mark.parametrize("solve", [saddle_point, equilibrium])
+@pytest.mark.parametrize(
+    ("obj", "reason"),
+    [(Convex(), "more than one peak or no maximum"), (Linear(), "rises without end")],
+)
+def test_payoffs_without_a_best_response(solve: Solver, obj: Objective, reason: str) -> None:
+    with pytest.raises(Unavailable, match=f"{obj.name} has no best response: .*{reason}"):
+        solve([0.7, 0.3], [0.5, 0.5], obj, 0.5)
+
+
+def test_a_link_that_is_not_the_losses_is_refused() -> None:
+    class Flipped(Pairwise):
+        name = "flipped"
+
+        def pair_loss(self, d):
+            return xp.softplus(-d)
+
+        def link_formula(self, u, delta):
+            return 2.0 * u
+
+    with pytest.raises(Unavailable, match="the link's reward is not it"):
+        equilibrium([0.7, 0.3], [0.5, 0.5], Flipped(), 0.5)
+
+
+@pytest.mark.parametrize("obj", SADDLE, ids=label)
+@given(g=anchored(max_n=20, max_spread=3.0), shift=st.floats(-2.0, 2.0))
+@COSTLY
+def test_gain_of_a_reward_is_bounded_by_the_payoffs(obj, g: Anchored, shift: float) -> None:
+    """At any reward the bound covers the link's payoff, and at the link's reward it is rounding."""
+    best = obj.link(laws.log_ratio(g.expert, g.ref))
+    low, high = obj.reward_domain
+    other = np.clip(best + shift, low if low < 0 else best, high)
+    more = reward_gain(obj, g.expert, g.ref, other).sum(-1)
+    gained = obj.value(g.expert, g.ref, best) - obj.value(g.expert, g.ref, other)
+    size = 1.0 + np.abs(obj.value(g.expert, g.ref, other))
+    assert (more >= gained - 1e-12 * size).all()
+    assert (more <= gained + 1e-9 * size).all()
+    assert (reward_gain(obj, g.expert, g.ref, best).sum(-1) <= 1e-14 * size).all()
+
+
+def test_reference_masses_hundreds_of_nats_below() -> None:
+    """The pay overflows at the first guess; the solution is an ordinary one."""
+    tiny = float(np.exp(-600.0))
+    found = saddle_point([0.5, 0.5], [1.0 - tiny, tiny], "policy_only", 1.0)
+    assert found.gap < 1e-12
+    law = np.array([1.0, 5e-324])
+    with pytest.raises(NotConverged, match="the value is not finite"):
+        equilibrium(law, [0.5, 0.5], objectives.get("centred_spif"), tau=1e-12)
+
+
 def test_accuracy_from_the_gap() -> None:
     """|pi - minimiser| <= sqrt(gap / (2 tau)) (Pinsker), the criterion of the convex method."""
     rng = np.random.default_rng(9)
@@ -538,7 +637,8 @@ BAD_CALLS = [
     ({"tau": "0.1"}, "tau='0.1'"),
     ({"method": "newton"}, "method='newton'; needed is one of 'fast', 'convex'"),
     ({"tolerance": 0.0}, "tolerance=0.0; needed is a finite number > 0 or None"),
-    ({"obj": "spif"}, "obj='spif'; needed is an objective"),
+    ({"obj": "spiff"}, "unknown objective 'spiff'"),
+    ({"max_iterations": 0}, "max_iterations=0; needed is a whole number >= 1"),
 ]
 
 
@@ -552,5 +652,7 @@ def test_bad_input(solve: Solver, changed: dict[str, object], message: str) -> N
 
 def test_all_problems_at_once() -> None:
     with pytest.raises(InvalidInput) as failure:
-        saddle_point([0.5, 0.6], [2.0], "spif", tau=-1, method="x", tolerance=-1)
+        saddle_point(
+            [0.5, 0.6], [2.0], "spif", tau=-1, method="x", tolerance=-1, max_iterations=0.5
+        )
     assert len(failure.value.problems) == 6

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from theory import TokenMDP, objectives
 from theory.errors import InvalidInput, NotConverged, Unavailable
-from theory.occupancy.problem import OccupancyProblem, occupancy_game
+from theory.occupancy.problem import OccupancyProblem
+from theory.occupancy.solve import occupancy_game
 from theory.tokens import text
 
 FEW = max(3, settings.default.max_examples // 5)
@@ -301,9 +302,13 @@ SPIF = objectives.get("spif")
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"tau": 0.0}, InvalidInput, "tau must be a finite number > 0, got 0.0"),
-        ({"tau": "0.1", "kind": "nash"}, InvalidInput, "kind must be .* 'nash'; tau must be"),
-        ({"method": "slow"}, InvalidInput, "method must be 'fast' or 'convex', got 'slow'"),
+        ({"tau": 0.0}, InvalidInput, r"tau=0\.0; needed is a finite number > 0"),
+        (
+            {"tau": "0.1", "kind": "nash"},
+            InvalidInput,
+            "kind='nash'; needed is one of 'saddle', .*; tau='0.1'",
+        ),
+        ({"method": "slow"}, InvalidInput, "method='slow'; needed is one of 'fast', 'convex'"),
         (
             {"expert": REF[None], "ref": REF[0]},
             InvalidInput,
@@ -343,10 +348,10 @@ def test_games_without_a_finite_value_are_refused():
 
 
 def test_a_solver_that_stops_early_raises_and_keeps_what_it_had():
-    with pytest.raises(NotConverged, match="no convergence within 0 iterations") as caught:
-        occupancy_game(GAME, GAME.expert, REF, SPIF, 0.1, max_iterations=0)
+    with pytest.raises(NotConverged, match="no convergence within 1 iterations") as caught:
+        occupancy_game(GAME, GAME.expert, REF, SPIF, 0.1, max_iterations=1)
     assert caught.value.solution.gap.max() > 1e-10
     kept = occupancy_game(
-        GAME, GAME.expert, REF, SPIF, 0.1, max_iterations=0, raise_on_failure=False
+        GAME, GAME.expert, REF, SPIF, 0.1, max_iterations=1, raise_on_failure=False
     )
     assert not kept.converged

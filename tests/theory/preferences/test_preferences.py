@@ -74,12 +74,12 @@ class Flat(objectives.Pairwise):
 @pytest.mark.claim("T11", rung="exact")
 @given(game=preference_games())
 def test_winner_and_loser_laws(claim, game: PreferenceGame) -> None:
-    won, lost = preferences.winner_loser(game.start, game.P)
+    won, lost = preferences.winner_loser(game.P, game.start)
     claim.close(won.sum(-1), 1.0, 1e-14, what="mass of the winner law")
     claim.close(lost.sum(-1), 1.0, 1e-14, what="mass of the loser law")
     claim.close(0.5 * (won + lost), game.start, 1e-15, what="their mean is the policy")
     u = np.log(won / lost)
-    rate = preferences.win_rate(game.start, game.P)
+    rate = preferences.win_rate(game.P, game.start)
     claim.close(u, logit(rate), 1e-12, what="log-ratio against logit P(y > pi)")
     claim.close(preferences.preference_logit(game.P, game.start), u, 1e-12, what="preference_logit")
     # against pairs counted one by one: i wins over j with probability P_ij
@@ -103,10 +103,10 @@ def test_logit_is_accurate_for_outcomes_that_nearly_always_win_or_lose() -> None
 def test_pointwise_and_group_rewards_are_those_of_winner_and_loser_laws(
     claim, obj: Objective, game: PreferenceGame
 ) -> None:
-    won, lost = preferences.winner_loser(game.start, game.P)
+    won, lost = preferences.winner_loser(game.P, game.start)
     extras = {}
     if "preference" in obj.needs:
-        rate = preferences.win_rate(game.start, game.P)
+        rate = preferences.win_rate(game.P, game.start)
         extras = {"expert_preference": rate, "policy_preference": rate}
     expected = obj.reward(won, lost, **extras)
     if obj.up_to_constant:
@@ -181,7 +181,7 @@ def test_dependence_of_pairs_takes_kappa_away(
 ) -> None:
     """On independent winners and losers the same loss has gain m/(1 + Delta/2)."""
     obj = objectives.get(name, margin=margin)
-    won, lost = preferences.winner_loser(game.start, game.P)
+    won, lost = preferences.winner_loser(game.P, game.start)
     delta = laws.triangular(won, lost)[..., None]
     independent = obj.link(np.log(won / lost), delta)
     r = preferences.reward(game.P, game.start, obj)
@@ -218,7 +218,7 @@ def test_dpo_does_not_return_the_log_odds_of_winning(claim) -> None:
     """Scores (0, 1, 4): DPO's reward and logit P(y > pi), which SPPO and IPO see, differ."""
     P, policy = preferences.bradley_terry([0.0, 1.0, 4.0]), np.array([0.5, 0.3, 0.2])
     r = preferences.reward(P, policy, objectives.get("dpo"))
-    u = logit(preferences.win_rate(policy, P))
+    u = logit(preferences.win_rate(P, policy))
     difference = (r - r[0]) - (u - u[0])
     claim.exhibits(
         np.ptp(difference), 0.5, what="DPO's reward less logit P, up to a constant, nats"
@@ -250,7 +250,7 @@ def test_first_order_gain_is_the_slope_of_every_reward() -> None:
     rng = np.random.default_rng(5)
     small = preferences.random_preference(rng, 5, strength=1e-4)
     policy = laws.random_law(rng, (5,))
-    margin = 2.0 * preferences.win_rate(policy, small) - 1.0
+    margin = 2.0 * preferences.win_rate(small, policy) - 1.0
     for obj in SMOOTH:
         r = preferences.reward(small, policy, obj)
         r = r - laws.expect(policy, r)
@@ -445,14 +445,14 @@ def test_a_path_holds_its_iterates_and_gaps() -> None:
     np.testing.assert_array_equal(path.policy, path.policies[-1])
     scored = (path.policies[0] / 1.0 + path.policies[1] / 2.0) / 1.5
     np.testing.assert_allclose(path.details["average"], scored, atol=1e-15)
-    gaps = np.stack([preferences.duality_gap(pi, P) for pi in path.policies])
+    gaps = np.stack([preferences.duality_gap(P, pi) for pi in path.policies])
     np.testing.assert_allclose(path.details["duality_gap"], gaps, atol=1e-15)
     np.testing.assert_allclose(path.gap, gaps[-1], atol=1e-15)
     np.testing.assert_allclose(path.primal - path.dual, path.gap)
     np.testing.assert_allclose(
-        path.details["average_gap"], preferences.duality_gap(scored, P), atol=1e-14
+        path.details["average_gap"], preferences.duality_gap(P, scored), atol=1e-14
     )
-    np.testing.assert_allclose(path.reward, preferences.win_rate(path.policy, P) - 0.5, atol=1e-14)
+    np.testing.assert_allclose(path.reward, preferences.win_rate(P, path.policy) - 0.5, atol=1e-14)
     alone = preferences.self_play(P[1, 2], start[2], objectives.get("sppo"), [1.0, 2.0], 2)
     np.testing.assert_allclose(alone.policy, path.policy[1, 2], atol=1e-15)
     assert "duality gap of the preference game" in path.status
@@ -525,6 +525,23 @@ def changed(i: int, j: int, value: float) -> FloatArray:
     return P
 
 
+def test_narrower_types_have_their_own_rounding() -> None:
+    """A matrix and laws as models give them; laws of pairs are laws again."""
+    rng = np.random.default_rng(3)
+    score = rng.standard_normal(6).astype(np.float32)
+    P = 1.0 / (1.0 + np.exp(score[None, :] - score[:, None]))
+    assert P.dtype == np.float32
+    exact = preferences.bradley_terry(score)
+    np.testing.assert_allclose(preferences.nash(P).policy, preferences.nash(exact).policy)
+    law = np.float32(laws.random_law(rng, (6,)))
+    for pair in preferences.winner_loser(P, law):
+        np.testing.assert_allclose(pair.sum(), 1.0, atol=1e-12)
+    with pytest.raises(InvalidInput, match=r"P \+ P\^T at"):
+        preferences.nash(P.astype(np.float64) + 1e-7 * np.triu(np.ones((6, 6)), 1))
+    weak = preferences.rock_paper_scissors(np.float32(0.5))
+    np.testing.assert_array_equal(weak, preferences.rock_paper_scissors(0.5))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -540,14 +557,18 @@ def changed(i: int, j: int, value: float) -> FloatArray:
             lambda: preferences.nash(changed(2, 1, 1.5) + np.diag([0.1, 0, 0])),
             r"out of range at \(2, 1\).*; .*diagonal at \(0, 0\).*; .*P \+ P\^T at \(1, 2\)",
         ),
-        (lambda: preferences.duality_gap([0.5, 0.5], RPS), "policy: 2 outcomes on the last axis"),
-        (lambda: preferences.win_rate([0.5, 0.4, 0.0], RPS), "policy: sums to 0.9"),
+        (lambda: preferences.duality_gap(RPS, [0.5, 0.5]), "policy: 2 outcomes on the last axis"),
+        (lambda: preferences.win_rate(RPS, [0.5, 0.4, 0.0]), "policy: sums to 0.9"),
         (
-            lambda: preferences.win_rate(np.full((2, 3), 1 / 3), np.stack([RPS] * 3)),
+            lambda: preferences.win_rate(np.stack([RPS] * 3), np.full((2, 3), 1 / 3)),
             r"prompt axes do not broadcast: P \(3,\), policy \(2,\)",
         ),
         (lambda: preferences.reward(RPS, THIRD, 1), "obj=1; needed is an objective"),
         (lambda: preferences.self_play(RPS, THIRD, 1), "obj=1; needed is an objective"),
+        (lambda: preferences.self_play(RPS, THIRD, SPIF), "beta=None; needed is a finite number"),
+        (lambda: preferences.exploitability(THIRD, RPS), r"^swapped\? policy is a preference"),
+        (lambda: preferences.win_rate(RPS[0], RPS), r"swapped\? policy is a preference"),
+        (lambda: preferences.nash(RPS, max_iterations=0), "max_iterations=0; needed is a whole"),
         (
             lambda: preferences.self_play(RPS, THIRD, SPIF, -1.0, 1.5, None, 0.5),
             r"rounds=1.5.*; beta=-1.0.*; tau=0.5 needs ref",
@@ -564,9 +585,9 @@ def changed(i: int, j: int, value: float) -> FloatArray:
         (lambda: preferences.nash_md(RPS, THIRD, THIRD, 1.0, 0.0), "Nash-MD needs ref, tau > 0"),
         (lambda: preferences.nash_md(RPS, THIRD, THIRD, -1.0, 1.0), "beta=-1.0; .*>= 0"),
         (lambda: preferences.regularised_nash(RPS, THIRD, 0.0), "tau=0.0; needed is a finite"),
-        (lambda: preferences.regularised_gap(THIRD, RPS, THIRD, 1.0, -1), "scale=-1; needed is"),
+        (lambda: preferences.regularised_gap(RPS, THIRD, THIRD, 1.0, -1), "scale=-1; needed is"),
         (
-            lambda: preferences.regularised_gap(THIRD, RPS, [0.5, 0.5, 0.0], 1.0),
+            lambda: preferences.regularised_gap(RPS, THIRD, [0.5, 0.5, 0.0], 1.0),
             r"policy has mass at \(2,\) where ref has none",
         ),
         (lambda: preferences.nash(RPS, tolerance=np.nan), "tolerance=nan; needed is"),

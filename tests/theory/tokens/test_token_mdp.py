@@ -84,8 +84,8 @@ def test_policies_and_laws_are_in_bijection(case):
     policy = game.random_policy(rng, 0.3, batch=(3,))
     back = game.policy_from_law(game.sequence_law(policy))
     np.testing.assert_allclose(np.exp(back), np.exp(policy), atol=1e-12)
-    law = rng.dirichlet(np.ones(game._responses.size)).reshape(game._responses.shape)
-    law = np.where(game._responses >= 0, law, 0.0)
+    law = rng.dirichlet(np.ones(game.responses.size)).reshape(game.responses.shape)
+    law = np.where(game.responses >= 0, law, 0.0)
     law /= law.sum(-1, keepdims=True)
     np.testing.assert_allclose(game.sequence_law(game.policy_from_law(law)), law, atol=1e-14)
 
@@ -168,14 +168,14 @@ def test_soft_value_iteration_is_the_gibbs_policy_of_sequences(claim, case, beta
     prior = with_zeros(prior, rng) if rare else prior
     ref = game.random_policy(rng, 0.5)
     per_token = rng.normal(size=prior.shape, scale=2.0)
-    per_sequence = rng.normal(size=game._responses.shape, scale=2.0) if both else None
+    per_sequence = rng.normal(size=game.responses.shape, scale=2.0) if both else None
     out = game.soft_value_iteration(per_token, prior, beta, tau, ref, per_sequence)
     with np.errstate(invalid="ignore"):
         weight = beta * game.log_sequence_law(prior) + game.sequence_sum(per_token)
         weight = weight + (0.0 if per_sequence is None else per_sequence)
         if tau:
             weight = weight + tau * game.log_sequence_law(ref)
-    weight = np.where(game._responses >= 0, weight, -np.inf) / (beta + tau)
+    weight = np.where(game.responses >= 0, weight, -np.inf) / (beta + tau)
     top = weight.max(-1, keepdims=True)
     mass = np.exp(weight - top)
     gibbs = mass / mass.sum(-1, keepdims=True)
@@ -248,7 +248,7 @@ def test_log_ratios_telescope_to_the_sequence_reward(claim, case, beta):
     kept = game.allowed
     claim.close(ratio[kept], predicted[kept], 1e-11, what="beta log pi/pi_t = r + V(s') - V(s)")
     total = game.sequence_sum(reward) - out.V[: game.n_prompts, None]
-    live = game.unrolled()[0]._responses >= 0
+    live = game.unrolled()[0].responses >= 0
     claim.close(game.sequence_sum(ratio)[live], total[live], 1e-11, what="its sum over a response")
 
 
@@ -291,7 +291,7 @@ def test_the_conditional_spin_link_is_the_sequence_link_and_spif_stays_in_its_bo
 ):
     game, rng = case
     p, q = game.random_policy(rng, 0.3), game.random_policy(rng, 0.3)
-    token, live = game.conditional_logratio(p, q), game._responses >= 0
+    token, live = game.conditional_logratio(p, q), game.responses >= 0
     whole = game.log_sequence_law(p)[live] - game.log_sequence_law(q)[live]
     spin, spif = objectives.get("spin"), objectives.get("spif", c=c)
     summed = game.sequence_sum(spin.link(token))[live]
@@ -518,7 +518,7 @@ BAD = {
     ),
     "weights": (
         lambda: GAME.soft_value_iteration(0.0, UNIFORM, beta=-1.0, tau=np.nan),
-        "beta must be .* got -1.0; tau must be .* got nan",
+        "beta=-1.0; needed is .*; tau=nan; needed is",
     ),
     "no weight": (
         lambda: GAME.soft_value_iteration(0.0, beta=0.0),

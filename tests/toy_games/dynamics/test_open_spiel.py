@@ -64,7 +64,7 @@ def test_exploitability_is_open_spiels(claim, kind, n, seed):
         claim.close(conv, 2.0 * theirs, 1e-12, what="NashConv is the sum over both players")
         theirs = exploitability.exploitability(half, both_play(half, law))
         claim.close(
-            preferences.exploitability(law, P), theirs, 1e-12, what="exploitability, payoff P - 1/2"
+            preferences.exploitability(P, law), theirs, 1e-12, what="exploitability, payoff P - 1/2"
         )
 
 
@@ -86,7 +86,7 @@ def test_anchored_rounds_are_open_spiels_magnetic_mirror_descent(claim, kind, n,
         ours = state["log_law"].exp()
         claim.close(ours, theirs[:1], 1e-11, what="policies round by round")
         claim.close(theirs[1], theirs[0], 1e-11, what="both of their players")
-    gap = preferences.regularised_gap(ours[0].numpy(), P, uniform, tau, scale)
+    gap = preferences.regularised_gap(P, ours[0].numpy(), uniform, tau, scale)
     claim.close(2.0 * gap, mmd.get_gap(), 1e-11, what="anchored gap, twice in their payoff")
 
 

@@ -128,7 +128,7 @@ def test_descent_on_one_loss_ends_at_the_round_of_each(claim, seed, n, step):
         claim.below(apart, 1e-4, what=f"TV of {spec.partition('(')[0]} to SPPO's round")
     own = played.exact_round(P, start, step, "dpo")
     claim.below(descend("dpo", P, start, step, own), 1e-4, what="TV of DPO to its round")
-    winners = preferences.winner_loser(start, P)[0]
+    winners = preferences.winner_loser(P, start)[0]
     claim.below(descend("sft", P, start, step, winners), 1e-4, what="TV of SFT to the winners")
 
 
@@ -167,7 +167,7 @@ def test_first_steps_are_those_of_sft_on_winners(claim, spec):
     P, start = instance(7, 3, 5)
     run = PreferenceSGD(spec, rows_of(3, beta=0.7, rate=0.1), P, start)
     step = walk(run, 1)["theta"] - run.log_start
-    winners = preferences.winner_loser(start, P)[0]
+    winners = preferences.winner_loser(P, start)[0]
     claim.close(step, 0.1 * (winners - start), 1e-12, what="first exact step")
 
 
@@ -381,7 +381,7 @@ def test_rank_deficient_games_have_many_answers(claim, seed):
     state = walk(run, 1500)
     average = (state["total"] / 1500).numpy()
     bound = preferences.average_gap_bound(P, start, 15.0, 1500, 0.5)
-    claim.below(preferences.duality_gap(average, P), bound, what="gaps of the averages")
+    claim.below(preferences.duality_gap(P, average), bound, what="gaps of the averages")
     apart = 0.5 * np.abs(average[:, None] - average).sum(-1).max()
     claim.exhibits(apart, 0.05, what="largest TV between averages of two starts")
     before, after = ((law @ still.T) for law in (np.log(start), state["log_law"].numpy()))

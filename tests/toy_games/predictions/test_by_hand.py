@@ -169,8 +169,9 @@ def test_where_the_mass_of_unseen_responses_settles():
     close(settled("spif"), 1 - 0.8 * cosh(0.25))
     close(settled("spin"), 0.2 / (0.2 + 0.4 * (sqrt(3.0) + 1 / sqrt(3.0))))
     mean = log(0.75) / 2
-    moved = 0.4 * (exp((log(1.5) - mean) / 2) + exp((log(0.5) - mean) / 2))
-    close(settled("spin", own=[0.5, 0.5, 0.0]), 0.2 / (0.2 + moved))
+    moved = 0.5 * exp((log(1.5) - mean) / 2) + 0.3 * exp((log(0.5) - mean) / 2)
+    uneven = settled("spin", own=[0.5, 0.5, 0.0], start=[0.5, 0.3, 0.2])
+    close(uneven, 0.2 / (0.2 + moved))
     assert settled(None) == 0.0
     assert settled("spif", start=[0.499, 0.499, 0.002]) == 0.0  # more is asked for than there is
     assert settled("spif", start=[0.6, 0.4, 0.0]) == 0.0

@@ -17,48 +17,51 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linprog
 
-from theory import laws, xp
+from theory import arguments, laws, xp
 from theory.errors import NotConverged, refuse
 from theory.preferences.games import check_game, check_preference, expected_win
-from theory.result import FloatArray, Solution
+from theory.result import FloatArray, Outcome, Solution
 
-STAGES = 200
 NEWTON = 60
 
 
-def duality_gap(policy: Any, preference: Any) -> FloatArray:
+def duality_gap(preference: Any, policy: Any) -> FloatArray:
     """Gap ``max_y P(y > pi) - min_y P(pi > y) = 2 max_y P(y > pi) - 1`` of the pair (pi, pi).
 
     Twice the largest margin over 1/2 by which a response beats the policy; in [0, 1], and 0 exactly
     at a Nash equilibrium.
 
     Args:
-        policy: probabilities (..., n).
         preference: ``P`` (..., n, n).
+        policy: probabilities (..., n).
 
     Returns:
         Shape (...), in win probability.
 
     Raises:
         InvalidInput: a preference or law that is none, all problems at once.
+
+    >>> from theory.preferences import rock_paper_scissors
+    >>> float(duality_gap(rock_paper_scissors(), [1.0, 0.0, 0.0]))  # paper wins for sure
+    1.0
     """
     checked, law = check_game(preference, policy=policy)
     return plain_gap(checked, law)
 
 
-def exploitability(policy: Any, preference: Any) -> FloatArray:
+def exploitability(preference: Any, policy: Any) -> FloatArray:
     """``max_y P(y > pi) - 1/2``: half the duality gap, what one best response wins over a draw."""
-    return 0.5 * duality_gap(policy, preference)
+    return 0.5 * duality_gap(preference, policy)
 
 
 def regularised_gap(
-    policy: Any, preference: Any, ref: Any, tau: float, scale: float = 1.0
+    preference: Any, policy: Any, ref: Any, tau: float, scale: float = 1.0
 ) -> FloatArray:
     """Duality gap of (pi, pi) in the anchored game J above: ``(tau/g) KL(pi || br(pi))``.
 
     Args:
-        policy: probabilities (..., n), with mass only where ``ref`` has mass.
         preference: ``P`` (..., n, n).
+        policy: probabilities (..., n), with mass only where ``ref`` has mass.
         ref: anchor, probabilities (..., n).
         tau: weight of the anchor in units of the reward, > 0.
         scale: ``g``, reward of a certain win (SPIF 1/c, SPPO 1/2, IPO and INPO m).
@@ -69,7 +72,7 @@ def regularised_gap(
     Raises:
         InvalidInput: unusable arguments, all named at once.
     """
-    _check_positive(tau=tau, scale=scale)
+    refuse(arguments.number("tau", tau) + arguments.number("scale", scale))
     checked, law, anchor = check_game(preference, policy=policy, ref=ref)
     refuse(laws.support_problems(law, "policy", anchor, "ref"))
     return anchored_gap(checked, laws.log_law(law), laws.log_law(anchor), tau, scale)
@@ -98,7 +101,12 @@ def _soft_response(
     return np.asarray(xp.log_normalise(log_ref + payoff / tau))
 
 
-def nash(preference: Any, tolerance: float = 1e-9, raise_on_failure: bool = True) -> Solution:
+def nash(
+    preference: Any,
+    tolerance: float = 1e-9,
+    raise_on_failure: bool = True,
+    max_iterations: int = 100_000,
+) -> Solution:
     """A Nash equilibrium of the preference game, by linear program (Munos et al. 2023; T12).
 
     ``min_{pi, t} t`` subject to ``A pi <= t``, ``pi`` a law; the optimum is ``t = 0``. There may be
@@ -108,6 +116,7 @@ def nash(preference: Any, tolerance: float = 1e-9, raise_on_failure: bool = True
         preference: ``P`` (..., n, n); one program a prompt.
         tolerance: on the duality gap.
         raise_on_failure: raise instead of returning a policy whose gap exceeds the tolerance.
+        max_iterations: pivots of the linear program.
 
     Returns:
         A :class:`Solution`: ``primal = max_y P(y > pi)``, ``dual = min_y P(pi > y)``, ``gap`` their
@@ -116,31 +125,32 @@ def nash(preference: Any, tolerance: float = 1e-9, raise_on_failure: bool = True
     Raises:
         InvalidInput: no preference. NotConverged: a gap above the tolerance.
     """
-    _check_positive(tolerance=tolerance)
+    refuse(arguments.limits(tolerance, max_iterations))
     checked = check_preference(preference)
     skew = 2.0 * checked - 1.0
     n = skew.shape[-1]
-    found = [_nash_of_one(a) for a in skew.reshape(-1, n, n)]
+    found = [_nash_of_one(a, max_iterations) for a in skew.reshape(-1, n, n)]
     policy = np.array([law for law, _ in found]).reshape(skew.shape[:-1])
     payoff = expected_win(skew, policy)
     gap = payoff.max(-1)
-    done = bool(np.all(gap <= tolerance))
+    outcome = Outcome.CONVERGED if np.all(gap <= tolerance) else Outcome.NOT_CONVERGED
     solution = Solution(
         policy=policy,
         reward=payoff,
         primal=0.5 + 0.5 * gap,
         dual=0.5 - 0.5 * gap,
         gap=gap,
-        status=f"{'converged' if done else 'not converged'}: duality gap {gap.max():.1e}, "
+        outcome=outcome,
+        status=f"{outcome.value}: duality gap {gap.max():.1e}, "
         f"asked for {tolerance:.1e}; the equilibrium need not be the only one",
         iterations=sum(steps for _, steps in found),
     )
-    if not done and raise_on_failure:
+    if raise_on_failure and not solution.converged:
         raise NotConverged(f"nash: {solution.status}", solution)
     return solution
 
 
-def _nash_of_one(skew: FloatArray) -> tuple[FloatArray, int]:
+def _nash_of_one(skew: FloatArray, max_iterations: int) -> tuple[FloatArray, int]:
     """Law and pivots of one game: HiGHS, then its active set solved again to rounding."""
     n = len(skew)
     answer = linprog(
@@ -151,7 +161,11 @@ def _nash_of_one(skew: FloatArray) -> tuple[FloatArray, int]:
         b_eq=[1.0],
         bounds=[(0, None)] * n + [(None, None)],
         method="highs",
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        options={
+            "primal_feasibility_tolerance": 1e-10,
+            "dual_feasibility_tolerance": 1e-10,
+            "maxiter": int(max_iterations),
+        },
     )
     if answer.x is None:
         return np.full(n, 1.0 / n), int(answer.nit)
@@ -176,6 +190,7 @@ def regularised_nash(
     scale: float = 1.0,
     tolerance: float = 1e-12,
     raise_on_failure: bool = True,
+    max_iterations: int = 200,
 ) -> Solution:
     """The equilibrium ``z* ∝ ref e^{g A z*/tau}`` of the anchored game (T12), the only one.
 
@@ -190,6 +205,7 @@ def regularised_nash(
         scale: ``g``, reward of a certain win (SPIF 1/c, SPPO 1/2, IPO and INPO m).
         tolerance: on :func:`regularised_gap`.
         raise_on_failure: raise instead of returning a policy whose gap exceeds the tolerance.
+        max_iterations: stages of ``1/tau``.
 
     Returns:
         A :class:`Solution` in win probability: ``primal = max_pi J(pi, z)``, ``dual =
@@ -198,14 +214,15 @@ def regularised_nash(
     Raises:
         InvalidInput: unusable arguments, all named at once. NotConverged: a gap above tolerance.
     """
-    _check_positive(tau=tau, scale=scale, tolerance=tolerance)
+    problems = arguments.number("tau", tau) + arguments.number("scale", scale)
+    refuse(problems + arguments.limits(tolerance, max_iterations))
     checked, anchor = check_game(preference, ref=ref)
     log_ref = laws.log_law(anchor)
     skew = scale * (2.0 * checked - 1.0)
     goal, x = 1.0 / tau, np.zeros_like(anchor)
     speed = min(goal, 0.5 / max(float(np.abs(skew).max()), 1e-300))
     steps = 0
-    for _ in range(STAGES):
+    for _ in range(max_iterations):
         x, spent = _newton(skew, log_ref, x, speed)
         steps += spent
         if speed == goal:
@@ -216,18 +233,19 @@ def regularised_nash(
     log_z = np.asarray(xp.log_normalise(log_ref + x))
     z = np.exp(log_z)
     gap = anchored_gap(checked, log_z, log_ref, tau, scale)
-    done = bool(np.all(gap <= tolerance))
+    outcome = Outcome.CONVERGED if np.all(gap <= tolerance) else Outcome.NOT_CONVERGED
     solution = Solution(
         policy=z,
         reward=expected_win(skew, z),
         primal=0.5 + 0.5 * gap,
         dual=0.5 - 0.5 * gap,
         gap=gap,
-        status=f"{'converged' if done else 'not converged'}: duality gap of the anchored game "
+        outcome=outcome,
+        status=f"{outcome.value}: duality gap of the anchored game "
         f"{gap.max():.1e}, asked for {tolerance:.1e}",
         iterations=steps,
     )
-    if not done and raise_on_failure:
+    if raise_on_failure and not solution.converged:
         raise NotConverged(f"regularised_nash: {solution.status}", solution)
     return solution
 
@@ -261,14 +279,3 @@ def _newton(
             share = np.where(rises[..., None], 0.5 * share, share)
         x = x + share * move
     return x, NEWTON
-
-
-def _check_positive(**numbers: Any) -> None:
-    refuse(
-        f"{name}={value!r}; needed is a finite number > 0"
-        for name, value in numbers.items()
-        if not isinstance(value, (int, float, np.number))
-        or isinstance(value, bool)
-        or not np.isfinite(value)
-        or value <= 0
-    )

@@ -1,0 +1,84 @@
+"""Derivatives, inverses and ranges of formulas whose answers are known in closed form."""
+
+import numpy as np
+import pytest
+import torch
+
+from theory.errors import InvalidInput
+from theory.objectives import derivatives
+
+INF = np.inf
+
+
+def close(found, expected, rtol=1e-9):
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-12)
+
+
+def test_derivatives_of_any_order():
+    close(derivatives.derivative(lambda r: r**3, [1.0, -2.0]), [3.0, 12.0])
+    close(derivatives.derivative(lambda r: r**3, [1.0, -2.0], 2), [6.0, -12.0])
+    close(derivatives.derivative(lambda r: r**3, 5.0, 3), 6.0)
+    close(derivatives.derivative(lambda r: 0.0 * r.detach() + 2.0, [1.0, 2.0]), [0.0, 0.0])
+
+
+def test_an_inverse_by_bisection_stays_within_its_domain():
+    def odds(r):
+        return np.where((r > -1.0) & (r < 3.0), 2.0 * r, np.nan)
+
+    target = np.array([1.0, -1.9, 5.99, 100.0, -100.0, -INF])
+    found = derivatives.invert(odds, target, np.array(0.5))
+    close(found, [0.5, -0.95, 2.995, 3.0, -1.0, -1.0])
+    close(derivatives.invert(lambda r: r, np.array([1e200, -1e-4]), np.array(0.0)), [1e200, -1e-4])
+
+
+def test_links_of_squared_penalties():
+    """(1 + r)/(1 - r) = e^u on both sides: tanh(u/2); 1/(1 - 2r) = e^u on one: (1 - e^-u)/2."""
+    both = lambda r: r - r**2 / 2, lambda r: -r - r**2 / 2
+    one = lambda r: r - r**2, lambda r: -r
+    u = np.array([-3.0, 0.0, 0.7, 5.0])
+    close(derivatives.invert_link(*both, u), np.tanh(u / 2))
+    close(derivatives.invert_link(*one, u), (1 - np.exp(-u)) / 2)
+    ends = np.array([-INF, INF])
+    close(derivatives.invert_link(*both, ends), [-1.0, 1.0])
+    found = derivatives.invert_link(*one, ends)
+    assert found[0] == -INF
+    close(found[1], 0.5)
+    close(derivatives.implicit_slope(*both, np.array([0.0, 0.5])), [0.5, 0.375])
+    close(derivatives.implicit_slope(*one, np.array([0.0, -1.0])), [0.5, 1.5])
+    point = torch.tensor([0.4, INF], dtype=torch.float64, requires_grad=True)
+    value = derivatives.invert_link(*both, point)
+    (slope,) = torch.autograd.grad(value[0], point)
+    close(value[0].item(), np.tanh(0.2))
+    close(slope[0].item(), (1 - np.tanh(0.2) ** 2) / 2)
+    with pytest.raises(InvalidInput, match="no reward was found"):
+        derivatives.invert_link(lambda r: -r, lambda r: -r, u)
+
+
+def test_a_link_whose_interior_is_off_zero():
+    """a = log r, b = -r: defined at r > 0 only, R = e^u."""
+    u = np.array([-2.0, 0.0, 3.0])
+    found = derivatives.invert_link(lambda r: r.log() if hasattr(r, "log") else np.log(r),
+                                    lambda r: -r, u)  # fmt: skip
+    close(found, np.exp(u))
+
+
+def test_potentials_by_quadrature():
+    """Of R = u: ``int_0^u v e^-v dv = 1 - (1 + u) e^-u``."""
+    u = np.array([-2.0, 0.0, 0.5, 30.0, INF])
+    expected = 1 - (1 + np.minimum(u, 1e3)) * np.exp(-np.minimum(u, 1e3))
+    close(derivatives.potential_density(lambda v: v, u), expected)
+    steep = derivatives.potential_density(np.exp, np.array([2.0, INF]))
+    close(steep[0], 2.0)
+    assert steep[1] == INF
+
+
+def test_ranges_of_slopes():
+    close(derivatives.slope_range(lambda u: 3.0 * u), (3.0, 3.0))
+    close(derivatives.slope_range(lambda u: (u / 2).tanh()), (0.0, 0.5), 1e-6)
+    close(derivatives.slope_range(lambda u: -2 * (u - 0.3123).tanh()), (-2.0, 0.0), 1e-6)
+    low, high = derivatives.slope_range(lambda u: -(-u).expm1() / 2)
+    assert low == pytest.approx(0.0, abs=1e-9)
+    assert high == INF
+    low, high = derivatives.slope_range(lambda u: u + (1 + u**2).sqrt())  # 0 to 2, slowly
+    np.testing.assert_allclose((low, high), (0.0, 2.0), atol=1e-4)
+    assert np.isnan(derivatives.slope_range(lambda u: u * np.nan)).all()

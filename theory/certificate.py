@@ -1,0 +1,259 @@
+"""Certificates that trust nobody: neither the solver nor the link that a definition gives.
+
+Two bounds are all there is. A policy's suboptimality against a reward ``r`` is a KL to its Gibbs
+law; a reward's suboptimality against a policy is bounded here from the payoffs alone. The payoffs
+of one response trace a curve ``(a(r), b(r))``; a best response to all pairs of masses exists where
+that curve is concave, which is ``log(-b'/a')`` increasing. Concave payoffs are so, and Brier's.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from theory import laws, xp
+from theory.errors import Unavailable
+from theory.objectives import Objective, derivatives
+from theory.result import FloatArray
+
+IndexArray = NDArray[np.intp]
+EPS = float(np.finfo(np.float64).eps)
+ROUNDING = 16.0 * EPS  # relative slope that is no slope
+TIGHT = 1e-13  # bounds above it (per unit of mass) are worth a bisection
+FURTHEST = 1e150  # rewards beyond which a payoff that still rises has no maximum
+BISECTIONS = 60
+
+
+def equilibrium_bounds(
+    obj: Objective, expert: FloatArray, policy: FloatArray, ref: FloatArray | None, tau: float
+) -> tuple[FloatArray, FloatArray]:
+    """``F = D_Phi(pi||p) + tau KL(pi||ref)`` at the policy, and a lower bound of ``min F``.
+
+    ``D_Phi`` is convex with gradient ``-r`` (T5), so
+    ``F(pi') >= D_Phi(pi) + E_pi[r] - E_pi'[r] + tau KL(pi'||ref)``, whose minimum over ``pi'`` is
+    closed: ``-tau log sum ref e^{r/tau}``, or ``-max r`` at tau = 0 (a Frank-Wolfe bound). What the
+    reward player could still gain on the link's ``r`` is taken off (:func:`reward_gain`).
+    NaN where the objective has no potential; -inf where a reward is unbounded.
+    """
+    if obj.missing("potential"):
+        nothing = np.full(expert.shape[:-1], np.nan)
+        return nothing, nothing
+    divergence = obj.potential(policy, expert)
+    reward = np.asarray(obj.link(laws.log_ratio(expert, policy)))
+    live = (expert > 0) | (policy > 0)
+    with np.errstate(invalid="ignore"):
+        linear = divergence + laws.expect(policy, reward)
+        linear = linear - reward_gain(obj, expert, policy, reward).sum(-1)
+        if tau == 0 or ref is None:
+            return divergence, linear - np.where(live, reward, -np.inf).max(-1)
+        weight = np.where(ref > 0, laws.log_law(ref) + reward / tau, -np.inf)
+        return divergence + tau * laws.kl(policy, ref), linear - tau * xp.logsumexp(weight)
+
+
+def reward_gain(
+    obj: Objective, expert: FloatArray, policy: FloatArray, reward: FloatArray
+) -> FloatArray:
+    """Bound of ``max_s [p a(s) + q b(s)] - [p a(r) + q b(r)]`` by outcome, whoever found ``r``.
+
+    With ``m = -b'/a'`` increasing, ``p a' + q b' = a' (p - q m)`` falls behind its tangent in the
+    coordinate ``a``: up to a point ``s`` at which the slope has changed its sign the gain is at
+    most ``slope (a(s) - a(r))/a'(r)``, and downwards ``slope (b(s) - b(r))/b'(r)``. Bounds that
+    are not small are tightened by bisection.
+
+    Args:
+        obj: objective; without payoffs of one response there is nothing to bound, and it is 0.
+        expert, policy: masses (..., n), any non-negative measures; reward: (..., n), nats.
+
+    Returns:
+        (..., n), >= 0; inf where a maximum was not found.
+    """
+    gain = np.zeros(np.broadcast_shapes(expert.shape, reward.shape))
+    if obj.missing("saddle"):
+        return gain
+    p, q, r = (np.broadcast_to(x, gain.shape) for x in (expert, policy, reward))
+    seen = (p > 0) | (q > 0)
+    finite = seen & np.isfinite(r)
+    with np.errstate(all="ignore"):
+        gain[finite] = _gain(obj, p[finite], q[finite], r[finite])
+        limit = seen & ~finite
+        if limit.any():  # a limit of the link: finite rewards must not be better
+            gain[limit] = _gain_at_limit(obj, p[limit], q[limit], r[limit])
+    return gain
+
+
+class _Payoff:
+    """``p a(r) + q b(r)`` of outcomes, with slopes by autograd; a mass of 0 counts as nothing."""
+
+    def __init__(self, obj: Objective, p: FloatArray, q: FloatArray) -> None:
+        self.obj, self.p, self.q = obj, p, q
+
+    def at(self, which: IndexArray) -> _Payoff:
+        return _Payoff(self.obj, self.p[which], self.q[which])
+
+    def sum(self, on_expert: FloatArray, on_own: FloatArray) -> FloatArray:
+        first = np.where(self.p > 0, self.p * on_expert, 0.0)
+        return first + np.where(self.q > 0, self.q * on_own, 0.0)
+
+    def value(self, r: FloatArray) -> FloatArray:
+        return self.sum(np.asarray(self.obj.a(r)), np.asarray(self.obj.b(r)))
+
+    def slopes(self, r: FloatArray, order: int = 1) -> tuple[FloatArray, FloatArray]:
+        return (
+            derivatives.derivative(self.obj.a, r, order),
+            derivatives.derivative(self.obj.b, r, order),
+        )
+
+    def slope(self, r: FloatArray) -> FloatArray:
+        return self.sum(*self.slopes(r))
+
+
+def _gain(obj: Objective, p: FloatArray, q: FloatArray, r: FloatArray) -> FloatArray:
+    whole = _Payoff(obj, p, q)
+    up, down = whole.slopes(r)
+    slope = whole.sum(up, down)
+    size = whole.sum(np.abs(up), np.abs(down))
+    gain = np.zeros(r.shape)
+    todo = np.flatnonzero(~(np.abs(slope) <= ROUNDING * size))
+    if not len(todo):
+        return gain
+    payoff, r, slope = whole.at(todo), r[todo], slope[todo]
+    up, down = up[todo], down[todo]
+    sign = np.sign(slope)
+    curvature = -payoff.sum(*payoff.slopes(r, 2))
+    step = np.where(curvature > 0, 2.0 * np.abs(slope) / curvature, 1.0 + np.abs(r))
+    step = np.where(np.isfinite(step), step, 1.0 + np.abs(r))
+    low, high = obj.reward_domain
+    far, open_ = np.clip(r + sign * step, low, high), np.ones(r.shape, dtype=bool)
+    for _ in range(600):
+        at = np.flatnonzero(open_)
+        passed = ~(sign[at] * payoff.at(at).slope(far[at]) > 0)  # NaN: outside the payoffs' range
+        open_[at] = ~(passed | (far[at] <= low) | (far[at] >= high) | (np.abs(far[at]) > FURTHEST))
+        if not open_.any():
+            break
+        step = np.where(open_, 4.0 * step, step)
+        far = np.where(open_, np.clip(r + sign * step, low, high), far)
+    lost = np.abs(far) > FURTHEST
+    found = _tangent(payoff, r, far, slope, up, down)
+    loose = np.flatnonzero(~(found <= TIGHT * (payoff.p + payoff.q)) & ~lost)
+    if len(loose):
+        found[loose] = np.fmin(found[loose], _bisected(payoff.at(loose), r[loose], far[loose]))
+    gain[todo] = np.where(lost | np.isnan(found), np.inf, np.maximum(found, 0.0))
+    return gain
+
+
+def _tangent(
+    payoff: _Payoff,
+    r: FloatArray,
+    far: FloatArray,
+    slope: FloatArray,
+    up: FloatArray,
+    down: FloatArray,
+) -> FloatArray:
+    """What the maximum between ``r`` and ``far`` is above the payoff at ``r``, at most.
+
+    NaN where the coordinate turns before ``far``: the bracket has to be closer.
+    """
+    obj = payoff.obj
+    up_far, down_far = payoff.slopes(far)
+    rise = (np.asarray(obj.a(far)) - np.asarray(obj.a(r))) / up
+    fall = (np.asarray(obj.b(far)) - np.asarray(obj.b(r))) / down
+    rise, fall = np.where(up_far >= 0, rise, np.nan), np.where(down_far <= 0, fall, np.nan)
+    return np.abs(slope) * np.abs(np.where(slope > 0, rise, fall))
+
+
+def _bisected(payoff: _Payoff, r: FloatArray, far: FloatArray) -> FloatArray:
+    """The same from a bracket of the maximum that bisection has closed."""
+    near, start, sign = r, payoff.value(r), np.sign(far - r)
+    for _ in range(BISECTIONS):
+        middle = 0.5 * (near + far)
+        before = sign * payoff.slope(middle) > 0
+        near, far = np.where(before, middle, near), np.where(before, far, middle)
+    up, down = payoff.slopes(near)
+    slope = payoff.sum(up, down)
+    rest = _tangent(payoff, near, far, slope, up, down)
+    rest = np.where(np.isnan(rest), np.abs(slope * (far - near)), rest)
+    return payoff.value(near) - start + rest
+
+
+def _gain_at_limit(obj: Objective, p: FloatArray, q: FloatArray, r: FloatArray) -> FloatArray:
+    """At an infinite reward the value is a limit; rewards on the way to it must not exceed it."""
+    payoff = _Payoff(obj, p, q)
+    start = payoff.value(r)
+    probes = np.sign(r) * np.geomspace(1e-3, 500.0, 20)[:, None]
+    probes = np.clip(probes, *obj.reward_domain)
+    best = np.max([np.nan_to_num(payoff.value(s), nan=-np.inf) for s in probes], axis=0)
+    excess = np.maximum(best - start, 0.0)
+    excess = np.where(excess > EPS * np.abs(start), excess, 0.0)
+    # an infinite payoff cannot grow; a loss without end, or no value at all, is no best response
+    return np.where(np.isposinf(start), 0.0, np.where(np.isfinite(start), excess, np.inf))
+
+
+# --- whether there is a best response at all ------------------------------------------------------
+
+
+def require_best_response(obj: Objective) -> None:
+    """Raise :class:`Unavailable` where payoffs, or loss and link, have no best response.
+
+    Payoffs of one response: their curve must be concave, over a grid of rewards. A link of a pair
+    loss or group risk must make the risk's gradient vanish on two laws.
+    """
+    problem = _no_best_response(obj)
+    if problem:
+        raise Unavailable(f"{obj.name} has no best response: {problem}")
+
+
+@lru_cache(maxsize=256)
+def _no_best_response(obj: Objective) -> str | None:
+    if obj.missing("saddle") is None:
+        return _not_concave(obj)
+    if obj.has_link and obj.missing("risk") is None and "preference" not in obj.needs:
+        return _not_the_links(obj)
+    return None
+
+
+def _not_concave(obj: Objective) -> str | None:
+    low, high = obj.reward_domain
+    r = np.sinh(np.linspace(-12.0, 12.0, 1201))
+    r = r[(r > low) & (r < high)]
+    with np.errstate(all="ignore"):
+        up, down = derivatives.derivative(obj.a, r), -derivatives.derivative(obj.b, r)
+        known = np.isfinite(np.asarray(obj.a(r)) + np.asarray(obj.b(r)) + up + down)
+        r, up, down = r[known], up[known], down[known]
+        wrong = (up < 0) & (down < 0)
+        odds = np.where(up > 0, np.where(down > 0, np.log(down) - np.log(up), -np.inf), np.inf)
+        keep = (up > 0) | (down > 0)  # both 0: neither side moves
+        r, odds, wrong = r[keep | wrong], odds[keep | wrong], wrong[keep | wrong]
+        if not len(r):
+            return "no reward was found at which a increases or b decreases (a' > 0 > b')"
+        top = np.maximum.accumulate(odds)
+        falls = wrong | (odds < top - 1e-7 * (1.0 + np.abs(odds)))
+    if falls.any():
+        at = r[np.argmax(falls)]
+        return (
+            f"p a(r) + q b(r) has more than one peak or no maximum, as -b'/a' falls at r = {at:.3g}"
+            " (it increases for concave payoffs)"
+        )
+    bounded = np.isfinite([low, high]).all()
+    if not bounded and not (odds.min() < 0 < odds.max()):
+        return (
+            "p a(r) + q b(r) rises without end at masses p, q next to each other "
+            f"(log(-b'/a') stays within [{odds.min():.3g}, {odds.max():.3g}])"
+        )
+    return None
+
+
+def _not_the_links(obj: Objective) -> str | None:
+    import torch
+
+    p, q = np.array([[0.5, 0.2, 0.2, 0.1], [0.1, 0.6, 0.1, 0.2]])
+    for expert, policy in ((p, q), (q, p)):
+        r = obj.best_response(expert, policy)
+        point = torch.tensor(r, requires_grad=True)
+        masses = (torch.tensor(expert), torch.tensor(policy))
+        (slope,) = torch.autograd.grad(obj.reward_risk(point, point, *masses).sum(), point)
+        worst = float(slope.abs().max())
+        if not worst <= 1e-8 * (1.0 + float(np.abs(r).max())):
+            return f"the link's reward is not it; the risk's gradient there is {worst:.2g}, not 0"
+    return None
