@@ -19,6 +19,7 @@ from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.dynamics.two_step import TwoStepRounds
 from toy_games.engine.policies import LogLinearPolicy, Softmax
+from toy_games.engine.trainable import beta_at
 from toy_games.predictions.misspecification import finite_class_bound
 
 EXPERT = np.array([[0.75, 0.25], [0.5, 0.5]])
@@ -100,9 +101,9 @@ def test_scales_of_first_gradients():
     weight = tensor([3.0])
     for name, scale in (("sft", 1.0), ("spin", 1.5), ("spif", 3.0), ("ipo", 6.0), ("gail", 1.0)):
         close(self_play.sft_scale(get(name), weight), [scale])
-    assert self_play.beta_at(None, 0.5) == 1.0
-    assert self_play.beta_at(get("spin"), 0.5) == 2.0
-    assert self_play.beta_at(get("spif"), 0.25) == pytest.approx(2.0)
+    assert beta_at(None, 0.5) == 1.0
+    assert beta_at(get("spin"), 0.5) == 2.0
+    assert beta_at(get("spif"), 0.25) == pytest.approx(2.0)
 
 
 # -- measures -------------------------------------------------------------------------------------
