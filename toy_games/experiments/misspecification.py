@@ -258,7 +258,11 @@ def gradient(s: Settings) -> pd.DataFrame:
             if method.kind != "one step":
                 continue
             for temperature in (1.0, *s.temperatures):
-                label = {"part": "gradient", "method": method.name, "kind": method.kind}
+                label: dict[str, Any] = {
+                    "part": "gradient",
+                    "method": method.name,
+                    "kind": method.kind,
+                }
                 label |= {"class": name, "temperature": temperature}
                 values = first_gradients(
                     method, policy, expert, start, other, s.batch, count, temperature
