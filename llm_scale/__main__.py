@@ -13,9 +13,7 @@ from safetensors import SafetensorError
 from lab.command import with_settings
 from lab.files import file_problems, folder_problems, write_whole
 from lab.settings import make
-from llm_scale.launch.run_folder import PRESETS, resolve, run
-from llm_scale.settings import Settings
-from llm_scale.store.read import settings_of
+from llm_scale.settings import PRESETS, Settings, resolve
 from theory.command import Program
 from theory.errors import InvalidInput, refuse
 
@@ -87,6 +85,8 @@ def reproduce(
     record: Annotated[Path, typer.Argument(help="settings.json of a run, or its folder")], out: Out
 ) -> None:
     """Run again from a recorded configuration."""
+    from llm_scale.store.read import settings_of
+
     _run(make(Settings, settings_of(record)), out)
 
 
@@ -207,6 +207,7 @@ def presets() -> None:
 
 def _run(settings: Settings, out: Path) -> None:
     """One run; exit code 1 if its loss was not finite."""
+    from llm_scale.launch.run_folder import run
     from llm_scale.train import Diverged
 
     try:

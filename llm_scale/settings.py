@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from lab.settings import BaseSettings, option
+from lab.settings import BaseSettings, make, option, read_toml
 from lab.specs import spec_problems
 from llm_scale import oracle_spec
+from theory.errors import InvalidInput
 
+PRESETS = Path(__file__).parent / "presets"
 Opponent = Literal["last", "mixture", "base"]
 Level = Literal["sequence", "token"]
 Style = Literal["auto", "chat", "plain"]
@@ -91,3 +94,14 @@ class Settings(BaseSettings):
     tokens_per_batch: int = option(8192, "padded tokens of one forward pass in training", ge=1)
     generate_batch: int = option(64, "responses generated at a time", ge=1)
     checkpoint_every: int = option(50, "optimiser steps between checkpoints", ge=1)
+
+
+def resolve(preset: str, given: dict[str, Any]) -> Settings:
+    """Defaults, then the preset, then what was given. InvalidInput: all problems."""
+    values: dict[str, Any] = {}
+    if preset:
+        known = {p.stem: p for p in sorted(PRESETS.glob("*.toml"))}
+        if preset not in known:
+            raise InvalidInput(f"unknown preset {preset!r}; there are {', '.join(known)}")
+        values = read_toml(known[preset])
+    return make(Settings, values | given)

@@ -11,12 +11,14 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from theory import laws, xp
 from theory.errors import Unavailable
 from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
 
+IndexArray = NDArray[np.intp]
 EPS = float(np.finfo(np.float64).eps)
 ROUNDING = 16.0 * EPS  # relative slope that is no slope
 TIGHT = 1e-13  # bounds above it (per unit of mass) are worth a bisection
@@ -87,7 +89,7 @@ class _Payoff:
     def __init__(self, obj: Objective, p: FloatArray, q: FloatArray) -> None:
         self.obj, self.p, self.q = obj, p, q
 
-    def at(self, which: FloatArray) -> _Payoff:
+    def at(self, which: IndexArray) -> _Payoff:
         return _Payoff(self.obj, self.p[which], self.q[which])
 
     def sum(self, on_expert: FloatArray, on_own: FloatArray) -> FloatArray:

@@ -373,10 +373,11 @@ def _weights(obj: Objective) -> Iterator[str]:
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((2, 2, 4))
     once = np.asarray(obj.reward_risk(x, y, EXPERT, OWN))
-    twice = [np.concatenate([a, a], -1) for a in (x, y, 0.5 * EXPERT, 0.5 * OWN)]
-    if not np.allclose(np.asarray(obj.reward_risk(*twice)), once, rtol=1e-9, atol=1e-9):
+    first = [np.concatenate([0.5 * w[:, :1], 0.5 * w[:, :1], w[:, 1:]], -1) for w in (EXPERT, OWN)]
+    again = [np.concatenate([r[:, :1], r], -1) for r in (x, y)]
+    if not np.allclose(np.asarray(obj.reward_risk(*again, *first)), once, rtol=1e-9, atol=1e-9):
         yield (
-            "the risk changes when every response is listed twice with half its weight: use the "
+            "the risk changes when a response is listed twice with half its weight each: use the "
             "weights (xp.weighted_mean)"
         )
     even, ones = obj.reward_risk(x, y), np.ones_like(x)

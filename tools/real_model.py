@@ -23,10 +23,9 @@ import torch
 from lab import streams
 from lab.files import write_whole
 from llm_scale.launch import evaluate, prepare
-from llm_scale.launch.run_folder import resolve
 from llm_scale.models.player import Player
 from llm_scale.rounds.begin import begin
-from llm_scale.settings import Settings
+from llm_scale.settings import Settings, resolve
 from llm_scale.store.identity import versions
 from llm_scale.store.journal import METRICS
 from llm_scale.train import accumulate, assemble, train

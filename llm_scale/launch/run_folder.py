@@ -1,4 +1,4 @@
-"""Runs as folders: from settings to a run, and back from a folder to its settings or its model."""
+"""Runs as folders: what one holds, and from settings to a run in it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import dataclasses
 import fcntl
 import json
 import os
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lab.files import folder_problems, write_whole
-from lab.settings import make
 from llm_scale import processes
 from llm_scale import train as training
 from llm_scale.launch import prepare
@@ -24,19 +21,6 @@ from llm_scale.settings import Settings
 from llm_scale.store import identity
 from llm_scale.store.read import RECORD, record_of, settings_of
 from theory.errors import InvalidInput, refuse
-
-PRESETS = Path(__file__).parents[1] / "presets"
-
-
-def resolve(preset: str, given: dict[str, Any]) -> Settings:
-    """Defaults, then the preset, then what was given. InvalidInput: all problems."""
-    values: dict[str, Any] = {}
-    if preset:
-        known = {p.stem: p for p in sorted(PRESETS.glob("*.toml"))}
-        if preset not in known:
-            raise InvalidInput(f"unknown preset {preset!r}; there are {', '.join(known)}")
-        values = tomllib.loads(known[preset].read_text(encoding="utf-8"))
-    return make(Settings, values | given)
 
 
 def finished(out: Path, settings: Settings) -> bool:

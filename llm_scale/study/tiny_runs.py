@@ -17,9 +17,10 @@ import typer
 
 from lab.files import write_whole
 from lab.sweep import Cell, run_cells
-from llm_scale.launch.run_folder import resolve
+from llm_scale.settings import resolve
 from llm_scale.store.identity import versions
 from llm_scale.study.tiny_model import Job, Row, run
+from theory.command import program
 
 PRESET = "tiny-cpu"
 AT_ONE = {
@@ -141,4 +142,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program(main, resumes=True)()

@@ -1,12 +1,21 @@
-"""The README's table of cards is what the cards say, and its example runs."""
+"""The READMEs name files that exist; the table of cards is what the cards say; examples run."""
 
 import re
 from pathlib import Path
 
-from theory import objectives
+import pytest
+
+from theory import check_objective, objectives
 from theory.card import markdown_table, theory_card
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+FOLDERS = ["", "theory", "toy_games", "llm_scale", "figures"]
+MADE = {  # by a reader, or by a run
+    "my_objective.py", "prefs.jsonl", "metrics.jsonl", "report.md", "settings.json", "table.csv",
+    "failure.json", "final/", "tensorboard/",
+}  # fmt: skip
+NAMED = re.compile(r"`([\w./]+(?:/|\.(?:py|md|toml|json|csv)))`|\]\(([^)#:]+)[)#]")
 
 
 def between(start: str, end: str) -> str:
@@ -26,3 +35,23 @@ def test_first_example_runs(capsys) -> None:
     assert block is not None
     exec(compile(block.group(1), "README.md", "exec"), {})
     assert "converged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_files_that_a_readme_names_exist(folder) -> None:
+    home = ROOT / folder
+    found = {a or b for a, b in NAMED.findall((home / "README.md").read_text(encoding="utf-8"))}
+    named = {n for n in found if not re.search(r"^runs/|NAME|NNN", n)} - MADE
+    places = [home, ROOT, *(path for path in home.iterdir() if path.is_dir())]
+    gone = [name for name in sorted(named) if not any((p / name).exists() for p in places)]
+    assert named
+    assert not gone
+
+
+def test_the_pairwise_example_is_a_whole_objective(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(objectives.registry, "_REGISTRY", dict(objectives.registry._REGISTRY))
+    (block,) = re.findall(r"```python\n([^`]*?Pairwise.*?)```", README.read_text(), re.S)
+    (tmp_path / "mine.py").write_text(block)
+    mine = objectives.get(f"{tmp_path / 'mine.py'}:huber")
+    assert check_objective(mine).ok
+    assert mine.slope_at_zero == 0.5  # -l'(0) / (2 l''(0)) at the margin 1

@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from llm_scale.__main__ import app
-from llm_scale.launch.run_folder import resolve, run
-from llm_scale.settings import Settings
+from llm_scale.launch.run_folder import run
+from llm_scale.settings import Settings, resolve
 
 FOLDER = Path(__file__).parents[2] / "llm_scale"
 TEXT = (FOLDER / "README.md").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ import numpy as np
 from theory import laws, xp
 from theory.errors import NotConverged, Unavailable, refuse
 from theory.objectives import Objective, numeric_response
-from theory.result import FloatArray, Solution
+from theory.result import FloatArray, Outcome, Solution
 
 MAX_NEWTON = 50
 RESTARTS = 8
@@ -196,14 +196,17 @@ def _certified(
     gradient = (np.abs(on_expert + on_own) / (mass * np.maximum(size, 1e-300))).max(-1)
     worst, slack = float(gap.max(initial=0.0)), float(gradient.max(initial=0.0))
     met = worst <= tolerance and slack <= BALANCE
+    outcome = Outcome.CONVERGED if met else Outcome.NOT_CONVERGED
     status = (
-        f"{'converged' if met else 'not converged'}: equilibrium of the rounds (a link of both "
-        f"laws, no potential) by Newton's method, certified gap {worst:.2g} of {tolerance:.2g}, "
-        f"gradient of the reward {slack:.2g} of {BALANCE:.2g}"
+        f"{outcome.value}: equilibrium of the rounds (a link of both laws, no potential) by "
+        f"Newton's method, certified gap {worst:.2g} of {tolerance:.2g}, gradient of the reward "
+        f"{slack:.2g} of {BALANCE:.2g}"
     )
     nothing = np.full(gap.shape, np.nan)
     details = {"reward_gradient": gradient}
-    found = Solution(policy, reward, nothing, nothing, gap, status, iterations, None, details)
+    found = Solution(
+        policy, reward, nothing, nothing, gap, outcome, status, iterations, None, details
+    )
     if raise_on_failure and not met:
         raise NotConverged(f"{obj.name}, tau={tau:g}: {status}", found)
     return found

@@ -17,7 +17,7 @@ import numpy as np
 
 from theory import laws
 from theory.certificate import reward_gain
-from theory.equilibria import conic, newton
+from theory.equilibria import conic, law_dependent, newton
 from theory.equilibria.problem import Game, Kind, checked, solve_gain
 from theory.errors import NotConverged
 from theory.objectives import Objective
@@ -112,6 +112,11 @@ def _solve(
 ) -> Solution:
     game = checked(kind, expert, ref, obj, tau, method, tolerance, max_iterations)
     limit = TOLERANCE[method] if tolerance is None else float(tolerance)
+    if game.obj.law_dependent:
+        game.obj.require("conic_potential" if method == "convex" else "reward")
+        return law_dependent.solve(
+            game.expert, game.ref, game.obj, game.tau, limit, raise_on_failure
+        )
     if method == "convex":
         policy, iterations, solver = conic.solve(game, max_iterations)
     else:

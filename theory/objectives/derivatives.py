@@ -111,23 +111,26 @@ def _leaves_range(a: Formula, b: Formula, r: FloatArray, inside: float) -> BoolA
 
 def _interior(a: Formula, b: Formula) -> float:
     """The s of a reward ``sinh(s)`` near 0 at which ``a' > 0 > b'``."""
-    side = np.concatenate([[0.0], np.geomspace(1e-6, 700.0, 200)])
-    grid = np.stack([side, -side], axis=-1).ravel()  # by distance from 0
+    side = np.geomspace(1e-6, 700.0, 200)
+    grid = np.concatenate([-side[::-1], [0.0], side])
     ratio = log_odds(a, b, np.sinh(grid))
-    found = np.isfinite(ratio)
-    if not found.any():
+    found = np.flatnonzero(np.isfinite(ratio))
+    if not len(found):
         raise InvalidInput(
             "no reward was found at which a increases and b decreases (a' > 0 > b'); "
             "check their signs, or write link_formula"
         )
-    order = np.argsort(grid[found], kind="stable")
-    first, last = ratio[found][order][[0, -1]]
-    if not last > first:
+    nearest = found[np.argmin(np.abs(grid[found]))]
+    # the interval around it alone: far out a formula may have overflowed to other signs
+    runs = np.split(found, np.flatnonzero(np.diff(found) > 1) + 1)
+    around = next(run for run in runs if nearest in run)
+    first, last = ratio[around[[0, -1]]]
+    if len(around) > 1 and not last > first:
         raise InvalidInput(
             "the payoffs have no best response: -b'/a' does not increase with the reward (they "
             "are linear or convex); add a penalty, or write link_formula"
         )
-    return float(grid[np.argmax(found)])
+    return float(grid[nearest])
 
 
 def implicit_slope(a: Formula, b: Formula, r: FloatArray) -> FloatArray:

@@ -223,11 +223,12 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
     share = np.where(used, p + q, 0.0) / 2.0
     r = np.zeros(p.shape)
     worst = np.inf
+    scale = _pull(*risk_gradient(risk, r, p, q)[1:])
     for _ in range(MAX_NEWTON):
         value, on_expert, on_own = risk_gradient(risk, r, p, q)
         gradient = np.where(used, on_expert + on_own, 0.0)
-        size = (np.abs(on_expert) + np.abs(on_own)).sum(-1, keepdims=True)
-        balance = np.abs(gradient) / (mass * np.maximum(size, 1e-300))
+        size = np.maximum(scale, _pull(on_expert, on_own))
+        balance = np.abs(gradient) / (mass * size)
         worst = float(balance.max(initial=0.0))
         if worst <= 1e-14:
             break
@@ -244,7 +245,7 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
             break
         downhill = (step * gradient).sum(-1, keepdims=True) < 0
         step = np.where(downhill & np.isfinite(step), step, -gradient / mass)
-        moved = _backtracked(risk, r, step, p, q, value, balance.max(-1), mass)
+        moved = _backtracked(risk, r, step, p, q, value, balance.max(-1), mass, scale)
         if np.all(np.abs(moved - r) <= 1e-16 * (1.0 + np.abs(r))):
             break
         r = moved
@@ -255,6 +256,15 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
             r.reshape(shape),
         )
     return np.where(used, r, 0.0).reshape(shape)
+
+
+def _pull(on_expert: FloatArray, on_own: FloatArray) -> FloatArray:
+    """How hard both sides pull at the rewards of a prompt in all (..., 1).
+
+    Balances are relative to the pull at reward 0 too: outcomes of one side alone are settled only
+    where nothing pulls at them any more.
+    """
+    return np.maximum((np.abs(on_expert) + np.abs(on_own)).sum(-1, keepdims=True), 1e-300)
 
 
 def _hessian(risk: Risk, r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
@@ -280,13 +290,14 @@ def _backtracked(
     value: FloatArray,
     worst: FloatArray,
     mass: FloatArray,
+    scale: FloatArray,
 ) -> FloatArray:
     """Halve the step, per prompt, until the risk falls or, where it is flat, the balance does."""
     share = np.ones((len(r), 1))
     for _ in range(50):
         after, on_expert, on_own = risk_gradient(risk, r + share * step, p, q)
-        size = (np.abs(on_expert) + np.abs(on_own)).sum(-1, keepdims=True)
-        balance = (np.abs(on_expert + on_own) / (mass * np.maximum(size, 1e-300))).max(-1)
+        size = np.maximum(scale, _pull(on_expert, on_own))
+        balance = (np.abs(on_expert + on_own) / (mass * size)).max(-1)
         flat = 1e-12 * (1.0 + np.abs(value))
         good = (after < value - flat) | ((after <= value + flat) & (balance < worst))
         if good.all():

@@ -317,7 +317,7 @@ def local_rate_one_step(obj: Objective, beta: float) -> float:
     if obj.opponent_factor != 1.0:
         raise Unavailable(f"{obj.name} has no local one-step factor: its opponent is not pi_t")
     if obj.form != "pointwise":
-        return float(1.0 - obj.slope(np.zeros(()), np.zeros(())) / beta)
+        return float(1.0 - obj.slope_at_zero / beta)
     zero = np.zeros(())
     a1, b1 = (float(derivatives.derivative(f, zero)) for f in (obj.a, obj.b))
     a2, b2 = (float(derivatives.derivative(f, zero, 2)) for f in (obj.a, obj.b))

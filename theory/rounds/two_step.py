@@ -90,8 +90,7 @@ def self_play(
     ('CONVERGED', [0.7, 0.2, 0.1])
     """
     obj = objectives.of(obj)
-    given = {"expert": expert, "start": start, "ref": ref}
-    given = {name: law for name, law in given.items() if law is not None}
+    given = {"expert": expert, "start": start} | ({} if ref is None else {"ref": ref})
     betas = _check(obj, beta, effective_step, rounds, ref, tau, one_step, game, level, given)
     said = described(betas, effective_step)
     branch = one_step if isinstance(one_step, str) else ("near" if one_step else None)
@@ -148,8 +147,8 @@ def _sequence_path(
 ) -> tuple[Iterates, list[str]]:
     """All policies of sequence-level rounds, and what the rounds had to say."""
     if branch is None and obj.has_link and _plays_itself(obj):
-        p, start, *ref = given
-        return two_step_rounds(obj, p, start, betas, count, *ref[:1] or [None], tau, logs), []
+        ref = given[2] if len(given) > 2 else None
+        return two_step_rounds(obj, given[0], given[1], betas, count, ref, tau, logs), []
     log_p, log_start, *rest = logs or [laws.log_law(law) for law in given]
     log_ref = rest[0] if rest else None
     base = log_start if log_ref is None else log_ref

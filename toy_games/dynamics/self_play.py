@@ -111,6 +111,8 @@ class SelfPlay:
             InvalidInput: everything that is wrong, at once. Unavailable: the objective has no loss.
         """
         self.policy, self.data = policy, data
+        self.objective = None if objective is None else objectives.of(objective)
+        self.grouped = grouped(self.objective)
         self.rows = rows.reset_index(drop=True)
         self.measures = dict(MEASURES if measures is None else measures)
         problems = [*data.problems(), *_row_problems(self.rows)]
@@ -124,13 +126,12 @@ class SelfPlay:
             )
         elif not torch.isfinite(theta).all():
             problems.append("start: needed are finite parameters")
+        if self.grouped and data.batch is not None and data.batch % max(data.group, 1):
+            problems.append(f"data: batch={data.batch} is not a multiple of group={data.group}")
         if not half_after > 0:
             problems.append(f"half_after={half_after!r}; needed is > 0")
         refuse(problems + law_problems)
-        self.objective = objective = _played(objective)
-        self.grouped = grouped(objective)
-        if self.grouped and data.batch is not None and data.batch % data.group:
-            refuse([f"data: batch={data.batch} is not a multiple of group={data.group}"])
+        _refuse_unplayable(self.objective)
         assert laws is not None
         self.expert = laws
         self._start = theta.expand(count, policy.size).clone()
@@ -145,18 +146,18 @@ class SelfPlay:
         self.temperature = column("temperature")
         self.steps_per_round = column("steps_per_round").to(torch.int64)
         self.anchored = bool((self.tau > 0).any())
-        if objective is not None and objective.reference_free and self.anchored:
+        if self.objective is not None and self.objective.reference_free and self.anchored:
             raise Unavailable(
-                f"{objective.name} is reference-free: it has no anchor, tau must be 0"
+                f"{self.objective.name} is reference-free: it has no anchor, tau must be 0"
             )
-        self.step_size = column("rate") / sft_scale(objective, self.beta + self.tau)
+        self.step_size = column("rate") / sft_scale(self.objective, self.beta + self.tau)
         self.half_after = half_after
         self.given = {
             name: torch.as_tensor(value, dtype=torch.float64)
             for name, value in (given or {}).items()
         }
         self.streams = Streams(self.rows["seed"].tolist())
-        label = "sft" if objective is None else objective.label
+        label = "sft" if self.objective is None else self.objective.label
         self.identity = (
             f"{label} {type(policy).__name__} {policy.shape} {data} {_digest(laws)} {half_after}"
         )
@@ -359,15 +360,12 @@ def _laws(expert: Any, shape: tuple[int, int, int]) -> tuple[Tensor | None, list
     return laws.clone(), []
 
 
-def _played(objective: Any) -> Objective | None:
-    """The objective of an objective or its specification, after refusing what has no loss here."""
+def _refuse_unplayable(objective: Objective | None) -> None:
     if objective is None:
-        return None
-    found = objectives.of(objective)
-    if why := no_expert(found):
-        raise Unavailable(f"{found.name}: {why}")
-    found.require("risk")
-    return found
+        return
+    if why := no_expert(objective):
+        raise Unavailable(f"{objective.name}: {why}")
+    objective.require("risk")
 
 
 def _digest(laws: Tensor) -> str:

@@ -226,7 +226,7 @@ class Case:
         beta, tau = self.beta(effective), self.tau(effective)
         if tau > 0:
             return beta * (1.0 - effective) / (beta + tau)
-        if obj.opponent_factor != 1.0:  # a pairwise loss: one step is two steps
+        if obj.up_to_constant:  # invariant to a shift: one step is two steps (T3)
             return obj.opponent_factor * (1.0 - effective)
         return local_rate_one_step(obj, beta)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.theory.strategies import Game, games, label
-from theory import InvalidInput, laws, objectives, theory_card
+from theory import InvalidInput, laws, objectives, theory_card, xp
 from theory import theorem_checks as checks
 from theory.objectives import Objective, Pointwise, derivatives
 
@@ -370,3 +370,12 @@ def test_potential_beyond_the_support() -> None:
     assert payoffs_of(objectives.get("iq_learn")).potential(q, p) == np.inf
     spif = objectives.get("spif")
     assert payoffs_of(spif).potential(q, p) == pytest.approx(spif.potential(q, p), abs=1e-10)
+
+
+def test_payoffs_that_overflow_far_out_have_their_link():
+    """sqrt(1 + r^2) is constant from 1e154 on, where these payoffs seem to increase again."""
+    price = lambda r: 1.5 * (xp.sqrt(1.0 + r * r) - 1.0)  # noqa: E731
+    u = np.array([-np.inf, -50.0, -1.0, 0.0, 0.5, 3.0, np.inf])
+    found = derivatives.invert_link(lambda r: r - price(r), lambda r: -r - price(r), u)
+    s = np.tanh(u / 2.0) / 1.5  # p a' + q b' = 0 at r / sqrt(1 + r^2) = (p - q) / (1.5 (p + q))
+    np.testing.assert_allclose(found, s / np.sqrt(1.0 - s * s), atol=1e-14)

@@ -194,10 +194,9 @@ def test_failures_to_converge_are_raised_with_the_solution(monkeypatch) -> None:
         assert raised.value.solution.gap == pytest.approx(preferences.duality_gap(P, ref))
         assert not preferences.nash(P, raise_on_failure=False).converged
         with pytest.raises(NotConverged, match="regularised_nash: not converged: duality gap"):
-            preferences.regularised_nash(P, ref, 0.01)
-        assert not preferences.regularised_nash(
-            P, ref, 0.01, raise_on_failure=False, max_iterations=1
-        ).converged
+            preferences.regularised_nash(P, ref, 0.01, max_iterations=1)
+        found = preferences.regularised_nash(P, ref, 0.01, raise_on_failure=False, max_iterations=1)
+        assert not found.converged
     stacked = preferences.nash(np.stack([P, 1.0 - P])).policy
     np.testing.assert_allclose(stacked[0], preferences.nash(P).policy, atol=1e-14)
 

@@ -218,5 +218,6 @@ def test_an_empty_table_or_another_kind_of_objective_is_refused():
         SelfPlay(Softmax(7), None, pd.DataFrame({"seed": []}), p, np.log(q))
     with pytest.raises(InvalidInput, match="no column 'seed'"):
         SelfPlay(Softmax(7), None, pd.DataFrame({"beta": [1.0]}), p, np.log(q))
-    with pytest.raises(InvalidInput, match="objective='spin'"):
-        SelfPlay(Softmax(7), "spin", table_of(), p, np.log(q))
+    with pytest.raises(InvalidInput, match="obj=7; needed is an objective"):
+        SelfPlay(Softmax(7), 7, table_of(), p, np.log(q))
+    assert SelfPlay(Softmax(7), "spif(c=2)", table_of(), p, np.log(q)).objective.c == 2

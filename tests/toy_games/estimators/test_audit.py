@@ -428,7 +428,7 @@ def test_bad_settings_are_refused_together():
     with pytest.raises(InvalidInput) as refused:
         Settings(cases=("random", "poem"), sizes=(1, 4), beta=0.0, seeds=2)
     text = str(refused.value)
-    for part in ("poem", "sizes=(1, 4)", "beta=0.0", "seeds=2"):
+    for part in ("poem", "sizes=1;", "beta=0.0", "seeds=2"):
         assert part in text
     with pytest.raises(InvalidInput, match="once"):
         Settings(cases=("text", "text"))
