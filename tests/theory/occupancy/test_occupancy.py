@@ -314,7 +314,7 @@ def test_a_wrong_link_is_not_certified():
     game = TokenMDP.random(3, 3, order=1)
     given_ = (game, game.expert, game.uniform_policy())
     right = occupancy_game(*given_, "spif(c=0.5)", 0.3)
-    with pytest.raises(NotConverged, match="the payoffs gain .*: no best response"):
+    with pytest.raises(NotConverged, match=r"the payoffs gain .*: no best response"):
         occupancy_game(*given_, WrongLink(), 0.3, "equilibrium")
     with pytest.raises(NotConverged, match="not converged: duality gap"):
         occupancy_game(*given_, WrongLink(), 0.3)
