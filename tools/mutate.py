@@ -74,8 +74,8 @@ def _order_tests(seconds: float, *args: Any, **options: Any) -> None:
     for function, tests in state().tests_by_mangled_function_name.items():
         same_files = {t for f in {t.split("::")[0] for t in tests} for t in by_file[f]}
         ordered = sorted(same_files, key=lambda t: (t not in tests, turn[t], duration[t], t))
-        until = itertools.accumulate(duration[t] for t in ordered)
-        ordered = [t for t, total in zip(ordered, until, strict=True) if total <= seconds]
+        spent = itertools.accumulate((duration[t] for t in ordered), initial=0.0)
+        ordered = [t for t, before in zip(ordered, spent, strict=False) if before < seconds]
         state().tests_by_mangled_function_name[function] = ordered  # type: ignore[assignment]
 
 
