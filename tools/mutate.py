@@ -50,7 +50,8 @@ def groups(root: Path) -> dict[str, dict[str, list[str]]]:
     table = tomllib.loads((root / "tools" / "mutate.toml").read_text(encoding="utf-8"))
     for name, group in table.items():
         paths = [p.relative_to(root).as_posix() for g in group["modules"] for p in root.glob(g)]
-        group["modules"] = sorted(p for p in paths if p not in group.pop("skip", []))
+        skipped = group.pop("skip", [])
+        group["modules"] = sorted(p for p in paths if p not in skipped)
         absent = [t for t in group["tests"] if not (root / t).exists()]
         if absent or not group["modules"]:
             raise ValueError(f"tools/mutate.toml, {name}: no {', '.join(absent) or 'modules'}")
