@@ -3,7 +3,7 @@
 import numpy as np
 
 from llm_scale.measure import predicted, telemetry
-from llm_scale.measure.predicted import Game, as_trained, where_near
+from llm_scale.measure.predicted import FEWEST, Game, as_trained, predict, where_near
 from llm_scale.measure.telemetry import Measured
 from theory import objectives
 from theory.errors import NotConverged
@@ -67,3 +67,26 @@ def test_an_expert_known_in_part_is_not_known():
     assert telemetry.predictions(told, Game(SPIN, 2.0)) is None
     assert telemetry.contraction(told, Game(SPIN, 2.0), None) == {}
     assert "kl" not in telemetry.summary(told, None, None)
+
+
+def test_predictions_of_prompts_with_uneven_numbers_of_responses():
+    """Each prompt's own laws, padding aside; SPIF's loss is that of one step, without a start."""
+    rng = np.random.default_rng(4)
+    sizes = FEWEST, FEWEST + 7
+    n = sum(sizes)
+    log_p, log_q = rng.normal(-3.0, 0.4, (2, n))
+    told = Measured(np.repeat([0, 1], sizes), np.where(np.arange(n) % 2, "own", "expert"),
+                    log_q, log_q, log_p, None, None)  # fmt: skip
+    found = predict(told.points(), Game(SPIF, 2.0))
+    for here in (slice(0, sizes[0]), slice(sizes[0], n)):
+        p, q = (
+            np.exp(x[here]) / (np.exp(log_p[here]) + np.exp(log_q[here])) for x in (log_p, log_q)
+        )
+        p, q = p / p.sum(), q / q.sum()
+        np.testing.assert_allclose(found.delta[here], ((p - q) ** 2 / (p + q)).sum())
+        step = one_step_round(p, q, SPIF, 2.0)
+        np.testing.assert_allclose(found.refined[here], step.reward, atol=1e-9)
+    assert found.kind == predicted.ONE_STEP
+    assert predict(told.points(), Game(SPIF, 2.0, level="token")) is None
+    told.expert[3] = -np.inf
+    assert predict(told.points(), Game(SPIF, 2.0)) is None
