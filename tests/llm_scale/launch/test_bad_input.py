@@ -150,7 +150,7 @@ LINES = {
     "oracle bracket": (["--oracle=cyclic(", "--own-samples=2"], "needed is none, bradley-terry"),
     "oracle of one": (["--oracle=cyclic"], "own_samples=1; needed is >= 2"),
     "oracle gives text": (["--oracle=WORD:f", "--own-samples=2"], "failed: ValueError.*'x'"),
-    "objective of numpy": (["--objective=NUMPY:np"], "of torch tensors fails: .*theory.xp"),
+    "objective of numpy": (["--objective=NUMPY:np"], "fails on torch tensors .*theory.xp"),
     "oracle that exits": (["--oracle=EXITS:f", "--own-samples=2"], "failed: SystemExit: 3"),
     "oracle unknown": (["--oracle=MOST:f", "--own-samples=2"], "takes any number of arguments"),
     "oracle beyond 1": (["--oracle=THREE:f", "--own-samples=2"], "gave 3; needed is within .0, 1"),
