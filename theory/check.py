@@ -102,7 +102,7 @@ def check_objective(
     if thorough and not any(f.problem for f in findings):
         disable = None if progress else True
         for theorem, absent in tqdm(CHECKS.items(), "theorems", disable=disable, leave=False):
-            name = theorem.__name__.removeprefix("check_").replace("_", " ")
+            name = "theorem: " + theorem.__name__.removeprefix("check_").replace("_", " ")
             if reason := absent(obj):
                 findings.append(Finding(name, skipped=reason))
             else:
@@ -138,9 +138,10 @@ def _theorem(check: Callable[..., None], obj: Objective, games: int = 3) -> str:
     rng = np.random.default_rng(0)
     for number in range(games):
         shape = (1 + number % 2, int(rng.integers(2, 9)))
-        drawn = (laws.random_law(rng, shape, float(rng.uniform(0.2, 2.0))) for _ in range(3))
+        spreads = rng.uniform(0.2, 2.0, 3)
+        expert, start, ref = (laws.random_law(rng, shape, float(s)) for s in spreads)
         try:
-            check(obj, Game(*drawn, rng), _Comparisons())
+            check(obj, Game(expert, start, ref, rng), _Comparisons())
         except (AssertionError, InvalidInput, NotConverged) as error:
             return str(error).partition("\n")[0]
     return ""
@@ -203,7 +204,7 @@ def _formulas(obj: Objective) -> Iterator[str]:
             if not isinstance(value, type(x)) and not isinstance(value, np.generic):
                 yield f"{name} returns {type(value).__name__} for {kind}; {XP}"
                 return
-            if kind[0] == "t" and value.dtype != x.dtype:
+            if kind[0] == "t" and value.dtype not in (x.dtype, torch.float64):
                 yield f"{name} turns {x.dtype} into {value.dtype}"
             found.setdefault(kind, value)
         ours, theirs = (np.asarray(_detached(found[k])) for k in ("numpy arrays", "torch tensors"))

@@ -339,9 +339,10 @@ def check_round(obj: Objective, game: Game, claim: Recorder) -> None:
     p, q = game.expert, game.start
     card = theory_card(obj)
     beta = 1.5 * card.L if np.isfinite(card.L) else 4.0
-    path = self_play(p, q, obj, beta=beta, rounds=3)
+    path = self_play(p, q, obj, beta=beta, rounds=3, progress=False)
+    policies = np.asarray(path.policies)
     weight = q * np.exp(centred(obj.reward(p, q), q) / beta)
-    claim.close(path.policies[1], weight / weight.sum(-1, keepdims=True), atol=1e-12, what="T2")
+    claim.close(policies[1], weight / weight.sum(-1, keepdims=True), atol=1e-12, what="T2")
     if np.isfinite(card.L):
         kl = path.details["kl"]
         claim.below(kl[1:], kl[:-1], atol=1e-13 * (1 + kl.max()), what="KL(p||pi_t) falls")

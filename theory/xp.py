@@ -185,7 +185,9 @@ def _is_array(x: Any) -> bool:
 
 
 def _beside(space: ModuleType, number: Any, like: Array) -> Array:
-    """A number as an array of the dtype and device of its neighbour."""
-    whole = isinstance(number, (bool, np.bool_)) or not space.isdtype(like.dtype, "real floating")
-    dtype = None if whole else like.dtype
+    """A number as an array of the dtype and device of its neighbour (beside a mask: float64)."""
+    if space.isdtype(like.dtype, "real floating"):
+        dtype = like.dtype
+    else:
+        dtype = space.float64 if isinstance(number, float) else None
     return space.asarray(number, dtype=dtype, device=array_api_compat.device(like))

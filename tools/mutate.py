@@ -42,6 +42,7 @@ from mutmut.workers.isolation import ForkServerRunner
 from tools import formula_mutants
 
 ROOT = Path(__file__).parents[1]
+SURVIVED = ("survived", "no tests")
 
 
 def groups(root: Path) -> dict[str, dict[str, list[str]]]:
@@ -105,28 +106,34 @@ def _run(
     if mutmut.load_stats():  # other tests or options make results void, before we count them
         mutmut._apply_config_change_invalidation({})
     reset_state()
-    todo = [
-        name
-        for module in modules
-        for name, code in chosen(Path(), module, options.sample, options.seed).items()
-        if status_by_exit_code[code] not in ("killed", "timeout")
-    ]
+    known = equivalent(options.root)
+    todo = []
+    for module in modules:
+        fates = verdicts(Path(), module)
+        order = sorted(fates)
+        random.Random(options.seed).shuffle(order)  # a larger sample holds the smaller ones
+        left = [n for n, code in fates.items() if status_by_exit_code[code] in SURVIVED]
+        todo += [n for n in order[: options.sample] if fates[n] is None]
+        todo += [n for n in left if _key(_change(Path(), module, n)) not in known]
     if todo:
         mutmut._run(tuple(todo), options.jobs)
 
 
-def chosen(folder: Path, module: str, sample: int | None, seed: int) -> dict[str, int | None]:
-    """Exit status by mutant, of all of a module or of a sample that is the same every time."""
+def verdicts(folder: Path, module: str) -> dict[str, int | None]:
+    """Exit status of the tests by mutant, None where it was not tried."""
     data = json.loads((folder / "mutants" / f"{module}.meta").read_text(encoding="utf-8"))
-    fates: dict[str, int | None] = data["exit_code_by_key"]
-    if sample is None or sample >= len(fates):
-        return fates
-    return {name: fates[name] for name in random.Random(seed).sample(sorted(fates), sample)}
+    return dict(data["exit_code_by_key"])
+
+
+def equivalent(root: Path) -> dict[tuple[str, ...], str]:
+    """Reason of every mutant that is listed as one that no test can notice."""
+    listed = tomllib.loads((root / "tools" / "equivalent_mutants.toml").read_text("utf-8"))
+    return {_key(entry): entry["reason"] for entry in listed.get("mutant", [])}
 
 
 def _change(folder: Path, module: str, name: str) -> dict[str, str]:
     """Which function a mutant is in, the line as it was and as it became."""
-    os.chdir(folder)
+    os.chdir(folder)  # mutmut looks for it from here
     lines = get_diff_for_mutant(name, path=module).splitlines()[3:]
     was, becomes = (" ".join(s[1:].strip() for s in lines if s[0] == sign) for sign in "-+")
     function = name.rpartition("__mutmut_")[0].rpartition(".")[2]
@@ -134,30 +141,25 @@ def _change(folder: Path, module: str, name: str) -> dict[str, str]:
     return {"module": module, "function": function, "was": was, "becomes": becomes}
 
 
-def count(
-    folder: Path, root: Path, module: str, fates: dict[str, int | None]
-) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The record of a module."""
-    statuses = {name: status_by_exit_code[code] for name, code in fates.items()}
-    statuses = {n: "survived" if s == "no tests" else s for n, s in statuses.items()}
-    left = {name: _change(folder, module, name) for name, s in statuses.items() if s == "survived"}
-    listed = tomllib.loads((root / "tools" / "equivalent_mutants.toml").read_text("utf-8"))
-    reasons = {_key(entry): entry["reason"] for entry in listed.get("mutant", [])}
-    survivors = [c for c in left.values() if _key(c) not in reasons]
+def count(folder: Path, root: Path, module: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """The record of a module, and its survivors."""
+    fates = verdicts(folder, module)
+    statuses = {name: status_by_exit_code[code] for name, code in fates.items() if code is not None}
+    left = [_change(folder, module, name) for name, s in statuses.items() if s in SURVIVED]
+    known = equivalent(root)
+    survivors = [change for change in left if _key(change) not in known]
     counts = Counter(statuses.values())
-    equivalent = len(left) - len(survivors)
     killed = counts["killed"] + counts["timeout"] + counts["segfault"]
-    everything = json.loads((folder / "mutants" / f"{module}.meta").read_text(encoding="utf-8"))
     return {
         "source": hashlib.sha256((folder / module).read_bytes()).hexdigest()[:12],
         "date": datetime.date.today().isoformat(),
-        "mutants": len(everything["exit_code_by_key"]),
-        "tried": len(fates),
+        "mutants": len(fates),
+        "tried": len(statuses),
         "killed": killed,
         "by timeout": counts["timeout"],
-        "equivalent": equivalent,
+        "equivalent": len(left) - len(survivors),
         "survived": len(survivors),
-        "undecided": len(fates) - killed - len(left),
+        "undecided": len(statuses) - killed - len(left),
     }, survivors
 
 
@@ -177,6 +179,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     )
     parser.add_argument("--record-only", action="store_true", help="count what is known, try none")
     options = parser.parse_args(argv)
+    options.root = root
     table = groups(root)
     patterns = options.module or ["*"]
     path = root / "results" / "mutation.json"
@@ -203,10 +206,13 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         for module in modules:
             if not (folder / "mutants" / f"{module}.meta").exists():
                 continue
-            fates = chosen(folder, module, options.sample, options.seed)
-            counts, survivors = count(folder, root, module, fates)
+            counts, survivors = count(folder, root, module)
             record["modules"][module] = counts | {"survivors": survivors}
             left += survivors
+            text = " ".join((root / module).read_text(encoding="utf-8").split())
+            for key in equivalent(root):
+                if key[0] == module and key[2] not in text:
+                    print(f"listed as equivalent, but gone: {', '.join(key)}")
             print(f"{module}: " + ", ".join(f"{k} {v}" for k, v in counts.items()))
     for survivor in left:
         print("survived: {module}, {function}: {was}   ->   {becomes}".format(**survivor))

@@ -310,8 +310,8 @@ CALLS: dict[str, tuple[Call, str]] = {
         r"gail has no risk: the implicit reward starts at r = 0",
     ),
     "theory_card: a name": (
-        lambda: theory_card("spif"),
-        r"obj='spif'; needed is an objective, as from objectives\.get",
+        lambda: theory_card("spiff"),
+        r"unknown objective 'spiff'",
     ),
     # token MDPs
     "tree: sizes": (
@@ -506,13 +506,13 @@ CALLS: dict[str, tuple[Call, str]] = {
         lambda: CLASS.self_play(THREE, THREE, SPIF, 1.0, 2),
         r"theta: shape \(3,\); needed is \(2,\)",
     ),
-    "LogLinear: a name": (
-        lambda: CLASS.self_play(THREE, ZERO, "spif", 1.0, 2),
-        r"obj='spif'; needed is an objective",
+    "LogLinear: no objective": (
+        lambda: CLASS.self_play(THREE, ZERO, 2.0, 1.0, 2),
+        r"obj=2.0; needed is an objective",
     ),
     "LogLinear: no ref": (
         lambda: CLASS.self_play(THREE, ZERO, SPIF, 1.0, 2, tau=0.5),
-        r"tau=0\.5 needs ref, the reference law of the anchor",
+        r"tau=0\.5 needs ref, the reference policy of the anchor",
     ),
     "LogLinear: preference": (
         lambda: CLASS.self_play(THREE, ZERO, SPPO, 1.0, 2),

@@ -16,6 +16,8 @@ reward found anew for the policy, and that reward's own gradient, both computed 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from theory import laws, xp
@@ -23,6 +25,7 @@ from theory.errors import NotConverged, Unavailable, refuse
 from theory.objectives import Objective, numeric_response
 from theory.result import FloatArray, Outcome, Solution
 
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 MAX_NEWTON = 50
 RESTARTS = 8
 ROUNDS = 25
@@ -92,6 +95,7 @@ def _newton(
     z = np.where(live, xp.log_normalise(z), 0.0)
     pin = np.where(live, p, 0.0)
     residual, count = _balance(obj, p, log_ref, live, tau, z), 0
+    rises = np.zeros(len(p), dtype=bool)
     for count in range(1, MAX_NEWTON + 1):  # noqa: B007  returned
         jacobian = _jacobian(obj, p, log_ref, live, tau, z)
         size = np.abs(np.trace(jacobian, axis1=-2, axis2=-1))[:, None, None] / n
@@ -138,7 +142,7 @@ def _gap(
 
 
 def _balance(
-    obj: Objective, p: FloatArray, log_ref: FloatArray, live: FloatArray, tau: float, z: FloatArray
+    obj: Objective, p: FloatArray, log_ref: FloatArray, live: BoolArray, tau: float, z: FloatArray
 ) -> FloatArray:
     """G(z) over ``p + pi``, 0 where no mass is."""
     policy = np.where(live, np.exp(xp.log_normalise(np.where(live, z, -np.inf))), 0.0)
@@ -148,7 +152,7 @@ def _balance(
 
 
 def _jacobian(
-    obj: Objective, p: FloatArray, log_ref: FloatArray, live: FloatArray, tau: float, z: FloatArray
+    obj: Objective, p: FloatArray, log_ref: FloatArray, live: BoolArray, tau: float, z: FloatArray
 ) -> FloatArray:
     """Derivative of :func:`_balance` in z (the divisor held), (B, n, n)."""
     import torch

@@ -65,7 +65,7 @@ def saddle_point(
 
     >>> point = saddle_point([0.7, 0.2, 0.1], [0.2, 0.3, 0.5], "spif", tau=0.5)
     >>> point.converged, bool(point.gap < 1e-12), round(float(point.primal), 6)
-    (True, True, 0.218841)
+    (True, True, 0.161081)
     """
     return _solve(
         "saddle", expert, ref, obj, tau, method, tolerance, max_iterations, raise_on_failure

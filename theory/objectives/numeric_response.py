@@ -133,6 +133,7 @@ def _solve(
     r = np.where(settled, np.nan_to_num(start), 0.0) * min(size, 1e3)
     residual = after = balance(r, 1)
     step = np.full_like(r, np.inf)
+    rises = np.zeros(r.shape[:-1], dtype=bool)
     damping = np.zeros((*r.shape[:-1], 1))  # where the loss is flat, the step alone is too long
     for _ in range(MAX_NEWTON):
         pairs = balance(r, 2)
@@ -140,7 +141,7 @@ def _solve(
         matrix[..., np.arange(n), np.arange(n)] += pairs.sum(-1) + damping
         matrix = np.where(settled[..., None], matrix, np.eye(n))
         try:
-            step = np.linalg.solve(matrix, -residual[..., None])[..., 0]
+            step = np.asarray(np.linalg.solve(matrix, -residual[..., None])[..., 0])
         except np.linalg.LinAlgError:
             damping = np.maximum(10.0 * damping, 1e-6 * scale)
             continue
@@ -238,9 +239,8 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
             hessian = hessian + pin * share[:, :, None] * share[:, None, :]
         hessian = np.where(used[:, :, None] & used[:, None, :], hessian, np.eye(n))
         try:
-            step = np.linalg.solve(hessian / mass[:, :, None], -(gradient / mass)[..., None])[
-                ..., 0
-            ]
+            scaled = hessian / mass[:, :, None], -(gradient / mass)[..., None]
+            step = np.asarray(np.linalg.solve(*scaled)[..., 0])
         except np.linalg.LinAlgError:
             break
         downhill = (step * gradient).sum(-1, keepdims=True) < 0
@@ -293,7 +293,7 @@ def _backtracked(
     scale: FloatArray,
 ) -> FloatArray:
     """Halve the step, per prompt, until the risk falls or, where it is flat, the balance does."""
-    share = np.ones((len(r), 1))
+    share, good = np.ones((len(r), 1)), np.zeros(len(r), dtype=bool)
     for _ in range(50):
         after, on_expert, on_own = risk_gradient(risk, r + share * step, p, q)
         size = np.maximum(scale, _pull(on_expert, on_own))
@@ -369,7 +369,7 @@ def slope_of_risk(risk: Risk) -> float:
             return float(derivatives.derivative(along, np.zeros(1), order)[0])
 
         one, none = np.ones(len(q)), np.zeros(len(q))
-        c = 0.0
+        c = push = 0.0
         for _ in range(50):
             push, bend = at(c, one, one, 1), at(c, one, one, 2)
             if not abs(push) > 1e-13 * max(1.0, abs(at(c, one, none, 1))) or not bend > 0:

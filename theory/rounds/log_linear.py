@@ -8,14 +8,13 @@ policy step onto the class.
 from __future__ import annotations
 
 import dataclasses
-import numbers
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.optimize import minimize
 
-from theory import laws, xp
+from theory import arguments, laws, objectives, xp
 from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray, Outcome, Solution
@@ -96,7 +95,7 @@ class LogLinear:
         self,
         expert: FloatArray,
         theta: FloatArray,
-        obj: Objective,
+        obj: Objective | str,
         beta: float,
         rounds: int,
         kind: Kind = "one_step",
@@ -122,6 +121,7 @@ class LogLinear:
         Raises:
             InvalidInput: arguments. NotConverged: an inner minimisation failed.
         """
+        obj = objectives.of(obj)
         theta = self._checked(expert, theta, obj, beta, rounds, kind, temperature, tau, ref)
         (expert,) = laws.check_laws(expert=expert)
         path = [theta]
@@ -159,7 +159,7 @@ class LogLinear:
         self,
         expert: Any,
         theta: Any,
-        obj: Any,
+        obj: Objective,
         beta: Any,
         rounds: Any,
         kind: Any,
@@ -168,28 +168,14 @@ class LogLinear:
         ref: Any,
     ) -> FloatArray:
         """The first parameter as an array, after refusing everything that is unusable."""
-        if not isinstance(obj, Objective):
-            raise InvalidInput(f"obj={obj!r}; needed is an objective, as from objectives.get(name)")
         n, d = self.features.shape
         problems = laws.law_problems(expert, "expert", outcomes=n)
         problems += laws.law_problems(ref, "ref", outcomes=n) if ref is not None else []
-        for name, value, least in (
-            ("beta", beta, 0.0),
-            ("temperature", temperature, 0.0),
-            ("tau", tau, -1e-300),
-        ):
-            if not isinstance(value, numbers.Real) or not least < float(value) < np.inf:
-                sign = ">= 0" if least else "> 0"
-                problems.append(f"{name}={value!r}; needed is a finite number {sign}")
-        whole = isinstance(rounds, numbers.Integral) and not isinstance(rounds, bool)
-        if not whole or rounds < 0:
-            problems.append(f"rounds={rounds!r}; needed is a whole number >= 0")
+        problems += arguments.number("beta", beta) + arguments.number("temperature", temperature)
+        problems += arguments.anchor(tau, ref) + arguments.whole("rounds", rounds)
+        problems += arguments.choice("kind", kind, get_args(Kind))
         if np.shape(theta) != (d,):
             problems.append(f"theta: shape {np.shape(theta)}; needed is ({d},)")
-        if kind not in ("one_step", "two_step"):
-            problems.append(f"kind={kind!r}; needed is 'one_step' or 'two_step'")
-        if tau != 0 and ref is None:
-            problems.append(f"tau={tau!r} needs ref, the reference law of the anchor")
         if tau != 0 and kind == "two_step":
             problems.append("tau: two-step rounds in the class have no anchor here")
         refuse(problems)

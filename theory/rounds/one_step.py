@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from theory import laws, objectives, xp
+from theory import arguments, laws, objectives, xp
 from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
@@ -247,24 +247,13 @@ def _status(found: Found, branch: Branch, shaped: bool) -> str:
 def _check(
     obj: Objective, beta: Any, ref: Any, tau: Any, branch: Any, history: Any, preference: Any
 ) -> None:
-    def number(x: Any) -> bool:
-        return (
-            isinstance(x, (int, float, np.floating, np.integer))
-            and not isinstance(x, bool)
-            and bool(np.isfinite(x))
-        )
-
-    problems: list[str | None] = []
-    if not number(beta) or beta <= 0:
-        problems.append(f"beta={beta!r}; needed is a finite number > 0")
-    if not number(tau) or tau < 0:
-        problems.append(f"tau={tau!r}; needed is a finite number >= 0")
-    elif tau > 0 and ref is None:
-        problems.append(f"tau={tau!r} needs ref, the reference policy of the anchor")
-    elif tau > 0 and obj.reference_free:
+    problems: list[str | None] = [
+        *arguments.number("beta", beta),
+        *arguments.anchor(tau, ref),
+        *arguments.choice("branch", branch, get_args(Branch)),
+    ]
+    if obj.reference_free and laws.is_real(tau) and tau > 0:
         problems.append(f"tau={tau!r}: {obj.name} is reference-free and has no anchor")
-    if branch not in get_args(Branch):
-        problems.append(f"branch={branch!r}; needed is 'near' or 'global'")
     for name, value in (("history", history), ("preference", preference)):
         if (name in obj.needs) != (value is not None):
             problems.append(
@@ -284,7 +273,7 @@ def _check(
 
 
 def partition_gap(
-    expert: FloatArray, policy: FloatArray, obj: Objective, beta: float
+    expert: FloatArray, policy: FloatArray, obj: Objective | str, beta: float
 ) -> FloatArray:
     """``log Z_t = log E_{pi_t} e^{R(u)/beta}``, shape (...) (reconstruction, T4).
 
@@ -294,6 +283,7 @@ def partition_gap(
     Raises:
         Unavailable: the objective has no link, or its rewards are defined up to a constant.
     """
+    obj = objectives.of(obj)
     if obj.up_to_constant:
         raise Unavailable(
             f"{obj.name} has no partition gap: its rewards are defined up to a constant (T3)"
@@ -304,7 +294,7 @@ def partition_gap(
         return np.asarray(xp.logsumexp(np.where(q > 0, laws.log_law(q) + reward / beta, -np.inf)))
 
 
-def local_rate_one_step(obj: Objective, beta: float) -> float:
+def local_rate_one_step(obj: Objective | str, beta: float) -> float:
     """Factor by which a one-step round contracts a small log-ratio (reconstruction, T4).
 
     ``1 - a'/(beta(|a''|+|b''|) + a' + b')`` at r = 0; for shift-invariant losses the two-step
@@ -313,6 +303,7 @@ def local_rate_one_step(obj: Objective, beta: float) -> float:
     Raises:
         Unavailable: the objective has no loss, or its opponent is not pi_t.
     """
+    obj = objectives.of(obj)
     obj.require("risk")
     if obj.opponent_factor != 1.0:
         raise Unavailable(f"{obj.name} has no local one-step factor: its opponent is not pi_t")

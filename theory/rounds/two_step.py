@@ -92,7 +92,7 @@ def self_play(
     obj = objectives.of(obj)
     given = {"expert": expert, "start": start} | ({} if ref is None else {"ref": ref})
     betas = _check(obj, beta, effective_step, rounds, ref, tau, one_step, game, level, given)
-    said = described(betas, effective_step)
+    said, tau = described(betas, effective_step), float(tau)
     branch = one_step if isinstance(one_step, str) else ("near" if one_step else None)
     disable = None if progress else True  # None: where standard error is a terminal
     weights = tqdm(betas, desc=f"{obj.name} rounds", disable=disable, delay=3.0, leave=False)

@@ -143,14 +143,16 @@ def test_below_the_threshold_the_expert_repels(claim, obj, game: Game, below: fl
 @pytest.mark.parametrize("name", ["gail", "nwj", "spif", "spin"])
 def test_padding_gets_no_reward_on_a_path(name: str) -> None:
     p, q = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.8, 0.0])
-    assert self_play(p, q, objectives.get(name), rounds=2).reward[-1] == 0.0
+    assert self_play(p, q, objectives.get(name), 1.0, rounds=2).reward[-1] == 0.0
 
 
 def test_numpy_numbers_are_numbers() -> None:
     p, q, obj = [0.5, 0.5], [0.2, 0.8], objectives.get("spif")
     for tau in (np.float32(0.5), np.float64(0.5)):
-        path = self_play(p, q, obj, rounds=np.int64(2), ref=q, tau=tau, one_step=np.False_)
-        expected = self_play(p, q, obj, rounds=2, ref=q, tau=0.5)
+        path = self_play(
+            p, q, obj, np.int64(1), rounds=np.int64(2), ref=q, tau=tau, one_step=np.False_
+        )
+        expected = self_play(p, q, obj, 1.0, rounds=2, ref=q, tau=0.5)
         np.testing.assert_array_equal(path.policies, expected.policies)
 
 
