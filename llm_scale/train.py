@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from lab.progress import progress
 from lab.specs import objective_of
 from llm_scale import models, processes
 from llm_scale.data import oracles
@@ -88,7 +88,8 @@ def train(
             sample_and_score(parts, state)
         steps = s.sft_steps if round_ == SFT_ROUND else s.steps_per_round
         played = None if round_ == SFT_ROUND else parts.objective
-        for step in progress(state, steps):
+        left = range(state.step, steps)
+        for step in progress(left, steps, "step", processes.rank() == 0, state.step, state.name):
             batch = order(s.seed, round_, step, s.batch, len(state.data.items))
             seen = direction(parts, state, steps) if played else {}
             loss = accumulate(parts, state.data, batch, played)
@@ -208,18 +209,6 @@ def sample_and_score(parts: Parts, state: State) -> None:
     state.monitors |= monitors.of_policy(player.language, items)
     state.held = HeldOut.draw(player, held, own, look) if held else HeldOut.none()
     store.save(state)
-
-
-def progress(state: State, steps: int) -> Any:
-    """The steps of a round that are left, with a bar of the first process."""
-    return tqdm(
-        range(state.step, steps),
-        initial=state.step,
-        total=steps,
-        desc=state.name,
-        disable=None if processes.rank() == 0 else True,
-        leave=False,
-    )
 
 
 def direction(parts: Parts, state: State, steps: int) -> dict[str, float]:

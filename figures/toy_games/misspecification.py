@@ -21,11 +21,10 @@ from lab.stats import intervals
 from theory import laws
 from theory.result import FloatArray
 from toy_games import launch
-from toy_games.dynamics import finite_class
 from toy_games.experiments.misspecification import ROUNDS, Settings, read_once
 from toy_games.games.contenders import Method, predicted
 from toy_games.games.ladder import Ladder
-from toy_games.predictions.misspecification import spin_round, spin_threshold
+from toy_games.predictions.misspecification import finite_class_bound, spin_round, spin_threshold
 
 SETTINGS = Settings(
     parts=("text", "ladder", "destination", "finite", "stability"),
@@ -151,7 +150,7 @@ def _finite_rows(rows: Rows, found: pd.DataFrame, settings: Settings) -> None:
             low = np.maximum(line.low, 1e-6)
             rows.add("finite", str(method), name, MEASURED, line.n, line["mean"], low, line.high)
     n = np.array([min(settings.class_samples), max(settings.class_samples)])
-    values = [finite_class.bound(settings.members, settings.delta, int(size)) for size in n]
+    values = [finite_class_bound(settings.members, settings.delta, int(size)) for size in n]
     rows.add("finite", "mle", "bound", THEORY, n, values)
 
 

@@ -20,6 +20,7 @@ from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
 from llm_scale.train import losses
+from theory.check import check_objective
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
 from theory.tokens.text import load_pairs
@@ -63,12 +64,22 @@ def problems(settings: Settings) -> list[str]:
         checks.append(lambda: tasks.there(Path(settings.task)))
     if settings.model != "tiny":
         checks.append(lambda: models.directory(settings.model))
+    if ":" in settings.objective:  # a user's; the others' formulas are tested
+        checks.append(lambda: _check_objective(settings.objective))
     for check in checks:
         try:
             check()
         except InvalidInput as error:
             out += error.problems
     return out
+
+
+def _check_objective(spec: str) -> None:
+    """InvalidInput: formulas that contradict each other, or cannot be trained with."""
+    objective = objective_of(spec)
+    if objective is not None:
+        found = check_objective(objective, progress=False)
+        refuse(f"objective={spec!r}: {problem}" for problem in found.problems)
 
 
 def _fit_problems(settings: Settings, made: Prepared) -> list[str]:

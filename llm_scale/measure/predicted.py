@@ -23,6 +23,8 @@ Ints = NDArray[np.int64]
 
 FEWEST = 16
 """Responses of one prompt, both sides together, from which laws are estimated."""
+MOST_POOLED = 1000
+"""Responses of all prompts together from which a link that depends on the laws is solved."""
 TWO_STEP, ONE_STEP, GROUPS = "two-step link", "one-step round", "finite groups"
 GROUPS_POOLED = "finite groups, prompts pooled"
 
@@ -200,10 +202,11 @@ def _laws(points: Points, rows: Ints) -> _Sampled:
     return _Sampled(rows, line, column, law(points.expert), law(points.opponent), base)
 
 
-def _pooled(points: Points) -> _Sampled:
-    """The laws of all points as if they were responses to one prompt."""
-    one = np.zeros(len(points.prompt), dtype=np.int64)
-    return _laws(replace(points, prompt=one), np.arange(len(one)))
+def _pooled(points: Points, most: int | None = None) -> _Sampled:
+    """The laws of all points, or of ``most`` of them, as if they were responses to one prompt."""
+    size = len(points.prompt)
+    rows = np.linspace(0, size - 1, min(size, most or size)).astype(np.int64)
+    return _laws(replace(points, prompt=np.zeros(size, dtype=np.int64)), rows)
 
 
 def _link(points: Points, objective: Objective, sampled: _Sampled | None, delta: Floats) -> Floats:
@@ -214,7 +217,7 @@ def _link(points: Points, objective: Objective, sampled: _Sampled | None, delta:
     if sampled is not None and len(sampled.rows) == len(points.u):
         out = np.empty(len(points.u))
     else:
-        pooled = _pooled(points)
+        pooled = _pooled(points, MOST_POOLED)
         out = objective.link_of(pooled.p, pooled.q)(points.u[None])[0]
     if sampled is not None:
         out[sampled.rows] = sampled.scatter(objective.reward(sampled.p, sampled.q))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from lab.progress import progress
 from llm_scale import models, processes
 from llm_scale.data.items import Response, Tokens
 from llm_scale.models.sample import Combine, generate
@@ -82,12 +82,7 @@ class Player:
     ) -> tuple[list[Response], list[float]]:
         """One response to every prompt from this model (or joined with others): `generate`."""
         share = processes.mine(range(len(prompts)))
-        bar = tqdm(
-            total=len(share),
-            desc=what,
-            disable=None if processes.rank() == 0 else True,
-            leave=False,
-        )
+        bar = progress(None, len(share), "response", processes.rank() == 0, what=what)
         with bar, self.machine.precision():
             drawn, log_probs = generate(
                 [self.language.model, *others],

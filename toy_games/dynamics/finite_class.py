@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -33,11 +32,6 @@ def random_class(seed: int, members: int, horizon: int, vocab: int, spread: floa
 def hellinger(p: Tensor, q: Tensor) -> Tensor:
     """``D_H^2 = sum (sqrt p - sqrt q)^2`` over the last axis."""
     return (p.sqrt() - q.sqrt()).square().sum(-1)
-
-
-def bound(members: int, delta: float, n: int) -> float:
-    """T16: with probability 1 - delta maximum likelihood has ``D_H^2`` at most this."""
-    return float(2.0 * np.log(members / delta) / n)
 
 
 def trial(

@@ -272,7 +272,9 @@ def sft_scale(objective: Objective | None, weight: Tensor) -> Tensor:
     ``weight`` is that of ``log pi`` in the implicit reward, ``beta + tau``. A loss without such a
     slope keeps its own scale: 1.
     """
-    scale = np.nan if objective is None else -objective.gradient_at_start[0]
+    if objective is None or objective.missing("risk"):
+        return torch.ones_like(weight)
+    scale = -objective.gradient_at_start[0]
     return weight * scale if 0 < scale < np.inf else torch.ones_like(weight)
 
 

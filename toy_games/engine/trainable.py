@@ -7,6 +7,7 @@ part in is `left_out`: it says so before work and in the table.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from lab.specs import SFT, objective_of, spec_problems
 from lab.sweep import Cell
+from theory.check import check_objective
 from theory.errors import Unavailable
 from theory.objectives import Objective
 
@@ -41,6 +43,7 @@ def no_expert(objective: Objective) -> str | None:
     return None
 
 
+@cache
 def slope_of(objective: Objective) -> float:
     """``R'(0)``; NaN where the reward has none, inf at a jump."""
     try:
@@ -134,7 +137,12 @@ def trainable(linked: bool = True, loss: bool = True) -> Callable[[str], list[st
 
 
 def named_problems(spec: str) -> list[str]:
-    """Check of a specification where SFT is no choice, as it always runs."""
+    """Check of a specification where SFT is no choice, as it always runs.
+
+    The formulas of one's own file are checked against each other before anything runs on them.
+    """
     if spec == SFT:
         return [f"{SFT!r} always runs beside the others; leave it out"]
-    return spec_problems(spec)
+    if (problems := spec_problems(spec)) or ":" not in spec:
+        return problems
+    return [f"{spec}: {problem}" for problem in check_objective(spec).problems]

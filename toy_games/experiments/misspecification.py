@@ -40,7 +40,7 @@ from toy_games.games.contenders import (
 )
 from toy_games.games.ladder import Ladder
 from toy_games.games.real_text import Phrases, read_phrases
-from toy_games.predictions.misspecification import spin_round, spin_threshold
+from toy_games.predictions.misspecification import finite_class_bound, spin_round, spin_threshold
 
 SUMMARY = (
     "Where SFT, self-play and explicit rewards end in small classes, and which measure likes it."
@@ -258,12 +258,12 @@ def gradient(s: Settings) -> pd.DataFrame:
             if method.kind != "one step":
                 continue
             for temperature in (1.0, *s.temperatures):
-                label = {"part": "gradient", "method": method.name, "kind": method.kind}
-                label |= {"class": name, "temperature": temperature}
                 values = first_gradients(
                     method, policy, expert, start, other, s.batch, count, temperature
                 )
-                out.append(pd.DataFrame({**label, "seed": range(count), **values}))
+                label = {"method": method.name, "kind": method.kind, "class": name}
+                table = pd.DataFrame({"seed": range(count), **values})
+                out.append(table.assign(part="gradient", temperature=temperature, **label))
     return pd.concat(out, ignore_index=True)
 
 
@@ -362,7 +362,7 @@ def finite(s: Settings, horizon: int) -> pd.DataFrame:
         for n in s.class_samples:
             playing = {} if outside else players
             table = finite_class.trial(laws, range(s.trials), n, playing, SELECTIONS, outside)
-            most = finite_class.bound(len(laws), s.delta, n)
+            most = finite_class_bound(len(laws), s.delta, n)
             out.append(table.assign(outside=outside, bound=most))
     table = pd.concat(out, ignore_index=True).assign(horizon=horizon)
     table.insert(0, "part", "finite")

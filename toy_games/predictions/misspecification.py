@@ -23,3 +23,8 @@ def spin_round(
     one = np.eye(len(s_p))
     undone = np.linalg.matrix_power(one - 0.5 * rate * beta * (s_p + s_q), steps)
     return np.asarray(one - (one - undone) @ np.linalg.solve(s_p + s_q, s_q) * 2.0 / beta)
+
+
+def finite_class_bound(members: int, delta: float, n: int) -> float:
+    """T16: with probability 1 - delta maximum likelihood has ``D_H^2`` at most this."""
+    return float(2.0 * np.log(members / delta) / n)

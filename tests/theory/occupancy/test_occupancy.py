@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theory import TokenMDP, objectives
+from theory import TokenMDP, objectives, xp
 from theory.errors import InvalidInput, NotConverged, Unavailable
+from theory.objectives import Pointwise
 from theory.occupancy.problem import OccupancyProblem
 from theory.occupancy.solve import occupancy_game
 from theory.tokens import text
@@ -290,6 +291,37 @@ def test_an_objective_whose_potential_is_written_off_by_a_multiple_of_the_mass_i
 
     with pytest.raises(Unavailable, match="not the integral of its link"):
         occupancy_game(game, game.expert, ref, Wrong(), 0.1, "equilibrium")
+
+
+class WrongLink(Pointwise):
+    """SPIF's payoffs at c = 1/2 with a link that is not their best response."""
+
+    name = "wrong_link"
+    times: float = 3.0
+
+    def a(self, r):
+        return r - 0.25 * r * r
+
+    def b(self, r):
+        return -r - 0.25 * r * r
+
+    def link_formula(self, u, delta):
+        return self.times * xp.tanh(0.5 * u)
+
+
+def test_a_wrong_link_is_not_certified():
+    """Primal and dual come from the payoffs: they still enclose the value of the game."""
+    game = TokenMDP.random(3, 3, order=1)
+    given_ = (game, game.expert, game.uniform_policy())
+    right = occupancy_game(*given_, "spif(c=0.5)", 0.3)
+    with pytest.raises(NotConverged, match=r"the payoffs gain .*: no best response"):
+        occupancy_game(*given_, WrongLink(), 0.3, "equilibrium")
+    with pytest.raises(NotConverged, match="not converged: duality gap"):
+        occupancy_game(*given_, WrongLink(), 0.3)
+    found = occupancy_game(*given_, WrongLink(), 0.3, raise_on_failure=False)
+    assert found.dual <= right.primal + 1e-12
+    assert right.dual <= found.primal + 1e-12
+    assert found.gap >= found.primal - right.primal - 1e-12
 
 
 # --- refusals ------------------------------------------------------------------------------------

@@ -12,13 +12,15 @@ from scipy.integrate import solve_ivp
 from theory import objectives
 from theory.errors import InvalidInput
 from toy_games.dynamics import measures, self_play
-from toy_games.dynamics.finite_class import bound, hellinger
+from toy_games.dynamics.finite_class import hellinger
 from toy_games.dynamics.flow import Flow
 from toy_games.dynamics.preference_estimates import group_estimates
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
 from toy_games.dynamics.self_play import Data, SelfPlay
 from toy_games.dynamics.two_step import TwoStepRounds
 from toy_games.engine.policies import LogLinearPolicy, Softmax
+from toy_games.engine.trainable import beta_at
+from toy_games.predictions.misspecification import finite_class_bound
 
 EXPERT = np.array([[0.75, 0.25], [0.5, 0.5]])
 
@@ -99,9 +101,9 @@ def test_scales_of_first_gradients():
     weight = tensor([3.0])
     for name, scale in (("sft", 1.0), ("spin", 1.5), ("spif", 3.0), ("ipo", 6.0), ("gail", 1.0)):
         close(self_play.sft_scale(get(name), weight), [scale])
-    assert self_play.beta_at(None, 0.5) == 1.0
-    assert self_play.beta_at(get("spin"), 0.5) == 2.0
-    assert self_play.beta_at(get("spif"), 0.25) == pytest.approx(2.0)
+    assert beta_at(None, 0.5) == 1.0
+    assert beta_at(get("spin"), 0.5) == 2.0
+    assert beta_at(get("spif"), 0.25) == pytest.approx(2.0)
 
 
 # -- measures -------------------------------------------------------------------------------------
@@ -299,7 +301,7 @@ def test_plug_in_estimates_of_one_group():
 
 def test_hellingers_distance_and_the_bound_of_a_class():
     close(hellinger(tensor([0.25, 0.75]), tensor([1.0, 0.0])), 0.25 + 0.75)
-    close(bound(10, 0.1, 50), 2 * log(100.0) / 50)
+    close(finite_class_bound(10, 0.1, 50), 2 * log(100.0) / 50)
 
 
 def test_members_of_a_mask_do_not_count_padding():

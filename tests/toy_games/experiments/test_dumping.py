@@ -124,18 +124,18 @@ def test_supervised_fine_tuning_empties_what_it_does_not_see(claim):
 
 @pytest.mark.claim("T4", "T11", rung="dynamics")
 def test_sppo_on_preferences_does_not_dump(claim):
-    for share in (0.65, 0.9):
-        for covered in (True, False):
-            q = dumping.example(share, 0.03)[1]
-            sides = dumping.weights("sppo", share, 0.03, covered)
-            run, _ = one_round("spif", *sides, q, 1)
-            after = law_after(run, 1500)[:, 2]
-            if covered:
-                predicted = dumping.predicted("sppo", share, 0.03, True, 0.5)
-                claim.close(after, predicted, 1e-5, what="third outcome: one-step SPPO")
-            else:
-                claim.below(after, 0.03, what="unseen mass after SPPO")
-            claim.below(np.log(after / 0.03), 1.0, what="c r of the third")
+    cases = [(share, covered) for share in (0.65, 0.9) for covered in (True, False)]
+    q = np.stack([dumping.example(share, 0.03)[1] for share, _ in cases])
+    sides = [dumping.weights("sppo", share, 0.03, covered) for share, covered in cases]
+    winners, losers = (np.stack(side) for side in zip(*sides, strict=True))
+    third = law_after(one_round("spif", winners, losers, q, 1)[0], 1500)[:, 2]
+    for (share, covered), after in zip(cases, third, strict=True):
+        if covered:
+            predicted = dumping.predicted("sppo", share, 0.03, True, 0.5)
+            claim.close(after, predicted, 1e-5, what="third outcome: one-step SPPO")
+        else:
+            claim.below(after, 0.03, what="unseen mass after SPPO")
+        claim.below(np.log(after / 0.03), 1.0, what="c r of the third")
 
 
 # -- how long --------------------------------------------------------------------------------------

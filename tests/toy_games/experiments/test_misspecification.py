@@ -23,7 +23,7 @@ from toy_games.engine.trainable import beta_at
 from toy_games.experiments.misspecification import Settings, read_once
 from toy_games.games.contenders import Method, first_gradients, predicted, simulation
 from toy_games.games.ladder import Ladder
-from toy_games.predictions.misspecification import spin_threshold
+from toy_games.predictions.misspecification import finite_class_bound, spin_threshold
 
 ONE_STEP = [o.name for o in map(objectives.get, objectives.names())
             if theory_card(o).fixed_point_is_mle]  # fmt: skip
@@ -256,10 +256,10 @@ def test_maximum_likelihood_stays_within_its_bound(claim, seed, horizon, n):
     members, delta = 32, 0.2
     class_ = finite_class.random_class(seed, members, horizon, 3, 1.5)
     found = finite_class.trial(class_, range(150), n, {}, 0)
-    above = (found.hellinger > finite_class.bound(members, delta, n)).mean()
+    above = (found.hellinger > finite_class_bound(members, delta, n)).mean()
     claim.below(above, delta, what="share of data sets above the bound")
     tail = np.quantile(found.hellinger, 1 - delta)
-    claim.below(tail, finite_class.bound(members, delta, n), what="D_H^2 at probability 1 - delta")
+    claim.below(tail, finite_class_bound(members, delta, n), what="D_H^2 at probability 1 - delta")
 
 
 @pytest.mark.claim("T16", rung="dynamics")
@@ -282,7 +282,7 @@ def test_the_bound_fails_when_the_expert_is_no_member(claim):
     """A mixture of a member with the uniform law: the distance does not fall with n."""
     class_ = finite_class.random_class(5, 32, 4, 3, 1.0)
     found = finite_class.trial(class_, range(60), 1000, {}, 0, outside=True)
-    bound = finite_class.bound(32, 0.2, 1000)
+    bound = finite_class_bound(32, 0.2, 1000)
     claim.exhibits(found.hellinger / bound, 1.5, what="D_H^2 over the bound")
 
 

@@ -6,13 +6,14 @@ import pytest
 from theory import objectives
 from toy_games.predictions.stability import slowest_rate, tail_mass
 
-SPIN, SPIF, GAIL = (objectives.get(name) for name in ("spin", "spif", "gail"))
+SPIN, SPIF, GAIL, IPO = (objectives.get(name) for name in ("spin", "spif", "gail", "ipo"))
 
 
 def test_the_slowest_rate_by_hand():
     """30 of 300 samples against none: a log-ratio log 61, of which SPIN takes the share s."""
     assert slowest_rate(SPIN, 0.5, 300, 0.1) == pytest.approx(0.5 * np.log(61.0))
     assert slowest_rate(SPIF, 0.5, 300, 0.1) == pytest.approx(0.5 * 2.0 * 60.0 / 62.0)
+    assert slowest_rate(IPO, 0.5, 300, 0.1) == pytest.approx(0.5 * 60.0 / 62.0)  # gain halved
     gail = slowest_rate(GAIL, 0.5, 300, 0.1)  # R = log(1 + e^u), of slope 1/2 and log 2 at 0
     assert gail == pytest.approx(0.5 * 2.0 * (np.log(62.0) - np.log(2.0)))
 
@@ -22,6 +23,7 @@ def test_the_tail_of_a_response_never_given_by_hand():
     for smoothing, kept in ((0.5, np.exp(-0.25)), (1.0, np.exp(-0.25 * 2.0 / 3.0))):
         found = tail_mass(SPIF, 0.25, 1000, [50, 150], smoothing)
         np.testing.assert_allclose(found, 1.0 / ((1.0 - kept) * 1000 * np.array([50, 150])))
+    assert tail_mass(IPO, 0.25, 10, 1) == pytest.approx(1.0 / ((1.0 - np.exp(-0.25)) * 10))
     assert tail_mass(GAIL, 0.25, 10, 1) == pytest.approx(1.0 / ((1.0 - (4 / 9) ** 0.25) * 10))
     assert tail_mass(SPIN, 0.25, 10, 1) == pytest.approx(1.0 / ((1.0 - 3.0**-0.25) * 10))
 

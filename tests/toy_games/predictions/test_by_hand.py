@@ -196,6 +196,7 @@ def test_escape_is_the_path_of_gradient_descent(name):
     steps, masses = unseen.escape(obj, data, own, seen, outside, 2, beta, rate, 400)
     end = 1 - (seen * np.exp(np.asarray(obj.reward(data, own)) / beta)).sum()
     close(masses[-1], 0.999 * end, 1e-3)
+    assert steps[0] == 0.0
     assert steps[-1] < 10_000
     start = np.log(np.concatenate([seen, [outside / 2, outside / 2]]))
     z, path = start.copy(), []
@@ -235,6 +236,21 @@ def test_the_spread_of_two_players_by_batches():
     close(two_players.predicted_factor(run, run.start()), np.abs(np.linalg.eigvals(map_)).max())
     spread = solve_discrete_lyapunov(map_, np.diag([0.0, 0.8**2 * 2 * (2 / 20) / 2]))
     close(two_players.predicted_spread(run, run.start()), np.trace(spread) / 2)
+
+
+def test_the_spread_of_an_uneven_game():
+    """Gradients of a side are of one response each: (diag p - p p^T)/m from either."""
+    p, rest = np.array([0.7, 0.2, 0.1]), (np.log([0.7, 0.2, 0.1]), np.zeros(3))
+    rows = pd.DataFrame({"seed": [0], "step_policy": [0.6], "step_reward": [0.8]})
+    run = Players(Softmax(3), Table(3), SPIF, rows, p, rest, Rules(batch=20))
+    state = run.start()
+    noise = np.zeros((6, 6))  # the reward's three numbers come first
+    noise[:3, :3] = 0.8**2 * 2 * (np.diag(p) - np.outer(p, p)) / 20
+    update, spread = two_players.update_jacobian(run, state)[0], np.zeros((6, 6))
+    for _ in range(3000):
+        spread = update @ spread @ update.T + noise
+    seen = two_players.observation_jacobian(run, state)[0]
+    close(two_players.predicted_spread(run, state), np.trace(seen @ spread @ seen.T), 1e-6)
 
 
 def test_the_growth_of_a_distance_is_read_off_the_linear_regime():
@@ -355,6 +371,11 @@ def test_the_limit_of_a_round_that_asks_for_too_much():
     r = beta * np.log(law / opponent[:2])
     close((data + own)[:2] * c * r - (data - own)[:2], found.multiplier * law, 1e-9)
     close(found.unseen_time, 1 / (beta * -found.multiplier * (1 / 1 + 1 / 2)))
+    apart = finite_samples.squared_limit(
+        1.0, 0.3, np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0]), opponent
+    )
+    r = 0.3 * np.log(apart.law[:2] / opponent[:2])
+    close(r - np.array([1.0, -1.0]), apart.multiplier * apart.law[:2], 1e-9)
     with pytest.raises(InvalidInput, match="attained"):  # there is room
         finite_samples.squared_limit(c, beta, data, own, np.array([0.3, 0.3, 0.4]))
     with pytest.raises(InvalidInput, match="attained"):  # nothing is unseen
