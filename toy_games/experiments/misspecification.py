@@ -258,16 +258,12 @@ def gradient(s: Settings) -> pd.DataFrame:
             if method.kind != "one step":
                 continue
             for temperature in (1.0, *s.temperatures):
-                label: dict[str, Any] = {
-                    "part": "gradient",
-                    "method": method.name,
-                    "kind": method.kind,
-                }
-                label |= {"class": name, "temperature": temperature}
                 values = first_gradients(
                     method, policy, expert, start, other, s.batch, count, temperature
                 )
-                out.append(pd.DataFrame({**label, "seed": range(count), **values}))
+                label = {"method": method.name, "kind": method.kind, "class": name}
+                table = pd.DataFrame({"seed": range(count), **values})
+                out.append(table.assign(part="gradient", temperature=temperature, **label))
     return pd.concat(out, ignore_index=True)
 
 
