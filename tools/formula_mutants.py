@@ -8,7 +8,8 @@ are exchanged for near ones, values are negated, and properties and cached funct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import libcst as cst
 import libcst.matchers as m
@@ -90,7 +91,7 @@ def _negated(node: cst.Return | cst.Lambda) -> Iterator[cst.CSTNode]:
         yield node.with_changes(**{field: cst.UnaryOperation(cst.Minus(), inner)}, **space)
 
 
-OPERATORS = [
+OPERATORS: list[tuple[type, Callable[[Any], Iterable[cst.CSTNode]]]] = [
     (cst.BinaryOperation, _operator),
     (cst.BooleanOperation, _operator),
     (cst.Comparison, _operator),
@@ -141,9 +142,9 @@ def install() -> None:
             return arrange(function, mutants, class_name)
         plain = function.with_changes(decorators=[])
         before, (first, *copies), after, names = arrange(plain, mutants, class_name)
-        first = first.with_changes(decorators=[*function.decorators, *first.decorators])
-        return before, [first, *copies], after, names
+        dispatcher = [*function.decorators, *first.decorators]  # type: ignore[union-attr]
+        return before, [first.with_changes(decorators=dispatcher), *copies], after, names
 
-    file_mutation.mutation_operators[:] = OPERATORS
-    visitor._skip_node_and_children = skip_also
+    file_mutation.mutation_operators = OPERATORS
+    visitor._skip_node_and_children = skip_also  # type: ignore[method-assign]
     file_mutation.function_trampoline_arrangement = arrange_also

@@ -22,3 +22,23 @@ def test_a_response_rare_under_one_law_alone_is_inside(first, second):
     divided = columns.divergences(*logs)
     assert divided["max_u"] == pytest.approx(abs(np.log(first / second * 1000)))
     assert divided["outside"] == divided["outside_expert"] == 0.0
+
+
+def test_mass_that_moves_to_what_neither_law_gives_is_outside():
+    """0.3 of one prompt and 0.1 of the other; 2e-5 and 4e-5 before, 6e-5 and 2e-5 of the expert."""
+
+    def laws(*last):
+        return np.array([[0.25 * (1 - x), 0.75 * (1 - x), x] for x in last])
+
+    p, q, new = laws(6e-5, 2e-5), laws(2e-5, 4e-5), laws(0.3, 0.1)
+    logs = [np.log(x) for x in (p, q, new)]
+    row = columns.divergences(*logs)
+    assert row["outside"] == pytest.approx(0.2)
+    assert row["outside_before"] == pytest.approx(3e-5)
+    assert row["outside_expert"] == pytest.approx(4e-5)
+    row = columns.rewards(*logs, objectives.get("spin"), 2.0, (2, 3))
+    assert row["max_reward_outside"] == pytest.approx(2 * np.log(0.3 / 2e-5))
+    exact = np.sqrt(p * q)
+    exact = exact / exact.sum(-1, keepdims=True)
+    assert row["outside_link"] == pytest.approx(exact[:, 2].mean())
+    assert row["outside_predicted"] == pytest.approx(exact[:, 2].mean())
