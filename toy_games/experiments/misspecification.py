@@ -115,11 +115,14 @@ class Settings(BaseSettings):
     delta: float = option(0.1, "probability that the bound may fail", gt=0, lt=1)
 
     def problems(self) -> list[str]:
-        """Features beyond those that the outcomes have, in the parts that run."""
+        """Features beyond those that the outcomes have, or no text, in the parts that run."""
         used = {"capacity"} if {"gradient", "destination", "stability"} & set(self.parts) else set()
         used |= {"capacities"} if "ladder" in self.parts else set()
         given = {name: getattr(self, name) for name in sorted(used)}
-        return [
+        # phrases have two words or more and an end; the part gradient takes one token less
+        least = 4 if "gradient" in self.parts else 3 if "text" in self.parts else 2
+        short = [f"horizon={self.horizon}; needed is >= {least} for these parts"]
+        return short * (self.horizon < least) + [
             f"{name}={value!r}; needed is less than outcomes={self.outcomes}"
             for name, value in given.items()
             if max(value if isinstance(value, tuple) else (value,)) >= self.outcomes
