@@ -74,8 +74,8 @@ def _order_tests(seconds: float, *args: Any, **options: Any) -> None:
     for function, tests in state().tests_by_mangled_function_name.items():
         same_files = {t for f in {t.split("::")[0] for t in tests} for t in by_file[f]}
         ordered = sorted(same_files, key=lambda t: (t not in tests, turn[t], duration[t], t))
-        until = itertools.accumulate(duration[t] for t in ordered)
-        ordered = [t for t, total in zip(ordered, until, strict=True) if total <= seconds]
+        spent = itertools.accumulate((duration[t] for t in ordered), initial=0.0)
+        ordered = [t for t, before in zip(ordered, spent, strict=False) if before < seconds]
         state().tests_by_mangled_function_name[function] = ordered  # type: ignore[assignment]
 
 
@@ -115,7 +115,7 @@ def _run(
         left = [n for n, code in fates.items() if status_by_exit_code[code] in SURVIVED]
         todo += [n for n in order[: options.sample] if fates[n] is None]
         todo += [n for n in left if _key(_change(Path(), module, n)) not in known]
-    if todo:
+    if todo and not options.record_only:
         mutmut._run(tuple(todo), options.jobs)
 
 
@@ -151,7 +151,7 @@ def count(folder: Path, root: Path, module: str) -> tuple[dict[str, Any], list[d
     counts = Counter(statuses.values())
     killed = counts["killed"] + counts["timeout"] + counts["segfault"]
     return {
-        "source": hashlib.sha256((folder / module).read_bytes()).hexdigest()[:12],
+        "source": hashlib.sha256((root / module).read_bytes()).hexdigest()[:12],
         "date": datetime.date.today().isoformat(),
         "mutants": len(fates),
         "tried": len(statuses),
@@ -177,13 +177,16 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument(
         "--seconds", type=float, default=math.inf, help="of tests a mutant, fast ones first"
     )
-    parser.add_argument("--record-only", action="store_true", help="count what is known, try none")
+    parser.add_argument(
+        "--record-only", action="store_true", help="count the verdicts that stand, try no mutant"
+    )
     options = parser.parse_args(argv)
     options.root = root
     table = groups(root)
     patterns = options.module or ["*"]
     path = root / "results" / "mutation.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"modules": {}}
+    record["modules"] = {m: n for m, n in record["modules"].items() if (root / m).exists()}
     left: list[dict[str, str]] = []
     failed: list[str] = []
     for name, group in table.items():
@@ -191,18 +194,17 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         folder = root / ".mutate" / name
         if not modules:
             continue
-        if not options.record_only:
-            folder.mkdir(parents=True, exist_ok=True)
-            for entry in root.iterdir():
-                if not (entry.name.startswith(".") or (folder / entry.name).exists()):
-                    (folder / entry.name).symlink_to(entry)
-            worker = multiprocessing.get_context("fork").Process(
-                target=_run, args=(folder, group, modules, options)
-            )
-            worker.start()
-            worker.join()
-            if worker.exitcode:
-                failed.append(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        for entry in root.iterdir():
+            if not (entry.name.startswith(".") or (folder / entry.name).exists()):
+                (folder / entry.name).symlink_to(entry)
+        worker = multiprocessing.get_context("fork").Process(
+            target=_run, args=(folder, group, modules, options)
+        )
+        worker.start()
+        worker.join()
+        if worker.exitcode:
+            failed.append(name)
         for module in modules:
             if not (folder / "mutants" / f"{module}.meta").exists():
                 continue
@@ -224,7 +226,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
 
 def _write(path: Path, record: dict[str, Any]) -> None:
     names = ("mutants", "tried", "killed", "by timeout", "equivalent", "survived", "undecided")
-    modules = dict(sorted(record["modules"].items()))
+    modules = {m: n for m, n in sorted(record["modules"].items()) if n["tried"]}
     record = {
         "command": "make mutate",
         "tool": f"mutmut {importlib.metadata.version('mutmut')}",

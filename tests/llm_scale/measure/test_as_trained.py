@@ -1,0 +1,39 @@
+"""The reward of the loss as it is trained: its anchor, and prompts without a near solution."""
+
+import numpy as np
+
+from llm_scale.measure import predicted
+from llm_scale.measure.predicted import Game, as_trained, where_near
+from theory import objectives
+from theory.errors import NotConverged
+from theory.rounds.one_step import one_step_round
+
+SPIF = objectives.get("spif")
+P = np.array([[0.4, 0.35, 0.25], [0.98, 0.01, 0.01]])
+Q = np.array([[0.3, 0.4, 0.3], [0.01, 0.01, 0.98]])
+BASE = np.array([[0.2, 0.5, 0.3], [0.3, 0.3, 0.4]])
+
+
+def test_the_anchor_counts_where_there_is_one():
+    game = Game(SPIF, 2.0, 0.7)
+    with_anchor = one_step_round(P, Q, SPIF, 2.0, BASE, 0.7)
+    np.testing.assert_array_equal(as_trained(P, Q, game, BASE).reward, with_anchor.reward)
+    without = one_step_round(P, Q, SPIF, 2.0)
+    np.testing.assert_array_equal(as_trained(P, Q, game).reward, without.reward)
+    assert not np.allclose(with_anchor.reward, without.reward)
+
+
+def test_a_prompt_without_a_near_solution_has_no_reward(monkeypatch):
+    """Mass was dumped in the second (beta = 1); a solver that gives up says the same."""
+    game, step = Game(SPIF, 1.0), one_step_round(P, Q, SPIF, 1.0)
+    assert (step.dumped >= 0).tolist() == [False, True]
+
+    def gives_up(*arguments):
+        raise NotConverged("gave up", step)
+
+    for solve in (one_step_round, gives_up):
+        monkeypatch.setattr(predicted, "one_step_round", solve)
+        found = where_near(P, Q, game)
+        np.testing.assert_array_equal(found.reward[0], step.reward[0])
+        assert np.isnan(found.reward[1]).all()
+        assert found.near.tolist() == [True, False]
