@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from llm_scale.measure import predicted
+from llm_scale.measure import predicted, telemetry
 from llm_scale.measure.predicted import Game, as_trained, where_near
+from llm_scale.measure.telemetry import Measured
 from theory import objectives
 from theory.errors import NotConverged
 from theory.rounds.one_step import one_step_round
 
-SPIF = objectives.get("spif")
+SPIF, SPIN = objectives.get("spif"), objectives.get("spin")
 P = np.array([[0.4, 0.35, 0.25], [0.98, 0.01, 0.01]])
 Q = np.array([[0.3, 0.4, 0.3], [0.01, 0.01, 0.98]])
 BASE = np.array([[0.2, 0.5, 0.3], [0.3, 0.3, 0.4]])
@@ -37,3 +38,32 @@ def test_a_prompt_without_a_near_solution_has_no_reward(monkeypatch):
         np.testing.assert_array_equal(found.reward[0], step.reward[0])
         assert np.isnan(found.reward[1]).all()
         assert found.near.tolist() == [True, False]
+
+
+def two_prompts(**given):
+    rng = np.random.default_rng(3)
+    numbers = {k: -5.0 + rng.normal(size=8) for k in ("before", "after", "expert")}
+    side = np.repeat(["expert", "own"], 4)
+    parts = {"prompt": np.arange(8) % 2, "side": side, **numbers, "opponent": None, "anchor": None}
+    return Measured(*(parts | given).values())
+
+
+def test_a_local_factor_is_told_where_it_holds_only():
+    """Without an anchor, and where own responses are those of pi_t."""
+    told = two_prompts()
+    plain = Game(SPIN, 2.0)
+    row = telemetry.contraction(told, plain, telemetry.predictions(told, plain))
+    assert row["contraction_local"] == 0.5
+    other = two_prompts(opponent=np.full(8, -5.0))
+    for measured, game in ((told, Game(SPIN, 2.0, 0.5)), (other, plain), (told, None)):
+        found = telemetry.predictions(measured, game)
+        row = telemetry.contraction(measured, game, found)
+        assert row.keys() == {"contraction", "contraction_se"}
+
+
+def test_an_expert_known_in_part_is_not_known():
+    told = two_prompts(expert=np.append(np.full(7, -5.0), np.nan))
+    assert not told.known
+    assert telemetry.predictions(told, Game(SPIN, 2.0)) is None
+    assert telemetry.contraction(told, Game(SPIN, 2.0), None) == {}
+    assert "kl" not in telemetry.summary(told, None, None)
