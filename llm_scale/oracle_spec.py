@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from theory import user_file
 from theory.errors import InvalidInput
 
 NONE = "none"
@@ -62,14 +62,7 @@ def function_of(path: str, name: str) -> Callable[..., Any]:
     where = f"{path}:{name}"
     if not Path(path).is_file():
         raise InvalidInput(f"{where}: no file {path}")
-    made = importlib.util.spec_from_file_location(f"_oracle_{Path(path).stem}", path)
-    if made is None or made.loader is None:
-        raise InvalidInput(f"{where}: not a Python file")
-    module = importlib.util.module_from_spec(made)
-    try:
-        made.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{where}: {type(error).__name__}: {error}") from error
+    module = user_file.run(Path(path))
     function = getattr(module, name, None)
     if not callable(function):
         raise InvalidInput(f"{where}: the file has no function {name!r}")

@@ -85,16 +85,15 @@ def round_weights(
 def steps(
     obj: Any, beta: Any, effective_step: Any, rounds: Any, ref: Any, tau: Any
 ) -> tuple[list[float], list[str]]:
-    """One beta a round from exactly one of ``beta`` and ``effective_step`` (``R'(0)/beta``)."""
-    if (beta is None) == (effective_step is None):
-        given = "neither" if beta is None else "both"
+    """One beta a round, from ``beta`` or ``effective_step`` (``R'(0)/beta``); 1 if from neither."""
+    if beta is not None and effective_step is not None:
         problems = [
-            f"beta and effective_step: {given} given; needed is one of them, the weight of the KL "
-            "step or R'(0)/beta"
+            "beta and effective_step: both given; needed is one of them, the weight of the KL step "
+            "or R'(0)/beta"
         ]
         return [], problems + round_weights(1.0, rounds, ref, tau)[1]
-    if beta is not None:
-        return round_weights(beta, rounds, ref, tau)
+    if effective_step is None:
+        return round_weights(1.0 if beta is None else beta, rounds, ref, tau)
     values, problems = round_weights(effective_step, rounds, ref, tau, name="effective_step")
     try:
         return [float(obj.beta_at(step)) for step in values], problems
@@ -102,14 +101,14 @@ def steps(
         return [], [*problems, *(f"effective_step: {p}" for p in error.problems)]
 
 
-def described(betas: list[float], effective_step: Any = None) -> str:
+def described(betas: list[float], beta: Any, effective_step: Any) -> str:
     """The weights of a path for its status, as "beta 1 (effective step 0.5)"."""
     if not betas:
         return "no beta used"
     low, high = min(betas), max(betas)
     said = f"beta {low:g}" if low == high else f"beta {low:g} to {high:g}"
     if effective_step is None:
-        return said
+        return f"{said}, as none was given" if beta is None else said
     step = np.unique(np.asarray(effective_step, dtype=np.float64))
     named = f"{step[0]:g}" if len(step) == 1 else f"{step[0]:g} to {step[-1]:g}"
     return f"{said} (effective step {named})"

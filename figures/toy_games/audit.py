@@ -116,7 +116,9 @@ def _shown(part: pd.DataFrame, family: str) -> pd.DataFrame:
 
 
 def _degrees(cosine: object) -> float:
-    return float(np.degrees(np.arccos(np.clip(float(str(cosine)), -1.0, 1.0))))
+    """Angle; 0 where the cosine's last digits know no more."""
+    found = float(np.degrees(np.arccos(np.clip(float(str(cosine)), -1.0, 1.0))))
+    return found if found > 1e-5 else 0.0
 
 
 def _sizes(rows: Rows, found: pd.DataFrame) -> None:

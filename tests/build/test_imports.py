@@ -23,8 +23,8 @@ MAY_IMPORT = {
 }
 # Each part (module or folder) imports from itself and from parts before it.
 LAYERS = {
-    "theory": "errors result laws xp arguments objectives certificate tokens rounds equilibria"
-    " occupancy preferences card theorem_checks check command __init__ __main__",
+    "theory": "errors user_file result laws xp arguments objectives certificate tokens rounds"
+    " equilibria occupancy preferences card theorem_checks check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
     "llm_scale": "oracle_spec settings processes data models rounds measure store train launch"

@@ -30,9 +30,12 @@ def test_processes_give_the_table_of_one_process(table):
 
 
 def test_a_dask_cluster_gives_the_same_table(table):
+    import dask
     from distributed import Client, LocalCluster
 
+    patience = {f"distributed.comm.timeouts.{step}": "120s" for step in ("connect", "tcp")}
     with (
+        dask.config.set(patience),  # on a loaded machine its processes take long to start
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster),
         joblib.parallel_config(backend="dask"),

@@ -162,6 +162,20 @@ def test_rounds_end_at_the_equilibrium(claim, stranger: Objective, tau: float) -
     )
 
 
+@pytest.mark.claim("T10", rung="exact")
+@pytest.mark.parametrize("name", ["huber", "softmargin"])
+def test_equilibrium_beyond_the_experts_support(claim, name: str) -> None:
+    """Where the expert has no mass the reward stays finite, and the policy keeps some."""
+    obj = objectives.get(SPECS[name])
+    p, ref = np.array([0.6, 0.4, 0.0]), np.array([0.2, 0.5, 0.3])
+    end = equilibrium(p, ref, obj, tau=0.5)
+    weight = ref * np.exp(obj.reward(p, end.policy) / 0.5)
+    claim.close(end.policy, weight / weight.sum(), atol=1e-9, what="pi = ref e^{r/tau}/Z")
+    claim.exhibits(end.policy[2], 1e-3, what="mass beyond the expert")
+    with pytest.raises(InvalidInput, match="expert has mass at"):
+        equilibrium(ref, p, obj, tau=0.5)
+
+
 def _call(formula):
     return lambda self, *given: formula(*given)
 

@@ -233,10 +233,6 @@ CALLS: dict[str, tuple[Call, str]] = {
         lambda: self_play(P, Q, 3, 1.0),
         r"obj=3; needed is an objective, as from objectives\.get",
     ),
-    "self_play: no beta": (
-        lambda: self_play(P, Q, SPIF),
-        r"beta and effective_step: neither given; needed is one of them",
-    ),
     "self_play: two betas": (
         lambda: self_play(P, Q, SPIF, 1.0, effective_step=1.0),
         r"beta and effective_step: both given; needed is one of them",

@@ -44,7 +44,8 @@ def solve(
     """Certified fixed point of the rounds for valid laws (..., n).
 
     Args:
-        expert: law p. ref: reference law; both have mass on the same outcomes.
+        expert: law p, within the support of ref. ref: reference law; beyond the expert's support
+            only for losses whose rewards stay finite there.
         obj: a shift-invariant objective with a pair loss or a group risk (``law_dependent``).
         tau: weight of the anchor, >= 0; at 0 the policy is the expert.
         tolerance: on the gap, nats.
@@ -63,15 +64,17 @@ def solve(
             f"{obj.name} has no equilibrium here: its risk changes when all rewards shift by a "
             "constant, and no link is written"
         )
-    refuse(laws.support_problems(ref, "ref", expert, "expert"))
     if tau > 0:
         refuse(laws.support_problems(expert, "expert", ref, "ref"))
+        if not np.isfinite(obj.reward(expert, ref)).all():  # no reward where the expert has no mass
+            refuse(laws.support_problems(ref, "ref", expert, "expert"))
     n = expert.shape[-1]
     p, base = expert.reshape(-1, n), ref.reshape(-1, n)
     policy, iterations = p.copy(), 0
     if tau > 0:
         slope = obj.slope_at_zero
-        start = (tau * laws.log_law(base) + slope * laws.log_law(p)) / (tau + slope)
+        near = np.where((p == 0) & (base > 0), 1e-3 * base, p)
+        start = (tau * laws.log_law(base) + slope * laws.log_law(near)) / (tau + slope)
         policy, iterations = _newton(obj, p, base, tau, start)
         for _ in range(RESTARTS):
             lost = _gap(obj, p, base, tau, policy)[0] > tolerance
@@ -89,11 +92,11 @@ def _newton(
 ) -> tuple[FloatArray, int]:
     """Newton's method on G(z), each row divided by its mass; prompts (B, n) at once."""
     n = p.shape[-1]
-    live = (p > 0) & (base > 0)
+    live = base > 0
     log_ref = np.where(live, laws.log_law(base), 0.0)
     z = np.where(live, start, -np.inf)
     z = np.where(live, xp.log_normalise(z), 0.0)
-    pin = np.where(live, p, 0.0)
+    pin = np.where(live, base, 0.0)
     residual, count = _balance(obj, p, log_ref, live, tau, z), 0
     rises = np.zeros(len(p), dtype=bool)
     for count in range(1, MAX_NEWTON + 1):  # noqa: B007  returned

@@ -8,10 +8,15 @@ and telemetry all come here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from theory.objectives.base import Objective
+
+class Referenced(Protocol):
+    """What the reward has to know of an objective."""
+
+    @property
+    def reference_free(self) -> bool:
+        """Whether the loss has no opponent's log-probabilities in it."""
 
 
 def of_logratios(logratio: Any, beta: Any, anchor_logratio: Any = None, tau: Any = 0.0) -> Any:
@@ -21,7 +26,7 @@ def of_logratios(logratio: Any, beta: Any, anchor_logratio: Any = None, tau: Any
 
 
 def implicit_reward(
-    objective: Objective,
+    objective: Referenced,
     log_pi: Any,
     log_opponent: Any,
     beta: Any,
@@ -31,7 +36,7 @@ def implicit_reward(
     """Implicit reward of log-probabilities (numpy, torch or numbers), in nats, unchecked.
 
     Args:
-        objective: only whether it is reference-free matters.
+        objective: of it only whether it is reference-free.
         log_pi: log-probabilities of the responses under the trained policy.
         log_opponent: the same under the law that the round started from; unused (may be None) for
             a reference-free objective.

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from theory import user_file
 from theory.errors import InvalidInput, refuse
 from theory.objectives.base import Objective
 from theory.objectives.forms import Group, Pairwise, Pointwise
@@ -164,33 +162,16 @@ def load_file(path: str | Path) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file; needed is a Python file that uses @register")
-    folder = path.resolve().parent
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    module_name = f"_objectives_{path.stem}_{digest}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise InvalidInput(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    before, loaded = dict(_REGISTRY), set(sys.modules)
-    for name in [n for n, cls in before.items() if cls.__module__ == module_name]:
+    module, before = user_file.module_name(path), dict(_REGISTRY)
+    for name in [n for n, cls in before.items() if cls.__module__ == module]:
         del _REGISTRY[name]  # read again: what the file no longer defines is gone
-    sys.path.insert(0, str(folder))
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        user_file.run(path)
+    except InvalidInput:
         _REGISTRY.clear()
         _REGISTRY.update(before)
-        if isinstance(error, InvalidInput):
-            raise InvalidInput([f"{path}: {p}" for p in error.problems]) from error
-        raise InvalidInput(f"{path}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(str(folder))
-        for other in set(sys.modules) - loaded:  # another file's helper may have the same name
-            at = getattr(sys.modules[other], "__file__", None)
-            if at and Path(at).resolve().parent == folder:
-                del sys.modules[other]
-    found = [n for n, cls in _REGISTRY.items() if cls.__module__ == module_name]
+        raise
+    found = [n for n, cls in _REGISTRY.items() if cls.__module__ == module]
     if not found:
         raise InvalidInput(
             f'{path}: registers no objective; decorate a class with @register("name")'

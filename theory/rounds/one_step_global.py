@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from theory.result import FloatArray
-from theory.rounds.one_step_near import Found, Problem, _fold, near, newton, solve_near
+from theory.rounds.one_step_near import Found, Problem, fold_toward, near, newton, solve_near
 
 TOLERANCE = 1e-10
 """Certified gap relative to max(1, |risk|)."""
@@ -87,7 +87,7 @@ def _bounds(prob: Problem, grid: _Grid) -> FloatArray:
 
 
 def _search(prob: Problem, start: Found) -> Found:
-    fold, floor = _fold(prob, np.zeros_like(prob.p)), prob.floor
+    fold, floor = fold_toward(prob, np.zeros_like(prob.p)), prob.floor
     floor = np.minimum(floor, fold)
     highest = prob.slope(fold).min(-1)
     share = np.concatenate([[0.0], np.geomspace(1e-14, 1.0, 29)])

@@ -231,7 +231,7 @@ def newton(prob: Problem, log_pi: FloatArray, multiplier: FloatArray) -> Found:
     return Found(x, lam, far, none, np.full(lam.shape, np.nan), settled)
 
 
-def _fold(prob: Problem, toward: FloatArray) -> FloatArray:
+def fold_toward(prob: Problem, toward: FloatArray) -> FloatArray:
     """Where the curvature of ``F_i`` turns negative between the two-step mass and ``toward``."""
     inside = np.clip(np.where(prob.alive, prob.start, prob.floor), prob.floor, 0.0)
     outside = np.broadcast_to(toward, inside.shape).copy()
@@ -301,10 +301,10 @@ def _continued(prob: Problem, shaped: bool) -> Found:
     start, floor = prob.start, prob.floor
     top = np.minimum(np.where(np.isfinite(start), start, floor), 0.0)
     up = np.asarray(xp.logsumexp(start)) < 0
-    right = np.where(up[:, None], _fold(prob, np.zeros_like(top)), top)
+    right = np.where(up[:, None], fold_toward(prob, np.zeros_like(top)), top)
     left = np.where(up[:, None], np.minimum(top, right), floor)
     if not shaped:
-        left = np.where(up[:, None], left, _fold(prob, floor))
+        left = np.where(up[:, None], left, fold_toward(prob, floor))
     ends = prob.slope(right)
     hi = np.where(up, ends.min(-1), 0.0)
     first = np.where(up, np.argmin(ends, axis=-1), -1)

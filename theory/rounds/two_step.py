@@ -58,8 +58,10 @@ def self_play(
             a state-action log-policy (S, A).
         start: first policy ``pi_0``, same shape.
         obj: the objective, or a specification such as ``"spif(c=0.5)"``.
-        beta: weight of the policy player's KL step, > 0; a number or one a round.
-        effective_step: ``R'(0)/beta`` in place of beta; exactly one of the two is needed.
+        beta: weight of the policy player's KL step, > 0; a number or one a round. Of objectives
+            with other slopes the same beta is another step: compare at ``effective_step``.
+        effective_step: ``R'(0)/beta`` in place of beta. If neither is given beta is 1, and
+            ``status`` says so.
         rounds: number of rounds, >= 0.
         ref: reference policy of the anchor, same shape; also the base of objectives whose opponent
             has one (the start if not given).
@@ -92,7 +94,7 @@ def self_play(
     obj = objectives.of(obj)
     given = {"expert": expert, "start": start} | ({} if ref is None else {"ref": ref})
     betas = _check(obj, beta, effective_step, rounds, ref, tau, one_step, game, level, given)
-    said, tau = described(betas, effective_step), float(tau)
+    said, tau = described(betas, beta, effective_step), float(tau)
     branch = one_step if isinstance(one_step, str) else ("near" if one_step else None)
     disable = None if progress else True  # None: where standard error is a terminal
     weights = tqdm(betas, desc=f"{obj.name} rounds", disable=disable, delay=3.0, leave=False)

@@ -115,11 +115,14 @@ class Settings(BaseSettings):
     delta: float = option(0.1, "probability that the bound may fail", gt=0, lt=1)
 
     def problems(self) -> list[str]:
-        """Features beyond those that the outcomes have, in the parts that run."""
+        """Features beyond those that the outcomes have, or no text, in the parts that run."""
         used = {"capacity"} if {"gradient", "destination", "stability"} & set(self.parts) else set()
         used |= {"capacities"} if "ladder" in self.parts else set()
         given = {name: getattr(self, name) for name in sorted(used)}
-        return [
+        # phrases have two words or more and an end; the part gradient takes one token less
+        least = 4 if "gradient" in self.parts else 3 if "text" in self.parts else 2
+        short = [f"horizon={self.horizon}; needed is >= {least} for these parts"]
+        return short * (self.horizon < least) + [
             f"{name}={value!r}; needed is less than outcomes={self.outcomes}"
             for name, value in given.items()
             if max(value if isinstance(value, tuple) else (value,)) >= self.outcomes
@@ -258,16 +261,12 @@ def gradient(s: Settings) -> pd.DataFrame:
             if method.kind != "one step":
                 continue
             for temperature in (1.0, *s.temperatures):
-                label: dict[str, Any] = {
-                    "part": "gradient",
-                    "method": method.name,
-                    "kind": method.kind,
-                }
-                label |= {"class": name, "temperature": temperature}
                 values = first_gradients(
                     method, policy, expert, start, other, s.batch, count, temperature
                 )
-                out.append(pd.DataFrame({**label, "seed": range(count), **values}))
+                label = {"method": method.name, "kind": method.kind, "class": name}
+                table = pd.DataFrame({"seed": range(count), **values})
+                out.append(table.assign(part="gradient", temperature=temperature, **label))
     return pd.concat(out, ignore_index=True)
 
 

@@ -9,14 +9,18 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerBase
 from typer.testing import CliRunner
 
+from llm_scale import processes
 from llm_scale import train as training
 from llm_scale.__main__ import app
+from llm_scale.data import tasks
 from llm_scale.models import byte_tokenizer, save, tiny
 from llm_scale.settings import Settings
 from llm_scale.store import identity as record
 from llm_scale.store import state
+from theory.errors import InvalidInput
 
 SMALL = ("--prompts=8", "--held-out=4", "--rounds=1", "--steps-per-round=1", "--batch=2",
          "--sft-steps=1", "--cosines=0", "--device=cpu")  # fmt: skip
@@ -428,3 +432,36 @@ def test_a_run_that_finished_stays_as_it_is(places):
     result = CliRunner().invoke(app, ["train", *SMALL, "--out", str(run)])
     assert (result.exit_code, result.stderr) == (0, f"{run}: finished before\n")
     assert contents(run) == before
+
+
+# -- the machine ---------------------------------------------------------------------------------
+
+
+def test_what_launchers_leave_in_the_environment(monkeypatch):
+    for left in ("", " "):
+        monkeypatch.setenv("WORLD_SIZE", left)
+        assert processes.announced() == 1
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(InvalidInput, match="WORLD_SIZE='two' in the environment"):
+        processes.announced()
+
+
+def test_a_full_disk_is_one_sentence_whoever_says_it(places, tmp_path, monkeypatch):
+    """The library of tokenizers has no kind of its own for it."""
+
+    def full(self, directory, **more):
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr(PreTrainedTokenizerBase, "save_pretrained", full)
+    result = CliRunner().invoke(app, ["train", *SMALL, "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1, result.exception
+    assert result.stderr.splitlines()[-1].endswith("No space left on device (os error 28)")
+
+
+def test_a_file_of_pairs_is_read_once_a_run(places, tmp_path, monkeypatch):
+    real, seen = tasks.numbered, []
+    monkeypatch.setattr(tasks, "numbered", lambda *given: seen.append(given) or real(*given))
+    words = places[1]
+    line = ["train", *SMALL, "--model", words["MODEL"], "--task", words["TASK"]]
+    assert CliRunner().invoke(app, [*line, "--out", str(tmp_path / "out")]).exit_code == 0
+    assert len(seen) == 1

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from lab.specs import objective_of
 from llm_scale.__main__ import app
 from llm_scale.data.items import Item, Response
-from llm_scale.data.oracles import BradleyTerry, Cyclic, build, overlap
+from llm_scale.data.oracles import BradleyTerry, Cyclic, Judge, build, overlap, probe
 from llm_scale.launch import prepare
 from llm_scale.measure import preferences as preference_telemetry
 from llm_scale.settings import Settings
@@ -85,6 +85,37 @@ def test_a_users_scorer_and_a_users_preference(tmp_path):
             build(f"{file}:{name}", None, tokenizer).compare(item, given)
     with pytest.raises(InvalidInput, match="takes 1 arguments"):
         Settings(oracle=f"{file}:odd")
+
+
+def test_options_of_a_users_function_are_no_responses(tmp_path):
+    (tmp_path / "words_of_mine.py").write_text("GOOD = 'b'\n")
+    (tmp_path / "mine.py").write_text(
+        "from words_of_mine import GOOD\n\n\n"
+        "def score(prompt, response, verbose=False):\n    return 0.9 if GOOD in response else 0.1\n"
+        "def likes(prompt, first, second, sure=0.9):\n"
+        "    return sure if GOOD in first > GOOD in second else 0.5\n"
+    )
+    tokenizer = tiny_game.task(tiny_game.settings()).tokenizer
+    item, same = Item(0, (1,), ()), [(2, 0), (2, 0)]
+    for name, kind in (("score", BradleyTerry), ("likes", Judge)):
+        oracle = build(f"{tmp_path}/mine.py:{name}", None, tokenizer)
+        assert isinstance(oracle, kind)
+        assert oracle.compare(item, same)[0, 1] == 0.5
+
+
+def test_a_judge_that_goes_by_the_order_of_its_arguments_is_refused():
+    tokenizer, luck = tiny_game.task(tiny_game.settings()).tokenizer, np.random.default_rng(0)
+    items = [Item(i, (1,), (Response(r, False),)) for i, r in enumerate(RESPONSES[:9])]
+    for always in (0.0, 1.0):
+        with pytest.raises(InvalidInput, match="goes by the order of its arguments"):
+            probe(Judge(lambda *texts, p=always: p, tokenizer, "mine"), items)
+    fair = (
+        lambda *texts: 0.5,
+        lambda *texts: float(luck.random() < 0.5),
+        lambda prompt, a, b: 0.5 * (1.0 + np.sign(len(a) - len(b))),
+    )
+    for judge in fair:
+        probe(Judge(judge, tokenizer, "mine"), items)
 
 
 @pytest.mark.parametrize(

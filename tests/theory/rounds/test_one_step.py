@@ -18,7 +18,7 @@ from theory.objectives import Objective, Pointwise
 from theory.result import FloatArray
 from theory.rounds.one_step import _problem, local_rate_one_step, one_step_round, partition_gap
 from theory.rounds.one_step_global import _bounds, _grid
-from theory.rounds.one_step_near import _fold, single_fold
+from theory.rounds.one_step_near import fold_toward, single_fold
 
 NO_ONE_STEP = {
     "gail": "log",
@@ -255,7 +255,7 @@ def test_lower_bounds_hold_on_coarse_grids(claim, name, beta):
     assert dumped.sum() >= 10
     prob = _problem(obj, p, q, beta * np.log(q), beta).rows(dumped)
     least = prob.losses(np.log(found.policy[dumped])).sum(-1)
-    fold = _fold(prob, np.zeros_like(prob.p))
+    fold = fold_toward(prob, np.zeros_like(prob.p))
     at = (np.arange(len(least)), slice(None), found.dumped[dumped])
     for points in (2, 5, 12):
         share = np.concatenate([[0.0], np.geomspace(1e-8, 1.0, points)])

@@ -315,3 +315,17 @@ def test_certificate_looks_only_at_outcomes_with_mass(tau: float) -> None:
 def test_default_margins_are_those_of_the_literature() -> None:
     assert objectives.get("ipo").label == "ipo(margin=1)"
     assert objectives.get("inpo").label == "inpo(margin=0.5)"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "(beta 1, as none was given)"),
+        ({"beta": 0.25}, "(beta 0.25)"),
+        ({"effective_step": 0.5}, "(beta 1 (effective step 0.5))"),
+        ({"beta": [1.0, 2.0]}, "(beta 1 to 2)"),
+    ],
+)
+def test_the_status_says_which_beta_was_used(given, said):
+    path = self_play([0.7, 0.3], [0.4, 0.6], "spif", rounds=2, **given)
+    assert path.status.endswith(said)

@@ -288,26 +288,6 @@ def test_bad_settings_are_all_named(given_settings, parts):
     assert all(part in str(caught.value) for part in parts)
 
 
-def test_an_interrupted_round_resumes_to_the_same_table(tmp_path):
-    q = dumping.example(0.8, 0.05)[1]
-    sides = dumping.weights("spif", 0.8, 0.05, False)
-    run, whole = one_round("spif", *sides, q, 0, record=[0, 10, 40])
-
-    class Stopped(SelfPlay):
-        def advance(self, state, step):
-            if step == 25:
-                raise KeyboardInterrupt
-            return super().advance(state, step)
-
-    file = tmp_path / "run.npz"
-    run.__class__ = Stopped
-    with pytest.raises(KeyboardInterrupt):
-        simulator.run(run, [0, 10, 40], file, progress=False, every=0.0)
-    Stopped.advance = SelfPlay.advance
-    again = simulator.run(run, [0, 10, 40], file, progress=False)
-    pd.testing.assert_frame_equal(again, whole, check_exact=True)
-
-
 def test_the_experiment_is_one_table():
     settings = dumping.Settings(
         objectives=("spif",), text_objectives=("spif",), seeds=3, batches=(8,), path_steps=3,

@@ -414,6 +414,7 @@ def test_draws_do_not_depend_on_the_other_experts():
         ({"objectives": ("sft", "spam"), "widths": (0,)}, ["sft", "spam", "widths"]),
         ({"explicit": ("ipo", "gail", "spin_hinge")}, ["ipo has no potential", "spin_hinge"]),
         ({"temperatures": (0.0,), "half_after": -1.0}, ["temperatures", "half_after"]),
+        ({"parts": ("gradient",), "horizon": 3}, ["horizon=3; needed is >= 4"]),
     ],
 )
 def test_bad_settings_are_refused_all_at_once(given, words):
