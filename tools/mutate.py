@@ -251,8 +251,8 @@ def _table(record: dict[str, Any], names: Sequence[str]) -> str:
         "# How sharp the tests are",
         f"Made by `{record['command']}` ({record['tool']}, {record['machine']}): formulas are "
         "broken one at a time, and the tests that reach them run. Where fewer are tried than there "
-        "are, they were drawn at random; modules not named were not tried. Mutants that change nothing "
-        "that can be observed are listed with reasons in tools/equivalent_mutants.toml; share: "
+        "are, they were drawn at random; modules not named were not tried. Mutants that change "
+        "nothing that can be observed are listed with reasons in tools/equivalent_mutants.toml; share: "
         "killed of the others that were decided.",
         "\n".join(
             [
