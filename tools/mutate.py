@@ -252,7 +252,7 @@ def _table(record: dict[str, Any], names: Sequence[str]) -> str:
         f"Made by `{record['command']}` ({record['tool']}, {record['machine']}): formulas are "
         "broken one at a time, and the tests that reach them run. Where fewer are tried than there "
         "are, they were drawn at random; modules not named were not tried. Mutants that change "
-        "nothing that can be observed are listed with reasons in tools/equivalent_mutants.toml; share: "
+        "nothing that can be observed are in tools/equivalent_mutants.toml, with reasons; share: "
         "killed of the others that were decided.",
         "\n".join(
             [
