@@ -110,15 +110,6 @@ def check_objective(
     return Checked(obj.label, tuple(findings))
 
 
-def require_trainable(objective: Objective | str) -> None:
-    """Refuse an objective whose formulas are not fit to train with: before any work.
-
-    Raises:
-        InvalidInput: with every problem that the quick checks find.
-    """
-    check_objective(objective).require()
-
-
 def _first(check: Callable[[Objective], Iterator[str]], obj: Objective) -> str:
     """The first problem of a check, or what it stumbled on."""
     try:
