@@ -88,6 +88,9 @@ def check_objective(
 
     Raises:
         InvalidInput: no objective.
+
+    >>> print(check_objective("spin"))
+    checked: spin: 7 checks hold
     """
     obj = objectives.of(objective)
     findings: list[Finding] = []
