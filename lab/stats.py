@@ -62,8 +62,9 @@ def standard_error(values: ArrayLike) -> float:
 def interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Mean of independent values and half its Student interval, NaN below three: see `intervals`.
 
-    >>> interval([1.0, 2.0, 3.0])
-    Interval(mean=2.0, half=2.484137711543143)
+    >>> found = interval([1.0, 2.0, 3.0])
+    >>> found.mean, round(found.half, 6)
+    (2.0, 2.484138)
     """
     array = np.asarray(values, dtype=np.float64)
     few = array.size < LEAST_SEEDS

@@ -86,8 +86,16 @@ def theory_card(obj: Of) -> TheoryCard:
     Args:
         obj: an objective, or its specification as in ``objectives.get``.
 
+    Returns:
+        A :class:`TheoryCard`; what an objective does not have is NaN or empty, and ``reasons`` says
+        why.
+
     Raises:
         InvalidInput: if ``obj`` is neither, or a formula fails.
+
+    >>> card = theory_card("spif(c=0.5)")
+    >>> card.slope_at_zero, card.stability_beta, card.reward_bounds
+    (1.0, 0.5, (-2.0, 2.0))
     """
     obj = objectives.of(obj)
     reasons: dict[str, str] = {}

@@ -88,6 +88,9 @@ def check_objective(
 
     Raises:
         InvalidInput: no objective.
+
+    >>> print(check_objective("spin"))
+    checked: spin: 7 checks hold
     """
     obj = objectives.of(objective)
     findings: list[Finding] = []
@@ -108,15 +111,6 @@ def check_objective(
             else:
                 findings.append(Finding(name, problem=_theorem(theorem, obj)))
     return Checked(obj.label, tuple(findings))
-
-
-def require_trainable(objective: Objective | str) -> None:
-    """Refuse an objective whose formulas are not fit to train with: before any work.
-
-    Raises:
-        InvalidInput: with every problem that the quick checks find.
-    """
-    check_objective(objective).require()
 
 
 def _first(check: Callable[[Objective], Iterator[str]], obj: Objective) -> str:

@@ -77,22 +77,11 @@ def as_torch(x: Any) -> Any:
     return torch.as_tensor(x)
 
 
-def slope_of(formula: Callable[[Any], Any], x: Any) -> FloatArray:
-    """Elementwise derivative by autograd, in float64."""
-    import torch
-
-    point = torch.tensor(np.asarray(x, dtype=np.float64), requires_grad=True)
-    value = formula(point)
-    if not value.requires_grad:
-        return np.zeros(point.shape)
-    return torch.autograd.grad(value.sum(), point)[0].numpy()
-
-
 def numeric_best_response(obj: Objective, p: FloatArray, q: FloatArray) -> FloatArray:
     """``argmax_r p a(r) + q b(r)`` per outcome, by root finding on the derivative alone."""
 
     def marginal(r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
-        return p * slope_of(obj.a, r) + q * slope_of(obj.b, r)
+        return p * derivatives.derivative(obj.a, r) + q * derivatives.derivative(obj.b, r)
 
     least = obj.reward_domain[0]
     first = max(least, -1.0) + 0.5
@@ -139,7 +128,7 @@ def check_best_response(obj: Objective, game: Game, claim: Recorder) -> None:
     claim.close(laws.expect(q, reward), 0.0, atol=1e-10, rtol=0, what="E_policy[r] = 0")
     for row in range(len(p)):
         risk = risk_of_rewards(obj, p[row], q[row])
-        gradient = slope_of(risk, reward[row])
+        gradient = derivatives.derivative(risk, reward[row])
         claim.close(gradient / (p + q)[row], 0.0, atol=1e-9, what="gradient of the risk in r")
         best = float(risk(as_torch(reward[row])))
         other = reward[row] + game.rng.standard_normal(p.shape[-1])
@@ -154,7 +143,7 @@ def check_optimised_risk(obj: Objective, game: Game, claim: Recorder) -> None:
     risk = risk_of_rewards(obj, p, q)
 
     def at(r: FloatArray) -> tuple[float, FloatArray]:
-        return float(risk(as_torch(r))), slope_of(risk, r)
+        return float(risk(as_torch(r))), derivatives.derivative(risk, r)
 
     found = minimize(at, np.zeros(len(p)), jac=True, method="BFGS", options={"gtol": 1e-10}).x
     claim.close(obj.reward(p, q), centred(found, q), atol=1e-5, what="argmin of the risk by BFGS")

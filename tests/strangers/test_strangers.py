@@ -23,7 +23,6 @@ from theory import (
     theory_card,
 )
 from theory.__main__ import app
-from theory.check import require_trainable
 from theory.objectives import Objective
 from theory.rounds.one_step import local_rate_one_step, one_step_round
 
@@ -64,7 +63,7 @@ def test_card_and_checks(stranger: Objective) -> None:
         assert "depends on both laws" in card.reasons["L"]
     checked = check_objective(stranger)
     assert checked.ok, checked
-    require_trainable(stranger)
+    checked.require()
     done = CliRunner().invoke(app, ["card", SPECS[stranger.name]])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith(f"checked: {stranger.label}: ")
@@ -241,7 +240,7 @@ def test_a_wrong_version_is_the_first_line(tmp_path, name, right, wrong, message
     assert message in first, done.output
     assert "Traceback" not in done.output
     with pytest.raises(InvalidInput, match=re.escape(message)):
-        require_trainable(f"{path}:{name}")
+        check_objective(f"{path}:{name}").require()
 
 
 def test_more_that_is_caught(tmp_path) -> None:

@@ -94,6 +94,9 @@ def get(spec: str, /, **parameters: float) -> Objective:
 
     Raises:
         InvalidInput: unknown name, file or parameter, or a value out of range.
+
+    >>> get("spif(c=0.5)") == get("spif", c=0.5), get("spif").label
+    (True, 'spif(c=1, alpha=0.5)')
     """
     if not isinstance(spec, str):
         raise InvalidInput(f"unknown objective {spec!r}. Known: {', '.join(_REGISTRY)}")

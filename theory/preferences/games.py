@@ -84,7 +84,11 @@ def check_game(preference: Any, **named: Any) -> tuple[FloatArray, ...]:
 
 
 def bradley_terry(scores: Any) -> FloatArray:
-    """``P(y > y') = s(score(y) - score(y'))`` of scores ``(..., n)`` in nats."""
+    """``P(y > y') = s(score(y) - score(y'))`` of scores ``(..., n)`` in nats: (..., n, n).
+
+    Raises:
+        InvalidInput: scores that are not finite numbers.
+    """
     try:
         score = np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -100,6 +104,15 @@ def rock_paper_scissors(strength: Any = 1.0, n: Any = 3) -> FloatArray:
     Args:
         strength: ``2P - 1`` of a win, in (0, 1]; 1 wins for sure.
         n: outcomes, odd and >= 3; 3 is rock (0), paper (1), scissors (2).
+
+    Returns:
+        ``P`` (n, n).
+
+    Raises:
+        InvalidInput: a strength or number out of range.
+
+    >>> rock_paper_scissors().tolist()
+    [[0.5, 0.0, 1.0], [1.0, 0.5, 0.0], [0.0, 1.0, 0.5]]
     """
     problems = []
     if not laws.is_real(strength) or not 0 < strength <= 1:
@@ -145,6 +158,9 @@ def expected_win(preference: FloatArray, policy: FloatArray) -> FloatArray:
 
 def win_rate(preference: Any, policy: Any) -> FloatArray:
     """``P(y > pi) = E_{y'~pi} P(y > y')`` of each outcome against the policy, shape (..., n).
+
+    >>> win_rate(rock_paper_scissors(), [0.5, 0.25, 0.25]).tolist()
+    [0.5, 0.625, 0.375]
 
     Args:
         preference: ``P`` (..., n, n).

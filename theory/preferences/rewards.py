@@ -40,6 +40,10 @@ def reward(preference: Any, policy: Any, obj: Objective | str) -> FloatArray:
         InvalidInput: a preference or law that is none; pairs that a loss without a finite
             minimiser can separate.
         NotConverged: Newton's method did not reach the solution.
+
+    >>> from theory.preferences import rock_paper_scissors
+    >>> reward(rock_paper_scissors(), [0.5, 0.25, 0.25], "sppo").round(6).tolist()
+    [0.0, 0.125, -0.125]
     """
     obj = require_reward(obj)
     checked, law = check_game(preference, policy=policy)

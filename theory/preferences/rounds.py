@@ -57,6 +57,12 @@ def self_play(
     Raises:
         InvalidInput: unusable arguments, all named at once. Unavailable: no such round, with the
         reason. NotConverged: a best response was not reached or is infinite.
+
+    >>> from theory.preferences import rock_paper_scissors
+    >>> even = [1 / 3, 1 / 3, 1 / 3]
+    >>> path = self_play(rock_paper_scissors(), [0.5, 0.3, 0.2], "inpo", 2.0, ref=even, tau=1.0)
+    >>> path.details["duality_gap"][[0, -1]].round(6).tolist()
+    [0.3, 0.0]
     """
     obj = require_reward(obj)
     betas = step_weights(beta, rounds, ref, tau)

@@ -50,7 +50,10 @@ def duality_gap(preference: Any, policy: Any) -> FloatArray:
 
 
 def exploitability(preference: Any, policy: Any) -> FloatArray:
-    """``max_y P(y > pi) - 1/2``: half the duality gap, what one best response wins over a draw."""
+    """``max_y P(y > pi) - 1/2``: half the duality gap, what one best response wins over a draw.
+
+    Arguments, shape and errors as in :func:`duality_gap`.
+    """
     return 0.5 * duality_gap(preference, policy)
 
 
@@ -124,6 +127,10 @@ def nash(
 
     Raises:
         InvalidInput: no preference. NotConverged: a gap above the tolerance.
+
+    >>> from theory.preferences import rock_paper_scissors
+    >>> nash(rock_paper_scissors()).policy.round(6).tolist()
+    [0.333333, 0.333333, 0.333333]
     """
     refuse(arguments.limits(tolerance, max_iterations))
     checked = check_preference(preference)
@@ -213,6 +220,11 @@ def regularised_nash(
 
     Raises:
         InvalidInput: unusable arguments, all named at once. NotConverged: a gap above tolerance.
+
+    >>> from theory.preferences import rock_paper_scissors
+    >>> found = regularised_nash(rock_paper_scissors(), [0.6, 0.2, 0.2], tau=0.5)
+    >>> found.policy.round(4).tolist(), bool(found.gap < 1e-12)
+    ([0.4489, 0.3674, 0.1836], True)
     """
     problems = arguments.number("tau", tau) + arguments.number("scale", scale)
     refuse(problems + arguments.limits(tolerance, max_iterations))

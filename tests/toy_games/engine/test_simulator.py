@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.toy_games.demo import batch
+from tests.toy_games.interrupted import interrupt
 from theory.errors import InvalidInput
 from toy_games.engine import simulator
 
@@ -34,41 +35,14 @@ def test_the_table_has_a_line_for_every_row_and_step():
     same(table, simulator.run(batch("spif", [1, 2]), RECORD, progress=False))
 
 
-class Stopped:
-    """A simulation that is interrupted before one of its steps."""
-
-    def __init__(self, inner, at):
-        self.inner, self.at = inner, at
-        self.rows, self.identity = inner.rows, inner.identity
-        self.start, self.measure = inner.start, inner.measure
-
-    def advance(self, state, step):
-        if step == self.at:
-            raise KeyboardInterrupt
-        return self.inner.advance(state, step)
-
-
 @pytest.mark.parametrize("at", [0, 1, 7, 15, 16, 60])
 def test_an_interrupted_run_resumes_to_bitwise_the_same_table(tmp_path, monkeypatch, at):
     whole = simulator.run(batch("spif", [1, 2]), RECORD, progress=False)
-    monkeypatch.setattr(simulator, "fingerprint", ignoring_type(simulator.fingerprint))
     path = tmp_path / "run.npz"
-    with pytest.raises(KeyboardInterrupt):
-        simulator.run(Stopped(batch("spif", [1, 2]), at), RECORD, path, False, every=0.0)
+    interrupt(batch("spif", [1, 2]), at, RECORD, path, monkeypatch)
     assert path.exists() == (at > 0)
     same(simulator.run(batch("spif", [1, 2]), RECORD, path, False), whole)
     assert not list(tmp_path.iterdir()), "a finished run leaves no checkpoint"
-
-
-def ignoring_type(fingerprint):
-    return lambda run, *rest: fingerprint(getattr(run, "inner", run), *rest)
-
-
-def interrupted(path, **settings):
-    with pytest.raises(KeyboardInterrupt):
-        simulator.run(
-            Stopped(batch("spif", [1, 2], **settings), 20), RECORD, path, False, every=0.0
-        )
 
 
 @pytest.mark.parametrize(
@@ -78,9 +52,8 @@ def interrupted(path, **settings):
 def test_a_checkpoint_of_another_run_is_refused_and_kept(
     tmp_path, monkeypatch, seeds, record, settings
 ):
-    monkeypatch.setattr(simulator, "fingerprint", ignoring_type(simulator.fingerprint))
     path = tmp_path / "run.npz"
-    interrupted(path)
+    interrupt(batch("spif", [1, 2]), 20, RECORD, path, monkeypatch)
     before = path.read_bytes()
     with pytest.raises(InvalidInput, match="another run"):
         simulator.run(batch("spif", seeds, **settings), record, path, False)
@@ -88,9 +61,9 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(
 
 
 @pytest.mark.parametrize("damage", ["torn", "text", "empty"])
-def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+def test_a_damaged_checkpoint_is_named(tmp_path, monkeypatch, damage):
     path = tmp_path / "run.npz"
-    interrupted(path)
+    interrupt(batch("spif", [1, 2]), 20, RECORD, path, monkeypatch)
     whole = path.read_bytes()
     path.write_bytes({"torn": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
     with pytest.raises(InvalidInput, match=r"run\.npz: not a readable checkpoint"):

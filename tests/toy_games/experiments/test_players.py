@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.toy_games.interrupted import interrupt
 from theory import equilibrium, laws, objectives, saddle_point, self_play
 from theory.errors import InvalidInput, Unavailable
 from theory.rounds.log_linear import LogLinear
@@ -406,26 +407,8 @@ def test_a_wide_network_finds_the_saddle_point_and_a_narrow_one_does_not(claim):
 # -- machinery ------------------------------------------------------------------------------------
 
 
-class Stopped:
-    """A simulation that is interrupted before one of its steps."""
-
-    def __init__(self, inner, at):
-        self.inner, self.at = inner, at
-        self.rows, self.identity = inner.rows, inner.identity
-        self.start, self.measure = inner.start, inner.measure
-
-    def advance(self, state, step):
-        if step == self.at:
-            raise KeyboardInterrupt
-        return self.inner.advance(state, step)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resumed_run_gives_bitwise_the_same_table(tmp_path, monkeypatch, method):
-    fingerprint = simulator.fingerprint
-    monkeypatch.setattr(
-        simulator, "fingerprint", lambda run, *rest: fingerprint(getattr(run, "inner", run), *rest)
-    )
     p, ref, kick = games(3, 4, seed=115)
 
     def players(rows=slice(None)):
@@ -436,8 +419,7 @@ def test_a_resumed_run_gives_bitwise_the_same_table(tmp_path, monkeypatch, metho
         )
 
     path = tmp_path / "run.npz"
-    with pytest.raises(KeyboardInterrupt):
-        simulator.run(Stopped(players(), 9), [0, 5, 20], path, False, every=0.0)
+    interrupt(players(), 9, [0, 5, 20], path, monkeypatch)
     resumed = simulator.run(players(), [0, 5, 20], path, False)
     whole = simulator.run(players(), [0, 5, 20], progress=False)
     pd.testing.assert_frame_equal(resumed, whole, check_exact=True)

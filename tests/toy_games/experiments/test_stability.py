@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lab import sweep
 from lab.specs import objective_of
 from lab.streams import frequencies
+from tests.toy_games.interrupted import interrupt
 from theory import laws, objectives, self_play, theory_card
 from theory.errors import InvalidInput
 from toy_games import launch
@@ -440,24 +441,16 @@ def test_objectives_take_part_where_they_can_and_else_it_is_said():
     assert [f"{r.left_out} is without {r.objective}: {r.why}" for r in table.itertuples()] == said
 
 
-def test_an_interrupted_run_goes_on_to_the_same_table(tmp_path):
+def test_an_interrupted_run_goes_on_to_the_same_table(tmp_path, monkeypatch):
     p, v = game(3, 6)
     rows = pd.DataFrame({"seed": range(3), "beta": 0.7, "label_noise": 0.1})
     start = far_start(p, v, np.full(3, 5.0))
 
-    class Stopped(SampledRounds):
-        def advance(self, state, step):
-            if step == 9:
-                raise KeyboardInterrupt
-            return super().advance(state, step)
-
-    Stopped.__name__ = "SampledRounds"
     for name in ("spif", "sft"):
         given = (objective_of(name), rows, p, start, 50)
         whole = simulator.run(SampledRounds(*given), range(0, 21, 4), progress=False)
         file = tmp_path / f"{name}.npz"
-        with pytest.raises(KeyboardInterrupt):
-            simulator.run(Stopped(*given), range(0, 21, 4), file, False, every=0)
+        interrupt(SampledRounds(*given), 9, range(0, 21, 4), file, monkeypatch)
         assert file.exists()
         resumed = simulator.run(SampledRounds(*given), range(0, 21, 4), file, progress=False)
         pd.testing.assert_frame_equal(whole, resumed, check_exact=True)

@@ -1,0 +1,172 @@
+"""Wrong calls of rounds: each is refused before any work, in words that help."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.theory.wrong_calls import (
+    BATCH,
+    GAME,
+    SPIF,
+    SPPO,
+    THREE,
+    TSPIN,
+    Call,
+    Calls,
+    P,
+    Q,
+    get,
+    refused,
+)  # fmt: skip
+from theory import self_play, theory_card
+from theory.rounds.log_linear import LogLinear
+
+CLASS = LogLinear(np.eye(3)[:, :2])
+ZERO = np.zeros(2)
+
+CALLS: Calls = {
+    # rounds
+    "self_play: a name": (
+        lambda: self_play(P, Q, "spiff", 1.0),
+        r"unknown objective 'spiff'\. Did you mean 'spif'",
+    ),
+    "self_play: a number": (
+        lambda: self_play(P, Q, 3, 1.0),
+        r"obj=3; needed is an objective, as from objectives\.get",
+    ),
+    "self_play: two betas": (
+        lambda: self_play(P, Q, SPIF, 1.0, effective_step=1.0),
+        r"beta and effective_step: both given; needed is one of them",
+    ),
+    "self_play: effective step": (
+        lambda: self_play(P, Q, SPIF, effective_step=0.0),
+        r"effective_step=0\.0; needed is a finite number > 0, or one a round",
+    ),
+    "self_play: no effective step": (
+        lambda: self_play(P, Q, "ipm", effective_step=1.0),
+        r"effective_step: ipm",
+    ),
+    "self_play: no law": (
+        lambda: self_play([0.5, 0.6], Q, SPIF, 1.0),
+        r"expert: sums to 1\.1 at prompt \(\); needed is 1",
+    ),
+    "self_play: outcomes differ": (
+        lambda: self_play(P, THREE, SPIF, 1.0),
+        r"laws differ in the number of outcomes: \{'expert': \(2,\), 'start': \(3,\)\}",
+    ),
+    "self_play: prompts differ": (
+        lambda: self_play(*BATCH, SPIF, 1.0),
+        r"prompt axes do not broadcast: \{'expert': \(2, 3\), 'start': \(4, 3\)\}",
+    ),
+    "self_play: betas": (
+        lambda: self_play(P, Q, SPIF, beta=[1.0, 2.0], rounds=3),
+        r"beta: 2 values for 3 rounds; needed is one a round",
+    ),
+    "self_play: rounds": (
+        lambda: self_play(P, Q, SPIF, 1.0, rounds=2.5),
+        r"rounds=2\.5; needed is a whole number >= 0",
+    ),
+    "self_play: no ref": (
+        lambda: self_play(P, Q, SPIF, 1.0, tau=0.1),
+        r"tau=0\.1 needs ref, the reference policy of the anchor",
+    ),
+    "self_play: support of ref": (
+        lambda: self_play(P, Q, SPIF, 1.0, tau=0.1, ref=[1.0, 0.0]),
+        r"start has mass at \(1,\) where ref has none; needed is support\(start\) within",
+    ),
+    "self_play: level": (
+        lambda: self_play(P, Q, SPIF, 1.0, level="token"),
+        r"level='token'; needed is one of 'sequence', 'conditional', 'occupancy'",
+    ),
+    "self_play: level without game": (
+        lambda: self_play(P, Q, SPIF, 1.0, level="conditional"),
+        r"level='conditional' needs game, a TokenMDP",
+    ),
+    "self_play: one_step": (
+        lambda: self_play(P, Q, SPIF, 1.0, one_step="far"),
+        r"one_step='far'; needed is False, True, 'near' or 'global'",
+    ),
+    "self_play: laws for a game": (
+        lambda: self_play(P, Q, SPIF, 1.0, game=GAME),
+        r"expert must have shape \(\.\.\., 3 states, 3 actions\), got \(2,\)",
+    ),
+    "self_play: no game": (
+        lambda: self_play(P, Q, SPIF, 1.0, game=3),
+        r"game=3; needed is a TokenMDP",
+    ),
+    "self_play: preference": (
+        lambda: self_play(P, Q, SPPO, 1.0),
+        r"sppo has no expert law: use preferences\.self_play",
+    ),
+    "self_play: nothing to play": (
+        lambda: self_play(P, Q, TSPIN, 1.0),
+        r"tspin has no reward: reference-free",
+    ),
+    "self_play: one step of gail": (
+        lambda: self_play(P, Q, get("gail"), 1.0, one_step=True),
+        r"gail has no risk: the implicit reward starts at r = 0",
+    ),
+    "theory_card: a name": (
+        lambda: theory_card("spiff"),
+        r"unknown objective 'spiff'",
+    ),
+    # log-linear classes
+    "LogLinear: no matrix": (
+        lambda: LogLinear(np.zeros(3)),
+        r"features: shape \(3,\); needed is a finite matrix \(n, d\)",
+    ),
+    "LogLinear: text": (lambda: LogLinear("x"), r"features: not an array of numbers"),
+    "LogLinear: rank": (
+        lambda: LogLinear(np.ones((3, 2))),
+        r"features: 2 columns of rank 0 modulo constants; needed are identifiable parameters",
+    ),
+    "LogLinear: expert": (
+        lambda: CLASS.self_play(P, ZERO, SPIF, 1.0, 2),
+        r"expert: 2 outcomes on the last axis, needed 3",
+    ),
+    "LogLinear: theta": (
+        lambda: CLASS.self_play(THREE, THREE, SPIF, 1.0, 2),
+        r"theta: shape \(3,\); needed is \(2,\)",
+    ),
+    "LogLinear: no objective": (
+        lambda: CLASS.self_play(THREE, ZERO, 2.0, 1.0, 2),
+        r"obj=2.0; needed is an objective",
+    ),
+    "LogLinear: no ref": (
+        lambda: CLASS.self_play(THREE, ZERO, SPIF, 1.0, 2, tau=0.5),
+        r"tau=0\.5 needs ref, the reference policy of the anchor",
+    ),
+    "LogLinear: preference": (
+        lambda: CLASS.self_play(THREE, ZERO, SPPO, 1.0, 2),
+        r"sppo has no expert law: use preferences\.self_play",
+    ),
+    # all problems at once
+    "self_play: all at once": (
+        lambda: self_play([0.5, 0.6], [np.nan, 1], SPIF, beta=-1, rounds=-1, tau=-1),
+        ["rounds=-1", "beta=-1", "tau=-1", "expert: sums to 1.1", "start: not finite"],
+    ),
+    "self_play: settings, all at once": (
+        lambda: self_play(P, Q, SPIF, 1.0, tau=1.0, one_step="far", level="token", game=3),
+        ["tau=1.0 needs ref", "one_step='far'", "level='token'", "game=3"],
+    ),
+    "self_play: game, all at once": (
+        lambda: self_play(P, GAME.expert - 1, SPIF, beta=0, game=GAME),
+        ["beta=0", "expert must have shape", "start: probabilities do not sum to 1"],
+    ),
+    "LogLinear: all at once": (
+        lambda: CLASS.self_play(P, THREE, SPIF, -1, 2.5, "x", temperature=0, tau=np.nan),
+        ["expert:", "beta=-1", "temperature=0", "tau=nan", "rounds=2.5", "theta:", "kind='x'"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "said"), CALLS.values(), ids=CALLS)
+def test_wrong_call(call: Call, said: str | list[str]) -> None:
+    refused(call, said)
+
+
+def test_what_looks_wrong_but_is_right() -> None:
+    """Lists, and prompts that broadcast."""
+    assert self_play(BATCH[0], THREE, SPIF, 1.0, rounds=np.int64(1)).policy.shape == (2, 3)
+    assert LogLinear([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).features.shape == (3, 2)
