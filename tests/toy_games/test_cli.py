@@ -40,7 +40,8 @@ def test_every_experiment_says_what_it_is_and_what_its_settings_do():
         assert module.SUMMARY.endswith(".")
         for field in module.Settings.__dataclass_fields__.values():
             assert field.metadata["help"]
-        assert module.cells(module.Settings())
+        cells = module.cells(module.Settings())
+        assert len({cell.key for cell in cells}) == len(cells) > 0  # each can be kept in a folder
 
 
 def test_without_a_folder_the_table_is_printed():

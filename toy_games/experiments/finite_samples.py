@@ -79,8 +79,8 @@ class Settings(BaseSettings):
 def cells(settings: Settings) -> list[Cell]:
     """One cell a part and objective."""
     s = settings
-    seeds = range(s.first_seed, s.first_seed + s.seeds)
-    many = range(s.first_seed, s.first_seed + s.rounds_seeds)
+    seeds = tuple(range(s.first_seed, s.first_seed + s.seeds))
+    many = tuple(range(s.first_seed, s.first_seed + s.rounds_seeds))
     one = {"seeds": seeds, "effective_step": s.effective_step, "rate": s.rate}
     one["outcomes"] = s.outcomes
     rounds = {"seeds": seeds, "effective_step": s.rounds_step, "per_round": s.steps_per_round}

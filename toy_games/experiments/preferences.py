@@ -112,7 +112,7 @@ def cells(settings: Settings) -> list[Cell]:
             out.append(Cell(f"gap-{name}-{spec}", gaps, arguments))
     for spec in s.unanchored:
         if why := _no_scale(spec):
-            out.append(left_out("gap, from comparisons,", spec, why))
+            out.append(left_out("gap, from comparisons", spec, why))
     near = {"tau": s.tau, "ratios": s.ratios, "rounds": s.rate_rounds, "steps": s.rate_steps}
     out.append(Cell("rate", rates, near | common))
     noisy = {"tau": s.floor_tau, "rounds": s.floor_rounds, "samples": s.samples}
