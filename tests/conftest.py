@@ -4,9 +4,11 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from lab.files import folder_problems
+from theory.objectives import registry
 
 pytest_plugins = ["pytester", "lab.evidence_plugin"]
 
@@ -35,3 +37,17 @@ settings.register_profile(
     **_COMMON,
 )
 settings.load_profile(PROFILE)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _objectives_of_a_module():
+    """What a module's fixtures register is gone after it."""
+    with registry.kept():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _objectives_of_a_test():
+    """A user's objective, however bad, is gone after the test that loads it."""
+    with registry.kept():
+        yield

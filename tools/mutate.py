@@ -50,7 +50,8 @@ def groups(root: Path) -> dict[str, dict[str, list[str]]]:
     table = tomllib.loads((root / "tools" / "mutate.toml").read_text(encoding="utf-8"))
     for name, group in table.items():
         paths = [p.relative_to(root).as_posix() for g in group["modules"] for p in root.glob(g)]
-        group["modules"] = sorted(p for p in paths if p not in group.pop("skip", []))
+        skipped = group.pop("skip", [])
+        group["modules"] = sorted(p for p in paths if p not in skipped)
         absent = [t for t in group["tests"] if not (root / t).exists()]
         if absent or not group["modules"]:
             raise ValueError(f"tools/mutate.toml, {name}: no {', '.join(absent) or 'modules'}")
@@ -250,8 +251,8 @@ def _table(record: dict[str, Any], names: Sequence[str]) -> str:
         "# How sharp the tests are",
         f"Made by `{record['command']}` ({record['tool']}, {record['machine']}): formulas are "
         "broken one at a time, and the tests that reach them run. Where fewer are tried than there "
-        "are, they are a random sample that is the same every time. Mutants that change nothing "
-        "that can be observed are listed with reasons in tools/equivalent_mutants.toml; share: "
+        "are, they were drawn at random; modules not named were not tried. Mutants that change "
+        "nothing that can be observed are in tools/equivalent_mutants.toml, with reasons; share: "
         "killed of the others that were decided.",
         "\n".join(
             [

@@ -146,4 +146,5 @@ def test_a_wrong_table_is_refused(tree):
 
 
 def test_the_committed_table_is_right():
-    assert all(group["modules"] for group in mutate.groups(mutate.ROOT).values())
+    modules = [m for group in mutate.groups(mutate.ROOT).values() for m in group["modules"]]
+    assert len(modules) == len(set(modules)), "each is watched by one group"

@@ -9,16 +9,9 @@ from llm_scale import models
 from llm_scale import train as training
 from llm_scale.data import tasks
 from llm_scale.settings import Settings
-from theory.objectives import registry
 from tools.get_model import MODELS, SMOLLM2
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _registry_as_it_was(monkeypatch):
-    """A user's objective, however bad, is gone after the test that loads it."""
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
 @pytest.fixture(scope="session")

@@ -32,13 +32,6 @@ SLOPE = {"huber": 0.5, "softmargin": 0.5 / 1.2, "rooted": 0.5 / (2 * 0.55)}
 """R'(0): -l'/(2 l''); -A/V of the risk, A = -1/2 and V = 2 spread; 1/(b''/b' - a''/a')."""
 
 
-@pytest.fixture(autouse=True)
-def _registry(monkeypatch):
-    from theory.objectives import registry
-
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-
-
 @pytest.fixture(params=SPECS)
 def stranger(request) -> Objective:
     return objectives.get(SPECS[request.param])

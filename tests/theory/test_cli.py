@@ -33,10 +33,7 @@ class Second(Pairwise):
 
 
 @pytest.fixture(autouse=True)
-def _registry(monkeypatch):
-    from theory.objectives import registry
-
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+def _wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
 
 

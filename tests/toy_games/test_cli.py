@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from lab import files
 from tests.toy_games import demo
 from theory.errors import InvalidInput
-from theory.objectives import registry
 from toy_games import launch
 from toy_games.__main__ import app
 
@@ -19,7 +18,6 @@ from toy_games.__main__ import app
 def _with_the_demo(monkeypatch):
     monkeypatch.setattr(launch, "NAMES", (*launch.NAMES, "demo"))
     monkeypatch.setitem(sys.modules, "toy_games.experiments.demo", demo)
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
 def call(*arguments, code=0):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -80,6 +81,17 @@ def misnamed(cls: type[Objective], name: str) -> list[str]:
 
 
 _LIBRARY = {Objective.__module__, Pointwise.__module__}
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Forget at the end of the block what was registered within it."""
+    before = dict(_REGISTRY)
+    try:
+        yield
+    finally:
+        _REGISTRY.clear()
+        _REGISTRY.update(before)
 
 
 def names() -> list[str]:

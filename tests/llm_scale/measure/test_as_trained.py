@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from llm_scale.measure import predicted
-from llm_scale.measure.predicted import Game, as_trained, where_near
+from llm_scale.measure import predicted, telemetry
+from llm_scale.measure.predicted import FEWEST, Game, as_trained, predict, where_near
+from llm_scale.measure.telemetry import Measured
 from theory import objectives
 from theory.errors import NotConverged
 from theory.rounds.one_step import one_step_round
 
-SPIF = objectives.get("spif")
+SPIF, SPIN = objectives.get("spif"), objectives.get("spin")
 P = np.array([[0.4, 0.35, 0.25], [0.98, 0.01, 0.01]])
 Q = np.array([[0.3, 0.4, 0.3], [0.01, 0.01, 0.98]])
 BASE = np.array([[0.2, 0.5, 0.3], [0.3, 0.3, 0.4]])
@@ -37,3 +38,55 @@ def test_a_prompt_without_a_near_solution_has_no_reward(monkeypatch):
         np.testing.assert_array_equal(found.reward[0], step.reward[0])
         assert np.isnan(found.reward[1]).all()
         assert found.near.tolist() == [True, False]
+
+
+def two_prompts(**given):
+    rng = np.random.default_rng(3)
+    numbers = {k: -5.0 + rng.normal(size=8) for k in ("before", "after", "expert")}
+    side = np.repeat(["expert", "own"], 4)
+    parts = {"prompt": np.arange(8) % 2, "side": side, **numbers, "opponent": None, "anchor": None}
+    return Measured(*(parts | given).values())
+
+
+def test_a_local_factor_is_told_where_it_holds_only():
+    """Without an anchor, and where own responses are those of pi_t."""
+    told = two_prompts()
+    plain = Game(SPIN, 2.0)
+    row = telemetry.contraction(told, plain, telemetry.predictions(told, plain))
+    assert row["contraction_local"] == 0.5
+    other = two_prompts(opponent=np.full(8, -5.0))
+    for measured, game in ((told, Game(SPIN, 2.0, 0.5)), (other, plain), (told, None)):
+        found = telemetry.predictions(measured, game)
+        row = telemetry.contraction(measured, game, found)
+        assert row.keys() == {"contraction", "contraction_se"}
+
+
+def test_an_expert_known_in_part_is_not_known():
+    told = two_prompts(expert=np.append(np.full(7, -5.0), np.nan))
+    assert not told.known
+    assert telemetry.predictions(told, Game(SPIN, 2.0)) is None
+    assert telemetry.contraction(told, Game(SPIN, 2.0), None) == {}
+    assert "kl" not in telemetry.summary(told, None, None)
+
+
+def test_predictions_of_prompts_with_uneven_numbers_of_responses():
+    """Each prompt's own laws, padding aside; SPIF's loss is that of one step, without a start."""
+    rng = np.random.default_rng(4)
+    sizes = FEWEST, FEWEST + 7
+    n = sum(sizes)
+    log_p, log_q = rng.normal(-3.0, 0.4, (2, n))
+    told = Measured(np.repeat([0, 1], sizes), np.where(np.arange(n) % 2, "own", "expert"),
+                    log_q, log_q, log_p, None, None)  # fmt: skip
+    found = predict(told.points(), Game(SPIF, 2.0))
+    for here in (slice(0, sizes[0]), slice(sizes[0], n)):
+        p, q = (
+            np.exp(x[here]) / (np.exp(log_p[here]) + np.exp(log_q[here])) for x in (log_p, log_q)
+        )
+        p, q = p / p.sum(), q / q.sum()
+        np.testing.assert_allclose(found.delta[here], ((p - q) ** 2 / (p + q)).sum())
+        step = one_step_round(p, q, SPIF, 2.0)
+        np.testing.assert_allclose(found.refined[here], step.reward, atol=1e-9)
+    assert found.kind == predicted.ONE_STEP
+    assert predict(told.points(), Game(SPIF, 2.0, level="token")) is None
+    told.expert[3] = -np.inf
+    assert predict(told.points(), Game(SPIF, 2.0)) is None

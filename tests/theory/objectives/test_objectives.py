@@ -167,15 +167,6 @@ def test_an_empty_definition_says_what_it_lacks() -> None:
 # --- registering and loading ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def registry(monkeypatch):
-    """A registry to write to, put back afterwards."""
-    from theory.objectives import registry
-
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-    return registry
-
-
 FILE = """
 from theory.objectives import Pairwise, register
 @register({name!r})
@@ -187,7 +178,7 @@ class Mine(Pairwise):
 """
 
 
-def test_a_file_is_loaded_and_read_again(registry, tmp_path) -> None:
+def test_a_file_is_loaded_and_read_again(tmp_path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(FILE.format(name="first", default=" = 2.0", after=""))
     assert objectives.load_file(path) == ["first"]
@@ -200,7 +191,7 @@ def test_a_file_is_loaded_and_read_again(registry, tmp_path) -> None:
         objectives.get("second")
 
 
-def test_a_failing_file_leaves_the_registry_alone(registry, tmp_path) -> None:
+def test_a_failing_file_leaves_the_registry_alone(tmp_path) -> None:
     before = objectives.names()
     path = tmp_path / "mine.py"
     for after, message in (

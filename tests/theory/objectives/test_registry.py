@@ -18,13 +18,6 @@ BODY += "    def b(self, r):\n        return -r - self.k * r * r\n"
 QUADRATIC = "r - self.k * r * r"
 
 
-@pytest.fixture(autouse=True)
-def _registry(monkeypatch):
-    from theory.objectives import registry
-
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-
-
 def written(path, name="mine", a=QUADRATIC, before=""):
     path.write_text(before + (HEAD + BODY).format(name=name, a=a))
     return path

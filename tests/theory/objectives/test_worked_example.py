@@ -102,11 +102,8 @@ class Squareplus(Pairwise):
 
 
 @pytest.fixture
-def stranger(monkeypatch, tmp_path):
-    """Loader of a text as a file of definitions, into a registry that is put back afterwards."""
-    from theory.objectives import registry
-
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+def stranger(tmp_path):
+    """Loader of a text as a file of definitions."""
 
     def load(code: str) -> list[Objective]:
         path = tmp_path / "my_objective.py"

@@ -561,7 +561,7 @@ WRONG = [
     ({"beta": np.nan}, "beta=nan"),
     ({"tau": -1.0}, "tau=-1.0"),
     ({"tau": 0.5}, "needs ref"),
-    ({"branch": "far"}, "'near' or 'global'"),
+    ({"branch": "far"}, "'near', 'global'"),
     ({"history": LAW}, "history: spif does not take it"),
     ({"preference": LAW}, "preference: spif does not take it"),
     ({"obj": objectives.get("tspin")}, "history: tspin needs it"),

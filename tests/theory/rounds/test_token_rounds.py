@@ -43,8 +43,14 @@ def test_sequence_rounds_are_rounds_on_sequence_laws(claim, name: str, drawn, be
     on_laws = self_play(
         game.sequence_law(expert), game.sequence_law(start), obj, beta=beta, rounds=3
     )
+    # a rounding of u moves the next log-law by R'(u)/beta: by a lot where the link is steep
+    furthest = np.minimum(on_laws.details["max_logratio"], 30.0)
+    steep = float(np.max(obj.slope(np.stack([-furthest, furthest]), np.asarray(0.0)))) / beta
     claim.close(
-        game.sequence_law(on_tree.policies), on_laws.policies, atol=1e-12, what="sequence laws"
+        game.sequence_law(on_tree.policies),
+        on_laws.policies,
+        atol=max(1e-12, 64 * np.finfo(float).eps * steep),
+        what="sequence laws",
     )
 
 

@@ -454,6 +454,9 @@ SMALL = {
 def test_the_experiment_has_all_parts_and_sft_beside_them():
     given_settings = finite.Settings(**SMALL, objectives=("spin", "spin_hinge"))
     table = launch.run("finite_samples", given_settings, progress=False)
+    left = table[table.left_out.notna()]
+    assert left[["left_out", "objective"]].to_numpy().tolist() == [["flow", "spin_hinge"]]
+    table = table[table.left_out.isna()]
     assert set(table.part) == {"descent", "flow", "threshold", "rounds", "text"}
     for part in ("rounds", "text"):
         assert set(table[table.part == part].objective) == {"spin", "spin_hinge", "sft"}

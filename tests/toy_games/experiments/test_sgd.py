@@ -19,6 +19,7 @@ from toy_games import launch
 from toy_games.dynamics.self_play import Data, SelfPlay, sft_scale
 from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax, Tokens
+from toy_games.engine.trainable import notes
 from toy_games.experiments import sgd
 from toy_games.experiments.sgd import PLAYED, Settings
 from toy_games.games.sgd_case import Case, chain_factor, least_hinge
@@ -36,7 +37,7 @@ def run(part, spec, family="tokens", **given):
     (cell,) = [
         c
         for c in sgd.cells(chosen)
-        if (c.arguments["spec"], c.arguments["family"]) == (spec, family)
+        if (c.arguments.get("spec"), c.arguments.get("family")) == (spec, family)
     ]
     return cell.call(**cell.arguments, progress=False)
 
@@ -358,7 +359,7 @@ def test_all_problems_are_said_at_once():
     with pytest.raises(InvalidInput) as caught:
         Settings(parts=("noise",), classes=("tree",), seeds=0, rate=-1.0, group=5, effective=(0.0,))
     said = str(caught.value)
-    for part in ("'noise'", "'tree'", "seeds=0", "rate=-1.0", "effective=(0.0,)"):
+    for part in ("'noise'", "'tree'", "seeds=0", "rate=-1.0", "effective=0.0"):
         assert part in said
     assert "batch 64 is not a multiple of group=5" in said
     with pytest.raises(InvalidInput, match="leave it out"):
@@ -376,10 +377,12 @@ def test_groups_too_many_to_enumerate_and_several_prompts_are_refused():
 
 def test_sft_runs_beside_all_others_but_has_no_contraction():
     made = sgd.cells(Settings())
-    sft = {c.arguments["part"] for c in made if c.arguments["spec"] == "sft"}
+    sft = {c.arguments["part"] for c in made if c.arguments.get("spec") == "sft"}
     assert sft == {"round", "floor", "steps", "path"}
-    hinge = {c.arguments["part"] for c in made if c.arguments["spec"] == "spin_hinge"}
+    hinge = {c.arguments["part"] for c in made if c.arguments.get("spec") == "spin_hinge"}
     assert hinge == {"round"}
+    left = {tuple(line.split(":")[0].split(" is without ")) for line in notes(made)}
+    assert {("contraction", "sft"), ("path", "spin_hinge"), ("steps", "inpo")} <= left
     table = run("round", "spin_hinge", steps=40)
     assert (table.excess > -1e-12).all()
 
