@@ -150,7 +150,9 @@ def test_fast_and_convex_policies_agree(claim, solve: Solver, obj: Objective, g:
         other = solve(g.expert, g.ref, obj, g.tau, "convex")
     except NotConverged:  # Clarabel is not certified: then it says nothing
         assume(False)
-    claim.close(other.policy, fast.policy, atol=1e-7, what="policy, Newton against Clarabel")
+    # tau KL(pi||pi*) <= gap, and a mass differs by no more than sqrt(KL/2)
+    reach = np.sqrt(0.5 * float(np.max(other.gap)) / g.tau)
+    claim.close(other.policy, fast.policy, atol=1e-7 + reach, what="policy, Newton and Clarabel")
     claim.below(fast.gap, 1e-10, what="certified gap of Newton")
     claim.close(other.primal, fast.primal, atol=1e-8, rtol=1e-8, what="value")
 
