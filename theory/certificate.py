@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from theory import laws, xp
 from theory.errors import Unavailable
-from theory.objectives import Objective, derivatives
+from theory.objectives import Objective, derivatives, numeric_response
 from theory.result import FloatArray
 
 IndexArray = NDArray[np.intp]
@@ -24,6 +24,8 @@ ROUNDING = 16.0 * EPS  # relative slope that is no slope
 TIGHT = 1e-13  # bounds above it (per unit of mass) are worth a bisection
 FURTHEST = 1e150  # rewards beyond which a payoff that still rises has no maximum
 BISECTIONS = 60
+BALANCE = 1e-7  # gradient of the risk, relative to its two sides, at which a reward is at rest
+LIMIT = 1e3  # reward (nats) that stands for an infinite one
 
 
 def equilibrium_bounds(
@@ -213,6 +215,30 @@ def _no_best_response(obj: Objective) -> str | None:
     return None
 
 
+def require_potential(obj: Objective) -> None:
+    """Raise :class:`Unavailable` where a written potential is not the integral of the link."""
+    problem = _not_the_integral(obj)
+    if problem:
+        raise Unavailable(f"{obj.name}: {problem}")
+
+
+@lru_cache(maxsize=256)
+def _not_the_integral(obj: Objective) -> str | None:
+    if obj.missing("potential") or not obj.writes("potential_formula"):
+        return None
+    p, q = np.array([[0.4, 0.3, 0.2, 0.1], [0.1, 0.35, 0.15, 0.4]])
+    far = np.array([0.6, 0.3, 0.0999, 0.0001])
+    for expert, policy in ((p, q), (q, p), (p, far), (far, p)):
+        u = laws.log_ratio(expert, policy)
+        exact = float((expert * derivatives.potential_density(obj.link, u)).sum())
+        written = float(obj.potential_formula(policy, expert))
+        if not abs(written - exact) <= 1e-6 * abs(exact):
+            return (
+                f"potential_formula is {written:.6g} where the integral of the link is {exact:.6g}"
+            )
+    return None
+
+
 def _not_concave(obj: Objective) -> str | None:
     low, high = obj.reward_domain
     r = np.sinh(np.linspace(-12.0, 12.0, 1201))
@@ -245,15 +271,28 @@ def _not_concave(obj: Objective) -> str | None:
 
 
 def _not_the_links(obj: Objective) -> str | None:
-    import torch
-
     p, q = np.array([[0.5, 0.2, 0.2, 0.1], [0.1, 0.6, 0.1, 0.2]])
-    for expert, policy in ((p, q), (q, p)):
-        r = obj.best_response(expert, policy)
-        point = torch.tensor(r, requires_grad=True)
-        masses = (torch.tensor(expert), torch.tensor(policy))
-        (slope,) = torch.autograd.grad(obj.reward_risk(point, point, *masses).sum(), point)
-        worst = float(slope.abs().max())
-        if not worst <= 1e-8 * (1.0 + float(np.abs(r).max())):
-            return f"the link's reward is not it; the risk's gradient there is {worst:.2g}, not 0"
+    far = np.array([0.6, 0.3, 0.0999, 0.0001])
+    for expert, policy in ((p, q), (q, p), (q, far), (far, q)):
+        worst = float(response_imbalance(obj, expert, policy, obj.best_response(expert, policy)))
+        if not worst <= BALANCE:
+            return (
+                f"the link's reward is not it; there the risk's gradient is {worst:.2g} of its two "
+                "sides, not 0"
+            )
     return None
+
+
+def response_imbalance(
+    obj: Objective, expert: FloatArray, policy: FloatArray, reward: FloatArray
+) -> FloatArray:
+    """Largest gradient of the risk in a reward, relative to the pulls of both sides (...).
+
+    0 at a best response, however it was found, and of no unit. Rewards at a limit pull at nothing.
+    """
+    known = np.isfinite(reward)
+    held = np.where(known, reward, np.where(reward > 0, LIMIT, -LIMIT))
+    _, up, down = numeric_response.risk_gradient(obj.reward_risk, held, expert, policy)
+    up, down = np.where(known, up, 0.0), np.where(known, down, 0.0)
+    size = np.maximum((np.abs(up) + np.abs(down)).max(-1, keepdims=True), 1e-300)
+    return np.asarray((np.abs(up + down) / size).max(-1))

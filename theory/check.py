@@ -20,7 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from theory import laws, objectives
-from theory.errors import InvalidInput, NotConverged
+from theory.certificate import require_potential
+from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.objectives import Objective, derivatives, numeric_response
 from theory.objectives.base import PREFERENCE
 from theory.result import FloatArray
@@ -29,8 +30,8 @@ from theory.theorem_checks import CHECKS, Game
 REWARDS = np.sinh(np.linspace(-7.6, 7.6, 305))
 """Rewards (nats) within +-1000 at which payoffs and pair losses are looked at; 0 among them."""
 RATIOS = np.array([-12.0, -4.0, -1.5, -0.5, -0.1, 0.1, 0.5, 1.5, 4.0, 12.0])
-EXPERT = np.array([[0.4, 0.3, 0.2, 0.1], [0.05, 0.15, 0.3, 0.5]])
-OWN = np.array([[0.1, 0.35, 0.15, 0.4], [0.25, 0.25, 0.3, 0.2]])
+EXPERT = np.array([[0.4, 0.3, 0.2, 0.1], [0.05, 0.15, 0.3, 0.5], [0.6, 0.3, 0.0999, 0.0001]])
+OWN = np.array([[0.1, 0.35, 0.15, 0.4], [0.25, 0.25, 0.3, 0.2], [0.01, 0.1, 0.29, 0.6]])
 XP = "write it with the functions of theory.xp, which take numpy and torch alike"
 
 
@@ -178,8 +179,9 @@ def _formulas(obj: Objective) -> Iterator[str]:
     """Every formula takes numpy and torch, keeps shape, dtype and gradient, and is no NaN."""
     import torch
 
-    rewards = _within(obj, np.linspace(-30.0, 30.0, 13) + 0.1)
-    near = _within(obj, np.linspace(-2.0, 2.0, 9) + 0.05)
+    # 0 as well: rewards and log-ratios are 0 where training starts
+    rewards = _within(obj, np.append(np.linspace(-30.0, 30.0, 13) + 0.1, 0.0))
+    near = _within(obj, np.append(np.linspace(-2.0, 2.0, 9) + 0.05, 0.0))
     for name, formula, at in _given(obj, rewards, near):
         found: dict[str, Any] = {}
         for kind, x in (
@@ -218,6 +220,12 @@ def _formulas(obj: Objective) -> Iterator[str]:
             and not found["torch tensors"].requires_grad
         ):
             yield f"{name} loses the gradient in torch; {XP}"
+        gradient = derivatives.derivative(formula, at)
+        if np.isnan(gradient).any():
+            yield (
+                f"{name} has a gradient of NaN at {at[np.isnan(gradient)][0]:.3g} in torch: a root "
+                "of 0, or the side of a where that is not taken, has none"
+            )
 
 
 def _given(
@@ -225,7 +233,11 @@ def _given(
 ) -> Iterator[tuple[str, Callable[[Any], Any], FloatArray]]:
     """The formulas of one array that a definition writes: name, function, where to look."""
     if obj.writes("link_formula") or obj.has_gain:
-        yield "link_formula" if not obj.has_gain else "gain", obj.link_at_equal_laws, RATIOS
+        yield (
+            "link_formula" if not obj.has_gain else "gain",
+            obj.link_at_equal_laws,
+            np.append(RATIOS, 0.0),
+        )
     if obj.form == "pointwise" and obj.writes("a", "b"):
         yield from (("a", obj.a, rewards), ("b", obj.b, rewards))
     if not obj.missing("risk"):
@@ -366,14 +378,14 @@ def _best_response_to_risk(obj: Objective) -> Iterator[str]:
 def _weights(obj: Objective) -> Iterator[str]:
     """The risk reads its weights: a response listed twice with half its weight is the same one."""
     rng = np.random.default_rng(1)
-    x, y = rng.standard_normal((2, 2, 4))
+    x, y = rng.standard_normal((2, *EXPERT.shape))
     once = np.asarray(obj.reward_risk(x, y, EXPERT, OWN))
     first = [np.concatenate([0.5 * w[:, :1], 0.5 * w[:, :1], w[:, 1:]], -1) for w in (EXPERT, OWN)]
     again = [np.concatenate([r[:, :1], r], -1) for r in (x, y)]
     if not np.allclose(np.asarray(obj.reward_risk(*again, *first)), once, rtol=1e-9, atol=1e-9):
         yield (
             "the risk changes when a response is listed twice with half its weight each: use the "
-            "weights (xp.weighted_mean)"
+            "weights (xp.weighted_mean), and no correction for the number of responses"
         )
     even, ones = obj.reward_risk(x, y), np.ones_like(x)
     if not np.allclose(np.asarray(obj.reward_risk(x, y, ones, ones)), even, rtol=1e-9, atol=1e-9):
@@ -390,16 +402,20 @@ def _link_shape(obj: Objective) -> Iterator[str]:
         yield "the link does not increase"
 
 
+def _density_link(obj: Objective) -> Iterator[str]:
+    """The link from densities, which large laws use, is that from log-ratios."""
+    delta = laws.triangular(EXPERT, OWN)[..., None]
+    wanted = np.asarray(obj.link(laws.log_ratio(EXPERT, OWN), delta))
+    if not np.allclose(obj.density_link(EXPERT, OWN, delta), wanted, rtol=1e-9, atol=0.0):
+        yield "density_link is not the link at log expert/policy"
+
+
 def _potential(obj: Objective) -> Iterator[str]:
     """The written potential is the integral of the link."""
-    u = laws.log_ratio(EXPERT, OWN)
-    exact = (EXPERT * derivatives.potential_density(obj.link, u)).sum(-1)
-    written = obj.potential_formula(OWN, EXPERT)
-    if not np.allclose(written, exact, rtol=1e-6, atol=1e-9):
-        yield (
-            f"potential_formula is {written[0]:.6g} where the integral of the link is "
-            f"{exact[0]:.6g}"
-        )
+    try:
+        require_potential(obj)
+    except Unavailable as error:
+        yield str(error).removeprefix(f"{obj.name}: ")
 
 
 def _slope_range(obj: Objective) -> Iterator[str]:
@@ -449,6 +465,7 @@ QUICK: dict[str, tuple[Callable[[Objective], Iterator[str]], Callable[[Objective
     ),
     "who is rewarded": (_rewarded, lambda o: None),
     "link shape": (_link_shape, lambda o: o.missing("link")),
+    "density link": (_density_link, _unless("density_link", "link")),
     "link and payoffs": (_best_response_to_payoffs, lambda o: _own_payoffs(o) or o.missing("link")),
     "weights": (_weights, lambda o: None if o.form == "group" else "its risk is a plain mean"),
     "best response": (_best_response_to_risk, _pairs_or_groups),

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from theory import (
     InvalidInput,
+    Unavailable,
     check_objective,
     equilibrium,
     laws,
@@ -21,6 +22,7 @@ from theory import (
     saddle_point,
     self_play,
     theory_card,
+    xp,
 )
 from theory.__main__ import app
 from theory.objectives import Objective
@@ -236,6 +238,31 @@ def test_a_wrong_version_is_the_first_line(tmp_path, name, right, wrong, message
         check_objective(f"{path}:{name}").require()
 
 
+def test_nothing_wrong_is_certified() -> None:
+    """Whatever the unit of the loss: only a right link and potential have an equilibrium."""
+    p, ref = drawn(8)
+
+    def twin(unit: float, gain: float, weight: float):
+        return type(
+            "Twin",
+            (objectives.Pairwise,),
+            {
+                "pair_loss": lambda self, d: unit * xp.softplus(-d),
+                "link_formula": lambda self, u, delta: gain * u,
+                "potential_formula": lambda self, policy, expert: (
+                    weight * laws.kl_stable(policy, expert)
+                ),
+            },
+        )()
+
+    for unit in (1e-9, 1.0, 1e12):
+        assert equilibrium(p, ref, twin(unit, 1.0, 1.0), tau=0.3).converged
+        with pytest.raises(Unavailable, match="no best response"):
+            equilibrium(p, ref, twin(unit, 1.1, 1.1), tau=0.3)
+        with pytest.raises(Unavailable, match="potential_formula is"):
+            equilibrium(p, ref, twin(unit, 1.0, 1.01), tau=0.3)
+
+
 def test_more_that_is_caught(tmp_path) -> None:
     """Links that contradict the payoffs or the risk, linear payoffs, a verb that is overridden."""
     head = "from theory import xp\nfrom theory.objectives import Pairwise, Pointwise, register\n"
@@ -249,6 +276,22 @@ def test_more_that_is_caught(tmp_path) -> None:
         (f"Pointwise):\n{linear}", "linear"),
         (f"Pairwise):\n{pair.format('xp.softplus(d)')}", "rewards own"),
         (f"Pairwise):\n{pair.format('xp.softplus(-d)')}{link.format('2.0 * u')}", "minimise"),
+        (
+            f"Pairwise):\n{pair.format('1e-9 * xp.softplus(-d)')}{link.format('2.0 * u')}",
+            "minimise",
+        ),
+        (
+            f"Pairwise):\n{pair.format('xp.softplus(-d)')}"
+            f"{link.format('u * xp.where(xp.abs(u) > 3, 2.0, 1.0)')}",
+            "minimise",
+        ),
+        (f"Pairwise):\n{pair.format('xp.softplus(-d) + 0.0 * xp.log(xp.abs(d))')}", "NaN"),
+        (f"Pairwise):\n{pair.format('xp.softplus(-d) + 0.1 * xp.sqrt(d * d)')}", "NaN at 0"),
+        (
+            f"Pointwise):\n{payoffs}{link.format('2 * xp.tanh(u/2)')}"
+            "    def density_link(self, p, q, delta): return p - q\n",
+            "density_link is not",
+        ),
         (f"Pairwise):\n{pair.format('-d')}", "linear"),
         (f"Pairwise):\n{pair.format('xp.softplus(-d) - d')}", "falls without bound"),
         ("Pairwise):\n    def loss(self, d): return d\n", "loss is derived from the formulas"),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from theory import arguments, laws, objectives
-from theory.certificate import require_best_response
+from theory.certificate import require_best_response, require_potential
 from theory.equilibria import newton
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective, derivatives
@@ -191,6 +191,7 @@ def _available(kind: Kind, obj: Objective) -> None:
             raise Unavailable(f"{obj.name} has no equilibrium: no link, as {obj.missing('link')}")
         if not (obj.has_gain or obj.law_dependent):
             obj.require("potential")
+            require_potential(obj)
     require_best_response(obj)
 
 
