@@ -65,6 +65,5 @@ def test_unknown_names(name: str, close: str) -> None:
 
 
 def test_a_numpy_scalar_stands_beside_torch() -> None:
-    torch = pytest.importorskip("torch")
     x = torch.tensor([0.5, 2.0])
     assert xp.maximum(np.float64(1.0), x).tolist() == [1.0, 2.0]
