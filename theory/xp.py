@@ -27,7 +27,7 @@ Array = Any
 
 def namespace(*arrays: Array) -> ModuleType:
     """Return the array-API namespace of the arrays; numbers count as numpy."""
-    found = [a for a in arrays if array_api_compat.is_array_api_obj(a)]
+    found = [a for a in arrays if _is_array(a)]
     return array_api_compat.array_namespace(*found) if found else np
 
 

@@ -62,3 +62,8 @@ def test_unknown_names(name: str, close: str) -> None:
     with pytest.raises(AttributeError, match=f"theory.xp has no '{name}'.*did you mean '{close}'"):
         getattr(xp, name)
     assert not hasattr(xp, "nan_to_num")
+
+
+def test_a_numpy_scalar_stands_beside_torch() -> None:
+    x = torch.tensor([0.5, 2.0])
+    assert xp.maximum(np.float64(1.0), x).tolist() == [1.0, 2.0]

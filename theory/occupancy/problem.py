@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from theory import arguments
-from theory.certificate import require_best_response, require_potential, reward_gain
+from theory.certificate import require_best_response, reward_gain
 from theory.errors import InvalidInput, Unavailable
 from theory.objectives import Objective
 from theory.result import Outcome, Solution
@@ -256,7 +256,6 @@ def _require(obj: Objective, kind: Kind) -> None:
     obj.require("link")
     if kind == "equilibrium":
         obj.require("potential")
-        require_potential(obj)
     if "equilibrium" in obj.absent:
         obj.require("equilibrium")
     require_best_response(obj)
