@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lab.stats import centred, interval
-from llm_scale.store.read import Group, points
+from llm_scale.store.read import Replicates, points
 
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 PANELS: tuple[tuple[str, str, str], ...] = (
@@ -31,7 +31,7 @@ LARGEST_LINK = 6
 """Groups shown in the plot of the link."""
 
 
-def draw(groups: Sequence[Group], out: Path) -> list[Path]:
+def draw(groups: Sequence[Replicates], out: Path) -> list[Path]:
     """Write the plots as PNG into a folder; those without data are left out."""
     out.mkdir(parents=True, exist_ok=True)
     made = {"rounds": rounds(groups), "link": link(groups), "training": training(groups)}
@@ -43,7 +43,7 @@ def draw(groups: Sequence[Group], out: Path) -> list[Path]:
     return paths
 
 
-def rounds(groups: Sequence[Group]) -> Any:
+def rounds(groups: Sequence[Replicates]) -> Any:
     """Every measure after every round; bars are 95 % Student intervals over seeds."""
     there = [p for p in PANELS if any(g.values(p[0], r) for g in groups for r in g.rounds)]
     figure, axes = _axes(len(there), 3)
@@ -65,7 +65,7 @@ def rounds(groups: Sequence[Group]) -> Any:
     return figure
 
 
-def _series(group: Group, key: str, start: str) -> np.ndarray:
+def _series(group: Replicates, key: str, start: str) -> np.ndarray:
     """(points, 3): rounds done, mean, half interval."""
     rows = []
     first = group.values(start, group.rounds[0]) if start and group.rounds else []
@@ -78,7 +78,7 @@ def _series(group: Group, key: str, start: str) -> np.ndarray:
     return np.array(rows)
 
 
-def link(groups: Sequence[Group]) -> Any:
+def link(groups: Sequence[Replicates]) -> Any:
     """Learned rewards against u in the first and the last round of one seed of each group.
 
     Both learned and predicted rewards are known up to a constant per prompt: the learned ones are
@@ -118,7 +118,7 @@ def link(groups: Sequence[Group]) -> Any:
     return figure
 
 
-def training(groups: Sequence[Group]) -> Any:
+def training(groups: Sequence[Replicates]) -> Any:
     """Loss, gradient norm and direction against SFT over the steps of one seed of each group."""
     keys = (
         ("loss", "loss"),
@@ -158,11 +158,11 @@ def _axes(count: int, columns: int) -> tuple[Any, list[Any]]:
     return figure, axes[:count]
 
 
-def _colours(groups: Sequence[Group]) -> list[str]:
+def _colours(groups: Sequence[Replicates]) -> list[str]:
     return [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
 
 
-def _legend(figure: Any, groups: Sequence[Group]) -> None:
+def _legend(figure: Any, groups: Sequence[Replicates]) -> None:
     from matplotlib.lines import Line2D
 
     lines = [

@@ -15,7 +15,7 @@ import numpy as np
 from lab.files import write_whole
 from lab.stats import LEAST_SEEDS, interval
 from llm_scale.report import plots
-from llm_scale.store.read import Group, found, grouped
+from llm_scale.store.read import Replicates, found, grouped
 
 QUALITY = {
     "kl": "KL(p‖π)",
@@ -62,7 +62,7 @@ def write(paths: Sequence[Path], out: Path) -> list[Path]:
 # -- the text ------------------------------------------------------------------------------------
 
 
-def markdown(groups: Sequence[Group], pictures: Sequence[str]) -> str:
+def markdown(groups: Sequence[Replicates], pictures: Sequence[str]) -> str:
     """The summary: what was run, quality and theory of every round, and the plots."""
     lines = ["# Runs", "", *_overview(groups), ""]
     lines += [_intervals(groups), _baseline(groups), ""]
@@ -75,7 +75,7 @@ def markdown(groups: Sequence[Group], pictures: Sequence[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _overview(groups: Sequence[Group]) -> list[str]:
+def _overview(groups: Sequence[Replicates]) -> list[str]:
     out = ["| group | seeds | rounds | state |", "|---|---|---|---|"]
     for group in groups:
         seeds = ", ".join(str(run.settings.get("seed")) for run in group.runs)
@@ -87,19 +87,19 @@ def _overview(groups: Sequence[Group]) -> list[str]:
     return out
 
 
-def _intervals(groups: Sequence[Group]) -> str:
+def _intervals(groups: Sequence[Replicates]) -> str:
     few = [group.label for group in groups if len(group.runs) < LEAST_SEEDS]
     text = f"Means over seeds ± half the 95 % Student interval, from {LEAST_SEEDS} seeds on."
     return f"{text} Fewer seeds, so no interval: {'; '.join(few)}." if few else text
 
 
-def _baseline(groups: Sequence[Group]) -> str:
+def _baseline(groups: Sequence[Replicates]) -> str:
     if any(group.label.startswith("sft") for group in groups):
         return "The SFT baseline stands first."
     return "There is no SFT baseline among these runs: make one with `sft --like RUN`."
 
 
-def _predictions(groups: Sequence[Group]) -> list[str]:
+def _predictions(groups: Sequence[Replicates]) -> list[str]:
     out = []
     for group in groups:
         rows = [row for run in group.runs for row in run.rounds if "prediction" in row]
@@ -108,7 +108,7 @@ def _predictions(groups: Sequence[Group]) -> list[str]:
     return out
 
 
-def _table(groups: Sequence[Group], columns: dict[str, str]) -> list[str]:
+def _table(groups: Sequence[Replicates], columns: dict[str, str]) -> list[str]:
     there = [k for k in columns if any(g.values(k, r) for g in groups for r in g.rounds)]
     if not there:
         return []

@@ -83,7 +83,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Group:
+class Replicates:
     """Runs that differ by their seed alone."""
 
     label: str
@@ -157,7 +157,7 @@ def found(paths: Sequence[Path]) -> list[Run]:
     return out
 
 
-def grouped(found: Sequence[Run]) -> list[Group]:
+def grouped(found: Sequence[Run]) -> list[Replicates]:
     """Groups in order of appearance, SFT first. InvalidInput: the same settings and seed twice."""
     groups = _by_label(found, together=True)
     if any(_seed_twice(members) for members in groups.values()):
@@ -169,7 +169,7 @@ def grouped(found: Sequence[Run]) -> list[Group]:
             problems.append(f"{label}: a seed is there twice among {where}; leave one out")
     refuse(problems)
     ordered = sorted(groups.items(), key=lambda pair: not pair[0].startswith("sft"))
-    return [Group(label, members) for label, members in ordered]
+    return [Replicates(label, members) for label, members in ordered]
 
 
 def _by_label(found: Sequence[Run], together: bool) -> dict[str, list[Run]]:
