@@ -184,6 +184,8 @@ class _Rounds:
         # by row and part: log of what the weights are to be multiplied by, their sum and least
         self.log_scale, self.mass, self.least = np.zeros((3, rows, parts))
         self.top, self.delta, self.excess, self.far, self.expert = np.zeros((5, rows, parts))
+        self.clipped = np.zeros((rows, parts), dtype=bool)
+        self.lost = np.full(rows, count + 1)  # from which policy on log-ratios are no numbers
         self.careful = True
         # of the tiles that are continued in logarithms: log p, log ref (or 0), log-weights
         self.logs: dict[_Tile, tuple[FloatArray, Any, FloatArray]] = {}
@@ -205,6 +207,7 @@ class _Rounds:
         delta = self.delta.sum(-1)[:, None]
         self.run(lambda tile: self._visit(t, tile, beta, delta), self.tiles)
         self._measured(t)
+        self.lost = np.where(self.clipped.any(-1), np.minimum(self.lost, t + 1), self.lost)
         top = self.top.max(-1, keepdims=True)
         with np.errstate(divide="ignore", invalid="ignore"):
             weight = np.where(self.mass > 0, self.mass * np.exp(self.top - top), 0.0)
@@ -216,12 +219,22 @@ class _Rounds:
         self.careful = True
         self.run(lambda tile: self._visit(t, tile), self.tiles)
         self._measured(t)
+        for row in np.flatnonzero(
+            self.lost <= t
+        ):  # what the cut reward gives from there is no path
+            first = self.lost[row]
+            self.kl[first:, row] = self.reach[first:, row] = np.inf
+            self.path[first + 1 :, row] = self.path[first, row]
+            if self.log_path is not None:
+                self.log_path[first + 1 :, row] = self.log_path[first, row]
 
     def log_ends(self, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
         """Logarithms of the expert and of the last policy."""
         log_p, log_last = laws.log_law(self.p), laws.log_law(self.path[-1])
         for tile, (log_expert, _, weights) in self.logs.items():
-            log_p[tile.block], log_last[tile.block] = log_expert, weights
+            log_p[tile.block] = log_expert
+            kept = (self.lost[tile.rows] >= len(self.path))[:, None]
+            log_last[tile.block] = np.where(kept, weights, log_last[tile.block])
         return log_p.reshape(shape), log_last.reshape(shape)
 
     def _measured(self, t: int) -> None:
@@ -334,7 +347,9 @@ class _Rounds:
         u = np.where(without & ~out, -np.inf, ratio)
         with np.errstate(all="ignore"):
             reward = np.asarray(self.obj.link_formula(u, gain))
-            reward = np.where(np.isfinite(u), np.clip(reward, -LARGEST, LARGEST), reward)
+            cut = np.isfinite(u) & ~(np.abs(reward) <= LARGEST)
+            self.clipped[tile.sums] = cut.any(-1)
+            reward = np.where(cut, np.clip(reward, -LARGEST, LARGEST), reward)
             log_q *= beta / (beta + self.tau)
             log_q += reward / (beta + self.tau)
             if log_ref is not None and self.tau > 0:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.theory.strategies import label
 from theory import laws, objectives, self_play
 from theory.objectives import Objective
-from theory.result import FloatArray, Solution
+from theory.result import FloatArray, Outcome, Solution
 from theory.rounds import iterates
 from theory.rounds.two_step import gibbs_step, reward_of_log_laws
 
@@ -138,3 +138,19 @@ def test_small_divergences_keep_their_digits(size: float) -> None:
     change = (other - wide) / wide
     exact = float((wide * (change - np.log1p(change))).sum())
     np.testing.assert_allclose(kl, exact, rtol=1e-13 + 1e-15 / size)
+
+
+def test_a_path_that_left_the_range_of_numbers_does_not_come_back():
+    """Rewards are cut at 1e300, and from there the cut alone would lead the policy home."""
+    p = np.array([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2]])
+    q = np.array([[0.02, 0.9, 0.08], [0.45, 0.33, 0.22]])
+    path = self_play(p, q, "policy_only", beta=0.3, rounds=40, progress=False)
+    reach = path.details["max_logratio"]
+    first = int(np.argmax(np.isinf(reach[:, 0])))
+    assert 1 < first < 10
+    assert np.isinf(reach[first:, 0]).all()
+    assert np.isinf(path.details["kl"][first:, 0]).all()
+    np.testing.assert_array_equal(path.policies[-1, 0], path.policies[first, 0])
+    assert path.outcome is Outcome.DIVERGED
+    assert np.isfinite(reach[:, 1]).all()  # the other prompt's path goes on
+    np.testing.assert_allclose(path.policies[-1, 1], p[1], atol=1e-9)
