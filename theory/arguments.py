@@ -67,7 +67,7 @@ def round_weights(
     """
     problems = whole("rounds", rounds)
     try:
-        values = np.atleast_1d(np.asarray(beta, dtype=np.float64))
+        values = np.atleast_1d(laws.as_numbers(beta))
     except (TypeError, ValueError):
         values = np.array([np.nan])
     enough = values > 0 if lowest is None else values >= lowest

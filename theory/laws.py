@@ -28,7 +28,10 @@ def as_numbers(x: Any) -> FloatArray:
     """The values as float64; torch tensors are detached. TypeError, ValueError: no numbers."""
     if hasattr(x, "detach"):
         x = x.detach().cpu().double()
-    return np.asarray(x, dtype=np.float64)
+    x = np.asarray(x)
+    if x.dtype.kind in "cSU":  # numpy would drop imaginary parts and read texts
+        raise TypeError(f"{x.dtype} values")
+    return x.astype(np.float64, copy=False)
 
 
 def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
@@ -37,8 +40,9 @@ def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:
         array = as_numbers(law)
     except (TypeError, ValueError) as error:
         return [f"{name}: not an array of numbers ({error})"]
-    if array.ndim == 0 or array.shape[-1] == 0:
-        return [f"{name}: shape {array.shape} has no outcomes; needed is (..., n) with n >= 1"]
+    if array.ndim == 0 or array.size == 0:
+        lacks = "prompts" if array.ndim and array.shape[-1] else "outcomes"
+        return [f"{name}: shape {array.shape} has no {lacks}; needed is (..., n), all >= 1"]
     problems = []
     if outcomes is not None and array.shape[-1] != outcomes:
         problems.append(f"{name}: {array.shape[-1]} outcomes on the last axis, needed {outcomes}")

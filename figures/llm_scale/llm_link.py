@@ -47,7 +47,7 @@ def table() -> pd.DataFrame:
         points = kept[kept.name == name].iloc[0]
         rows.add("points", name, "learned", MEASURED, points.points_u, points.points_learned)
         rows.add("points", name, "link", THEORY, points.points_u, points.points_link)
-    played, groups = link[link.name.isin(PLAYED)], link[link.name == "centred_spif"]
+    played, groups = link[link.name.isin(PLAYED)], link[link["name"] == "centred_spif"]
     for part, law, series in ((played, "link", "on the link"), (groups, "predicted", "groups")):
         for panel in ("slope", "correlation"):
             rows.each(panel, part, "prompts", f"{law}_{panel}", series)

@@ -65,7 +65,7 @@ def table() -> pd.DataFrame:
         for name in FARTHEST:
             part = first[first.name == name].assign(at=float(at))
             rows.means("parts", name, "KL", part, "at", column)
-    ends = first[first.name == "ipo"].assign(level=NO_LEVEL)
+    ends = first[first["name"] == "ipo"].assign(level=NO_LEVEL)
     levelled = pd.concat([ends, found[found.study == "level"]])
     rows.each("level", by_name(levelled, "level"), "level", "kl", "kl")
     for name, level in (("ipo", NO_LEVEL), ("spif", 1.0)):

@@ -135,8 +135,11 @@ def test_check_laws_returns_copies_of_one_shape() -> None:
 WRONG = {
     "text": ("a", r"^expert: not an array of numbers"),
     "ragged": ([[0.5, 0.5], [1.0]], r"^expert: not an array of numbers"),
-    "a number": (1.0, r"shape \(\) has no outcomes; needed is \(\.\.\., n\) with n >= 1"),
+    "a number": (1.0, r"shape \(\) has no outcomes; needed is \(\.\.\., n\), all >= 1"),
     "empty": (np.zeros((2, 0)), r"shape \(2, 0\) has no outcomes"),
+    "no prompts": (np.zeros((0, 3)), r"shape \(0, 3\) has no prompts"),
+    "complex": ([0.5 + 0j, 0.5], r"not an array of numbers \(complex128 values\)"),
+    "texts": (["0.5", "0.5"], r"not an array of numbers \(<U3 values\)"),
     "negative": ([[0.5, 0.5], [1.5, -0.5]], r"negative at \(1, 1\) \(-0\.5\); needed .* \[0, 1\]"),
     "NaN": ([0.5, np.nan], r"not finite at \(1,\) \(nan\)"),
     "infinite": ([0.5, np.inf], r"not finite at \(1,\) \(inf\)"),

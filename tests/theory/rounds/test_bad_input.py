@@ -39,6 +39,10 @@ CALLS: Calls = {
         lambda: self_play(P, Q, SPIF, 1.0, effective_step=1.0),
         r"beta and effective_step: both given; needed is one of them",
     ),
+    "self_play: beta as text": (
+        lambda: self_play(P, Q, SPIF, "1"),
+        r"beta='1'; needed is a finite number > 0, or one a round",
+    ),
     "self_play: effective step": (
         lambda: self_play(P, Q, SPIF, effective_step=0.0),
         r"effective_step=0\.0; needed is a finite number > 0, or one a round",
