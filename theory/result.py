@@ -46,7 +46,9 @@ class Solution:
         reward: the reward player's best response to it, same shape, in nats.
         primal: value of the policy, ``(...)`` in nats; what is minimised is named in ``status``.
         dual: a lower bound of the minimum, ``(...)``, from a feasible reward.
-        gap: ``primal - dual >= 0``: a certificate that trusts neither solver nor link.
+        gap: ``primal - dual >= 0``: a certificate that does not trust the solver, nor, where the
+            objective has payoffs, its link (one of pairs or groups is held to its risk on
+            fixed laws).
         outcome: an :class:`Outcome`.
         status: the same as a sentence, with the numbers; it starts with the outcome.
         iterations: iterations or rounds spent.
