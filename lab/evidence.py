@@ -1,6 +1,6 @@
 """What is measured for a claim: assertions that record their margins, and the record they make.
 
-    claim = Claim()
+    claim = ClaimRecorder()
     claim.below(kl_after, kl_before, what="KL after a round")
 
 Nothing here needs pytest: a check or a study may measure too. `lab.evidence_plugin` gives tests the
@@ -38,7 +38,7 @@ class Check:
     worst: dict[str, float] = field(default_factory=dict)
 
 
-class Claim:
+class ClaimRecorder:
     """Assertions that record their margin. One call is one instance."""
 
     def __init__(self) -> None:

@@ -17,18 +17,18 @@ from typing import Any
 
 import pytest
 
-from lab.evidence import PROFILE, Claim, marked, provenance, write_record
+from lab.evidence import PROFILE, ClaimRecorder, marked, provenance, write_record
 
-_RECORDER = pytest.StashKey[Claim]()
+_RECORDER = pytest.StashKey[ClaimRecorder]()
 _PROPERTY = "claim"
 
 
 @pytest.fixture
-def claim(request: pytest.FixtureRequest) -> Claim:
+def claim(request: pytest.FixtureRequest) -> ClaimRecorder:
     """Assertions that record their margins; only for tests marked with a claim."""
     if request.node.get_closest_marker("claim") is None:
         pytest.fail("the fixture `claim` needs @pytest.mark.claim(...) on the test", pytrace=False)
-    return request.node.stash.setdefault(_RECORDER, Claim())
+    return request.node.stash.setdefault(_RECORDER, ClaimRecorder())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -70,7 +70,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     record = dict(pyfuncitem.user_properties).get(_PROPERTY)
     if record is None:
         return result
-    recorder = pyfuncitem.stash.get(_RECORDER, Claim())
+    recorder = pyfuncitem.stash.get(_RECORDER, ClaimRecorder())
     assert isinstance(record, dict)
     record["instances"] = recorder.instances
     record["checks"] = [asdict(c) for _, c in sorted(recorder.checks.items())]

@@ -27,7 +27,7 @@ from llm_scale.data.oracles import Oracle
 from llm_scale.data.tasks import Task
 from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
-from llm_scale.measure.predicted import Game
+from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
 from llm_scale.models import weights
 from llm_scale.models.player import Machine, Player
@@ -231,7 +231,7 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
     """What the round's row says of held-out prompts; their points go to the journal."""
     s, store, game = parts.settings, parts.store, None
     if parts.objective is not None:
-        game = Game(parts.objective, s.beta, s.tau, s.expert_samples, s.own_samples, s.level)
+        game = RewardTerms(parts.objective, s.beta, s.tau, s.expert_samples, s.own_samples, s.level)
     row, points, state.own = measure(
         parts.player, parts.task, state.held, game, parts.oracle, store.weights, state.round
     )

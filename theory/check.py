@@ -25,7 +25,7 @@ from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.objectives import Objective, derivatives, numeric_response
 from theory.objectives.base import PREFERENCE
 from theory.result import FloatArray
-from theory.theorem_checks import CHECKS, Game
+from theory.theorem_checks import CHECKS, Instance
 
 REWARDS = np.sinh(np.linspace(-7.6, 7.6, 305))
 """Rewards (nats) within +-1000 at which payoffs and pair losses are looked at; 0 among them."""
@@ -136,7 +136,7 @@ def _theorem(check: Callable[..., None], obj: Objective, games: int = 3) -> str:
         spreads = rng.uniform(0.2, 2.0, 3)
         expert, start, ref = (laws.random_law(rng, shape, float(s)) for s in spreads)
         try:
-            check(obj, Game(expert, start, ref, rng), _Comparisons())
+            check(obj, Instance(expert, start, ref, rng), _Comparisons())
         except (AssertionError, InvalidInput, NotConverged) as error:
             return str(error).partition("\n")[0]
     return ""

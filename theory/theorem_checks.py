@@ -22,7 +22,7 @@ from theory.result import FloatArray
 from theory.rounds.two_step import self_play
 
 
-class Game(NamedTuple):
+class Instance(NamedTuple):
     """Expert, start and reference laws (prompts, n), and a generator for further draws."""
 
     expert: FloatArray
@@ -46,7 +46,7 @@ class Recorder(Protocol):
         """``value >= at_least``."""
 
 
-Check = Callable[[Objective, Game, Recorder], None]
+Check = Callable[[Objective, Instance, Recorder], None]
 RATIOS = np.array([0.0, 1e-8, -1e-8, 3.0, -3.0, 700.0, -700.0])
 
 
@@ -116,7 +116,7 @@ def _hold(condition: Any, sentence: str) -> None:
 # --- T1: best response and link ------------------------------------------------------------------
 
 
-def check_best_response(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_best_response(obj: Objective, game: Instance, claim: Recorder) -> None:
     """T1: the reward is what an optimiser finds that knows the payoffs (or the risk) alone."""
     p, q = game.expert, game.start
     if obj.form == "pointwise":
@@ -135,7 +135,7 @@ def check_best_response(obj: Objective, game: Game, claim: Recorder) -> None:
         claim.below(best, float(risk(as_torch(other))), what="no other reward is better")
 
 
-def check_optimised_risk(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_optimised_risk(obj: Objective, game: Instance, claim: Recorder) -> None:
     """T1 for pairwise and group risks: BFGS from zero ends at the reward (laws near uniform)."""
     p, q = 0.5 * (game.expert + 1 / game.expert.shape[-1]), 0.5 * (game.start + game.ref)
     p, q = p[0, :5] / p[0, :5].sum(), q[0, :5] + 0.1
@@ -149,7 +149,7 @@ def check_optimised_risk(obj: Objective, game: Game, claim: Recorder) -> None:
     claim.close(obj.reward(p, q), centred(found, q), atol=1e-5, what="argmin of the risk by BFGS")
 
 
-def check_link_shape(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_link_shape(obj: Objective, game: Instance, claim: Recorder) -> None:
     """T1: the link increases from its lower to its upper bound, and reaches them at -+inf."""
     for delta in (0.0, float(game.rng.uniform(0, 2)), 2.0):
         u = np.sort(game.rng.uniform(-700, 700, 200))
@@ -172,7 +172,7 @@ def check_link_shape(obj: Objective, game: Game, claim: Recorder) -> None:
     claim.close(np.array([obj.link(-np.inf, 0.0), obj.link(np.inf, 0.0)]), bounds, 0, what="bounds")
 
 
-def check_slope(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_slope(obj: Objective, game: Instance, claim: Recorder) -> None:
     """The slope by automatic differentiation is that of finite differences of the link."""
     u = game.rng.uniform(-8, 8, 40)
     delta = float(game.rng.uniform(0, 2))
@@ -187,7 +187,7 @@ def check_slope(obj: Objective, game: Game, claim: Recorder) -> None:
     )
 
 
-def check_derived_link(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_derived_link(obj: Objective, game: Instance, claim: Recorder) -> None:
     """T1: the link is the inverse of ``u = log(-b'(r)/a'(r))``, numerically and at any point."""
     u = np.concatenate([game.rng.uniform(-15, 15, 20), RATIOS[:5]])
     r = np.asarray(obj.link(u))
@@ -195,7 +195,7 @@ def check_derived_link(obj: Objective, game: Game, claim: Recorder) -> None:
     claim.close(derived, r, atol=1e-9, rtol=1e-8, what="inverse of log(-b'/a')")
 
 
-def check_one_sided(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_one_sided(obj: Objective, game: Instance, claim: Recorder) -> None:
     """Supports: p = 0 < q gets the lower bound, q = 0 < p the upper one, padding 0 and no say."""
     p, q = game.expert.copy(), game.start.copy()
     n = p.shape[-1]
@@ -226,7 +226,7 @@ def check_one_sided(obj: Objective, game: Game, claim: Recorder) -> None:
 # --- losses --------------------------------------------------------------------------------------
 
 
-def check_extremes(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_extremes(obj: Objective, game: Instance, claim: Recorder) -> None:
     """Log-ratios of +-700 nats: no NaN in value or gradient of loss, risk and link, any dtype."""
     import torch
 
@@ -256,7 +256,7 @@ def check_extremes(obj: Objective, game: Game, claim: Recorder) -> None:
                 claim.close(torch.isnan(gradient), 0.0, atol=0, what=f"NaN in the {verb}'s slope")
 
 
-def check_numpy_and_torch(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_numpy_and_torch(obj: Objective, game: Instance, claim: Recorder) -> None:
     """One definition serves numpy and torch: same values in double and in single precision."""
     import torch
 
@@ -278,7 +278,7 @@ def check_numpy_and_torch(obj: Objective, game: Game, claim: Recorder) -> None:
         claim.close(at(*single) / scale, ours / scale, atol=2e-5, what=f"{verb}: float32")
 
 
-def check_risk_is_expectation(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_risk_is_expectation(obj: Objective, game: Instance, claim: Recorder) -> None:
     """The risk under weights is the mean of the loss over all pairs of responses."""
     p, q = game.expert, game.start
     x, y = game.rng.uniform(-2, 2, (2, *p.shape))
@@ -299,7 +299,7 @@ def check_risk_is_expectation(obj: Objective, game: Game, claim: Recorder) -> No
 # --- what follows: potential, card, rounds, game -------------------------------------------------
 
 
-def check_potential(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_potential(obj: Objective, game: Instance, claim: Recorder) -> None:
     """T5: closed form and quadrature agree; zero at p, positive elsewhere."""
     p, q = game.expert, game.start
     potential = obj.potential(q, p)
@@ -310,7 +310,7 @@ def check_potential(obj: Objective, game: Game, claim: Recorder) -> None:
     claim.below(np.zeros(len(p)), potential, atol=1e-14, what="D_Phi >= 0")
 
 
-def check_card(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_card(obj: Objective, game: Instance, claim: Recorder) -> None:
     """T6: the card's L and mu enclose the slope everywhere and are nearly attained."""
     card = theory_card(obj)
     u = np.concatenate([np.linspace(-40, 40, 4001), RATIOS])
@@ -323,7 +323,7 @@ def check_card(obj: Objective, game: Game, claim: Recorder) -> None:
     _hold(bool(str(card)), f"{obj.name}: an empty card")
 
 
-def check_round(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_round(obj: Objective, game: Instance, claim: Recorder) -> None:
     """T2 and T6: a round multiplies the policy by e^{r/beta}; at beta >= L the KL falls."""
     p, q = game.expert, game.start
     card = theory_card(obj)
@@ -337,7 +337,7 @@ def check_round(obj: Objective, game: Game, claim: Recorder) -> None:
         claim.below(kl[1:], kl[:-1], atol=1e-13 * (1 + kl.max()), what="KL(p||pi_t) falls")
 
 
-def check_conic_game(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_conic_game(obj: Objective, game: Instance, claim: Recorder) -> None:
     """The conic form is the game's value: the best response's payoff, at any policy."""
     import cvxpy as cp
 
@@ -349,7 +349,7 @@ def check_conic_game(obj: Objective, game: Game, claim: Recorder) -> None:
     claim.close(program.value, payoff, atol=1e-6, rtol=1e-6, what="conic form = max_r payoff")
 
 
-def check_conic_potential(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_conic_potential(obj: Objective, game: Instance, claim: Recorder) -> None:
     """The conic form is the potential, at any policy."""
     import cvxpy as cp
 
@@ -361,7 +361,7 @@ def check_conic_potential(obj: Objective, game: Game, claim: Recorder) -> None:
     claim.close(program.value, expected, atol=1e-6, rtol=1e-6, what="conic form = potential")
 
 
-def check_saddle_point(obj: Objective, game: Game, claim: Recorder) -> None:
+def check_saddle_point(obj: Objective, game: Instance, claim: Recorder) -> None:
     """T10: the fast solver's certificate, and the convex solver's policy."""
     p, ref = game.expert[:1], game.ref[:1]
     fast = saddle_point(p, ref, obj, tau=0.3)

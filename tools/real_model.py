@@ -55,7 +55,7 @@ def measure(settings: Settings, out: Path) -> dict[str, Any]:
     held = made.task.held_out()
     first = [item.expert[0] for item in held]
     pairs = [(item.prompt, r.tokens) for item, r in zip(held, first, strict=True)]
-    examples = evaluate.Examples(pairs, [r.truncated for r in first], [])
+    examples = evaluate.ScoredPairs(pairs, [r.truncated for r in first], [])
 
     def likelihood(who: Player) -> dict[str, float]:
         return evaluate.evaluated(evaluate.Opened(who, settings, settings.task), examples)

@@ -120,7 +120,7 @@ def _refuse_long(model: Opened, prompts: Sequence[Tokens]) -> None:
 
 
 @dataclass(frozen=True)
-class Examples:
+class ScoredPairs:
     """Pairs to be scored, with their texts where they came as text, and the expert if known."""
 
     pairs: list[Pair]
@@ -129,7 +129,7 @@ class Examples:
     expert: Any = None
 
 
-def examples(model: Opened, data: str, count: int) -> Examples:
+def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     """The first ``count`` pairs (0: all) of a JSONL file, or the held-out ones of a task.
 
     Args:
@@ -150,7 +150,7 @@ def examples(model: Opened, data: str, count: int) -> Examples:
             ids = tuple(format_prompt(own, prompt, s.prompt_style))
             made.append(((ids, tuple(tokens)), cut))
         _refuse_long(model, [pair[0] for pair, _ in made])
-        return Examples([p for p, _ in made], [cut for _, cut in made], texts)
+        return ScoredPairs([p for p, _ in made], [cut for _, cut in made], texts)
     name = data or model.task
     if not name:
         raise InvalidInput(
@@ -170,10 +170,10 @@ def examples(model: Opened, data: str, count: int) -> Examples:
         raise InvalidInput(f"the run on {name} has no held-out prompts; say --data FILE.jsonl")
     first = [item.expert[0] for item in items]
     pairs = [(item.prompt, r.tokens) for item, r in zip(items, first, strict=True)]
-    return Examples(pairs, [r.truncated for r in first], [], task.expert)
+    return ScoredPairs(pairs, [r.truncated for r in first], [], task.expert)
 
 
-def _verses(model: Opened, count: int) -> Examples:
+def _verses(model: Opened, count: int) -> ScoredPairs:
     """The first verses held out by the model's settings, or ``count`` of them."""
     most = count or model.settings.held_out
     task = verses.verses(
@@ -184,10 +184,10 @@ def _verses(model: Opened, count: int) -> Examples:
     pairs = [(item.prompt, item.expert[0].tokens) for item in items]
     _refuse_long(model, [prompt for prompt, _ in pairs])
     cut = [item.expert[0].truncated for item in items]
-    return Examples(pairs, cut, task.held_out_texts())
+    return ScoredPairs(pairs, cut, task.held_out_texts())
 
 
-def evaluated(model: Opened, given: Examples) -> dict[str, float]:
+def evaluated(model: Opened, given: ScoredPairs) -> dict[str, float]:
     """Negative log-likelihood of the responses in nats, each mean with its standard error.
 
     ``nll`` per response, ``nll_per_token`` as the ratio of sums, ``kl`` from the expert if known.

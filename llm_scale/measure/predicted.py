@@ -54,7 +54,7 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Game:
+class RewardTerms:
     """What a round's rewards depend on beside the laws."""
 
     objective: Objective
@@ -82,7 +82,7 @@ class Predicted:
     delta: Floats
 
 
-def predict(points: Points, game: Game) -> Predicted | None:
+def predict(points: Points, game: RewardTerms) -> Predicted | None:
     """Predictions for all points; None where there is no best response or u is not known.
 
     Rewards per token have none here: see `llm_scale.measure.tokens`.
@@ -115,7 +115,9 @@ class Trained:
     kind: str
 
 
-def as_trained(p: Floats, q: Floats, game: Game, base: Floats | None = None) -> Trained | None:
+def as_trained(
+    p: Floats, q: Floats, game: RewardTerms, base: Floats | None = None
+) -> Trained | None:
     """Best response of the loss as it is trained; None where it is that of the two-step round.
 
     A loss that sees the level of rewards moves a law in one step, with a partition gap (T4); one
@@ -142,7 +144,9 @@ def as_trained(p: Floats, q: Floats, game: Game, base: Floats | None = None) -> 
     return None
 
 
-def where_near(p: Floats, q: Floats, game: Game, base: Floats | None = None) -> Trained | None:
+def where_near(
+    p: Floats, q: Floats, game: RewardTerms, base: Floats | None = None
+) -> Trained | None:
     """`as_trained` with NaN on prompts that have no near solution."""
     try:
         found = as_trained(p, q, game, base)
@@ -224,7 +228,9 @@ def _link(points: Points, objective: Objective, sampled: _Sampled | None, delta:
     return out
 
 
-def _refined(points: Points, game: Game, sampled: _Sampled | None) -> tuple[Floats | None, str]:
+def _refined(
+    points: Points, game: RewardTerms, sampled: _Sampled | None
+) -> tuple[Floats | None, str]:
     seen, kinds = sampled, {GROUPS: GROUPS}
     if seen is None:
         if not game.objective.up_to_constant:

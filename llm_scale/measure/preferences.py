@@ -16,7 +16,7 @@ from lab.stats import centred
 from llm_scale.data.items import Item, Response
 from llm_scale.data.oracles import Oracle
 from llm_scale.measure import telemetry
-from llm_scale.measure.predicted import Game
+from llm_scale.measure.predicted import RewardTerms
 from llm_scale.models.player import Player
 from llm_scale.models.weights import Weights
 from llm_scale.rounds.preferences import compare
@@ -37,7 +37,7 @@ def measured(
     player: Player,
     start: Player,
     oracle: Oracle,
-    game: Game,
+    game: RewardTerms,
     items: Sequence[Item],
     fresh: Sequence[Response],
     base: Weights,

@@ -11,7 +11,7 @@ from llm_scale.data.oracles import Oracle
 from llm_scale.data.tasks import Task
 from llm_scale.measure import held_out, preferences, telemetry, tokens
 from llm_scale.measure.held_out import HeldOut
-from llm_scale.measure.predicted import Game
+from llm_scale.measure.predicted import RewardTerms
 from llm_scale.models.player import Player
 from llm_scale.models.weights import Weights
 
@@ -28,7 +28,7 @@ def measure(
     player: Player,
     task: Task,
     held: HeldOut,
-    game: Game | None,
+    game: RewardTerms | None,
     oracle: Oracle | None,
     weights: Callable[[str], Weights],
     round_: int,

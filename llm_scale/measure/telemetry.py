@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lab import stats
 from lab.stats import centred, standard_error
 from llm_scale.data.items import Item, Tokens
-from llm_scale.measure.predicted import Game, Points, Predicted, predict
+from llm_scale.measure.predicted import Points, Predicted, RewardTerms, predict
 from theory.errors import Unavailable
 from theory.objectives.implicit import implicit_reward
 from theory.rounds.one_step import local_rate_one_step
@@ -69,7 +69,7 @@ class Measured:
         """Whether the expert's log-probabilities are."""
         return bool(np.isfinite(self.expert).all())
 
-    def reward(self, game: Game) -> Floats:
+    def reward(self, game: RewardTerms) -> Floats:
         """Learned implicit reward (n,) in nats."""
         log_q, anchor = self.against, self.anchor
         found = implicit_reward(game.objective, self.after, log_q, game.beta, anchor, game.tau)
@@ -102,7 +102,7 @@ class Fresh:
     expert: Floats
 
 
-def link(measured: Measured, game: Game, predicted: Predicted) -> Row:
+def link(measured: Measured, game: RewardTerms, predicted: Predicted) -> Row:
     """S1: slope and correlation of the learned reward on the predicted ones, centred per prompt.
 
     ``link_*`` against ``R(u)`` of the exact two-step round, ``predicted_*`` against the prediction
@@ -120,7 +120,7 @@ def link(measured: Measured, game: Game, predicted: Predicted) -> Row:
     return out
 
 
-def contraction(measured: Measured, game: Game | None, predicted: Predicted | None) -> Row:
+def contraction(measured: Measured, game: RewardTerms | None, predicted: Predicted | None) -> Row:
     """S2: slope of ``log p/pi_{t+1}`` on ``log p/pi_t``, centred per prompt.
 
     Beside it the local factor ``1 - R'(0)/beta`` (of pointwise losses that of one step as well),
@@ -172,7 +172,7 @@ def divergences(measured: Measured, fresh: Fresh | None) -> Row:
     return out
 
 
-def rewards(measured: Measured, game: Game) -> Row:
+def rewards(measured: Measured, game: RewardTerms) -> Row:
     """S3: rewards on expert, own and other responses, their margin, and the link's bounds.
 
     ``reward_range`` is the largest difference of two rewards of one prompt (expert and own): it
@@ -196,7 +196,7 @@ def rewards(measured: Measured, game: Game) -> Row:
     return out
 
 
-def partition(measured: Measured, game: Game, predicted: Predicted) -> Row:
+def partition(measured: Measured, game: RewardTerms, predicted: Predicted) -> Row:
     """S4: ``log Z = log E_{pi_t} e^{R(u)/beta}`` from own responses and the true u (T4).
 
     Only pointwise rewards have a level of their own, and so a partition gap.
@@ -250,14 +250,14 @@ def lengths(items: Sequence[Item], prefix: str = "") -> Row:
     return out
 
 
-def predictions(measured: Measured, game: Game | None) -> Predicted | None:
+def predictions(measured: Measured, game: RewardTerms | None) -> Predicted | None:
     """Predicted rewards of the expert and own responses; None where there are none."""
     return predict(measured.points(), game) if game is not None and measured.known else None
 
 
 def summary(
     measured: Measured,
-    game: Game | None,
+    game: RewardTerms | None,
     predicted: Predicted | None = None,
     fresh: Fresh | None = None,
 ) -> Row:
@@ -274,7 +274,7 @@ def summary(
     return out
 
 
-def table(measured: Measured, game: Game | None, predicted: Predicted | None = None) -> str:
+def table(measured: Measured, game: RewardTerms | None, predicted: Predicted | None = None) -> str:
     """The round's points as CSV, for the scatter of the link: one line a response, see COLUMNS.
 
     Unknown values are empty; log-probabilities and rewards in nats to six digits.

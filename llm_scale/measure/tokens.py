@@ -19,7 +19,7 @@ from lab.stats import centred
 from llm_scale.data.experts import NextTokens
 from llm_scale.data.items import Item
 from llm_scale.measure import telemetry
-from llm_scale.measure.predicted import Game, where_near
+from llm_scale.measure.predicted import RewardTerms, where_near
 from llm_scale.models.player import Player
 from llm_scale.rounds.opponent import over_positions
 from theory import laws
@@ -29,7 +29,7 @@ FloatArray = NDArray[np.float64]
 
 
 def measured(
-    player: Player, start: Player, items: Sequence[Item], expert: Any, game: Game
+    player: Player, start: Player, items: Sequence[Item], expert: Any, game: RewardTerms
 ) -> telemetry.Row:
     """Slope and correlation of ``beta log pi_{t+1}/pi_t`` on the predictions, centred per prefix.
 
@@ -77,7 +77,7 @@ def next_log_laws(players: Sequence[Player], pairs: Sequence[Any]) -> list[Float
     return [part - np.logaddexp.reduce(part, axis=-1, keepdims=True) for part in parts]
 
 
-def predictions(p: FloatArray, q: FloatArray, game: Game) -> tuple[FloatArray, FloatArray]:
+def predictions(p: FloatArray, q: FloatArray, game: RewardTerms) -> tuple[FloatArray, FloatArray]:
     """Rewards (T, V) of all tokens: ``R(u_h)``, and for the loss as it is trained.
 
     Every prefix has one expert token, so a group is 1 against K; a loss that sees the level of

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.stats import centred, regression
-from llm_scale.measure.predicted import Game, as_trained
+from llm_scale.measure.predicted import RewardTerms, as_trained
 from theory import laws
 from theory.errors import NotConverged
 from theory.objectives import Objective
@@ -75,7 +75,7 @@ def rewards(
         "max_reward": float(np.abs(learned)[inside].max()),
         "max_reward_outside": float(np.abs(learned)[~inside].max(initial=0.0)),
     }
-    refined = trained(p, q, Game(objective, beta, 0.0, *sizes), link)
+    refined = trained(p, q, RewardTerms(objective, beta, 0.0, *sizes), link)
     for name, reward in {"link": link, "predicted": refined}.items():
         if reward is not None:
             exact = gibbs_step(log_q, reward, beta, None, 0.0)
@@ -126,7 +126,7 @@ def points(log_p: Floats, log_q: Floats, log_new: Floats, objective: Objective, 
     return {f"points_{k}": v.ravel()[chosen].tolist() for k, v in values.items()}
 
 
-def trained(p: Floats, q: Floats, game: Game, link: Floats) -> Floats | None:
+def trained(p: Floats, q: Floats, game: RewardTerms, link: Floats) -> Floats | None:
     """Rewards of the loss as it is trained, the link if that is the same; None: not reached."""
     try:
         found = as_trained(p, q, game)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lab.evidence import Claim, rounded
+from lab.evidence import ClaimRecorder, rounded
 
 PLUGINS = ["-p", "lab.evidence_plugin", "-p", "no:cacheprovider"]
 
@@ -207,11 +207,11 @@ INF, NAN = np.inf, np.nan
 )
 def test_what_must_fail_fails(check, args):
     with pytest.raises(AssertionError):
-        getattr(Claim(), check)(*args)
+        getattr(ClaimRecorder(), check)(*args)
 
 
 def test_what_must_pass_passes_and_the_worst_is_kept():
-    claim = Claim()
+    claim = ClaimRecorder()
     claim.close([1.0, INF], [1.0 + 1e-9, INF], atol=1e-8)
     claim.close(np.zeros((2, 3)), np.zeros(3), atol=0)
     claim.close(100.0, 100.5, atol=0, rtol=0.01)
@@ -234,7 +234,7 @@ def test_what_must_pass_passes_and_the_worst_is_kept():
 def test_tensors_are_compared_too():
     torch = pytest.importorskip("torch")
     x = torch.ones(3, dtype=torch.float64, requires_grad=True)
-    Claim().close(x, np.ones(3), atol=0)
+    ClaimRecorder().close(x, np.ones(3), atol=0)
 
 
 def test_margins_are_rounded_to_what_can_be_repeated():

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from lab.specs import objective_of
 from llm_scale.__main__ import app
 from llm_scale.measure import telemetry
-from llm_scale.measure.predicted import ONE_STEP, TWO_STEP, Game, as_trained
+from llm_scale.measure.predicted import ONE_STEP, TWO_STEP, RewardTerms, as_trained
 from llm_scale.measure.telemetry import Measured
 from theory import laws
 
@@ -70,7 +70,7 @@ def test_a_report_shows_a_stranger_beside_built_ins(runs, tmp_path):
 @pytest.mark.parametrize("name", LIKE)
 def test_a_policy_that_obeys_the_theory_of_a_stranger_is_seen_to(name):
     """The round of its own best response has slope 1 on the prediction, whatever its link."""
-    rng, game = np.random.default_rng(3), Game(objective_of(spec(name)), 1.5, own_samples=2)
+    rng, game = np.random.default_rng(3), RewardTerms(objective_of(spec(name)), 1.5, own_samples=2)
     p, q = (laws.random_law(rng, (4, 12), 1.0) for _ in range(2))
     found = as_trained(p, q, game)
     reward = game.objective.reward(p, q) if found is None else found.reward

@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 
 from theory import laws, objectives
 from theory.objectives import Objective
-from theory.theorem_checks import Game
+from theory.theorem_checks import Instance
 
-__all__ = ["Game", "games", "label", "with_fixed_link"]
+__all__ = ["Instance", "games", "label", "with_fixed_link"]
 
 
 @st.composite
-def games(draw: st.DrawFn, max_n: int = 12, max_spread: float = 3.0) -> Game:
+def games(draw: st.DrawFn, max_n: int = 12, max_spread: float = 3.0) -> Instance:
     """Laws of 2..max_n outcomes for 1..3 prompts, logits of standard deviation up to max_spread."""
     shape = (draw(st.integers(1, 3)), draw(st.integers(2, max_n)))
     spread = draw(st.floats(0.1, max_spread))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     expert, start, ref = (laws.random_law(rng, shape, spread) for _ in range(3))
-    return Game(expert, start, ref, rng)
+    return Instance(expert, start, ref, rng)
 
 
 def with_fixed_link() -> list[Objective]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.theory.objectives.test_links import FEW, applies
-from tests.theory.strategies import Game, games, label
+from tests.theory.strategies import Instance, games, label
 from theory import InvalidInput, objectives, self_play, theory_card, xp
 from theory import theorem_checks as checks
 from theory.card import markdown_table
@@ -151,7 +151,7 @@ def test_absent_values_have_a_reason() -> None:
 @pytest.mark.claim("T6", rung="exact")
 @FEW
 @given(game=games(max_n=3))
-def test_slopes_stay_within_the_card(claim, obj: Objective, game: Game) -> None:
+def test_slopes_stay_within_the_card(claim, obj: Objective, game: Instance) -> None:
     checks.check_card(obj, game, claim)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.theory.strategies import Game, games
+from tests.theory.strategies import Instance, games
 from theory import InvalidInput, laws
 
 DEEP = np.random.default_rng(0).dirichlet(np.ones(4), (2, 2, 3))
@@ -40,7 +40,7 @@ DEFINITIONS = {
 
 @pytest.mark.parametrize("divergence", DEFINITIONS, ids=lambda f: f.__name__)
 @given(game=games())
-def test_divergences_are_their_definitions(divergence, game: Game) -> None:
+def test_divergences_are_their_definitions(divergence, game: Instance) -> None:
     pairs = [(game.expert, game.start), (PADDED, OTHER), (OTHER, PADDED), (PADDED, PADDED)]
     for p, q in [*pairs, (PADDED[0], OTHER[0]), (DEEP[0], DEEP[1])]:
         expected = each(p, q, DEFINITIONS[divergence])
@@ -49,7 +49,7 @@ def test_divergences_are_their_definitions(divergence, game: Game) -> None:
 
 
 @given(game=games())
-def test_order_between_divergences(game: Game) -> None:
+def test_order_between_divergences(game: Instance) -> None:
     """Pinsker, Jensen-Shannon and the triangular discrimination in their known order."""
     p, q = game.expert, game.start
     tv, delta = laws.total_variation(p, q), laws.triangular(p, q)
@@ -62,7 +62,7 @@ def test_order_between_divergences(game: Game) -> None:
 
 
 @given(game=games(), power=st.floats(-12, -3))
-def test_kl_of_nearby_laws_keeps_its_digits(game: Game, power: float) -> None:
+def test_kl_of_nearby_laws_keeps_its_digits(game: Instance, power: float) -> None:
     """To 1e-16/|u| relatively, where sum p log p/q has lost everything."""
     p, size = game.expert, 10.0**power
     q = p * np.exp(size * game.rng.uniform(-1, 1, p.shape))
@@ -80,7 +80,7 @@ def test_kl_of_nearby_laws_keeps_its_digits(game: Game, power: float) -> None:
 
 
 @given(game=games(max_spread=8.0))
-def test_kl_of_logratio_far_away(game: Game) -> None:
+def test_kl_of_logratio_far_away(game: Instance) -> None:
     p, q = game.expert, game.start
     u = np.log(p / q)
     np.testing.assert_allclose(laws.kl_of_logratio(p, u, q), laws.kl(p, q), rtol=1e-9, atol=1e-14)
@@ -107,7 +107,7 @@ def test_expect_ignores_what_has_no_mass() -> None:
 
 
 @given(game=games())
-def test_entropy_and_random_laws(game: Game) -> None:
+def test_entropy_and_random_laws(game: Instance) -> None:
     p = game.expert
     n = p.shape[-1]
     uniform = np.full(p.shape, 1 / n)

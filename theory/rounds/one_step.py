@@ -19,7 +19,14 @@ from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
 from theory.rounds.one_step_global import solve_global
-from theory.rounds.one_step_near import BoolArray, Found, Problem, concave, single_fold, solve_near
+from theory.rounds.one_step_near import (
+    BoolArray,
+    Found,
+    OneStepProblem,
+    concave,
+    single_fold,
+    solve_near,
+)
 
 Branch = Literal["near", "global"]
 
@@ -151,7 +158,7 @@ def _pointwise(
 
 def _problem(
     obj: Objective, p: FloatArray, q: FloatArray, log_prior: FloatArray, s: float
-) -> Problem:
+) -> OneStepProblem:
     """The normalised problem (B, n), without outcomes whose loss is unbounded below at mass 0."""
     if float(derivatives.derivative(obj.b, np.array([-1e150]))[0]) < 0:
         log_prior = np.where(p == 0, -np.inf, log_prior)  # b = -r ...: the risk is -inf at mass 0
@@ -161,7 +168,7 @@ def _problem(
     with np.errstate(all="ignore"):
         best = np.asarray(obj.link_formula(u, None), dtype=np.float64)
         cap = s * (700.0 - np.where(np.isfinite(log_w), log_w, 0.0))
-    return Problem(obj, s, p, q, log_w, np.minimum(best, cap))
+    return OneStepProblem(obj, s, p, q, log_w, np.minimum(best, cap))
 
 
 def _shift_invariant(

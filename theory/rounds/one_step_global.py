@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from theory.result import FloatArray
-from theory.rounds.one_step_near import Found, Problem, fold_toward, near, newton, solve_near
+from theory.rounds.one_step_near import Found, OneStepProblem, fold_toward, near, newton, solve_near
 
 TOLERANCE = 1e-10
 """Certified gap relative to max(1, |risk|)."""
@@ -22,7 +22,7 @@ ROUNDS = 60
 SPLITS = 6
 
 
-def solve_global(prob: Problem, shaped: bool, convex: bool) -> Found:
+def solve_global(prob: OneStepProblem, shaped: bool, convex: bool) -> Found:
     """Global minimum per prompt; ``gap`` is NaN where the shape of the losses is not known."""
     found = solve_near(prob, shaped, convex)
     if not shaped:
@@ -48,7 +48,7 @@ class _Grid:
     pull: FloatArray
 
 
-def _grid(prob: Problem, lam: FloatArray, floor: FloatArray, fold: FloatArray) -> _Grid:
+def _grid(prob: OneStepProblem, lam: FloatArray, floor: FloatArray, fold: FloatArray) -> _Grid:
     """Mass of each outcome were it far, its loss there and the value of the others."""
     lifted = prob.lifted()
     log_pi = near(lifted, lam[..., None], floor[:, None], fold[:, None])
@@ -61,7 +61,7 @@ def _grid(prob: Problem, lam: FloatArray, floor: FloatArray, fold: FloatArray) -
     return _Grid(lam, mass, clipped, others, own, lifted.slope(log_mass))
 
 
-def _bounds(prob: Problem, grid: _Grid) -> FloatArray:
+def _bounds(prob: OneStepProblem, grid: _Grid) -> FloatArray:
     """Lower bound of the risk between neighbouring multipliers (B, K-1, n); inf where none is."""
     a, b = slice(None, -1), slice(1, None)
     lam_a, lam_b = grid.lam[:, a, None], grid.lam[:, b, None]
@@ -86,7 +86,7 @@ def _bounds(prob: Problem, grid: _Grid) -> FloatArray:
     return np.where(possible, lowest, np.inf)
 
 
-def _search(prob: Problem, start: Found) -> Found:
+def _search(prob: OneStepProblem, start: Found) -> Found:
     fold, floor = fold_toward(prob, np.zeros_like(prob.p)), prob.floor
     floor = np.minimum(floor, fold)
     highest = prob.slope(fold).min(-1)
@@ -116,7 +116,7 @@ def _search(prob: Problem, start: Found) -> Found:
 
 
 def _finished(
-    prob: Problem,
+    prob: OneStepProblem,
     start: Found,
     start_risk: FloatArray,
     grid: _Grid,

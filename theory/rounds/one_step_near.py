@@ -91,7 +91,7 @@ def concave(obj: Objective, s: float, largest: float) -> bool:
 
 
 @dataclass(frozen=True)
-class Problem:
+class OneStepProblem:
     """The losses ``f_i`` and the prior; arrays are (B, n), or (B, K, n) when :meth:`lifted`.
 
     Attributes:
@@ -125,12 +125,12 @@ class Problem:
         vanishing = np.maximum(LOWEST, np.minimum(prior, 0.0) + LOWEST / self.s)
         return np.where(np.isfinite(start), np.minimum(start, 0.0) + LOWEST, vanishing)
 
-    def rows(self, keep: Any) -> Problem:
+    def rows(self, keep: Any) -> OneStepProblem:
         """The prompts that the index selects."""
         cut = (x[keep] for x in (self.p, self.q, self.log_w, self.best))
-        return Problem(self.obj, self.s, *cut)
+        return OneStepProblem(self.obj, self.s, *cut)
 
-    def lifted(self) -> Problem:
+    def lifted(self) -> OneStepProblem:
         """The same problem with an axis of multipliers in the middle."""
         return self.rows((slice(None), None))
 
@@ -186,7 +186,7 @@ class Found:
             getattr(self, name)[keep] = getattr(other, name)
 
 
-def newton(prob: Problem, log_pi: FloatArray, multiplier: FloatArray) -> Found:
+def newton(prob: OneStepProblem, log_pi: FloatArray, multiplier: FloatArray) -> Found:
     """Newton's method on ``s f' = lambda pi``, ``sum pi = 1`` from a given point, all prompts.
 
     Outcomes that start at a mass that underflows stay there. Whatever it converges to is
@@ -231,7 +231,7 @@ def newton(prob: Problem, log_pi: FloatArray, multiplier: FloatArray) -> Found:
     return Found(x, lam, far, none, np.full(lam.shape, np.nan), settled)
 
 
-def fold_toward(prob: Problem, toward: FloatArray) -> FloatArray:
+def fold_toward(prob: OneStepProblem, toward: FloatArray) -> FloatArray:
     """Where the curvature of ``F_i`` turns negative between the two-step mass and ``toward``."""
     inside = np.clip(np.where(prob.alive, prob.start, prob.floor), prob.floor, 0.0)
     outside = np.broadcast_to(toward, inside.shape).copy()
@@ -249,7 +249,7 @@ def fold_toward(prob: Problem, toward: FloatArray) -> FloatArray:
     return np.where(never, toward, inside)
 
 
-def near(prob: Problem, lam: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
+def near(prob: OneStepProblem, lam: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
     """Log-mass with ``h = lam`` on the convex part [low, high]; an end where there is no root.
 
     Safeguarded Newton's method, elementwise, on the elements that have not settled. Outcomes that
@@ -258,9 +258,11 @@ def near(prob: Problem, lam: FloatArray, low: FloatArray, high: FloatArray) -> F
     whole = np.broadcast_arrays(lam, low, high, prob.p, prob.q, prob.log_w, prob.best)
     shape = whole[0].shape
     lam, low, high, *rest = (np.ravel(x) for x in whole)
-    flat = Problem(prob.obj, prob.s, *rest)
+    flat = OneStepProblem(prob.obj, prob.s, *rest)
 
-    def excess(part: Problem, at: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def excess(
+        part: OneStepProblem, at: FloatArray, x: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
         g, dg = part.force(x)
         # a force that underflowed below the two-step mass is still negative
         g = np.where((g == 0) & (x < part.start - 1.0), -np.inf, g)
@@ -295,7 +297,7 @@ def _mass(log_pi: FloatArray) -> FloatArray:
     return np.asarray(np.exp(log_pi).sum(-1))
 
 
-def _continued(prob: Problem, shaped: bool) -> Found:
+def _continued(prob: OneStepProblem, shaped: bool) -> Found:
     """The near branch followed from lambda = 0 to normalisation, over its fold if it must be."""
     rows = len(prob.p)
     start, floor = prob.start, prob.floor
@@ -328,7 +330,7 @@ def _continued(prob: Problem, shaped: bool) -> Found:
     return found
 
 
-def _over_the_fold(prob: Problem, j: Any, top: FloatArray, fold: FloatArray) -> Found:
+def _over_the_fold(prob: OneStepProblem, j: Any, top: FloatArray, fold: FloatArray) -> Found:
     """Beyond its fold, outcome j takes mass and lambda falls again: the first normalised point.
 
     Along this curve the mass of j is ``1 - N(lambda) + near_j(lambda)``; the law is stationary
@@ -361,7 +363,7 @@ def _over_the_fold(prob: Problem, j: Any, top: FloatArray, fold: FloatArray) -> 
     return Found(found.log_pi, found.multiplier, found.far, j, found.gap, found.settled)
 
 
-def solve_near(prob: Problem, shaped: bool, convex: bool) -> Found:
+def solve_near(prob: OneStepProblem, shaped: bool, convex: bool) -> Found:
     """The branch continued from lambda = 0 (from pi_t where the law is there), for each prompt.
 
     Any stationary law without a far outcome is on it, for each ``F_i`` has one convex part; so

@@ -35,7 +35,7 @@ from theory.tokens.tree import (
 )
 
 
-class Response(NamedTuple):
+class TokenResponse(NamedTuple):
     """One complete response: its prompt's index, its tokens, and its text if tokens have names."""
 
     prompt: int
@@ -336,12 +336,12 @@ class TokenMDP(TokenRecursions):
         np.put_along_axis(tokens, tree.depth[state][..., None], action[..., None], axis=-1)
         return np.where((tree.responses >= 0)[..., None], tokens, -1)
 
-    def sequences(self) -> list[list[Response]]:
+    def sequences(self) -> list[list[TokenResponse]]:
         """For every prompt its complete responses, in the order of the sequence laws, readable."""
         out = []
         for prompt, table in enumerate(self.sequence_tokens.tolist()):
             rows = [tuple(t for t in row if t >= 0) for row in table]
-            out.append([Response(prompt, row, self.decode(row)) for row in rows if row])
+            out.append([TokenResponse(prompt, row, self.decode(row)) for row in rows if row])
         return out
 
     # ------------------------------------------------------------------ merged states

@@ -45,7 +45,7 @@ START, AWAY = "first gradient", "later gradient"
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class EstimationProblem:
     """One prompt of a token game with everything that an estimator may read.
 
     Attributes:
@@ -98,7 +98,7 @@ class Problem:
 class _Loss:
     """An objective of the registry on a problem: its rewards, its laws, its extras."""
 
-    def __init__(self, problem: Problem, objective: Objective) -> None:
+    def __init__(self, problem: EstimationProblem, objective: Objective) -> None:
         self.problem, self.objective = problem, objective
         log_t, log_ref = problem.log_t, problem.log_ref
         self.opponent = objective.opponent(log_t, log_t, log_ref)
@@ -149,7 +149,7 @@ class _Loss:
         return (*both, Draws(self.problem.log_ref.exp())) if self.history else both
 
 
-def one_pair(problem: Problem, objective: Objective) -> Estimator:
+def one_pair(problem: EstimationProblem, objective: Objective) -> Estimator:
     """The loss of one independent pair, at ``theta``: unbiased for the risk."""
     loss = _Loss(problem, objective)
     target = gradient(loss.risk, problem.theta)
@@ -166,7 +166,7 @@ def one_pair(problem: Problem, objective: Objective) -> Estimator:
     )
 
 
-def all_pairs(problem: Problem, objective: Objective, size: int) -> Estimator:
+def all_pairs(problem: EstimationProblem, objective: Objective, size: int) -> Estimator:
     """A pairwise loss over all pairs of ``size`` expert and own responses: a U-statistic."""
     loss = _Loss(problem, objective)
     return dataclasses.replace(
@@ -178,7 +178,7 @@ def all_pairs(problem: Problem, objective: Objective, size: int) -> Estimator:
     )
 
 
-def grouped(problem: Problem, objective: Objective, size: int) -> Estimator:
+def grouped(problem: EstimationProblem, objective: Objective, size: int) -> Estimator:
     """A group objective on ``size`` expert and own responses, for its exact risk: biased."""
     loss = _Loss(problem, objective)
     known = known_of_groups(objective)
@@ -198,7 +198,7 @@ def grouped(problem: Problem, objective: Objective, size: int) -> Estimator:
     )
 
 
-def finite_groups(problem: Problem, objective: Objective, size: int) -> Estimator:
+def finite_groups(problem: EstimationProblem, objective: Objective, size: int) -> Estimator:
     """A group objective on groups, for its expected finite-group risk: unbiased (T17)."""
     biased = grouped(problem, objective, size)
     assert biased.predicted is not None
@@ -212,7 +212,9 @@ def finite_groups(problem: Problem, objective: Objective, size: int) -> Estimato
     )
 
 
-def first_gradient(problem: Problem, objective: Objective, away: bool = False) -> Estimator:
+def first_gradient(
+    problem: EstimationProblem, objective: Objective, away: bool = False
+) -> Estimator:
     """Any loss for SFT's gradient (times its first slope): at ``theta_t``, or away from it."""
     theta = problem.theta if away else problem.theta_t
     scale = float(sft_scale(objective, torch.tensor(problem.beta, dtype=torch.float64)))
@@ -235,7 +237,7 @@ def first_gradient(problem: Problem, objective: Objective, away: bool = False) -
     )
 
 
-def stale_samples(problem: Problem) -> list[Estimator]:
+def stale_samples(problem: EstimationProblem) -> list[Estimator]:
     """SPIN's first gradient with own responses that are not drawn from ``pi_t``."""
     spin = objectives.get("spin")
     base = first_gradient(problem, spin)
@@ -265,7 +267,7 @@ def stale_samples(problem: Problem) -> list[Estimator]:
     ]
 
 
-def length_normalised(problem: Problem, away: bool = False) -> Estimator:
+def length_normalised(problem: EstimationProblem, away: bool = False) -> Estimator:
     """IPO on log-ratios divided by each response's length, for IPO at ``beta/mean length``.
 
     With one length for all responses the two are the same loss.
@@ -308,19 +310,19 @@ def length_normalised(problem: Problem, away: bool = False) -> Estimator:
 # -- laws that own responses are drawn from in practice -------------------------------------------
 
 
-def tempered(problem: Problem, temperature: float) -> Tensor:
+def tempered(problem: EstimationProblem, temperature: float) -> Tensor:
     """Law (N,) of sampling every token of ``pi_t`` at a temperature."""
     return _of_tokens(problem, _log_policy_t(problem) / temperature)
 
 
-def top_tokens(problem: Problem, count: int) -> Tensor:
+def top_tokens(problem: EstimationProblem, count: int) -> Tensor:
     """Law (N,) of sampling every token of ``pi_t`` among its ``count`` likeliest."""
     log_policy = _log_policy_t(problem)
     least = log_policy.topk(count, dim=-1).values[..., -1:]
     return _of_tokens(problem, log_policy.masked_fill(log_policy < least, -torch.inf))
 
 
-def false_ends(problem: Problem, cut: int) -> Tensor:
+def false_ends(problem: EstimationProblem, cut: int) -> Tensor:
     """Law (N,) of responses of ``pi_t`` cut after ``cut`` tokens and given an EOS there."""
     game = problem.policy.game
     if game.eos is None:
@@ -332,11 +334,11 @@ def false_ends(problem: Problem, cut: int) -> Tensor:
     return law.index_add(0, torch.tensor(kept), problem.log_t.exp())
 
 
-def _log_policy_t(problem: Problem) -> Tensor:
+def _log_policy_t(problem: EstimationProblem) -> Tensor:
     return problem.policy.log_policy(problem.theta_t[None])[0]
 
 
-def _of_tokens(problem: Problem, logits: Tensor) -> Tensor:
+def _of_tokens(problem: EstimationProblem, logits: Tensor) -> Tensor:
     log_policy = logits.log_softmax(-1)
     return torch.from_numpy(problem.policy.game.sequence_law(log_policy.numpy())[0])
 

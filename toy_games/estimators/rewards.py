@@ -34,7 +34,7 @@ from torch import Tensor
 
 from theory import objectives
 from toy_games.estimators.enumeration import Draws, Estimator, gradient
-from toy_games.estimators.losses import Problem
+from toy_games.estimators.losses import EstimationProblem
 
 SPREAD = 1e-4
 """Added to a group's standard deviation before dividing by it, as trainers do."""
@@ -46,7 +46,7 @@ SPREAD = 1e-4
 class _Kl:
     """Log-ratios to the reference of a problem's policy, whole and token by token."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: EstimationProblem) -> None:
         self.problem = problem
         self.log_policy_ref = problem.policy.log_policy(problem.theta_ref[None])
         self.tokens_ref = problem.policy.along(self.log_policy_ref)[0, 0]
@@ -89,7 +89,7 @@ class _Kl:
         return (ref.exp() * (ref - self.problem.log_law(theta))).sum(-1)
 
 
-def kl_penalties(problem: Problem) -> list[Estimator]:
+def kl_penalties(problem: EstimationProblem) -> list[Estimator]:
     """The estimators of a KL penalty in use, at ``theta``, each for the gradient of KL(pi||ref)."""
     kl, theta = _Kl(problem), problem.theta
     target, reverse = gradient(kl.divergence, theta), gradient(kl.reverse, theta)
@@ -191,7 +191,7 @@ def _of(values: Tensor, y: Tensor) -> Tensor:
 # -- preferences estimated from own samples -------------------------------------------------------
 
 
-def preference_targets(problem: Problem, size: int) -> list[Estimator]:
+def preference_targets(problem: EstimationProblem, size: int) -> list[Estimator]:
     """SPPO's squared loss on ``size`` own samples that are compared with each other, at ``theta``.
 
     The objective is ``E_{pi_t} (r - f(P(y > pi_t)))^2``, f affine for SPPO; the last one takes the
@@ -263,7 +263,7 @@ def preference_targets(problem: Problem, size: int) -> list[Estimator]:
 # -- policy gradients of an explicit reward -------------------------------------------------------
 
 
-def policy_gradients(problem: Problem, size: int) -> list[Estimator]:
+def policy_gradients(problem: EstimationProblem, size: int) -> list[Estimator]:
     """Score-function gradients of ``E_pi R`` from ``size`` responses, at ``theta``."""
     theta, payoff, lengths = problem.theta, problem.payoff, problem.lengths
     law = problem.law(theta)

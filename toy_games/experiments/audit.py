@@ -19,7 +19,7 @@ from toy_games.engine.trainable import of_pairs
 from toy_games.estimators import losses as estimators
 from toy_games.estimators import rewards as reward_estimators
 from toy_games.estimators.enumeration import Audit, Estimator, audit, monte_carlo
-from toy_games.estimators.losses import Problem, known_of_groups
+from toy_games.estimators.losses import EstimationProblem, known_of_groups
 
 SUMMARY = "Exact bias and variance of stochastic gradients, by enumeration of all draws."
 CASES = ("random", "text")
@@ -98,7 +98,7 @@ def over_sizes(
     return pd.concat(rows, ignore_index=True)
 
 
-def catalogue(problem: Problem, size: int) -> list[Estimator]:
+def catalogue(problem: EstimationProblem, size: int) -> list[Estimator]:
     """Every estimator that is audited."""
     every = [objectives.get(name) for name in objectives.names()]
     losses = [o for o in every if o.has_loss]
@@ -120,7 +120,7 @@ def catalogue(problem: Problem, size: int) -> list[Estimator]:
     ]
 
 
-def shrinking(problem: Problem, size: int) -> list[Estimator]:
+def shrinking(problem: EstimationProblem, size: int) -> list[Estimator]:
     """Estimators whose bias falls with the size of a group."""
     found = [
         *(estimators.grouped(problem, o, size) for o in _groups()),
@@ -181,7 +181,7 @@ def _numbers(estimator: Estimator, found: Audit) -> dict[str, float | bool]:
 # -- problems -------------------------------------------------------------------------------------
 
 
-def make_problem(case: str, instance: int, beta: float, distance: float) -> Problem:
+def make_problem(case: str, instance: int, beta: float, distance: float) -> EstimationProblem:
     """A game, an expert and random parameters; the same instance gives the same problem.
 
     ``random``: a tree of 15 responses with an unrestricted token policy; ``small``: one of 4;
@@ -203,7 +203,7 @@ def make_problem(case: str, instance: int, beta: float, distance: float) -> Prob
 
     theta_t, theta_ref = random(0.7), random(0.7)
     compare = preferences.random_preference(generator, n, strength=0.8)
-    return Problem(
+    return EstimationProblem(
         policy,
         torch.from_numpy(tree.sequence_law(tree.expert)[0].copy()),
         theta_t + random(distance),

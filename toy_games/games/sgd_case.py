@@ -19,7 +19,7 @@ from theory.rounds import log_linear
 from theory.rounds.one_step import local_rate_one_step, one_step_round
 from toy_games.engine.policies import LogLinearPolicy, Neural, Policy, Tokens
 from toy_games.engine.trainable import bends, beta_at, grouped, starts_as_sft
-from toy_games.predictions.linearised import Round
+from toy_games.predictions.linearised import RoundLoss
 
 CLASSES = ("tokens", "features", "network")
 FEATURES, WIDTH, CONCENTRATION = 2, 2, 4.0
@@ -115,13 +115,13 @@ class Case:
         group: int | None = None,
         ref: Tensor | None = None,
         history: Tensor | None = None,
-    ) -> Round:
+    ) -> RoundLoss:
         """The round that begins at a log-law (N,); groups of that size where they matter."""
         obj, tau = self.objective, self.tau(effective)
         ref = self.ref if ref is None else ref
         history = log_law if history is None else history
         opponent = log_law if obj is None else obj.opponent(log_law, history, ref)
-        return Round(
+        return RoundLoss(
             self.policy,
             obj,
             self.expert,

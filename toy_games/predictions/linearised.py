@@ -49,7 +49,7 @@ SETTLED = 1e-10
 MOST_EXAMPLES = 200_000
 
 
-class Examples(NamedTuple):
+class ExampleLaws(NamedTuple):
     """All examples that one draw can give, as laws: ``probability`` (S,), the rest (S, N)."""
 
     probability: Tensor
@@ -59,7 +59,7 @@ class Examples(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Round:
+class RoundLoss:
     """One round on one prompt: the loss that its steps descend.
 
     Attributes:
@@ -106,14 +106,16 @@ class Round:
         if grouped(self.objective) and self.group is not None:
             return self.examples.probability @ self.losses(log_law.expand_as(self.examples.own))
         history = self.opponent.exp() if self.history is None else self.history
-        one = Examples(torch.ones(1), self.expert[None], self.opponent.exp()[None], history[None])
+        one = ExampleLaws(
+            torch.ones(1), self.expert[None], self.opponent.exp()[None], history[None]
+        )
         return self._losses(log_law[None], one)[0]
 
     def losses(self, log_laws: Tensor) -> Tensor:
         """Loss (S,) of every example, each with its own copy of the log-law (S, N)."""
         return self._losses(log_laws, self.examples)
 
-    def _losses(self, log_laws: Tensor, examples: Examples) -> Tensor:
+    def _losses(self, log_laws: Tensor, examples: ExampleLaws) -> Tensor:
         if self.objective is None:
             return -(examples.expert * log_laws).sum(-1)
         reward = implicit_reward(
@@ -125,7 +127,7 @@ class Round:
         return self.objective.reward_risk(reward, reward, examples.expert, examples.own, **extras)
 
     @cached_property
-    def examples(self) -> Examples:
+    def examples(self) -> ExampleLaws:
         """Every example with its probability: pairs, triples with a history, or pairs of groups."""
         n, p, q = len(self.expert), self.expert, self.opponent.exp()
         size = (self.group or 1) if grouped(self.objective) else 1
@@ -138,7 +140,7 @@ class Round:
             *(torch.arange(len(x)) for x in (first, second, third)), indexing="ij"
         ))  # fmt: skip
         kinds = kinds.to(torch.float64)
-        return Examples(first[i] * second[j] * third[k], shares[i], shares[j], kinds[k])
+        return ExampleLaws(first[i] * second[j] * third[k], shares[i], shares[j], kinds[k])
 
     def minimise(self, start: Tensor) -> Tensor:
         """Stationary parameters (P,) of least risk near ``start``.

@@ -3,7 +3,7 @@
 import numpy as np
 
 from llm_scale.measure import predicted, telemetry
-from llm_scale.measure.predicted import FEWEST, Game, as_trained, predict, where_near
+from llm_scale.measure.predicted import FEWEST, RewardTerms, as_trained, predict, where_near
 from llm_scale.measure.telemetry import Measured
 from theory import objectives
 from theory.errors import NotConverged
@@ -16,7 +16,7 @@ BASE = np.array([[0.2, 0.5, 0.3], [0.3, 0.3, 0.4]])
 
 
 def test_the_anchor_counts_where_there_is_one():
-    game = Game(SPIF, 2.0, 0.7)
+    game = RewardTerms(SPIF, 2.0, 0.7)
     with_anchor = one_step_round(P, Q, SPIF, 2.0, BASE, 0.7)
     np.testing.assert_array_equal(as_trained(P, Q, game, BASE).reward, with_anchor.reward)
     without = one_step_round(P, Q, SPIF, 2.0)
@@ -26,7 +26,7 @@ def test_the_anchor_counts_where_there_is_one():
 
 def test_a_prompt_without_a_near_solution_has_no_reward(monkeypatch):
     """Mass was dumped in the second (beta = 1); a solver that gives up says the same."""
-    game, step = Game(SPIF, 1.0), one_step_round(P, Q, SPIF, 1.0)
+    game, step = RewardTerms(SPIF, 1.0), one_step_round(P, Q, SPIF, 1.0)
     assert (step.dumped >= 0).tolist() == [False, True]
 
     def gives_up(*arguments):
@@ -51,11 +51,11 @@ def two_prompts(**given):
 def test_a_local_factor_is_told_where_it_holds_only():
     """Without an anchor, and where own responses are those of pi_t."""
     told = two_prompts()
-    plain = Game(SPIN, 2.0)
+    plain = RewardTerms(SPIN, 2.0)
     row = telemetry.contraction(told, plain, telemetry.predictions(told, plain))
     assert row["contraction_local"] == 0.5
     other = two_prompts(opponent=np.full(8, -5.0))
-    for measured, game in ((told, Game(SPIN, 2.0, 0.5)), (other, plain), (told, None)):
+    for measured, game in ((told, RewardTerms(SPIN, 2.0, 0.5)), (other, plain), (told, None)):
         found = telemetry.predictions(measured, game)
         row = telemetry.contraction(measured, game, found)
         assert row.keys() == {"contraction", "contraction_se"}
@@ -64,8 +64,8 @@ def test_a_local_factor_is_told_where_it_holds_only():
 def test_an_expert_known_in_part_is_not_known():
     told = two_prompts(expert=np.append(np.full(7, -5.0), np.nan))
     assert not told.known
-    assert telemetry.predictions(told, Game(SPIN, 2.0)) is None
-    assert telemetry.contraction(told, Game(SPIN, 2.0), None) == {}
+    assert telemetry.predictions(told, RewardTerms(SPIN, 2.0)) is None
+    assert telemetry.contraction(told, RewardTerms(SPIN, 2.0), None) == {}
     assert "kl" not in telemetry.summary(told, None, None)
 
 
@@ -77,7 +77,7 @@ def test_predictions_of_prompts_with_uneven_numbers_of_responses():
     log_p, log_q = rng.normal(-3.0, 0.4, (2, n))
     told = Measured(np.repeat([0, 1], sizes), np.where(np.arange(n) % 2, "own", "expert"),
                     log_q, log_q, log_p, None, None)  # fmt: skip
-    found = predict(told.points(), Game(SPIF, 2.0))
+    found = predict(told.points(), RewardTerms(SPIF, 2.0))
     for here in (slice(0, sizes[0]), slice(sizes[0], n)):
         p, q = (
             np.exp(x[here]) / (np.exp(log_p[here]) + np.exp(log_q[here])) for x in (log_p, log_q)
@@ -87,6 +87,6 @@ def test_predictions_of_prompts_with_uneven_numbers_of_responses():
         step = one_step_round(p, q, SPIF, 2.0)
         np.testing.assert_allclose(found.refined[here], step.reward, atol=1e-9)
     assert found.kind == predicted.ONE_STEP
-    assert predict(told.points(), Game(SPIF, 2.0, level="token")) is None
+    assert predict(told.points(), RewardTerms(SPIF, 2.0, level="token")) is None
     told.expert[3] = -np.inf
-    assert predict(told.points(), Game(SPIF, 2.0)) is None
+    assert predict(told.points(), RewardTerms(SPIF, 2.0)) is None

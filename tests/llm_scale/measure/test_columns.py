@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llm_scale.measure import telemetry
-from llm_scale.measure.predicted import FEWEST, TWO_STEP, Game, predict
+from llm_scale.measure.predicted import FEWEST, TWO_STEP, RewardTerms, predict
 from llm_scale.measure.telemetry import Fresh, Measured
 from theory import objectives
 
@@ -54,7 +54,7 @@ def check(row, expected):
 
 def test_log_z_divides_by_both_weights_and_sees_own_responses_only(numbers):
     spif = objectives.get("spif", c=0.8)
-    game = Game(spif, BETA, TAU)
+    game = RewardTerms(spif, BETA, TAU)
     told = measured(numbers, anchor=True)
     row = telemetry.partition(told, game, predict(told.points(), game))
     u = of(numbers, "expert", "own") - of(numbers, "before", "own")
@@ -62,13 +62,13 @@ def test_log_z_divides_by_both_weights_and_sees_own_responses_only(numbers):
     expected = {"log_partition": np.log(z.mean())}
     expected["log_partition_se"] = z.std(ddof=1) / np.sqrt(EACH) / z.mean()
     check(row, expected)
-    assert telemetry.partition(told, Game(objectives.get("spin"), BETA), None) == {}
+    assert telemetry.partition(told, RewardTerms(objectives.get("spin"), BETA), None) == {}
 
 
 def test_few_responses_a_prompt_share_one_delta(numbers):
     assert 2 * EACH / 5 < FEWEST
     told = measured(numbers)
-    found = predict(told.points(), Game(objectives.get("ipo", margin=1.3), BETA))
+    found = predict(told.points(), RewardTerms(objectives.get("ipo", margin=1.3), BETA))
     sides = ("expert", "own")
     u = of(numbers, "expert", *sides) - of(numbers, "before", *sides)
     link, delta = ipo_link(u, of(numbers, "side", *sides) == "expert", 1.3)
@@ -86,7 +86,7 @@ def test_many_responses_a_prompt_carry_its_own_laws():
     prompt = np.arange(n) % 3
     side = np.where(np.arange(n) < n // 2, "expert", "own")
     told = Measured(prompt, side, log_before, log_after, log_p, log_q)
-    found = predict(told.points(), Game(objectives.get("ipo", margin=1.3), BETA))
+    found = predict(told.points(), RewardTerms(objectives.get("ipo", margin=1.3), BETA))
     for x in range(3):
         here = prompt == x
         p, q, drawn = (np.exp(v[here]) for v in (log_p, log_q, log_before))
@@ -101,7 +101,7 @@ def test_many_responses_a_prompt_carry_its_own_laws():
 @pytest.mark.parametrize("anchor", [False, True])
 def test_rewards_margins_and_ranges(numbers, anchor):
     tau = TAU if anchor else 0.0
-    game = Game(objectives.get("spif", c=0.8), BETA, tau)
+    game = RewardTerms(objectives.get("spif", c=0.8), BETA, tau)
     row = telemetry.rewards(measured(numbers, opponent=True, anchor=anchor), game)
     reward = BETA * (numbers["after"] - numbers["other"])
     if anchor:
@@ -122,7 +122,7 @@ def test_rewards_margins_and_ranges(numbers, anchor):
 
 
 def test_slopes_on_the_link_and_the_contraction(numbers):
-    game = Game(objectives.get("spin"), BETA)
+    game = RewardTerms(objectives.get("spin"), BETA)
     told = measured(numbers)
     found = predict(told.points(), game)
     row = telemetry.summary(told, game, found)
@@ -148,7 +148,7 @@ def test_slopes_on_the_link_and_the_contraction(numbers):
     expected |= {k.replace("link", "predicted"): v for k, v in expected.items() if "link" in k}
     expected |= {"contraction_local": 1 - 1 / BETA, "predicted_share": 1.0}
     check(row, expected)
-    game = Game(objectives.get("ipo", margin=1.3), BETA)
+    game = RewardTerms(objectives.get("ipo", margin=1.3), BETA)
     row = telemetry.contraction(told, game, predict(told.points(), game))
     u = p - before
     _, delta = ipo_link(u, np.arange(2 * EACH) < EACH, 1.3)

@@ -24,8 +24,8 @@ from llm_scale.measure.predicted import (
     GROUPS_POOLED,
     ONE_STEP,
     TWO_STEP,
-    Game,
     Points,
+    RewardTerms,
     predict,
 )
 from llm_scale.measure.telemetry import Fresh, Measured
@@ -103,7 +103,7 @@ def test_a_policy_that_obeys_the_theory_is_seen_to(name):
     beta, own = 1.5, 3
     after, _, kind = refined(name, p, q, beta, own)
     measured, _ = draw(rng, p, q, after, 600)
-    game = Game(objectives.get(name), beta, own_samples=own)
+    game = RewardTerms(objectives.get(name), beta, own_samples=own)
     found = telemetry.predictions(measured, game)
     row = telemetry.summary(measured, game, found)
     assert row["prediction"] == kind
@@ -128,7 +128,7 @@ def test_laws_from_samples_give_the_exact_reward_as_samples_grow(name):
     errors = []
     for each in (30, 3000):
         measured, (prompt, outcome) = draw(rng, p, q, q, each)
-        found = predict(measured.points(), Game(objectives.get(name), 1.0, own_samples=2))
+        found = predict(measured.points(), RewardTerms(objectives.get(name), 1.0, own_samples=2))
         assert found.kind == kind
         off = centred(found.refined - exact[prompt, outcome], group=prompt)
         errors.append(np.abs(off).max())
@@ -141,7 +141,7 @@ def test_too_few_responses_a_prompt_are_said():
     p, q = two_laws(rng)
     measured, _ = draw(rng, p, q, q, FEWEST // 2 - 1)
     kinds = {
-        name: predict(measured.points(), Game(objectives.get(name), 1.0, own_samples=2)).kind
+        name: predict(measured.points(), RewardTerms(objectives.get(name), 1.0, own_samples=2)).kind
         for name in ("spif", "centred_spif", "spin")
     }
     assert kinds == {"spif": TWO_STEP, "centred_spif": GROUPS_POOLED, "spin": TWO_STEP}
@@ -154,12 +154,12 @@ def test_nothing_is_predicted_where_the_expert_or_the_link_is_not_known():
     n = len(measured.prompt)
     blind = Measured(measured.prompt, measured.side, measured.before, measured.after,
                      np.full(n, np.nan))  # fmt: skip
-    game = Game(objectives.get("spif"), 1.0)
+    game = RewardTerms(objectives.get("spif"), 1.0)
     assert telemetry.predictions(blind, game) is None
     row = telemetry.summary(blind, game)
     assert "kl" not in row
     assert row["nll"] > 0
-    assert predict(measured.points(), Game(objectives.get("spin_hinge"), 1.0)) is None
+    assert predict(measured.points(), RewardTerms(objectives.get("spin_hinge"), 1.0)) is None
 
 
 def test_rewards_divide_by_the_opponent_and_carry_the_anchor():
@@ -169,7 +169,7 @@ def test_rewards_divide_by_the_opponent_and_carry_the_anchor():
     opponent, anchor = (rng.normal(size=len(measured.prompt)) for _ in range(2))
     other = Measured(*(getattr(measured, f) for f in ("prompt", "side", "before", "after")),
                      measured.expert, opponent, anchor)  # fmt: skip
-    game = Game(objectives.get("spin"), 2.0, tau=0.5)
+    game = RewardTerms(objectives.get("spin"), 2.0, tau=0.5)
     expected = 2.0 * (other.after - opponent) + 0.5 * (other.after - anchor)
     np.testing.assert_allclose(other.reward(game), expected)
     np.testing.assert_allclose(other.points().u, (other.expert - opponent))
@@ -206,11 +206,13 @@ def test_bounds_are_those_of_the_link_and_spin_has_none():
     rng = np.random.default_rng(4)
     p, q = two_laws(rng)
     measured, _ = draw(rng, p, q, p, 5)
-    bounded = telemetry.rewards(measured, Game(objectives.get("spif", c=0.5), 1.0))
+    bounded = telemetry.rewards(measured, RewardTerms(objectives.get("spif", c=0.5), 1.0))
     assert (bounded["reward_low"], bounded["reward_high"]) == (-2.0, 2.0)
     assert bounded["reward_range_bound"] == 4.0
-    assert "reward_high" not in telemetry.rewards(measured, Game(objectives.get("spin"), 1.0))
-    reward = measured.reward(Game(objectives.get("spin"), 1.0))
+    assert "reward_high" not in telemetry.rewards(
+        measured, RewardTerms(objectives.get("spin"), 1.0)
+    )
+    reward = measured.reward(RewardTerms(objectives.get("spin"), 1.0))
     spans = [np.ptp(reward[measured.prompt == x]) for x in range(PROMPTS)]
     assert bounded["reward_range"] == pytest.approx(max(spans))
 

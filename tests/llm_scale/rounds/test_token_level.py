@@ -14,7 +14,7 @@ from lab.specs import objective_of
 from llm_scale.__main__ import app
 from llm_scale.launch import prepare
 from llm_scale.measure import tokens as token_telemetry
-from llm_scale.measure.predicted import Game
+from llm_scale.measure.predicted import RewardTerms
 from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
 from llm_scale.train import losses
@@ -299,11 +299,11 @@ def test_telemetry_finds_the_token_link():
     s = tiny_game.settings(objective="spin", level="token", beta=2.0)
     who = tiny_game.player(s)
     known = tiny_game.task(s)
-    game = Game(objective_of("spin"), 2.0, level="token")
+    game = RewardTerms(objective_of("spin"), 2.0, level="token")
     found = token_telemetry.measured(who, who, known.held_out(), known.expert, game)
     assert found == {}, "a policy that has not moved has no reward to compare"
     p, q = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, 5))
-    link, refined = token_telemetry.predictions(p, q, Game(objective_of("spin"), 2.0))
+    link, refined = token_telemetry.predictions(p, q, RewardTerms(objective_of("spin"), 2.0))
     np.testing.assert_allclose(link, np.log(p / q))
     np.testing.assert_allclose(refined, link)
     row = token_telemetry.regression("x", link, 0.7 * link + 1.0, 0.5 * (p + q), np.arange(5))

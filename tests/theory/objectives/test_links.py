@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.theory.strategies import Game, games, label
+from tests.theory.strategies import Instance, games, label
 from theory import InvalidInput, laws, objectives, theory_card, xp
 from theory import theorem_checks as checks
 from theory.objectives import Objective, Pointwise, derivatives
@@ -74,7 +74,7 @@ def test_what_the_checks_leave_out() -> None:
 @over(checks.check_best_response)
 @pytest.mark.claim("T1", "C1", rung="exact")
 @given(game=games(max_n=6))
-def test_reward_is_the_best_response(claim, obj: Objective, game: Game) -> None:
+def test_reward_is_the_best_response(claim, obj: Objective, game: Instance) -> None:
     checks.check_best_response(obj, game, claim)
 
 
@@ -82,21 +82,21 @@ def test_reward_is_the_best_response(claim, obj: Objective, game: Game) -> None:
 @pytest.mark.claim("T1", "C1", rung="exact")
 @FEW
 @given(game=games(max_n=5, max_spread=1.0))
-def test_reward_minimises_the_risk(claim, obj: Objective, game: Game) -> None:
+def test_reward_minimises_the_risk(claim, obj: Objective, game: Instance) -> None:
     checks.check_optimised_risk(obj, game, claim)
 
 
 @over(checks.check_link_shape)
 @pytest.mark.claim("T1", "C4", rung="exact")
 @given(game=games(max_n=3))
-def test_link_increases_between_its_bounds(claim, obj: Objective, game: Game) -> None:
+def test_link_increases_between_its_bounds(claim, obj: Objective, game: Instance) -> None:
     checks.check_link_shape(obj, game, claim)
 
 
 @over(checks.check_slope)
 @pytest.mark.claim("T1", rung="exact")
 @given(game=games(max_n=3))
-def test_slope_is_the_derivative_of_the_link(claim, obj: Objective, game: Game) -> None:
+def test_slope_is_the_derivative_of_the_link(claim, obj: Objective, game: Instance) -> None:
     checks.check_slope(obj, game, claim)
 
 
@@ -104,21 +104,21 @@ def test_slope_is_the_derivative_of_the_link(claim, obj: Objective, game: Game) 
 @pytest.mark.claim("T1", rung="exact")
 @FEW
 @given(game=games(max_n=3))
-def test_link_solved_from_the_payoffs(claim, obj: Objective, game: Game) -> None:
+def test_link_solved_from_the_payoffs(claim, obj: Objective, game: Instance) -> None:
     checks.check_derived_link(obj, game, claim)
 
 
 @over(checks.check_one_sided)
 @pytest.mark.claim("T1", "T8", rung="exact")
 @given(game=games(max_n=5))
-def test_one_sided_supports_and_padding(claim, obj: Objective, game: Game) -> None:
+def test_one_sided_supports_and_padding(claim, obj: Objective, game: Instance) -> None:
     checks.check_one_sided(obj, game, claim)
 
 
 @over(checks.check_potential)
 @pytest.mark.claim("T5", rung="exact")
 @given(game=games(max_n=6))
-def test_potential_is_the_integral_of_the_link(claim, obj: Objective, game: Game) -> None:
+def test_potential_is_the_integral_of_the_link(claim, obj: Objective, game: Instance) -> None:
     checks.check_potential(obj, game, claim)
 
 
@@ -126,7 +126,7 @@ def test_potential_is_the_integral_of_the_link(claim, obj: Objective, game: Game
 @pytest.mark.claim("T10", rung="exact")
 @FEW
 @given(game=games(max_n=5, max_spread=1.5))
-def test_conic_game_is_the_game_value(claim, obj: Objective, game: Game) -> None:
+def test_conic_game_is_the_game_value(claim, obj: Objective, game: Instance) -> None:
     checks.check_conic_game(obj, game, claim)
 
 
@@ -134,13 +134,13 @@ def test_conic_game_is_the_game_value(claim, obj: Objective, game: Game) -> None
 @pytest.mark.claim("T10", rung="exact")
 @FEW
 @given(game=games(max_n=5, max_spread=1.5))
-def test_conic_potential_is_the_potential(claim, obj: Objective, game: Game) -> None:
+def test_conic_potential_is_the_potential(claim, obj: Objective, game: Instance) -> None:
     checks.check_conic_potential(obj, game, claim)
 
 
 @pytest.mark.claim("T1", rung="exact")
 @given(game=games(), bound=st.floats(0.1, 5))
-def test_hard_bound_is_attained(claim, game: Game, bound: float) -> None:
+def test_hard_bound_is_attained(claim, game: Instance, bound: float) -> None:
     """Linear payoffs: the best response sits on the bound, on the side that the laws say."""
     obj = objectives.get("ipm", bound=bound)
     p, q = game.expert, game.start
@@ -205,7 +205,7 @@ VALUE = {
 @pytest.mark.parametrize("obj", [o for o in EVERY if o.has_link], ids=label)
 @pytest.mark.claim("T1", rung="exact")
 @given(game=games())
-def test_links_of_the_table(claim, obj: Objective, game: Game) -> None:
+def test_links_of_the_table(claim, obj: Objective, game: Instance) -> None:
     p, q = game.expert, game.start
     expected = TABLE[obj.name](p, q, obj)
     if obj.up_to_constant:
@@ -217,7 +217,7 @@ def test_links_of_the_table(claim, obj: Objective, game: Game) -> None:
 @pytest.mark.parametrize("obj", [o for o in EVERY if o.has_saddle], ids=label)
 @pytest.mark.claim("T1", "T5", rung="exact")
 @given(game=games())
-def test_game_values(claim, obj: Objective, game: Game) -> None:
+def test_game_values(claim, obj: Objective, game: Instance) -> None:
     p, q = game.expert, game.start
     reward = obj.link(np.log(p / q))
     expected = VALUE[obj.name](p, q, obj).sum(-1)
@@ -226,7 +226,7 @@ def test_game_values(claim, obj: Objective, game: Game) -> None:
 
 @pytest.mark.claim("T5", rung="exact", kind="refutes", condition="b(r) = -r + const")
 @given(game=games(max_n=6))
-def test_spif_game_value_is_not_its_potential(claim, game: Game) -> None:
+def test_spif_game_value_is_not_its_potential(claim, game: Instance) -> None:
     """T5: the value of a round is Delta/(2c); the potential that it descends is another one."""
     p, q = game.expert, 0.5 * (game.start + game.expert)
     spif, iq = objectives.get("spif"), objectives.get("iq_learn")
@@ -319,7 +319,7 @@ def test_payoffs_alone_give_everything(claim, obj: Objective) -> None:
 @pytest.mark.claim("T1", "T5", rung="exact")
 @FEW
 @given(game=games())
-def test_payoffs_undefined_on_one_side(claim, game: Game) -> None:
+def test_payoffs_undefined_on_one_side(claim, game: Instance) -> None:
     u = np.concatenate([game.rng.uniform(-30, 30, 30), [-np.inf, np.inf, -700, 700]])
     canonical = Canonical()
     claim.close(canonical.link(u), np.tanh(u / 2), atol=1e-12, what="canonical tanh")

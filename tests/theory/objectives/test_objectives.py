@@ -12,9 +12,9 @@ import torch.nn.functional as functional
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.evidence import Claim
+from lab.evidence import ClaimRecorder
 from tests.theory.objectives.test_links import EVERY, applies
-from tests.theory.strategies import Game, games, label
+from tests.theory.strategies import Instance, games, label
 from theory import InvalidInput, Unavailable, objectives, saddle_point, xp
 from theory import theorem_checks as checks
 from theory.objectives import Objective
@@ -368,15 +368,15 @@ def test_link_at_extreme_logratios(name: str) -> None:
 
 @pytest.mark.parametrize("obj", EVERY, ids=label)
 def test_no_nan_at_extremes(obj: Objective) -> None:
-    game = Game(LAW[None], LAW[None], LAW[None], np.random.default_rng(0))
-    checks.check_extremes(obj, game, Claim())
+    game = Instance(LAW[None], LAW[None], LAW[None], np.random.default_rng(0))
+    checks.check_extremes(obj, game, ClaimRecorder())
 
 
 @pytest.mark.parametrize("obj", EVERY, ids=label)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_numpy_and_torch_agree(obj: Objective, seed: int) -> None:
-    game = Game(LAW[None], LAW[None], LAW[None], np.random.default_rng(seed))
-    checks.check_numpy_and_torch(obj, game, Claim())
+    game = Instance(LAW[None], LAW[None], LAW[None], np.random.default_rng(seed))
+    checks.check_numpy_and_torch(obj, game, ClaimRecorder())
 
 
 ELEMENTARY = {
@@ -437,8 +437,8 @@ def test_array_helpers() -> None:
 
 @pytest.mark.parametrize("obj", applies(checks.check_risk_is_expectation), ids=label)
 @given(game=games())
-def test_risk_is_the_mean_over_pairs(obj: Objective, game: Game) -> None:
-    checks.check_risk_is_expectation(obj, game, Claim())
+def test_risk_is_the_mean_over_pairs(obj: Objective, game: Instance) -> None:
+    checks.check_risk_is_expectation(obj, game, ClaimRecorder())
 
 
 @pytest.mark.parametrize("name", [n for n in objectives.names() if n not in ("gail", "ipm")])
@@ -516,7 +516,7 @@ def test_single_pair_of_centred_spif_is_ipo(claim, seed: int, c: float, beta: fl
 
 @pytest.mark.claim("T17", rung="exact")
 @given(game=games(), c=st.floats(0.1, 5))
-def test_centred_spif_is_spif_with_its_best_baseline(claim, game: Game, c: float) -> None:
+def test_centred_spif_is_spif_with_its_best_baseline(claim, game: Instance, c: float) -> None:
     """SPIF's risk minimised over a per-prompt shift of the reward, up to the constant 1/c."""
     p, q = game.expert, game.start
     x, y = game.rng.normal(size=(2, *p.shape))
@@ -531,7 +531,7 @@ def test_centred_spif_is_spif_with_its_best_baseline(claim, game: Game, c: float
 
 
 @given(game=games(), order=st.floats(0.05, 0.95))
-def test_renyi_risk(game: Game, order: float) -> None:
+def test_renyi_risk(game: Instance, order: float) -> None:
     p, q = game.expert, game.start
     x, y = game.rng.normal(size=(2, *p.shape))
     expected = (
@@ -593,7 +593,7 @@ def test_history_term() -> None:
 
 
 @given(game=games(), seed=st.integers(0, 99))
-def test_sppo_reward_is_the_mean_win_rate(game: Game, seed: int) -> None:
+def test_sppo_reward_is_the_mean_win_rate(game: Instance, seed: int) -> None:
     p, q = game.expert, game.start
     on_p, on_q = np.random.default_rng(seed).uniform(size=(2, *p.shape))
     reward = objectives.get("sppo").reward(p, q, expert_preference=on_p, policy_preference=on_q)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from lab.evidence import Claim
-from tests.theory.strategies import Game, games
+from lab.evidence import ClaimRecorder
+from tests.theory.strategies import Instance, games
 from theory import (
     InvalidInput,
     Unavailable,
@@ -145,7 +145,7 @@ def test_all_generic_checks_pass(example: Objective) -> None:
 
 @pytest.mark.claim("T1", "T5", "T6", rung="exact")
 @given(game=games(max_n=6, max_spread=2.0))
-def test_theorems_hold_for_it(claim, example: Objective, game: Game) -> None:
+def test_theorems_hold_for_it(claim, example: Objective, game: Instance) -> None:
     checks.check_best_response(example, game, claim)
     checks.check_derived_link(example, game, claim)
     checks.check_potential(example, game, claim)
@@ -154,7 +154,7 @@ def test_theorems_hold_for_it(claim, example: Objective, game: Game) -> None:
 
 @pytest.mark.claim("T6", "C3", rung="exact")
 @given(game=games(max_n=6, max_spread=2.0), factor=st.floats(1.0, 3.0))
-def test_its_rounds_converge(claim, example: Objective, game: Game, factor: float) -> None:
+def test_its_rounds_converge(claim, example: Objective, game: Instance, factor: float) -> None:
     """T6 (i)-(iii) with the card's constants, from the definition alone."""
     p = game.expert
     card = theory_card(example)
@@ -288,4 +288,4 @@ def test_a_wrong_potential_is_found(example: Objective, stranger) -> None:
     rng = np.random.default_rng(0)
     drawn = (laws.random_law(rng, (1, 4)) for _ in range(3))
     with pytest.raises(AssertionError, match="quadrature of R"):
-        checks.check_potential(obj, Game(*drawn, rng), Claim())
+        checks.check_potential(obj, Instance(*drawn, rng), ClaimRecorder())

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.theory.strategies import Game, games, label
+from tests.theory.strategies import Instance, games, label
 from theory import laws, objectives, self_play
 from theory.result import FloatArray
 from theory.rounds.two_step import gibbs_step, reward_of_log_laws
@@ -18,7 +18,9 @@ SPIF = [objectives.get("spif", c=1.0), objectives.get("centred_spif", c=0.5)]
 @pytest.mark.parametrize("obj", SPIF, ids=label)
 @pytest.mark.claim("T8", "C4", "C5", rung="exact")
 @given(game=games(max_spread=30.0), beta=st.floats(0.02, 10.0), disjoint=st.booleans())
-def test_rewards_and_steps_are_bounded(claim, obj, game: Game, beta: float, disjoint: bool) -> None:
+def test_rewards_and_steps_are_bounded(
+    claim, obj, game: Instance, beta: float, disjoint: bool
+) -> None:
     """(a): |c r| <= 1 and |log pi_{t+1}/pi_t| <= 2/(beta c), disjoint supports included."""
     p, q = game.expert, game.start
     if disjoint:
@@ -38,7 +40,7 @@ def test_rewards_and_steps_are_bounded(claim, obj, game: Game, beta: float, disj
 @pytest.mark.parametrize("obj", SPIF, ids=label)
 @pytest.mark.claim("T8", "C3", "C5", rung="exact")
 @given(game=games(), eta=st.floats(0.05, 2.0))
-def test_global_convergence(claim, obj, game: Game, eta: float) -> None:
+def test_global_convergence(claim, obj, game: Instance, eta: float) -> None:
     """(b): KL falls by eta (1 - eta/2) Delta, M does not grow, KL contracts linearly from M_0."""
     path = self_play(game.expert, game.start, obj, beta=1 / (eta * obj.c), rounds=8)
     kl = path.details["kl"]
@@ -57,7 +59,7 @@ def test_global_convergence(claim, obj, game: Game, eta: float) -> None:
     "T8", "C5", rung="exact", kind="necessity", condition="eta <= 4 (SPIF, IPO-like)"
 )
 @given(game=games(max_n=20, max_spread=1.0), eta=st.floats(4.2, 7.0))
-def test_beyond_the_threshold_it_cycles_in_bounds(claim, obj, game: Game, eta: float) -> None:
+def test_beyond_the_threshold_it_cycles_in_bounds(claim, obj, game: Instance, eta: float) -> None:
     """(c), (d): eta > 4 leaves the expert, but late iterates keep max |u| < 2 eta."""
     assume(laws.total_variation(game.expert, game.start).min() > 1e-3)
     path = self_play(game.expert, game.start, obj, beta=1 / (eta * obj.c), rounds=800)
@@ -100,7 +102,7 @@ def test_far_beyond_the_threshold_it_is_chaotic(claim) -> None:
 
 @pytest.mark.claim("T8", "C5", rung="exact")
 @given(game=games(max_n=30, max_spread=12.0), eta=st.floats(0.1, 1.0))
-def test_burn_in(claim, game: Game, eta: float) -> None:
+def test_burn_in(claim, game: Instance, eta: float) -> None:
     """(e): the largest log-ratio falls by at most 2 eta and, above 4, at least 0.96 eta a round.
 
     So a burn-in to O(1) takes between 1/2 and about 1 times beta c max u_0 rounds. This is the
@@ -132,7 +134,7 @@ def test_far_away_spif_is_slower_than_spin(claim, spread: float) -> None:
 
 @pytest.mark.claim("T8", "C3", rung="exact")
 @given(game=games(), alpha=st.floats(0.1, 0.9), share=st.floats(0.2, 1.0))
-def test_general_alpha(claim, game: Game, alpha: float, share: float) -> None:
+def test_general_alpha(claim, game: Instance, alpha: float, share: float) -> None:
     """T6 (i)-(iii) for eta <= 8 alpha (1 - alpha); bounds -1/(2c(1-alpha)) and 1/(2c alpha)."""
     obj = objectives.get("spif", c=1.0, alpha=alpha)
     beta = 1 / (8 * alpha * (1 - alpha) * share)
@@ -152,7 +154,7 @@ def test_general_alpha(claim, game: Game, alpha: float, share: float) -> None:
 
 @pytest.mark.claim("T9", "C2", rung="exact")
 @given(game=games(), margin=st.floats(0.1, 5.0))
-def test_ipo_gain_and_meters(claim, game: Game, margin: float) -> None:
+def test_ipo_gain_and_meters(claim, game: Instance, margin: float) -> None:
     """kappa = m/(1 + Delta/2) solves IPO's normal equations; its minimal loss reads off Delta."""
     p, q = game.expert, game.start
     ipo = objectives.get("ipo", margin=margin)
@@ -176,7 +178,7 @@ def test_ipo_gain_and_meters(claim, game: Game, margin: float) -> None:
 
 @pytest.mark.claim("T9", "C3", rung="exact")
 @given(game=games(), margin=st.floats(0.2, 3.0), step=st.floats(0.05, 1.0))
-def test_ipo_rounds_descend(claim, game: Game, margin: float, step: float) -> None:
+def test_ipo_rounds_descend(claim, game: Instance, margin: float, step: float) -> None:
     """KL is monotone for beta >= m/2, with the adaptive step kappa_t/beta on 2 KL(p||(p+pi)/2)."""
     beta = margin / (2 * step)
     path = self_play(game.expert, game.start, objectives.get("ipo", margin=margin), beta, rounds=6)
@@ -192,7 +194,7 @@ def test_ipo_rounds_descend(claim, game: Game, margin: float, step: float) -> No
 
 @pytest.mark.claim("T9", "C3", "C5", rung="exact")
 @given(game=games(), margin=st.floats(0.2, 3.0), beta=st.floats(0.1, 4.0))
-def test_ipo_local_rate(claim, game: Game, margin: float, beta: float) -> None:
+def test_ipo_local_rate(claim, game: Instance, margin: float, beta: float) -> None:
     """Log-ratios near the expert contract by 1 - m/(2 beta): stable iff beta > m/4."""
     p = game.expert
     start = p * np.exp(1e-6 * game.rng.standard_normal(p.shape))
@@ -206,7 +208,7 @@ def test_ipo_local_rate(claim, game: Game, margin: float, beta: float) -> None:
 
 @pytest.mark.claim("T9", "C5", rung="exact", kind="necessity", condition="beta > m/4 (IPO)")
 @given(game=games(max_spread=1.0), below=st.floats(0.6, 0.95))
-def test_ipo_below_its_threshold_cycles_in_bounds(claim, game: Game, below: float) -> None:
+def test_ipo_below_its_threshold_cycles_in_bounds(claim, game: Instance, below: float) -> None:
     assume(laws.total_variation(game.expert, game.start).min() > 1e-3)
     path = self_play(
         game.expert, game.start, objectives.get("ipo", margin=1.0), beta=below / 4, rounds=800

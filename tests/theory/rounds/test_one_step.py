@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 
-from tests.theory.strategies import Game, games, label
+from tests.theory.strategies import Instance, games, label
 from theory import laws, objectives
 from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.objectives import Objective, Pointwise
@@ -40,7 +40,7 @@ DUMPING = np.array([0.6, 0.4, TINY]) / (1 + TINY), np.array([0.4, 0.6, TINY]) / 
 WARM = np.array([0.005, 0.005, 0.989, 1e-3]), np.array([0.5, 0.49, 0.009, 1e-3])
 
 
-def two_step(game: Game, obj: Objective, beta: float, tau: float = 0.0) -> FloatArray:
+def two_step(game: Instance, obj: Objective, beta: float, tau: float = 0.0) -> FloatArray:
     """The two-step round from its definition."""
     power = (beta * np.log(game.start) + tau * np.log(game.ref)) / (beta + tau)
     with np.errstate(over="ignore"):
@@ -49,7 +49,7 @@ def two_step(game: Game, obj: Objective, beta: float, tau: float = 0.0) -> Float
     return np.asarray(weight / weight.sum(-1, keepdims=True))
 
 
-def risk_of_logits(game: Game, obj: Objective, beta: float, tau: float, row: int = 0) -> Any:
+def risk_of_logits(game: Instance, obj: Objective, beta: float, tau: float, row: int = 0) -> Any:
     """The objective's own risk as a function of the logits of one prompt's policy (torch)."""
     p, q, ref = (torch.tensor(law[row]) for law in (game.expert, game.start, game.ref))
 
@@ -129,7 +129,7 @@ def test_the_objectives_without_a_one_step_round_say_why():
 @pytest.mark.parametrize("obj", IMITATION, ids=label)
 def test_pointwise_losses_differ_from_the_two_step_round(claim, obj):
     law = np.array([[0.5, 0.3, 0.2]]), np.array([[0.2, 0.2, 0.6]])
-    game = Game(*law, law[1], np.random.default_rng(0))
+    game = Instance(*law, law[1], np.random.default_rng(0))
     found = one_step_round(*law, obj, 1.7, branch="global")
     gap = laws.total_variation(found.policy, two_step(game, obj, 1.7))
     claim.exhibits(gap, 1e-3, what="TV between one step and two steps at beta = 1.7")
@@ -154,7 +154,7 @@ def test_pointwise_losses_can_be_exact_at_one_beta(claim, name, beta, game):
 # --- T4: the minimum -----------------------------------------------------------------------------
 
 
-def multistart(risk: Any, game: Game) -> float:
+def multistart(risk: Any, game: Instance) -> float:
     """Least risk from BFGS on the logits: from pi_t, from p and towards every vertex."""
     n = game.start.shape[-1]
 
@@ -315,7 +315,7 @@ def test_gap_to_the_two_step_round_on_the_near_branch(claim, eta, slope):
     q /= q.sum(-1, keepdims=True)
     p = np.broadcast_to(p, q.shape)
     near = one_step_round(p, q, SPIF, 1.0 / eta).policy
-    gap = laws.total_variation(near, two_step(Game(p, q, q, rng), SPIF, 1.0 / eta))
+    gap = laws.total_variation(near, two_step(Instance(p, q, q, rng), SPIF, 1.0 / eta))
     size = laws.triangular(p, q)
     for row in range(8):
         fit = np.polyfit(np.log(size[:, row]), np.log(gap[:, row]), 1)[0]
@@ -383,7 +383,7 @@ def test_the_example_of_mass_dumping(claim):
     assert found.dumped == 2
     claim.close(found.policy, [0.4886, 0.4912, 0.0202], 5e-5, what="one-step optimum")
     claim.close(found.reward[2], 16.8, 0.05, what="c r on the third outcome")
-    two = two_step(Game(p, q, q, np.random.default_rng(0)), SPIF, 1.0)
+    two = two_step(Instance(p, q, q, np.random.default_rng(0)), SPIF, 1.0)
     claim.close(two[:2], [0.4986, 0.5014], 5e-5, what="two-step round")
     missing = 1.0 - np.exp(partition_gap(p, q, SPIF, 1.0))
     claim.close(found.dumped_mass, missing, 1e-3, what="dumped mass against 1 - Z")
@@ -407,7 +407,7 @@ def test_one_step_rewards_are_not_bounded(claim, tiny):
 def test_warm_starts_do_not_avoid_it(claim):
     """Gradient descent on the logits from pi_t ends where the near branch, over its fold, does."""
     p, q = WARM
-    game = Game(p[None], q[None], q[None], np.random.default_rng(0))
+    game = Instance(p[None], q[None], q[None], np.random.default_rng(0))
     risk, x = risk_of_logits(game, SPIF, 1.0, 0.0), torch.log(torch.tensor(q))
     for _ in range(4000):
         gradient = gradient_of(risk, x)
@@ -427,7 +427,7 @@ def test_warm_starts_do_not_avoid_it(claim):
 @pytest.mark.parametrize("name", ["ipo", "centred_spif"])
 def test_no_dumping_by_shift_invariant_losses(claim, name, law):
     p, q = (x[None] for x in law)
-    game, obj = Game(p, q, q, np.random.default_rng(0)), objectives.get(name)
+    game, obj = Instance(p, q, q, np.random.default_rng(0)), objectives.get(name)
     found = one_step_round(p, q, obj, 1.0, branch="global")
     gap = laws.total_variation(found.policy, two_step(game, obj, 1.0))
     claim.below(gap, 1e-8, what="TV between one step and two steps")
@@ -493,7 +493,7 @@ def test_long_laws():
     p, q = laws.random_law(rng, (1, 100_000)), laws.random_law(rng, (1, 100_000))
     near = one_step_round(p, q, SPIF, 1.0)
     assert near.converged.all()
-    game = Game(p, q, q, rng)
+    game = Instance(p, q, q, rng)
     assert laws.total_variation(near.policy, two_step(game, SPIF, 1.0)) < 0.1
     found = one_step_round(
         p[:, :1500] / p[:, :1500].sum(), q[:, :1500] / q[:, :1500].sum(), SPIF, 0.7
@@ -506,7 +506,7 @@ def test_sppo_is_pointwise_spif_on_winners_and_losers():
     rng = np.random.default_rng(2)
     law, wins = laws.random_law(rng, (4,)), rng.random(4)
     found = one_step_round(law, law, objectives.get("sppo"), 0.5, preference=wins)
-    game = Game(law[None], law[None], law[None], rng)
+    game = Instance(law[None], law[None], law[None], rng)
 
     def risk(logits: Any) -> Any:
         ratio = torch.log_softmax(logits, -1) - torch.log(torch.tensor(law))
@@ -547,7 +547,7 @@ class Stranger(Pointwise):
 def test_a_stranger_objective_has_a_one_step_round():
     p, q = np.array([0.6, 0.3, 0.1]), np.array([0.2, 0.3, 0.5])
     found = one_step_round(p, q, Stranger(), 1.0, branch="global")
-    game = Game(p[None], q[None], q[None], np.random.default_rng(0))
+    game = Instance(p[None], q[None], q[None], np.random.default_rng(0))
     risk = risk_of_logits(game, Stranger(), 1.0, 0.0)
     ours = float(risk(torch.tensor(np.log(found.policy))))
     assert ours <= multistart(risk, game) + 1e-9

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.theory.strategies import Game, games, label, with_fixed_link
+from tests.theory.strategies import Instance, games, label, with_fixed_link
 from theory import equilibrium, laws, objectives, self_play, theory_card
 from theory.objectives import Objective
 from theory.result import FloatArray
@@ -35,7 +35,7 @@ def slope_range(obj: Objective, *ratios: FloatArray) -> tuple[float, float]:
 @pytest.mark.parametrize("obj", FIXED, ids=label)
 @pytest.mark.claim("T5", "C1", rung="exact")
 @given(game=games())
-def test_reward_is_minus_gradient_of_potential(claim, obj: Objective, game: Game) -> None:
+def test_reward_is_minus_gradient_of_potential(claim, obj: Objective, game: Instance) -> None:
     """d/dpi D_Phi(pi||p) = -r + const: directional derivatives along random tangents."""
     p, q = game.expert, game.start
     if obj.name == "ipm":  # kinks where p = pi: stay on one side of all of them
@@ -53,7 +53,7 @@ def test_reward_is_minus_gradient_of_potential(claim, obj: Objective, game: Game
 @pytest.mark.parametrize("obj", FIXED, ids=label)
 @pytest.mark.claim("T5", rung="exact")
 @given(game=games())
-def test_round_is_the_mirror_descent_step(claim, obj: Objective, game: Game) -> None:
+def test_round_is_the_mirror_descent_step(claim, obj: Objective, game: Instance) -> None:
     """pi_{t+1} minimises <-r_t, pi> + beta KL(pi||pi_t): no random policy does better."""
     beta = float(game.rng.uniform(0.3, 3.0))
     after = self_play(game.expert, game.start, obj, beta=beta, rounds=1).policy
@@ -77,7 +77,7 @@ def test_round_is_the_mirror_descent_step(claim, obj: Objective, game: Game) -> 
         )
 
 
-def _rounds_in_range(obj: Objective, game: Game, rounds: int = 6):
+def _rounds_in_range(obj: Objective, game: Instance, rounds: int = 6):
     """A path whose beta is at least sup R' over every hull of {0, u_t, u_{t+1}} on it."""
     p, q = game.expert, game.start
     card = theory_card(obj)
@@ -92,7 +92,7 @@ def _rounds_in_range(obj: Objective, game: Game, rounds: int = 6):
 @pytest.mark.parametrize("obj", SMOOTH, ids=label)
 @pytest.mark.claim("T6", "C3", rung="exact")
 @given(game=games())
-def test_convergence_bounds(claim, obj: Objective, game: Game) -> None:
+def test_convergence_bounds(claim, obj: Objective, game: Instance) -> None:
     """T6 (i)-(iii), with its constants, at every round."""
     p = game.expert
     beta, path, ratios = _rounds_in_range(obj, game)
@@ -111,7 +111,7 @@ def test_convergence_bounds(claim, obj: Objective, game: Game) -> None:
 @pytest.mark.parametrize("obj", SMOOTH, ids=label)
 @pytest.mark.claim("T6", "C3", rung="exact")
 @given(game=games(), beta=st.floats(0.3, 4.0))
-def test_local_rate(claim, obj: Objective, game: Game, beta: float) -> None:
+def test_local_rate(claim, obj: Objective, game: Instance, beta: float) -> None:
     """(iv): log-ratios near the expert contract by 1 - R'(0)/beta, up to a constant."""
     p = game.expert
     tilt = 1e-6 * game.rng.standard_normal(p.shape)
@@ -128,7 +128,7 @@ def test_local_rate(claim, obj: Objective, game: Game, beta: float) -> None:
 @pytest.mark.parametrize("obj", SMOOTH, ids=label)
 @pytest.mark.claim("T6", "C3", "C5", rung="exact", kind="necessity", condition="beta > R'(0)/2")
 @given(game=games(max_spread=1.0), below=st.floats(0.3, 0.95))
-def test_below_the_threshold_the_expert_repels(claim, obj, game: Game, below: float) -> None:
+def test_below_the_threshold_the_expert_repels(claim, obj, game: Instance, below: float) -> None:
     """beta < R'(0)/2: a start next to the expert is driven away from it."""
     p = game.expert
     start = p * np.exp(1e-6 * game.rng.standard_normal(p.shape))
@@ -160,7 +160,7 @@ def test_numpy_numbers_are_numbers() -> None:
 @pytest.mark.parametrize("obj", [o for o in SMOOTH if o.reward_bounds[0] > -np.inf], ids=label)
 @pytest.mark.claim("T6", rung="exact")
 @given(game=games(), beta=st.floats(0.3, 4.0))
-def test_mass_where_the_expert_has_none_decays(claim, obj: Objective, game: Game, beta) -> None:
+def test_mass_where_the_expert_has_none_decays(claim, obj: Objective, game: Instance, beta) -> None:
     """Where p = 0 < pi mass decays by e^{(R(-inf)-R(0))/beta} a round once pi is p elsewhere."""
     n = game.expert.shape[-1]
     weight = np.where(np.arange(n) == 0, 0.0, game.expert)
@@ -176,7 +176,7 @@ def test_mass_where_the_expert_has_none_decays(claim, obj: Objective, game: Game
     "T6", rung="exact", kind="necessity", condition="a differentiable link (no jump)"
 )
 @given(game=games(max_spread=1.0), beta=st.floats(1.0, 20.0))
-def test_hard_bounded_rewards_never_settle(claim, game: Game, beta: float) -> None:
+def test_hard_bounded_rewards_never_settle(claim, game: Instance, beta: float) -> None:
     """The sign link ends in a two-cycle of size about bound/beta, however small the step."""
     obj = objectives.get("ipm", bound=1.0)
     path = self_play(game.expert, game.start, obj, beta=beta, rounds=400)
@@ -187,7 +187,7 @@ def test_hard_bounded_rewards_never_settle(claim, game: Game, beta: float) -> No
 
 @pytest.mark.claim("T7", "C3", rung="exact")
 @given(game=games(), beta=st.floats(0.05, 5.0), rounds=st.integers(0, 12))
-def test_spin_in_closed_form(claim, game: Game, beta: float, rounds: int) -> None:
+def test_spin_in_closed_form(claim, game: Instance, beta: float, rounds: int) -> None:
     path = self_play(game.expert, game.start, objectives.get("spin"), beta=beta, rounds=rounds)
     log_p, log_0 = np.log(game.expert), np.log(game.start)
     logits = log_p + (1 - 1 / beta) ** rounds * (log_0 - log_p)
@@ -199,7 +199,7 @@ def test_spin_in_closed_form(claim, game: Game, beta: float, rounds: int) -> Non
 
 @pytest.mark.claim("T7", "C3", "C5", rung="exact", kind="necessity", condition="beta > 1/2 (SPIN)")
 @given(game=games(max_spread=1.0))
-def test_spin_at_its_published_beta_diverges(claim, game: Game) -> None:
+def test_spin_at_its_published_beta_diverges(claim, game: Instance) -> None:
     """beta = 0.1: every log-ratio difference is multiplied by -9 a round."""
     spin = objectives.get("spin")
     path = self_play(game.expert, game.start, spin, beta=0.1, rounds=2)
@@ -232,7 +232,9 @@ def test_one_sided_penalties_are_unbounded(claim, name: str) -> None:
 @pytest.mark.parametrize("obj", FIXED, ids=label)
 @pytest.mark.claim("T10", rung="exact")
 @given(game=games(max_n=6), tau=st.sampled_from([0.0, 0.2, 1.0]), rounds=st.integers(0, 4))
-def test_gap_of_a_path_bounds_its_distance(claim, obj, game: Game, tau: float, rounds: int) -> None:
+def test_gap_of_a_path_bounds_its_distance(
+    claim, obj, game: Instance, tau: float, rounds: int
+) -> None:
     """The certificate of an iterate: F(pi_T) - F(any policy) <= gap, and F is what it says."""
     p, ref = game.expert, game.ref
     path = self_play(p, game.start, obj, beta=1.5, rounds=rounds, ref=ref, tau=tau)
@@ -263,7 +265,7 @@ def test_gap_of_a_settled_path_closes(claim) -> None:
 @pytest.mark.parametrize("obj", SMOOTH, ids=label)
 @pytest.mark.claim("T6", "C3", rung="exact")
 @given(game=games(), tau=st.floats(0.05, 3.0))
-def test_anchored_rounds_are_globally_linear(claim, obj, game: Game, tau: float) -> None:
+def test_anchored_rounds_are_globally_linear(claim, obj, game: Instance, tau: float) -> None:
     """(v): KL(pi*||pi_t) contracts by (beta - mu)/(beta + tau) to the anchored equilibrium."""
     p, q, ref = game.expert, game.start, game.ref
     target = equilibrium(p, ref, obj, tau=tau).policy

@@ -20,7 +20,7 @@ from toy_games.engine.policies import LogLinearPolicy, Neural, Softmax, Tokens
 from toy_games.estimators import losses as estimators
 from toy_games.estimators import rewards as reward_estimators
 from toy_games.estimators.enumeration import Draws, audit, gradient, monte_carlo
-from toy_games.estimators.losses import Problem
+from toy_games.estimators.losses import EstimationProblem
 from toy_games.experiments.audit import Settings, catalogue, make_problem, shrinking
 
 EXACT = 1e-11
@@ -55,7 +55,7 @@ def on_class(kind, seed):
     expert = torch.from_numpy(game.sequence_law(game.expert)[0].copy())
     n = game.n_responses
     payoff, compare = torch.from_numpy(rng.standard_normal(n)), torch.full((n, n), 0.5).double()
-    return Problem(policy, expert, theta, theta_t, theta_ref, payoff, compare, beta=1.3)
+    return EstimationProblem(policy, expert, theta, theta_t, theta_ref, payoff, compare, beta=1.3)
 
 
 # -- the enumeration itself -----------------------------------------------------------------------

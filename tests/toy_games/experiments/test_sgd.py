@@ -23,7 +23,7 @@ from toy_games.engine.trainable import notes
 from toy_games.experiments import sgd
 from toy_games.experiments.sgd import PLAYED, Settings
 from toy_games.games.sgd_case import Case, chain_factor, least_hinge
-from toy_games.predictions.linearised import Round, distance, fisher
+from toy_games.predictions.linearised import RoundLoss, distance, fisher
 
 HAVE_ROUND = [n for n in PLAYED if Case(n).has_round]
 LIKE_SFT = [n for n in PLAYED if Case(n).starts_as_sft and Case(n).has_round]
@@ -370,9 +370,9 @@ def test_groups_too_many_to_enumerate_and_several_prompts_are_refused():
     law = torch.full((30,), 1 / 30, dtype=torch.float64)
     obj = objectives.get("renyi")
     with pytest.raises(InvalidInput, match="pairs of groups of 30"):
-        Round(Softmax(30), obj, law, law.log(), 1.0, group=8)
+        RoundLoss(Softmax(30), obj, law, law.log(), 1.0, group=8)
     with pytest.raises(InvalidInput, match="2 prompts; needed is 1"):
-        Round(Softmax(30, 2), None, law, law.log(), 1.0)
+        RoundLoss(Softmax(30, 2), None, law, law.log(), 1.0)
 
 
 def test_sft_runs_beside_all_others_but_has_no_contraction():

@@ -41,7 +41,7 @@ def spin_of_two(**given):
     """SPIN, beta = 2, expert (3/4, 1/4) against an even coin: a logistic regression in 2 t."""
     expert = torch.tensor([0.75, 0.25], dtype=torch.float64)
     opponent = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
-    return linearised.Round(Softmax(2), SPIN, expert, opponent, 2.0, **given)
+    return linearised.RoundLoss(Softmax(2), SPIN, expert, opponent, 2.0, **given)
 
 
 def logits(t):
@@ -62,7 +62,7 @@ def test_the_risk_of_a_round_and_its_minimum():
 
 def test_the_risk_of_supervised_fine_tuning_is_the_cross_entropy():
     round_ = spin_of_two()
-    sft = linearised.Round(round_.policy, None, round_.expert, round_.opponent, 2.0)
+    sft = linearised.RoundLoss(round_.policy, None, round_.expert, round_.opponent, 2.0)
     law = 1 / (1 + exp(-0.3))
     close(float(sft.risk(logits(0.3))), -0.75 * log(law) - 0.25 * log(1 - law))
 
@@ -96,7 +96,7 @@ def test_the_examples_of_pairs_and_of_groups():
                        pairs.probability.tolist(), strict=True))  # fmt: skip
     assert chances == {(1, 0, 1, 0): 0.375, (1, 0, 0, 1): 0.375,
                        (0, 1, 1, 0): 0.125, (0, 1, 0, 1): 0.125}  # fmt: skip
-    grouped = linearised.Round(
+    grouped = linearised.RoundLoss(
         Softmax(2), objectives.get("centred_spif"), spin_of_two().expert,
         spin_of_two().opponent, 2.0, group=2,
     ).examples  # fmt: skip
@@ -121,12 +121,12 @@ def test_a_round_with_a_history_averages_over_its_examples():
 
 def test_groups_too_many_to_list_are_refused():
     obj, expert, opponent = objectives.get("centred_spif"), *(torch.full((2,), x) for x in (0.5, 0))
-    linearised.Round(Softmax(2), obj, expert, opponent, 1.0, group=446)  # 447^2 pairs
-    linearised.Round(Softmax(30), obj, torch.full((30,), 1 / 30), torch.zeros(30), 1.0)
+    linearised.RoundLoss(Softmax(2), obj, expert, opponent, 1.0, group=446)  # 447^2 pairs
+    linearised.RoundLoss(Softmax(30), obj, torch.full((30,), 1 / 30), torch.zeros(30), 1.0)
     with pytest.raises(InvalidInput, match="200704 pairs"):
-        linearised.Round(Softmax(2), obj, expert, opponent, 1.0, group=447)
+        linearised.RoundLoss(Softmax(2), obj, expert, opponent, 1.0, group=447)
     with pytest.raises(InvalidInput, match="2 prompts"):
-        linearised.Round(Softmax(2, prompts=2), SPIN, expert, opponent, 1.0)
+        linearised.RoundLoss(Softmax(2, prompts=2), SPIN, expert, opponent, 1.0)
 
 
 def test_the_factor_of_a_round_of_steps():
