@@ -1,6 +1,6 @@
 """Pytest plugin: a test that carries a claim's id measures something, and that is recorded.
 
-    @pytest.mark.claim("T6", rung="exact")            # kind="supports" | "necessity" | "refutes"
+    @pytest.mark.claim("T6.descent", regime="tabular")   # drops="exact_laws", refutes=True
     def test_kl_is_monotone(claim):
         claim.below(kl_after, kl_before, what="KL after a round")
 
@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "claim(*ids, rung, kind='supports', condition=''): the test is evidence for these claims",
+        "claim(*clauses, regime, drops='', refutes=False, of=''): the test is evidence for them",
     )
     path = config.getoption("--evidence")
     if path and not hasattr(config, "workerinput"):
