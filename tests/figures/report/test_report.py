@@ -4,13 +4,13 @@ import json
 import re
 
 import pytest
+from figures.report.verdict import Verdict, gaps, reach, verdict
 
 from figures.catalogue import RESULTS, Entry
 from figures.report import __main__ as report
 from figures.report.claims import RUNGS, Claim, read_claims
 from figures.report.records import Record, read_records
 from figures.report.render import render
-from figures.report.verdict import Verdict, gaps, reach, verdict
 from lab import evidence
 
 
