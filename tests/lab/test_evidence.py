@@ -206,8 +206,8 @@ INF, NAN = np.inf, np.nan
     ],
 )
 def test_what_must_fail_fails(check, args):
+    more = {} if check == "exact" else {"because": "chosen"}
     with pytest.raises(AssertionError):
-        more = {} if check == "exact" else {"because": "chosen"}
         getattr(ClaimRecorder(), check)(*args, **more)
 
 
