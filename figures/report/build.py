@@ -13,13 +13,15 @@ from figures.report.claims import read_claims, read_premises
 from figures.report.empirical import with_arms
 from figures.report.pages import page
 from figures.report.records import read_records
-from figures.report.render import Evidence, render
+from figures.report.render import Evidence, in_short, render
 from figures.report.status import statuses
 from lab.evidence import CODE
 from lab.files import source_digest, write_whole
 
 REPORT = ROOT / "paper_repro.md"
 PAGES = RESULTS / "evidence"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- answers: by `python -m figures.report` -->", "<!-- end of answers -->"
 
 
 def gather() -> Evidence:
@@ -60,6 +62,7 @@ def files(evidence: Evidence) -> dict[Path, str]:
     data = machine.as_data(evidence.claims, evidence.statuses)
     found = {
         REPORT: render(evidence),
+        README: _with_answers(README.read_text(encoding="utf-8"), evidence),
         RESULTS / "clauses.json": machine.as_text(data),
         RESULTS / "clauses.schema.json": json.dumps(machine.schema(), indent=1) + "\n",
     }
@@ -68,6 +71,13 @@ def files(evidence: Evidence) -> dict[Path, str]:
         text = page(claim, evidence.statuses, evidence.premises, figures)
         found[PAGES / f"{claim.id}.md"] = text
     return found
+
+
+def _with_answers(text: str, evidence: Evidence) -> str:
+    """README with the answers' first page in short, between its two marks."""
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n\n{in_short(evidence)}\n\n{END}{after}"
 
 
 def write() -> None:

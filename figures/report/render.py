@@ -88,6 +88,15 @@ def _first_page(evidence: Evidence) -> str:
     return "\n".join(lines)
 
 
+def in_short(evidence: Evidence) -> str:
+    """A row for each of the six claims."""
+    rows = ["| claim of the abstract | answer |", "|---|---|"]
+    for claim in evidence.of("C"):
+        answer = cell_of_table(filled(evidence.answers[claim.id].answer, evidence.statuses))
+        rows.append(f"| **{claim.id}** {claim.title} | {answer} |")
+    return "\n".join(rows)
+
+
 def _practice(evidence: Evidence) -> str:
     lines = ["## What a practitioner should do", ""]
     for i, answer in enumerate(a for key, a in evidence.answers.items() if key.startswith("P")):

@@ -53,8 +53,7 @@ def test_an_answer_that_says_what_the_evidence_says():
     ],
 )
 def test_an_answer_that_says_something_else_is_refused(change, said):
-    (found,) = wrong(replace(GOOD, **change))
-    assert said in found
+    assert any(said in found for found in wrong(replace(GOOD, **change)))
 
 
 def test_an_open_clause_knows_no_regime():
