@@ -7,8 +7,8 @@ import os
 import sys
 import traceback
 
-from figures.report import build
 from figures.catalogue import OUT, modules
+from figures.report import build
 from figures.runner import make_all
 
 

@@ -132,7 +132,8 @@ def _theorems(evidence: Evidence) -> str:
             status = evidence.statuses[clause.id]
             lines.append(
                 f"| `{clause.id.partition('.')[2]}` {cell_of_table(clause.says)} | "
-                f"**{status.word}**{_sharp(status)} | {tightest(status.records)} | {_test(status)} |"
+                f"**{status.word}**{_sharp(status)} | "
+                f"{tightest(status.records)} | {_test(status)} |"
             )
     return "\n".join(lines)
 
