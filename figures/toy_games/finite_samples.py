@@ -30,22 +30,18 @@ SETTINGS = Settings(
     text_steps=sized(1000, 4000),
 )
 CAPTION = (
-    "Training on finite samples. A: range of implicit rewards over one round; filled points are "
-    "gradient descent, open ones its gradient flow. On samples that do not overlap SPIN's rewards "
-    "grow like log t, twice as fast where they overlap in part, and stop only where both sides saw "
-    "the same outcomes (lines: predicted slopes 1, 2, 0, through the last point); bounded links "
-    "stop at R(∞)−R(−∞). The hinge stops at margins of 1. B: where C4 fails on samples: pointwise "
-    "SPIF attains its minimum only if its targets ask for less mass than there is (or nothing is "
-    "unseen), which leaves 1 − Σ q e^{±η} (line); otherwise the unseen mass falls like 1/t "
-    "(crosses: its predicted constant), and rewards of unseen outcomes have no bound. C: KL to the "
-    "expert on real text (order-1 model of short phrases, token policy, minibatches): past the "
-    "best step KL grows by the expert's missing mass per e-fold of steps (line for n = 10, through "
-    "the last point), for SFT (open circles) and self-play (lines in colour) alike: stopping is "
-    "the only regulariser. D: KL against n after tabular rounds, best along the path and last: no "
-    "objective's best is lower than SFT's at equal data by more than the paired interval; at the "
-    "last step self-play is up to 1 % lower at n = 10, being slower on the same path (paired 95 % "
-    f"intervals in the table). Line: (N−1)/2n of maximum likelihood. Means over {SETTINGS.seeds} "
-    f"seeds (D: {SETTINGS.rounds_seeds}) with 95 % intervals."
+    "Training on finite samples. A: range of implicit rewards over one round; filled points "
+    "are gradient descent, open ones its gradient flow, on samples that do not overlap, "
+    "overlap in part, or saw the same outcomes on both sides; lines: predicted slopes in log "
+    "t (1, 2, 0, through the last point) of SPIN, and R(∞)−R(−∞) of bounded links; the "
+    "hinge's margin is 1. B: mass of unseen outcomes under pointwise SPIF, where its targets "
+    "ask for less mass than there is (line: 1 − Σ q e^{±η}) and where they ask for more "
+    "(crosses: the predicted constant of 1/t). C: KL to the expert on real text (order-1 "
+    "model of short phrases, token policy, minibatches), SFT (open circles) and self-play "
+    "(lines in colour), one colour a size n; line: the expert's missing mass per e-fold of "
+    "steps, through the last point of n = 10. D: KL against n after tabular rounds, best "
+    "along the path and last; line: (N−1)/2n of maximum likelihood. Means over "
+    f"{SETTINGS.seeds} seeds (D: {SETTINGS.rounds_seeds}) with 95 % intervals."
 )
 CLAIMS = ("T13", "T15", "T16", "C4", "C5", "C6")
 
