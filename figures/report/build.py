@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from figures.catalogue import RESULTS, ROOT, catalogue
+from figures import tidy
+from figures.catalogue import OUT, RESULTS, ROOT, catalogue
 from figures.recorded import llm_tiny
 from figures.report import machine
 from figures.report.answers import problems, read_answers
@@ -15,6 +16,7 @@ from figures.report.pages import page
 from figures.report.records import read_records
 from figures.report.render import Evidence, in_short, render
 from figures.report.status import statuses
+from figures.toy_games import audit
 from lab.evidence import CODE
 from lab.files import source_digest, write_whole
 
@@ -70,6 +72,7 @@ def files(evidence: Evidence) -> dict[Path, str]:
         figures = [(n, evidence.captions[n]) for n, claims in shown.items() if claim.id in claims]
         text = page(claim, evidence.statuses, evidence.premises, figures)
         found[PAGES / f"{claim.id}.md"] = text
+    found[PAGES / "estimators.md"] = audit.in_words(tidy.read(OUT / "audit.csv"))
     return found
 
 

@@ -145,6 +145,13 @@ def test_the_committed_pictures_are_those_of_the_figures():
         assert there == set(modules()), "run python -m figures"
 
 
+def test_captions_say_what_is_drawn_and_judge_nothing():
+    words = "hold holds fail fails refuted refutes proves confirmed better worse".split()
+    for entry in catalogue():
+        found = {word.strip(".,:;()").lower() for word in entry.caption.split()} & set(words)
+        assert not found, f"{entry.name}: {', '.join(found)}"
+
+
 def test_the_large_versions_are_settings_of_their_experiments_and_said_in_the_captions():
     """Every Settings checks itself when the module is imported."""
     code = "from figures.catalogue import catalogue; [print(e.caption) for e in catalogue()]"
