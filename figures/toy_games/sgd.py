@@ -27,7 +27,7 @@ CAPTION = (
     "iterates to the exact round of their class; lines: linearised from the round's Hessian "
     "at its minimiser. Top right: mean square distance of minibatch iterates to the minimiser "
     "of the expected minibatch loss; lines: discrete Lyapunov equation. With groups of 4, as "
-    "centred SPIF and Rényi are drawn here, that minimiser is not the exact round: T3 holds "
+    "centred SPIF and Rényi are drawn here, that minimiser is not the exact round: T3 is "
     "of exact laws, and the distance to the exact round (open points) stops at the bias that "
     "T17's finite groups predict (dashed). Bottom left: factor of one round of SGD near the "
     "fixed point, for every objective that has a round (three effective steps each), against "
