@@ -222,7 +222,7 @@ def test_stationarity_and_the_two_branches(claim, obj, game, beta):
     assert np.all(risks[1] <= risks[0] + scale)
 
 
-@pytest.mark.claim("T4.solvers", regime="tabular")
+@pytest.mark.claim("T4.stationarity", regime="tabular")
 @given(game=games(max_n=10), beta=st.floats(0.2, 3.0), c=st.floats(0.3, 3.0))
 def test_stationarity_of_spif_as_stated(claim, game, beta, c):
     """``(p+q) r = (p-q)/c + pi_{t+1} S``, ``S = E_p r + E_q r``."""
@@ -328,7 +328,7 @@ def test_gap_to_the_two_step_round_on_the_near_branch(claim, eta, slope):
         claim.close(fit, slope, 0.1, what=what, because="expansion")
 
 
-@pytest.mark.claim("T4.near_branch", regime="tabular")
+@pytest.mark.claim("T4.local_factor", regime="tabular")
 @pytest.mark.parametrize("obj", IMITATION, ids=label)
 @given(game=games(), beta=st.floats(0.3, 5.0))
 @settings(max_examples=6)
@@ -350,7 +350,7 @@ def local_rate(round_: Any, rng: np.random.Generator) -> FloatArray:
     return 0.5 * np.asarray(rates).sum(0)
 
 
-@pytest.mark.claim("T4.near_branch", regime="tabular")
+@pytest.mark.claim("T4.local_factor", regime="tabular")
 @pytest.mark.parametrize("obj", IMITATION + LINKED, ids=label)
 @pytest.mark.parametrize("beta", [0.6, 2.0])
 def test_local_rates(claim, obj, beta):
@@ -376,14 +376,16 @@ def rates_of_one_and_two_steps(obj: Objective) -> tuple[FloatArray, FloatArray]:
     return ours, np.asarray(1.0 - float(obj.slope(np.zeros(()))) / BETAS)
 
 
-@pytest.mark.claim("T4.near_branch", regime="tabular", of="identities")
+@pytest.mark.claim("T4.same_local_factor", regime="tabular", of="identities")
 @pytest.mark.parametrize("obj", MATCHED, ids=label)
 def test_local_rate_is_the_two_step_one_if_the_first_slopes_cancel(claim, obj):
     ours, other = rates_of_one_and_two_steps(obj)
     claim.close(ours, other, 1e-12, what="one-step against two-step rate, a'(0) = -b'(0)")
 
 
-@pytest.mark.claim("T4.near_branch", regime="tabular", drops="matched_slopes", of="identities")
+@pytest.mark.claim(
+    "T4.same_local_factor", regime="tabular", drops="matched_slopes", of="identities"
+)
 @pytest.mark.parametrize("obj", UNMATCHED, ids=label)
 def test_local_rate_is_another_if_they_do_not(claim, obj):
     """At all but single beta: at 1 NWJ has the two-step rate."""

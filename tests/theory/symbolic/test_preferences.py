@@ -39,7 +39,7 @@ def dependent_gradient(obj, table, law, rewards, i):
     )
 
 
-@pytest.mark.claim("T11.sppo", regime="symbolic")
+@pytest.mark.claim("T11.winner_loser", regime="symbolic")
 def test_winner_and_loser_laws(claim):
     law, table = weights("q", 3), preference(3)
     law = law / sum(law)
@@ -148,7 +148,7 @@ def test_the_preference_payoff_is_skew():
     assert vanishes(sum(cross)), "<pi, A pi'> = -<pi', A pi>: no potential"
 
 
-@pytest.mark.claim("T12.local_threshold", regime="symbolic")
+@pytest.mark.claim("T12.local_threshold", "T12.repels", regime="symbolic")
 def test_local_threshold_of_anchored_preference_rounds(claim):
     # log z' = (beta log z + tau log ref + r)/(beta + tau), r = g A z; x = z/z* - 1, E_z* x = 0
     gain = sp.Symbol("g", positive=True)
@@ -173,7 +173,7 @@ def test_local_threshold_of_anchored_preference_rounds(claim):
     claim.exact(vanishes(unanchored - (SIGMA / BETA) ** 2), "tau = 0: always above 1")
 
 
-@pytest.mark.claim("T12.local_threshold", regime="symbolic")
+@pytest.mark.claim("T12.local_threshold", "T12.repels", regime="symbolic")
 def test_eigenvalues_are_imaginary_only_on_mean_zero_functions(claim):
     """For any z: the compressed payoff is skew in L2(z); uncompressed it maps 1 to A z."""
     z = weights("z", 3)

@@ -207,7 +207,7 @@ def test_token_rewards_telescope_and_shaping_cancels(claim):
     claim.exact(vanishes(shaped - (sum(r) + f[-1] - f[0])), "shaping adds f(terminal) - f(s_0)")
 
 
-@pytest.mark.claim("T14.conditional", "T14.spif_differs", regime="symbolic")
+@pytest.mark.claim("T14.conditional", "T14.spif_differs", "T14.same_local_rate", regime="symbolic")
 def test_conditional_links_add_up_for_spin_and_not_for_spif(claim):
     first, second = sp.symbols("x1 x2", positive=True)
     spin, spif = symbolic("spin"), symbolic("spif", alpha=sp.Rational(1, 2))
