@@ -130,7 +130,7 @@ class Solution:
             text = json.dumps({**words, "iterations": int(self.iterations)})
         except TypeError as error:
             raise InvalidInput(f"details: {error}") from None
-        with whole(path) as part, part.open("wb") as file:
+        with whole(Path(path)) as part, part.open("wb") as file:
             np.savez(file, metadata=np.array(text), **arrays)
         return Path(path)
 
