@@ -175,7 +175,7 @@ def noise(s: Settings, spec: str, **how: Any) -> pd.DataFrame:
 
 
 def rates(
-    s: Settings, spec: str, method: str, pay: str, checkpoint: Path_ = None, **_: Any
+    s: Settings, spec: str, method: str, pay: str, checkpoint: Path_ = None, **how: Any
 ) -> pd.DataFrame:
     """Measured log-factor a step near the equilibrium, beside the Jacobian's."""
     tau, steps = 0.0 if spec.startswith("ipm") else s.tau, max(20, 2 * s.steps // 3)
