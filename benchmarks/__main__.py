@@ -28,7 +28,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from lab.files import write_whole
+from theory.files import write_whole
 
 HERE = Path(__file__).parent
 RECORD = HERE.parent / "results" / "bench.json"

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from lab.files import source_digest, versions, write_whole
+from lab.files import source_digest, versions
+from theory.files import write_whole
 
 CLAIMS = tuple(
     f"{letter}{i}" for letter, n in (("C", 6), ("T", 17), ("S", 8)) for i in range(1, n + 1)

@@ -8,7 +8,7 @@ from figures.catalogue import RESULTS, ROOT, catalogue
 from figures.report.claims import read_claims
 from figures.report.records import read_records
 from figures.report.render import render
-from lab.files import write_whole
+from theory.files import write_whole
 
 REPORT = ROOT / "paper_repro.md"
 

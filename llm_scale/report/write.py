@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.files import write_whole
 from lab.stats import LEAST_SEEDS, interval
 from llm_scale.report import plots
 from llm_scale.store.read import Replicates, found, grouped
+from theory.files import write_whole
 
 QUALITY = {
     "kl": "KL(p‖π)",

@@ -15,7 +15,7 @@ from theory.objectives.registry import register
 from theory.result import FloatArray
 
 
-class ToReverseKL(Pointwise):
+class ToReverseKL(Objective):
     """Shared by the objectives whose link is ``u`` (+ const): potential ``KL(pi||p)``."""
 
     potential_name = "KL(pi||p)"
@@ -135,7 +135,7 @@ class PolicyOnly(Pointwise):
 
 
 @register("nwj")
-class Nwj(ToReverseKL):
+class Nwj(ToReverseKL, Pointwise):
     """KL variational bound: ``a = r``, ``b = -e^{r-1}``."""
 
     source = "paper"
@@ -217,7 +217,7 @@ class Gail(Pointwise):
 
 
 @register("airl")
-class Airl(ToReverseKL):
+class Airl(ToReverseKL, Pointwise):
     """Pointwise logistic: ``a = log s(r)``, ``b = log s(-r)`` (game value ``2 JS - 2 log 2``)."""
 
     source = "paper"
@@ -235,7 +235,7 @@ class Airl(ToReverseKL):
 
 
 @register("space")
-class Space(ToReverseKL):
+class Space(ToReverseKL, Pointwise):
     """NCE with ratio ``mu``: ``a = log s_mu(r)``, ``b = mu log s_{1/mu}(-r)``."""
 
     mu: float = 1.0
@@ -259,7 +259,7 @@ class Space(ToReverseKL):
 
 
 @register("brier")
-class Brier(ToReverseKL):
+class Brier(ToReverseKL, Pointwise):
     """Brier score of ``s(r)``: ``a = -(1 - s(r))^2``, ``b = -s(r)^2``."""
 
     source = "paper"

@@ -15,9 +15,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from theory import arguments, laws, objectives, xp
-from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
+from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray, Outcome, Solution
+from theory.rounds.minimum import minimum
 from theory.rounds.two_step import reward_of_log_laws
 
 Kind = Literal["one_step", "two_step"]
@@ -226,39 +227,8 @@ class LogLinear:
         return self._minimise(risk, theta)
 
     def _minimise(self, risk: Callable[[Any], Any], start: FloatArray | None = None) -> FloatArray:
-        """Newton's method with exact derivatives (torch); BFGS first where it does not descend."""
-        import torch
-
-        def at(theta: FloatArray) -> tuple[float, FloatArray]:
-            with torch.enable_grad():
-                point = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
-                value = risk(point)
-                (gradient,) = torch.autograd.grad(value, point)
-            return float(value.detach()), gradient.numpy()
-
-        def newton(theta: FloatArray) -> tuple[FloatArray, float]:
-            value, gradient = at(theta)
-            for _ in range(30):
-                if np.abs(gradient).max() <= 1e-13:
-                    break
-                point = torch.tensor(theta, dtype=torch.float64)
-                hessian = torch.autograd.functional.hessian(risk, point).numpy()
-                step = np.linalg.lstsq(hessian, -gradient, rcond=1e-13)[0]
-                after = at(theta + step)
-                grows = np.abs(after[1]).max() >= np.abs(gradient).max()
-                if grows or not after[0] <= value + 1e-12 * (1.0 + abs(value)):
-                    break
-                theta, (value, gradient) = theta + step, after
-            return theta, float(np.abs(gradient).max())
-
         first = np.zeros(self.features.shape[1]) if start is None else start
-        theta, worst = newton(first)
-        if worst > GRADIENT_TOLERANCE:
-            found = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-8})
-            theta, worst = newton(found.x)
-        if worst > GRADIENT_TOLERANCE:
-            raise NotConverged(f"minimisation in the class stopped at gradient {worst:.1e}", theta)
-        return np.asarray(theta)
+        return minimum(risk, first, GRADIENT_TOLERANCE, "minimisation in the class")
 
 
 def xp_dot(weight: Any, value: Any) -> Any:
