@@ -26,7 +26,7 @@ import numpy as np
 
 from theory import laws, xp
 from theory.errors import InvalidInput, Unavailable, refuse
-from theory.objectives import derivatives, inputs
+from theory.objectives import derivatives, inputs, numeric_response
 from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray
 
@@ -185,6 +185,26 @@ class Objective:
     ) -> Array:
         """:meth:`risk` as a function of rewards (..., G) and (..., K), unchecked, shape (...)."""
         raise NotImplementedError
+
+    def pulls(
+        self,
+        reward: FloatArray,
+        expert: FloatArray,
+        policy: FloatArray,
+        rows: numeric_response.IndexArray | None = None,
+    ) -> tuple[numeric_response.IndexArray | None, FloatArray, FloatArray]:
+        """Gradient of the risk in the rewards of expert and of own responses, unchecked.
+
+        Args:
+            reward: (..., n), nats. expert, policy: laws (..., n).
+            rows: outcomes (..., m) to look at; None is all, or as many as are cheap.
+
+        Returns:
+            The outcomes that were looked at (None: all), and both gradients (..., m or n).
+        """
+        self.require("risk")
+        _, up, down = numeric_response.risk_gradient(self.reward_risk, reward, expert, policy)
+        return None, up, down
 
     @formula
     def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:

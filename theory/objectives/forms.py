@@ -42,6 +42,17 @@ class Pointwise(Objective):
         """Loss of an own response: ``-b(r)``."""
         return -self.b(r)
 
+    def pulls(
+        self, reward: FloatArray, expert: FloatArray, policy: FloatArray, rows: Any = None
+    ) -> tuple[Any, FloatArray, FloatArray]:
+        """From the payoffs, whose masses may be any measure's."""
+        if self.missing("saddle"):
+            return super().pulls(reward, expert, policy, rows)
+        sides = ((self.a, expert), (self.b, policy))
+        with np.errstate(all="ignore"):
+            pulls = (np.where(m > 0, -m * derivatives.derivative(f, reward), 0.0) for f, m in sides)
+            return None, *pulls
+
     @formula
     def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
         return self.expert_term(r_y, **extras) + self.policy_term(r_own, **extras)
@@ -102,6 +113,14 @@ class Pairwise(Relative):
     ) -> Array:
         pairs = self.pair_loss(r_y[..., :, None] - r_own[..., None, :])
         return xp.weighted_mean(xp.weighted_mean(pairs, _pair(w_own)), w_y)
+
+    def pulls(
+        self, reward: FloatArray, expert: FloatArray, policy: FloatArray, rows: Any = None
+    ) -> tuple[Any, FloatArray, FloatArray]:
+        """From the slopes of the loss at all pairs."""
+        if self.writes("reward_risk") or not self.writes("pair_loss"):
+            return super().pulls(reward, expert, policy, rows)
+        return numeric_response.pulls_of_pairs(self.pair_loss, reward, expert, policy, rows)
 
     @formula
     def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
