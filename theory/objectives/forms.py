@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from theory import xp
+from theory import laws, xp
 from theory.errors import Unavailable
-from theory.objectives import derivatives, numeric_response
+from theory.objectives import derivatives, finite_groups, numeric_response
 from theory.objectives.base import Array, Form, Objective, Options, formula
 from theory.result import FloatArray
 
@@ -41,6 +41,14 @@ class Pointwise(Objective):
     def policy_term(self, r: Array, **extras: Any) -> Array:
         """Loss of an own response: ``-b(r)``."""
         return -self.b(r)
+
+    @formula
+    def slope_range(self) -> tuple[float, float]:
+        """``(mu, L)`` of the link; of one solved from the payoffs, as far as they resolve it."""
+        if self.writes("link_formula"):
+            return super().slope_range()
+        odds = partial(derivatives.log_odds, self.a, self.b)
+        return derivatives.slope_range(self.link_at_equal_laws, odds)
 
     def pulls(
         self, reward: FloatArray, expert: FloatArray, policy: FloatArray, rows: Any = None
@@ -211,11 +219,19 @@ class Group(Relative):
     def finite_group_reward(
         self, expert: FloatArray, policy: FloatArray, expert_size: float, own_size: float
     ) -> FloatArray:
-        """Not in general: a mean over random groups of a risk that is no mean over responses."""
-        raise Unavailable(
-            f"{self.name} has no best response to finite groups: the definition gives no "
-            "finite_group_reward, and the exact laws' is another one"
-        )
+        """By Newton's method on the mean of the risk over all groups (:mod:`finite_groups`)."""
+        p, q = laws.check_laws(expert=expert, policy=policy)
+        sizes = expert_size, own_size
+        try:
+            found = finite_groups.best_response_to_groups(
+                self.reward_risk, p, q, self.reward, *sizes, self.up_to_constant
+            )
+        except ValueError as error:
+            raise Unavailable(
+                f"{self.name} has no best response to finite groups: {error}; the exact laws' is "
+                "another one, and the definition writes no finite_group_reward"
+            ) from None
+        return self.centred(found, p, q)
 
     def log_odds(
         self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray

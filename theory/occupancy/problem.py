@@ -233,7 +233,7 @@ class OccupancyProblem:
         primal = at.primal + more if saddle else at.primal
         dual = self.lower_bound(at) if saddle else self.lower_bound(at) - more
         wrong = 0.0 if saddle else self._imbalance(at, reward)
-        if not wrong <= BALANCE:
+        if not (wrong <= BALANCE or float(np.max(more)) > tolerance):  # the payoffs say how wrong
             dual = np.full_like(dual, -np.inf)
             said += "; the link's reward is no best response of the loss at these occupancies"
         gap = primal - dual
