@@ -15,6 +15,7 @@ from theory.objectives import Objective
 from theory.objectives.base import PREFERENCE
 
 NONE = "none: "
+SCANNED = "from a grid of log-ratios and its limits, not proved"
 Of = Objective | str
 
 
@@ -31,7 +32,10 @@ class TheoryCard:
     source: str
     citation: str
     L: float
-    """``sup R'``: curvature of the potential relative to negative entropy, from above (T6)."""
+    """``sup R'``: curvature of the potential relative to negative entropy, from above (T6).
+
+    Where the definition writes no ``slope_range`` it is read off a grid (``reasons`` says so); inf
+    where the slope goes on growing towards a log-ratio or an end of the grid."""
     mu: float
     """``inf R'``: the same from below."""
     slope_at_zero: float
@@ -113,6 +117,8 @@ def theory_card(obj: Of) -> TheoryCard:
     at_zero = found("slope_at_zero stability_beta", lambda: obj.slope_at_zero, math.nan)
     lower, upper = found("mu L descent_beta", lambda: _slope_range(obj), nothing)
     bounds = found("reward_bounds", lambda: obj.reward_bounds, nothing)
+    if not obj.writes("slope_range") and not math.isnan(upper):
+        reasons |= dict.fromkeys(("L", "mu", "descent_beta"), SCANNED)
     factor = obj.opponent_factor
     stability, descent = at_zero * factor / (1.0 + factor), upper
     if "preference" in obj.needs:

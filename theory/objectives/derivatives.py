@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -171,36 +171,69 @@ def potential_density(link: Callable[[FloatArray], Any], u: FloatArray) -> Float
 
 # --- the range of a slope -------------------------------------------------------------------------
 
+ZOOMS = 9  # by 20 each: from 0.04 nats to rounding
+RESOLVED = 1e-6  # error of a log-ratio, of 1 + its size, that still tells a slope
 TAIL = (100.0, 175.0, 250.0, 350.0, 500.0, 700.0)
 
 
-def slope_range(link: Formula) -> tuple[float, float]:
+def slope_range(link: Formula, odds: Formula | None = None) -> tuple[float, float]:
     """Infimum and supremum of ``R'`` over all log-ratios; (NaN, NaN) where nothing is finite.
 
     On a grid dense within 40 nats, refined around an extreme inside, with the limits at both ends.
+    An extreme that goes on growing (or going to 0) however near one looks is infinite (or 0).
+
+    Args:
+        link: ``R(u)``, nats, elementwise and written for torch.
+        odds: of a link that is solved from payoffs ``u(R)``. Log-ratios that it does not give back
+            are beyond what the payoffs' rounding resolves, and are left out.
     """
     side = np.concatenate([np.linspace(0.0, 40.0, 2001), TAIL])
     grid = np.concatenate([-side[:0:-1], side])
     slope = _finite_slope(link, grid)
     known = np.isfinite(slope)
+    if odds is not None:
+        with np.errstate(all="ignore"):
+            known &= np.abs(odds(np.asarray(link(grid))) - grid) <= RESOLVED * (1.0 + np.abs(grid))
     if known.sum() < 7:
         return np.nan, np.nan
+    ticks = grid if odds is None else grid[known]  # an end may lie between two of them
     grid, slope = grid[known], slope[known]
     ends = [_limit(link, edge) for edge in (grid[0], grid[-1])]
     found = []
     for sign in (-1.0, 1.0):
         at = int(np.argmax(sign * slope))
         best = sign * slope[at]
-        left, right = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
-        for _ in range(4):
+        near = int(np.searchsorted(ticks, grid[at]))
+        left, right = ticks[max(near - 1, 0)], ticks[min(near + 1, len(ticks) - 1)]
+        seen = [best]
+        for _ in range(ZOOMS):
             points = np.linspace(left, right, 41)
             values = np.nan_to_num(sign * _finite_slope(link, points), nan=-np.inf, posinf=-np.inf)
             top = int(np.argmax(values))
-            best = max(best, values[top])
+            seen.append(max(seen[-1], values[top]))
             left, right = points[max(top - 1, 0)], points[min(top + 1, 40)]
+            if abs(seen[-1] - seen[-2]) <= 1e-12 * abs(seen[-1]):
+                break
+        best = np.copysign(end_of([abs(value) for value in seen], 1.02), seen[-1])
         found.append(sign * max(best, *(sign * end for end in ends)))
-    rounding = 1e-12 * float(np.interp(0.0, grid, slope))  # of a link solved from payoffs
+    rounding = 1e-12 * float(
+        slope[np.abs(grid) <= 1.0].max(initial=0.0)
+    )  # of a link solved from payoffs
     return float(found[0]) if abs(found[0]) > rounding else 0.0, float(found[1])
+
+
+def end_of(values: Sequence[float], factor: float) -> float:
+    """Where positive values go that were found nearer and nearer to a point: on, to inf or 0, if
+    each of the last three steps changed them by the factor or more, else to the last."""
+    last = np.asarray(values[-4:], dtype=np.float64)
+    if len(last) == 4:
+        with np.errstate(all="ignore"):
+            ratio = last[1:] / last[:-1]
+        if np.all(ratio >= factor):
+            return np.inf
+        if np.all(ratio <= 1.0 / factor):
+            return 0.0
+    return float(last[-1])
 
 
 def _finite_slope(link: Formula, u: FloatArray) -> FloatArray:
@@ -216,6 +249,8 @@ def _limit(link: Formula, edge: float) -> float:
     (k >= 1: a logarithm, a power, an exponential) none: infinity, on the side it goes to.
     """
     far = _finite_slope(link, np.array([edge / 4, edge / 2, edge]))
+    if not np.isfinite(far).all():
+        return float(far[-1])
     first, last = np.diff(far)
     noise = 1e-9 * np.abs(far).max()
     if abs(far[-1]) <= noise:
@@ -225,4 +260,5 @@ def _limit(link: Formula, edge: float) -> float:
     ratio = last / first if abs(first) > noise else np.inf
     if not abs(ratio) < 0.95:
         return float(np.copysign(np.inf, last))
-    return float(far[-1] + last * ratio / (1.0 - ratio))
+    limit = float(far[-1] + last * ratio / (1.0 - ratio))
+    return limit if limit * far[-1] > 0 else 0.0  # faster than Aitken's rule has it
