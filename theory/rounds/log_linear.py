@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from theory import arguments, laws, objectives, xp
 from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective
+from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray, Outcome, Solution
 from theory.rounds.two_step import reward_of_log_laws
 
@@ -199,16 +200,14 @@ class LogLinear:
             log_law = self.log_law(theta)
             prior = 0.0 if obj.reference_free else _like(log_q, log_law)
             ratio = log_law - prior
-            extras: dict[str, Any] = {}
-            if (tau > 0 and ref is not None) or "anchor" in obj.needs:
-                law = start if ref is None else ref
-                anchor = log_law - _like(laws.log_law(law), log_law)
-                extras = {"tau": tau, "expert_anchor": anchor, "policy_anchor": anchor}
+            anchor, extras = None, {}
+            if tau > 0 and ref is not None:
+                anchor = log_law - _like(laws.log_law(ref), log_law)
             if "history" in obj.needs:
-                extras |= {"history_logratio": ratio, "history_law": _like(start, log_law)}
-            return obj.risk(
-                ratio, ratio, beta, _like(expert, log_law), _like(own, log_law), **extras
-            )
+                extras = {"r_history": beta * ratio, "history_law": _like(start, log_law)}
+            reward = of_logratios(ratio, beta, anchor, tau)
+            weights = _like(expert, log_law), _like(own, log_law)
+            return obj.reward_risk(reward, reward, *weights, **extras)
 
         return risk
 
@@ -229,32 +228,36 @@ class LogLinear:
         """Newton's method with exact derivatives (torch); BFGS first where it does not descend."""
         import torch
 
-        def at(theta: FloatArray) -> tuple[float, FloatArray]:
+        def at(theta: FloatArray) -> tuple[float, FloatArray, Callable[[], FloatArray]]:
             with torch.enable_grad():
                 point = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
                 value = risk(point)
-                (gradient,) = torch.autograd.grad(value, point)
-            return float(value.detach()), gradient.numpy()
+                (slope,) = torch.autograd.grad(value, point, create_graph=True)
+
+            def hessian() -> FloatArray:
+                rows = [torch.autograd.grad(s, point, retain_graph=True)[0] for s in slope]
+                return np.asarray(torch.stack(rows).numpy())
+
+            return float(value.detach()), slope.detach().numpy(), hessian
 
         def newton(theta: FloatArray) -> tuple[FloatArray, float]:
-            value, gradient = at(theta)
+            value, gradient, hessian = at(theta)
             for _ in range(30):
                 if np.abs(gradient).max() <= 1e-13:
                     break
-                point = torch.tensor(theta, dtype=torch.float64)
-                hessian = torch.autograd.functional.hessian(risk, point).numpy()
-                step = np.linalg.lstsq(hessian, -gradient, rcond=1e-13)[0]
+                step = np.linalg.lstsq(hessian(), -gradient, rcond=1e-13)[0]
                 after = at(theta + step)
                 grows = np.abs(after[1]).max() >= np.abs(gradient).max()
                 if grows or not after[0] <= value + 1e-12 * (1.0 + abs(value)):
                     break
-                theta, (value, gradient) = theta + step, after
+                theta, (value, gradient, hessian) = theta + step, after
             return theta, float(np.abs(gradient).max())
 
         first = np.zeros(self.features.shape[1]) if start is None else start
         theta, worst = newton(first)
         if worst > GRADIENT_TOLERANCE:
-            found = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-8})
+            slope = {"jac": True, "method": "BFGS", "options": {"gtol": 1e-8}}
+            found = minimize(lambda theta: at(theta)[:2], first, **slope)
             theta, worst = newton(found.x)
         if worst > GRADIENT_TOLERANCE:
             raise NotConverged(f"minimisation in the class stopped at gradient {worst:.1e}", theta)

@@ -1,6 +1,7 @@
 """A run that is killed at any moment and started again ends bitwise as one that was not."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,19 @@ from llm_scale.models.language import Language
 from llm_scale.store import checkpoint
 
 ROOT = Path(__file__).parents[3]
+# Forked after the imports, for speed: each line read starts a process that trains.
+STARTER = """
+import os, sys
+from llm_scale import train
+from llm_scale.__main__ import app
+
+for _ in sys.stdin:
+    if (pid := os.fork()) == 0:
+        os.dup2(2, 1)  # the answers alone go to stdout
+        app(sys.argv[1:])
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
 SMALL = {
     "prompts": 32,
     "held_out": 16,
@@ -80,18 +94,27 @@ def test_so_it_is_for_other_opponents_and_anchors(tmp_path, interrupt, settings)
 
 def test_kill_9_at_any_moment(whole, tmp_path):
     out = tmp_path / "run"
-    line = [sys.executable, "-m", "llm_scale", *command(out)]
     metrics = out / "metrics.jsonl"
-    for lines in (4, 12):  # within the SFT start, and within the first round: wherever that is
-        process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
-        began = time.monotonic()
-        while time.monotonic() - began < 60:
-            if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
-                break
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it was at work"
-    subprocess.run(line, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    line = [sys.executable, "-c", STARTER, *command(out)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(line, cwd=ROOT, text=True, **pipes) as starter:
+
+        def told(send=""):
+            starter.stdin.write(send)
+            starter.stdin.flush()
+            return int(starter.stdout.readline())
+
+        for lines in (4, 12):  # within the SFT start, and within the first round: wherever that is
+            process = told("start\n")
+            began = time.monotonic()
+            while time.monotonic() - began < 60:
+                if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+                    break
+                time.sleep(0.005)
+            os.kill(process, signal.SIGKILL)
+            assert told() == -signal.SIGKILL, "it was at work"
+        told("start\n")
+        assert told() == 0
     assert outcome(out) == outcome(whole)
 
 
