@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from theory import arguments, laws, objectives, xp
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
+from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray, Outcome, Solution
 from theory.rounds.minimum import minimum
 from theory.rounds.two_step import reward_of_log_laws
@@ -200,16 +201,14 @@ class LogLinear:
             log_law = self.log_law(theta)
             prior = 0.0 if obj.reference_free else _like(log_q, log_law)
             ratio = log_law - prior
-            extras: dict[str, Any] = {}
-            if (tau > 0 and ref is not None) or "anchor" in obj.needs:
-                law = start if ref is None else ref
-                anchor = log_law - _like(laws.log_law(law), log_law)
-                extras = {"tau": tau, "expert_anchor": anchor, "policy_anchor": anchor}
+            anchor, extras = None, {}
+            if tau > 0 and ref is not None:
+                anchor = log_law - _like(laws.log_law(ref), log_law)
             if "history" in obj.needs:
-                extras |= {"history_logratio": ratio, "history_law": _like(start, log_law)}
-            return obj.risk(
-                ratio, ratio, beta, _like(expert, log_law), _like(own, log_law), **extras
-            )
+                extras = {"r_history": beta * ratio, "history_law": _like(start, log_law)}
+            reward = of_logratios(ratio, beta, anchor, tau)
+            weights = _like(expert, log_law), _like(own, log_law)
+            return obj.reward_risk(reward, reward, *weights, **extras)
 
         return risk
 
