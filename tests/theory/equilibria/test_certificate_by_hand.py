@@ -42,12 +42,12 @@ def test_bounds_of_spifs_equilibrium():
 
 
 def test_a_parabolas_gain_is_half_its_curvature_times_the_square():
-    """(p - q) r - (p + q) r^2/2, also where one side has no mass."""
+    """(p - q) r - 0.3 (p + q) r^2/2, also where one side has no mass."""
     p, q = np.array([0.5, 0.1, 0.4, 0.0]), np.array([0.2, 0.3, 0.0, 0.5])
-    best = (p - q) / (p + q)
+    best = (p - q) / (p + q) / 0.3
     for r in (best, np.zeros(4), best + 7.0, np.array([-30.0, 4.0, 3.0, 9.0])):
-        gain = certificate.reward_gain(SPIF, p, q, r)
-        np.testing.assert_allclose(gain, 0.5 * (p + q) * (best - r) ** 2, rtol=1e-11, atol=1e-15)
+        gain = certificate.reward_gain(objectives.get("spif", c=0.3), p, q, r)
+        np.testing.assert_allclose(gain, 0.15 * (p + q) * (best - r) ** 2, rtol=1e-11, atol=1e-15)
 
 
 def test_the_gain_of_an_exponential_payoff_far_from_its_best():

@@ -93,7 +93,7 @@ def test_the_near_branch_over_its_fold():
 
 
 def test_an_outcome_without_expert_mass_may_want_mass():
-    """AIRL's reward there is -inf and its two-step mass 0; at Z = sum sqrt(p q) < 1 it gets some."""
+    """AIRL pays -inf there, its two-step mass 0; at Z = sum sqrt(p q) < 1 it has some."""
     p, q = np.array([0.7, 0.3, 0.0]), np.array([0.3, 0.3, 0.4])
     found = one_step_round(p, q, "airl", 2.0)
     check_equations(found, p, q, 2.0, airl_slopes)

