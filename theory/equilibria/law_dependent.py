@@ -139,7 +139,8 @@ def _gap(
     """``tau KL(pi || ref e^{r/tau}/Z)`` and the best response ``r`` to the policy."""
     reward = obj.reward(p, policy)
     log_target = xp.log_normalise(laws.log_law(base) + reward / tau)
-    ratio = np.where(policy > 0, laws.log_law(policy) - log_target, 0.0)
+    with np.errstate(invalid="ignore"):  # an outcome that neither can play
+        ratio = np.where(policy > 0, laws.log_law(policy) - log_target, 0.0)
     return tau * laws.kl_of_logratio(policy, ratio, np.exp(log_target)), reward
 
 
