@@ -136,6 +136,23 @@ def test_pointwise_losses_differ_from_the_two_step_round(claim, obj):
     claim.exhibits(gap, 1e-3, what="TV between one step and two steps at beta = 1.7")
 
 
+@pytest.mark.claim("T3", rung="exact", kind="refutes", condition="the least risk is attained")
+def test_no_round_where_the_least_risk_is_not_attained(claim):
+    """SPIN on disjoint laws: its risk falls to 0 along a ray of policies, and no law attains it."""
+    p, q = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    prior = np.log([0.5, 0.5])  # pi_t, of which q is a sample
+    risks = []
+    for size in (5.0, 10.0, 20.0, 40.0):
+        log_pi = np.array([0.0, -size]) - np.log1p(np.exp(-size))
+        risks.append(float(SPIN.risk(log_pi - prior, log_pi - prior, 1.0, p, q)))
+    claim.close(risks, np.log1p(np.exp([-5.0, -10.0, -20.0, -40.0])), 1e-12, what="risk: -> 0")
+    claim.exhibits(-np.diff(np.log(risks)), 4.9, what="its fall along the ray, nats")
+    with pytest.raises(InvalidInput, match="no law follows"):
+        one_step_round(p, q, SPIN, 1.0)
+    bounded = one_step_round(p, q, objectives.get("ipo", margin=1.0), 1.0)
+    assert bounded.converged.all()  # a squared loss attains its least risk there as well
+
+
 @pytest.mark.claim("T3", rung="exact")
 @pytest.mark.parametrize(
     ("name", "beta"),
