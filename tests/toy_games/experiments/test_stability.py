@@ -15,6 +15,7 @@ from lab.streams import frequencies
 from tests.toy_games.interrupted import interrupt
 from theory import laws, objectives, self_play, theory_card
 from theory.errors import InvalidInput
+from theory.rounds.predictions import spif_reach
 from toy_games import launch
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
 from toy_games.dynamics.self_play import Data, SelfPlay
@@ -231,9 +232,10 @@ def test_beyond_two_spif_cycles_in_bounds_and_exact_spin_diverges(claim, step, s
     p, v = game(3, 7, first=seed)
     start = far_start(p, v, np.full(3, 1.5))
     late = range(300, 361)
-    for n in (None, 400):
+    for n, bound in ((None, max(spif_reach(2.0 * step))), (400, 4.0 * step)):
         spif = play("spif", step, 0, p, start, record=late, samples=n)
-        claim.below(spif.max_logratio, 4.0 * step, what="max |u| of SPIF against 2 eta")
+        what = "exact: B*" if n is None else "sampled: 2 eta"
+        claim.below(spif.max_logratio, bound, what=f"max |u| of SPIF, {what}")
     spin = play("spin", step, 0, p, start, record=late)
     claim.exhibits(spin.max_logratio, 1e5, what="max |u| of SPIN, exact rounds")
 
