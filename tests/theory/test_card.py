@@ -367,3 +367,20 @@ def test_a_written_link_is_as_steep_as_it_is() -> None:
     flat = payoffs("r - xp.abs(r)**1.5", "-r - xp.abs(r)**1.5")
     with pytest.raises(Unavailable, match="flat at 0"):
         flat.beta_at(1.0)
+
+
+def test_a_card_at_a_beta() -> None:
+    """Effective step, eta and stability; what has no threshold says so."""
+    step = theory_card("spif(c=0.5)").at(0.4)
+    assert (step.effective_step, step.largest_move, step.locally_stable) == (
+        2.5,
+        (-5.0, 5.0),
+        False,
+    )
+    assert theory_card("spif(c=0.5)").at(0.51).locally_stable
+    assert not theory_card("spif(c=0.5)").at(0.5).locally_stable  # at the threshold itself
+    assert dict(theory_card("ipm").at(1.0).rows())["largest_move"] == "-1, 1"
+    assert theory_card("sppo").at(1.0).locally_stable is None
+    assert dict(theory_card("sppo").at(1.0).rows())["locally_stable"] == "unknown"
+    with pytest.raises(InvalidInput, match="beta=0"):
+        theory_card("spin").at(0.0)

@@ -8,12 +8,16 @@ With G expert and K own responses of a prompt the loss ``1/2 mean(r_y - b - 1/c)
 
 (the variance within a group of n loses 1/n, the squared mean gap gains ``Var_p/(4G) +
 Var_q/(4K)``). Setting its gradient to zero leaves ``r = const + g v``, ``v = (p - q)/(A p + B
-q)``, and then ``g = 1/(2c (1 - A E_p v + (E_p v - E_q v)/4))``.
+q)``, and then ``g = 1/(2c (1 - A E_p v + (E_p v - E_q v)/4))``. The gain of that on SPIF's link
+falls from ``1/(A+B)`` near the expert to ``4AB/(A+B)^2`` for disjoint laws.
 
 Of any other risk the expectation is a sum over all groups there can be (multinomial), and its
 minimiser is found by Newton's method. Responses of equal log-ratio ``u`` have equal rewards, as the
 balance of one, ``p f(r) = q g(r)``, sees nothing else of it; so where there are too many outcomes,
 those of similar ``u`` are taken together, and what finite groups change is interpolated in ``u``.
+
+Near the expert any group risk is a quadratic form in the rewards, and its effective step grows by
+``centred_local_gain``, ``renyi_local_gain``.
 """
 
 from __future__ import annotations
@@ -54,9 +58,41 @@ def group_coefficients(expert_size: float, own_size: float) -> tuple[float, floa
     Raises:
         InvalidInput: a group size below 1.
     """
+    _check_sizes(expert_size, own_size)
+    return 0.5 - 0.25 / expert_size, 0.5 - 0.25 / own_size
+
+
+def centred_local_gain(expert_size: float, own_size: float) -> float:
+    """Factor ``1/(A+B)`` on centred SPIF's effective step near the expert: ``2G/(2G-1)`` at G = K.
+
+    Raises:
+        InvalidInput: a group size below 1.
+    """
+    return 1.0 / sum(group_coefficients(expert_size, own_size))
+
+
+def renyi_local_gain(order: float, expert_size: float, own_size: float) -> float:
+    """Factor on the Renyi risk's effective step near the expert, groups of G and K, order k.
+
+    ``1/((1-k)(1-1/G) + k(1-1/K))``: to second order in rewards a group's log-mean-exp is its mean
+    and its variance, of which ``1/G`` and ``1/K`` are missing. ``G/(G-1)`` only at G = K; inf at
+    G = K = 1, whose risk is linear.
+
+    Raises:
+        InvalidInput: a group size below 1, or an order outside (0, 1).
+
+    >>> round(renyi_local_gain(0.2, 2, 8), 3), renyi_local_gain(0.2, 2, 2)
+    (1.739, 2.0)
+    """
+    refuse([] if 0 < order < 1 else [f"order={order!r}; needed is within (0, 1)"])
+    _check_sizes(expert_size, own_size)
+    left = (1.0 - order) * (1.0 - 1.0 / expert_size) + order * (1.0 - 1.0 / own_size)
+    return 1.0 / left if left > 0 else np.inf
+
+
+def _check_sizes(expert_size: float, own_size: float) -> None:
     sizes = {"expert_size": expert_size, "own_size": own_size}
     refuse([f"{k}={v!r}; needed is a number >= 1" for k, v in sizes.items() if not v >= 1])
-    return 0.5 - 0.25 / expert_size, 0.5 - 0.25 / own_size
 
 
 def expected_group_loss(
@@ -90,7 +126,8 @@ def finite_group_link(
 ) -> GroupLink:
     """Minimiser of :func:`expected_group_loss` over all rewards.
 
-    ``gain`` is 1 for infinite groups; G = K = 1 is IPO's ``kappa tanh(u/2)`` with margin ``2/c``.
+    ``gain`` is 1 for infinite groups, and for disjoint laws if G = K; else it lies within
+    ``[4AB/(A+B)^2, 1/(A+B)]``. G = K = 1 is IPO's ``kappa tanh(u/2)`` with margin ``2/c``.
     """
     a, b = group_coefficients(expert_size, own_size)
     p, q = laws.check_laws(expert=expert, policy=policy)
