@@ -193,6 +193,7 @@ def implicit_slope(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
 
     0 at the bound of a bounded link; NaN where the payoffs are too flat to tell (underflow).
     """
+    r = np.where(r == 0.0, LEAST, r)  # payoffs with a root at 0 have a slope beside it
     curvature = np.zeros(np.shape(r))
     with np.errstate(all="ignore"):
         for formula, sign in ((b, 1.0), (a, -1.0)):
@@ -267,7 +268,8 @@ def slope_range(link: Formula, odds: Formula | None = None) -> tuple[float, floa
             top = int(np.argmax(values))
             seen.append(max(seen[-1], values[top]))
             left, right = points[max(top - 1, 0)], points[min(top + 1, 40)]
-            if abs(seen[-1] - seen[-2]) <= 1e-12 * abs(seen[-1]):
+            # the middle is the best point before, so that no gain alone ends nothing
+            if right - left < 1e-5 and abs(seen[-1] - seen[-2]) <= 1e-12 * abs(seen[-1]):
                 break
         best = np.copysign(end_of([abs(value) for value in seen], 1.02), seen[-1])
         found.append(sign * max(best, *(sign * end for end in ends)))
