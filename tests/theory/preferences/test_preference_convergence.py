@@ -269,7 +269,11 @@ def test_near_an_interior_equilibrium_every_smooth_link_moves_away(claim, obj: O
         predicted = gain**2 * (z * margin**2).sum() / (2.0 * beta**2)
         growth = np.diff(laws.kl_stable(z, path))
         claim.close(
-            growth / predicted, 1.0, 5e-3, what="growth of KL a round over its second order"
+            growth / predicted,
+            1.0,
+            5e-3,
+            what="growth of KL a round over its second order",
+            because="expansion",
         )
 
 

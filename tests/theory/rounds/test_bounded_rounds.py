@@ -103,7 +103,13 @@ def test_the_reach_from_below(claim) -> None:
     share = (1 - low) / (high - low)  # two ratios of mean one under q
     ratios = [np.exp(eta * (x - 1) / (x + 1)) for x in (low, high)]
     z = (1 - share) * ratios[0] + share * ratios[1]
-    claim.close(-np.log(z.min()), least, 1e-4, what="-inf log Z over pairs of two outcomes")
+    claim.close(
+        -np.log(z.min()),
+        least,
+        1e-4,
+        what="-inf log Z over pairs of two outcomes",
+        because="expansion",
+    )
 
 
 def lyapunov(eta: float, seed: int, n: int = 50, burn_in: int = 500, rounds: int = 600) -> float:

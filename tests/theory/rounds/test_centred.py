@@ -124,7 +124,7 @@ def test_the_gain_lies_between_disjoint_and_equal_laws(claim, game, c, expert_si
     claim.below(gain, near, atol=1e-13, what="gain against 1/(A+B)")
     claim.below(-gain, -4 * a * b / (a + b) ** 2, atol=1e-13, what="minus gain, -4AB/(A+B)^2")
     close = finite_group_link(p, p * (1 - 1e-6) + q * 1e-6, c, expert_size, own_size).gain
-    claim.close(close, near, 1e-4, what="gain near the expert")
+    claim.close(close, near, 1e-4, what="gain near the expert", because="expansion")
     left, right = np.array([0.3, 0.7, 0.0]), np.array([0.0, 0.0, 1.0])
     apart = finite_group_link(left, right, c, expert_size, own_size).gain
     claim.close(apart, 4 * a * b / (a + b) ** 2, 1e-13, what="gain of disjoint laws")
@@ -152,7 +152,14 @@ def test_renyi_s_gain_with_groups_of_two_sizes(claim, order, expert_size, own_si
         u = np.log(p[0] / q[0]) - np.log(p[1] / q[1])
         slopes.append(renyi_group_response(p, q, order, expert_size, own_size) / u)
     gain = renyi_local_gain(order, expert_size, own_size)
-    claim.close(np.mean(slopes), gain, 1e-5, rtol=1e-5, what="reward over u near the expert")
+    claim.close(
+        np.mean(slopes),
+        gain,
+        1e-5,
+        rtol=1e-5,
+        what="reward over u near the expert",
+        because="expansion",
+    )
     if expert_size != own_size:
         old = expert_size / (expert_size - 1)
         claim.exhibits(abs(old / gain - 1), 0.1, what="off G/(G-1), relative")

@@ -208,7 +208,7 @@ def test_an_opponent_of_its_own_is_played_in_a_class_too() -> None:
 SPIN = objectives.get("spin")
 
 
-@pytest.mark.claim("T15.temperature", regime="tabular")
+@pytest.mark.claim("T15.temperature", "T15.temperature_power", regime="tabular")
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
 @pytest.mark.parametrize("spread", [0.0, 1.5])
 def test_the_destination_at_a_temperature(claim, temperature: float, spread: float) -> None:

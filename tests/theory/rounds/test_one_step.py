@@ -318,7 +318,13 @@ def test_what_long_steps_are_off_by_is_attained(claim):
     for row in zip(p, q, strict=True):
         if (row[0] > row[1]).sum() > 1:
             off, said = off_limit(*row, 3e4)
-            claim.close(off / said.first_order, 1.0, 0.05, what="TV to the limit, to first order")
+            claim.close(
+                off / said.first_order,
+                1.0,
+                0.05,
+                what="TV to the limit, to first order",
+                because="expansion",
+            )
 
 
 @pytest.mark.claim("T4.long_steps", regime="tabular", drops="long_enough")
@@ -419,8 +425,12 @@ def test_a_small_delta_is_not_enough_for_the_gap(claim, eta, slope):
     for rare in (1e-4, 1e-6):
         p, q = np.array([1.0, 0.0]), np.array([1.0 - rare, rare])
         found = partition_gap(p, q, SPIF, 1.0 / eta) / laws.triangular(p, q)
-        claim.close(found, slope, 2e-4, what="log Z / Delta, one response missing")
-        claim.close(found, gap_slope(-1.0, eta), 2 * rare, what="its slope at t = -1")
+        claim.close(
+            found, slope, 2e-4, what="log Z / Delta, one response missing", because="expansion"
+        )
+        claim.close(
+            found, gap_slope(-1.0, eta), 2 * rare, what="its slope at t = -1", because="expansion"
+        )
         claim.exhibits(abs(found - eta * (eta - 2) / 4), 0.04, what="off the slope near p")
 
 
