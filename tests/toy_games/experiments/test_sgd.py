@@ -256,8 +256,20 @@ def local_factor_of(name):
     return pytest.param(name, marks=pytest.mark.claim(clause, regime="tabular"))
 
 
-@pytest.mark.parametrize("name", [local_factor_of(n) for n in HAVE_ROUND if n != "tspin"])
+OTHER_ROUNDS = ("tspin", "inpo", "alpha_spin")  # with a history, an anchor, a mixed opponent
+
+
+@pytest.mark.parametrize("name", [local_factor_of(n) for n in HAVE_ROUND if n not in OTHER_ROUNDS])
 def test_the_local_factor_is_that_of_exact_rounds_from_a_small_start(claim, name):
+    check_local_factor(claim, name)
+
+
+@pytest.mark.parametrize("name", ["inpo", "alpha_spin"])
+def test_local_factors_with_an_anchor_or_a_mixed_opponent(name):
+    check_local_factor(ClaimRecorder(), name)
+
+
+def check_local_factor(claim, name):
     case = Case(name, seed=11)
     for step in (0.4, 1.4):
         found = case.factor(step, 1e-3, 2)
