@@ -289,7 +289,7 @@ def clause_of(name):
     return pytest.param(name, marks=pytest.mark.claim(clause, regime="listed"))
 
 
-@pytest.mark.parametrize("name", map(clause_of, BETAS))
+@pytest.mark.parametrize("name", [clause_of(name) for name in BETAS])
 def test_rewards_lie_on_the_prediction(claim, trained, name):
     before, after = trained[name]
     law = np.exp(before)
