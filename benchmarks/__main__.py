@@ -1,4 +1,4 @@
-"""Run benchmarks/bench_*.py, print one table: `python -m benchmarks [NAME ...]`, FULL=1 for all.
+"""Run benchmarks/bench_*.py, print a paragraph each: `python -m benchmarks [NAME ...]`, FULL=1.
 
 A bench module exposes `run(full: bool) -> list[dict]`, one row a measurement:
 
@@ -20,13 +20,12 @@ import json
 import os
 import platform
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
 from lab.files import write_whole
 
@@ -59,25 +58,25 @@ def device() -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]], title: str) -> Table:
-    """All rows for the terminal; a missed aim is red."""
-    shown = Table(title=title, title_justify="left")
-    for column in ("what", "size", "ours", "peer", "peer's", "ratio", "aim", "note"):
-        shown.add_column(column, justify="right" if column in ("ours", "peer's") else "left")
+def lines(rows: list[dict[str, Any]], title: str) -> str:
+    """All rows for the terminal, a paragraph each, up to 80 columns; a missed aim is said."""
+    parts = [title]
     for row in rows:
         ratio, aim = row["ratio"], row["aim"]
-        missed = ratio is not None and aim is not None and ratio < aim
-        shown.add_row(
-            escape(row["name"]),
-            str(row["size"]),
-            _quantity(row["ours_s"], row.get("unit")),
-            escape(row["peer"]),
-            _quantity(row["peer_s"], row.get("unit")),
-            "–" if ratio is None else f"[{'red' if missed else 'green'}]{ratio:.3g} x[/]",
-            "–" if aim is None else f">= {aim:g} x",
-            escape(row["note"]),
-        )
-    return shown
+        unit = row.get("unit")
+        times = f"{_quantity(row['ours_s'], unit)}; {row['peer']}: {_quantity(row['peer_s'], unit)}"
+        said = "no ratio" if ratio is None else f"{ratio:.3g} x"
+        if aim is not None:
+            missed = ratio is not None and ratio < aim
+            said += f", aim {aim:g} x" + (" MISSED" if missed else "")
+        texts = [f"{row['name']}, {row['size']}: {said}", f"ours {times}", row["note"]]
+        wrapped = [
+            textwrap.fill(text, 80, initial_indent=indent, subsequent_indent="    ")
+            for text, indent in zip(texts, ("", "    ", "    "), strict=True)
+            if text
+        ]
+        parts.append("\n".join(wrapped))
+    return "\n\n".join(parts)
 
 
 def _quantity(value: float | None, unit: str | None) -> str:
@@ -99,12 +98,12 @@ def main(argv: list[str] | None = None, record: Path = RECORD, folder: Path = HE
     if unknown := [name for name in names if name not in known]:
         parser.error(f"no bench {', '.join(unknown)}; there are: {', '.join(known) or 'none'}")
     full = os.environ.get("FULL", "0") not in ("", "0")
-    console, rows = Console(), []
+    rows: list[dict[str, Any]] = []
     for name in track(names or list(known), description="benchmarks", console=Console(stderr=True)):
         module = importlib.import_module(f"{folder.name}.bench_{name}")
         rows += [checked(row) for row in module.run(full)]
     where = device()
-    console.print(table(rows, f"{where['cpu']}, {where['cores']} cores"))
+    print(lines(rows, f"{where['cpu']}, {where['cores']} cores"))
     if not names:
         content = {"command": "make bench", "full": full, "device": where, "rows": rows}
         write_whole(record, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

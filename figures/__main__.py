@@ -7,8 +7,8 @@ import os
 import sys
 import traceback
 
-from figures import report
 from figures.catalogue import OUT, modules
+from figures.report import build
 from figures.runner import make_all
 
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         count = f"{len(failures)} of {len(wanted)} figures failed"
         print(f"{count}: {', '.join(failures)}", file=sys.stderr)
     try:
-        report.write()
+        build.write()
     except Exception:  # a figure that cannot be imported has no caption
         traceback.print_exc()
         return 1

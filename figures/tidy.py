@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,10 @@ INTERVAL = ("low", "high")
 THEORY, MEASURED = "theory", "measured"
 NOTHING = 1e-11
 AGREE = 1e-4
+SHARE = 0.1
+"""Of an interval's width, up to which means over seeds agree."""
+LOOSE = 0.1
+"""Relative, for the range of a chaotic curve."""
 
 
 class Rows:
@@ -107,19 +111,32 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=blank)
 
 
-def difference(new: pd.DataFrame, old: pd.DataFrame) -> str:
-    """Where two tables differ most, in words; empty if they agree to four digits.
+def difference(new: pd.DataFrame, old: pd.DataFrame, realisations: Sequence[str] = ()) -> str:
+    """Where two tables differ most, in words; empty if they agree.
 
-    Numbers below `NOTHING` agree: they are rounding errors, which every processor makes its own.
+    Numbers agree to four digits, and means over seeds also within a tenth of their interval's
+    width. Numbers below
+    `NOTHING` agree: they are rounding errors, which every processor makes its own. Panels that are
+    ``realisations`` of chaos agree if every curve's least and largest value do within a tenth.
     """
     texts = list(TEXTS)
     if list(new) != list(old) or len(new) != len(old) or not new[texts].equals(old[texts]):
         return f"other rows: {len(new)}, were {len(old)}"
+    chaotic = new.panel.isin(realisations).to_numpy()
     a, b = (t.drop(columns=texts).to_numpy(dtype=float) for t in (new, old))
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = np.maximum(abs(a), abs(b))
         same = (a == b) | (np.isnan(a) & np.isnan(b)) | (scale < NOTHING)
         gap = np.nan_to_num(np.where(same, 0.0, abs(a - b) / scale), nan=np.inf)
+        if set(INTERVAL) <= set(old):
+            width = (old.high - old.low).to_numpy()[:, None]
+            gap = np.where(abs(a - b) <= SHARE * width, 0.0, gap)
+    gap[chaotic] = 0.0
+    ends = [t[chaotic].groupby(texts, sort=False).y.agg(["min", "max"]) for t in (new, old)]
+    far = (ends[0] - ends[1]).abs() > LOOSE * ends[1].abs() + NOTHING
+    if far.any(axis=None):
+        at = ", ".join(filter(None, far[far.any(axis=1)].index[0]))
+        return f"{at}: other range of a chaotic curve"
     row, column = np.unravel_index(gap.argmax(), gap.shape)
     if gap[row, column] <= AGREE:
         return ""

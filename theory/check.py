@@ -146,7 +146,13 @@ class _Comparisons:
     """A recorder that raises, and keeps nothing."""
 
     def close(
-        self, actual: Any, predicted: Any, atol: float, rtol: float = 0.0, what: str = ""
+        self,
+        actual: Any,
+        predicted: Any,
+        atol: float,
+        rtol: float = 0.0,
+        what: str = "",
+        because: str = "rounding",
     ) -> None:
         a, p = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (actual, predicted)))
         with np.errstate(all="ignore"):
@@ -155,13 +161,22 @@ class _Comparisons:
         if over.any():
             raise AssertionError(f"{what}: {a[over][0]:.6g} against {p[over][0]:.6g}")
 
-    def below(self, value: Any, bound: Any, what: str = "", atol: float = 0.0) -> None:
+    def below(
+        self,
+        value: Any,
+        bound: Any,
+        what: str = "",
+        atol: float = 0.0,
+        because: str = "rounding",
+    ) -> None:
         v, b = np.broadcast_arrays(np.asarray(value, float), np.asarray(bound, float))
         over = ~(v <= b + atol)
         if over.any():
             raise AssertionError(f"{what}: {v[over][0]:.6g} is above {b[over][0]:.6g}")
 
-    def exhibits(self, value: Any, at_least: float, what: str = "") -> None:
+    def exhibits(
+        self, value: Any, at_least: float, what: str = "", because: str = "chosen"
+    ) -> None:
         if not np.all(np.asarray(value) >= at_least):
             raise AssertionError(f"{what}: {np.min(value):.6g} is below {at_least:.6g}")
 

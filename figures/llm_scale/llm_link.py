@@ -18,16 +18,15 @@ from figures.style import note, shown
 from figures.tidy import MEASURED, THEORY, Rows
 
 CAPTION = (
-    "One round of a tiny language model (Llama, 84 k weights, 11 words, up to 4 tokens) against "
-    "the exact round: the expert is a bigram model of real text, the start a short SFT, all "
-    "responses are listed, so that laws are compared with laws; effective step R'(0)/beta = 1. "
-    "(a-c) Learned reward beta log pi_1/pi_0 of the likeliest responses (one seed, the longest "
-    "round) on the link R(u): a line, tanh, kappa tanh. (d, e) Slope and correlation, weighted by "
-    "(p + q)/2, over all responses, against the number of prompts (steps in proportion; means, "
-    "95 % Student intervals over seeds; grey: 0.75 and more; centred SPIF with K = 4 on its "
-    "finite-group link): both move towards 1, SPIN's slope last, because the logistic loss is "
-    "flat where u < -4. (f) KL to the expert after the round, against the exact round and SFT on "
-    "the same data: SFT is below all of them."
+    "One round of a tiny language model (Llama, 84 k weights, 11 words, up to 4 tokens) "
+    "against the exact round: the expert is a bigram model of real text, the start a short "
+    "SFT, all responses are listed, so that laws are compared with laws; effective step "
+    "R'(0)/beta = 1. (a-c) Learned reward beta log pi_1/pi_0 of the likeliest responses (one "
+    "seed, the longest round) on the link R(u): a line, tanh, kappa tanh. (d, e) Slope and "
+    "correlation, weighted by (p + q)/2, over all responses, against the number of prompts "
+    "(steps in proportion; means, 95 % Student intervals over seeds; centred SPIF with K = 4 "
+    "on its finite-group link). (f) KL to the expert after the round, against the exact round "
+    "and SFT on the same data."
 )
 CLAIMS = ("C1", "S1", "S2", "S7", "S8", "T3", "T4", "T6", "T7", "T8", "T15", "T17")
 

@@ -1,4 +1,4 @@
-"""A tiny language model at effective step 10: who blows up, by how much, and why IPO does.
+"""A tiny language model beside SFT, and at large learning rates and effective step 10.
 
 Numbers: results/llm_tiny.json, which `make llm-tiny` writes (llm_scale/study/tiny_runs.py);
 out/llm_stability.csv.
@@ -19,18 +19,15 @@ from figures.tidy import THEORY, Rows
 
 CAPTION = (
     "The tiny language model of figure llm_link, 256 steps a round, means and 95 % Student "
-    "intervals over seeds. (a, b) Effective step 10: KL to the expert and the largest |log p/pi| "
-    "after each round, and what the exact round from the same law gives (dashes; pointwise SPIF: "
-    "its one-step law; centred SPIF: K = 4, one round, finite-group link). SPIN is far off; the "
-    "two-step bound 2 eta holds for SPIF, whose rewards are bounded. (c) Where the damage comes "
-    "from: the exact round; the exact round with the learned reward's slope, which shortens the "
-    "step and helps; with its residual, which is noise that the round divides by beta; and the "
-    "trained model. IPO's excess over its exact round is that noise. (d) IPO with a penalty on "
-    "the level of both rewards, from none (IPO) to 1 (pointwise SPIF) at one effective step: pairs "
-    "do not see the level, so expert and own responses sink together and unseen ones rise; the "
-    "penalty brings KL down. Dashes: exact rounds of the two ends. (e) Learning rates at "
-    "effective step 1, 64 steps. (f) Rounds at effective step 1 against SFT on the same data, at "
-    "equal steps and at equal compute (twice the batch)."
+    "intervals over seeds. (a) KL to the expert at effective step 1 against SFT on the same data, "
+    "at equal steps and at equal compute (twice the batch). (b) Learning rates at effective step "
+    "1, 64 steps; grey: the start. (c, d) Effective step 10: KL and the largest |log p/pi| after "
+    "each round, and what the exact round from the same law gives (dashes; pointwise SPIF: its "
+    "one-step law; centred SPIF: K = 4, one round, finite-group link); line in (d): 2 eta. (e) "
+    "KL of four laws: the exact round; the exact round with the learned reward's slope alone; "
+    "with its residual alone; the trained model. (f) IPO with a penalty on the level of both "
+    "rewards, from none (IPO) to 1 (pointwise SPIF) at one effective step; dashes: exact rounds of "
+    "the two ends."
 )
 CLAIMS = ("C4", "C5", "C6", "S3", "S4", "S5", "S8", "T4", "T7", "T8", "T9", "T13", "T16", "T17")
 
@@ -93,9 +90,9 @@ def _with_start(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot(table: pd.DataFrame) -> Figure:
-    """Rounds, bound and parts above; level, learning rates and SFT below."""
+    """SFT, learning rates and rounds at step 10 above; bound, parts and level below."""
     fig, axes = style.panel(3, 2, aspect=1.0)
-    draw.fill(axes, table, _rounds, _bound, _parts, _level, _rate, _near)
+    draw.fill(axes, table, _near, _rate, _rounds, _bound, _parts, _level)
     style.letters(axes)
     return fig
 
@@ -138,20 +135,20 @@ def _bound(ax: Axes, table: pd.DataFrame) -> None:
     style.log(ax, "y", x=[1, 2], y=[10, 30, 100, 300])
     ax.set_ylim(bottom=6.0)
     note(ax, 0.97, 0.05, "line: 2η   dashes: exact round", fontsize=7, ha="right")
-    style.label(ax, "rounds", "largest |log p/π| [nats]", "Bounds")
+    style.label(ax, "rounds", "largest |log p/π| [nats]", "Step 10: largest ratio")
 
 
 def _parts(ax: Axes, table: pd.DataFrame) -> None:
     _draw(ax, table, "parts", spread=0.13)
     ax.set_xticks(range(len(PARTS)), [text.replace(" ", "\n") for text in PARTS.values()])
-    _kl(ax, "round", "Why IPO is worse")
+    _kl(ax, "round", "Step 10: slope and residual")
 
 
 def _level(ax: Axes, table: pd.DataFrame) -> None:
     _draw(ax, table, "level", spread=0.0)
     style.log(ax, "x", x={NO_LEVEL: "0", 0.03: ".03", 0.1: ".1", 0.3: ".3", 1.0: "1"})
     note(ax, 0.04, 0.06, "0: IPO   1: pointwise SPIF", fontsize=7)
-    _kl(ax, "weight of the level", "IPO that sees the level")
+    _kl(ax, "weight of the level", "Step 10: IPO and the level")
 
 
 def _rate(ax: Axes, table: pd.DataFrame) -> None:
@@ -160,11 +157,13 @@ def _rate(ax: Axes, table: pd.DataFrame) -> None:
     draw.points(ax, table, "rate", _look, draw.dodge(names, 0.06))
     style.log(ax, "x")
     note(ax, 0.03, 0.94, "grey: start", fontsize=7, color=style.GREY)
-    _kl(ax, "learning rate", "Stability basin")
+    _kl(ax, "learning rate", "Step 1, learning rates")
 
 
 def _near(ax: Axes, table: pd.DataFrame) -> None:
     _draw(ax, table, "near", spread=0.09)
     ax.set_xticks([0, 1, 2])
     note(ax, 0.97, 0.95, "✕ SFT   ✚ SFT, batch × 2", fontsize=7, ha="right")
-    _kl(ax, "rounds", "Step 1, and SFT")
+    looks = {shown(name): _look(name, "") for name in ("spin", "ipo", "spif")}
+    style.legend(ax, looks, fontsize=6.8, loc="lower left", handletextpad=0.0)
+    _kl(ax, "rounds", "Effective step 1, and SFT")

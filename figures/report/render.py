@@ -1,200 +1,269 @@
-"""The report as Markdown, from claims, records and captions."""
+"""The report as Markdown, to be read in ten minutes: pure functions of the evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from figures.catalogue import Entry
-from figures.report.claims import RUNGS, Claim
-from figures.report.records import Record
-from figures.report.verdict import Verdict, gaps, reach, verdict
+from figures.report.answers import Answer, filled
+from figures.report.claims import Claim
+from figures.report.records import independent
+from figures.report.status import MEANING, Status
+from figures.report.tests_index import place
+from figures.report.words import cell_of_table, counted, span, tally, tightest
+from lab.evidence import REGIMES
 
 
-def render(
-    claims: Sequence[Claim],
-    records: Sequence[Record],
-    provenance: dict[str, dict[str, Any]],
-    figures: Sequence[Entry],
-    mutation: dict[str, Any] | None = None,
-) -> str:
-    """The whole report as Markdown; a pure function of its arguments."""
-    known = {claim.id for claim in claims}
-    stray = {i for r in records for i in r.claims} | {i for f in figures for i in f.claims}
-    if stray - known:
-        raise ValueError(f"claims not in claims.toml: {', '.join(sorted(stray - known))}")
-    by_claim = {c.id: [r for r in records if c.id in r.claims] for c in claims}
-    parts = [_header(provenance, mutation), _summary(claims, by_claim), _negative(records)]
-    parts += [
-        _section(claim, by_claim[claim.id], [f for f in figures if claim.id in f.claims])
-        for claim in claims
+@dataclass(frozen=True)
+class Evidence:
+    """All that the report is made of."""
+
+    claims: Sequence[Claim]
+    premises: Mapping[str, str]
+    statuses: Mapping[str, Status]
+    answers: Mapping[str, Answer]
+    provenance: Mapping[str, Mapping[str, Any]]
+    captions: Mapping[str, str]
+    mutation: Mapping[str, Any] | None = None
+
+    def of(self, letter: str) -> list[Claim]:
+        """Claims C, T or S."""
+        return [claim for claim in self.claims if claim.id.startswith(letter)]
+
+
+def render(evidence: Evidence) -> str:
+    """The whole report."""
+    parts = [
+        _head(),
+        _first_page(evidence),
+        _practice(evidence),
+        _theorems(evidence),
+        _signatures(evidence),
+        *(_section(claim, evidence) for claim in evidence.of("C")),
+        _provenance(evidence),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _header(provenance: dict[str, dict[str, Any]], mutation: dict[str, Any] | None) -> str:
-    lines = [
-        "# What holds, what does not, and what is not known",
-        "<!-- Rendered by `python -m figures.report` from results/ and figures/. Do not edit. -->",
-        "This report goes through the claims of arXiv 2602.01357, *Your Self-Play Algorithm is "
-        "Secretly an Adversarial Imitator*, and of the theory behind them.",
-        "- **Paper.** Only the abstract and the first lines of the introduction could be read. "
-        "C1–C6 are its claims (`paper (abstract)`); its theorems, loss, constants, tasks and "
-        "tables are not known here.\n"
-        "- **Reconstruction.** T1–T17 and S1–S8 were derived for this project (`reconstruction`; "
-        "proofs in [theory/README.md](theory/README.md)). That they hold says nothing about the "
-        "paper's own theorems.\n"
-        "- **Measured.** Every number below was written by a test or a run, never by hand. Rungs: "
-        "*symbolic* (an identity proved), *exact* (closed forms and certified solvers on random "
-        "tabular games), *dynamics* (gradient descent and finite samples against the exact path), "
-        "*language model* (a trained network against the prediction).\n"
-        "- **Verdict.** One function computes it from the records (`figures/report/verdict.py`): "
-        "supported claims hold, under the conditions whose necessity was exhibited; a "
-        "counter-example without such a condition refutes. A finite number of random instances "
-        "is evidence, not proof, and a verdict reaches no further up than the rungs that have "
-        "evidence.",
-        "## Where the records come from",
-    ]
-    if provenance:
-        rows = [
-            f"| `results/{name}` | `{p.get('command', '?')}` | {p.get('device', '?')} | "
-            f"{_versions(p)} | {p.get('date', '–')} |"
-            for name, p in sorted(provenance.items())
-        ]
-        head = "| file | command | device | versions | date |\n|---|---|---|---|---|"
-        lines.append("\n".join([head, *rows]))
-    else:
-        lines.append("There are no records yet: run `make evidence`.")
-    if mutation:
-        total = mutation["total"]
-        lines.append(
-            f"How sharp the tests are (`make mutate`, table in results/mutation.md): "
-            f"{total['tried']} of the {total['mutants']} mutants of the formulas were tried; "
-            f"{total['equivalent']} of them change nothing that can be observed (listed with "
-            f"reasons); {total['killed']} turned a test red, {total['survived']} survived."
-        )
-    return "\n\n".join(lines)
-
-
-def _versions(provenance: dict[str, Any]) -> str:
-    versions = {"Python": provenance.get("python", "?"), **provenance.get("versions", {})}
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _summary(claims: Sequence[Claim], by_claim: dict[str, list[Record]]) -> str:
-    rows = ["## Verdicts", "", f"| claim | source | verdict | as far as | {' | '.join(RUNGS)} |",
-            "|---|---|---|---|" + "---:|" * len(RUNGS)]  # fmt: skip
-    for claim in claims:
-        evidence = by_claim[claim.id]
-        counts = [sum(r.instances for r in evidence if r.counts and r.rung == g) for g in RUNGS]
-        rows.append(
-            f"| [{claim.id}](#{claim.id.lower()}) {claim.title} | {claim.source} | "
-            f"{_bold(verdict(evidence))} | {reach(claim, evidence)} | "
-            f"{' | '.join(str(n) if n else '–' for n in counts)} |"
-        )
-    return "\n".join(
+def _head() -> str:
+    return "\n\n".join(
         [
-            *rows,
-            "",
-            "*As far as*: the highest rung with evidence. Numbers are "
-            "instances checked on each rung.",
+            "# What holds, what does not, and what is not known",
+            "<!-- Rendered by `python -m figures.report` from results/ and figures/report/. Do not "
+            "edit. -->",
+            "The claims C1–C6 of arXiv 2602.01357, *Your Self-Play Algorithm is Secretly an "
+            "Adversarial Imitator*, are read off its **abstract**; its theorems, loss, constants, "
+            "tasks and tables are not known here. T1–T17 and S1–S8 are a **reconstruction** "
+            "([theory](theory/README.md)): that they hold says nothing of the paper's own "
+            "theorems. Each claim is split into clauses that can fail alone; their statuses are "
+            "computed from records of tests and runs, and the answers below, which a person wrote, "
+            "are refused if they differ from them (`python -m figures.report verify`).",
         ]
     )
 
 
-def _bold(found: Verdict) -> str:
-    return f"**{found.word}** {'; '.join(map(_cell, found.conditions))}".strip()
-
-
-def _negative(records: Sequence[Record]) -> str:
+def _first_page(evidence: Evidence) -> str:
     lines = [
-        "## Negative results",
+        "## The six claims",
         "",
-        "Counter-examples to a claim as stated, and failures seen when an assumption was dropped.",
-        "",
+        "| | claim of the abstract | answer | true where | not where | a number |",
+        "|---|---|---|---|---|---|",
     ]
-    found = _grouped(r for r in records if r.counts and r.kind != "supports")
-    for (test, kind, condition), group in found.items():
-        what = "counter-example" if kind == "refutes" else "necessary"
-        under = f": {condition}" if condition else ""
-        claims = ", ".join(f"[{i}](#{i.lower()})" for i in group[0].claims)
-        lines.append(f"- {claims} — *{what}{under}*: {_sentence(test)} ({_margins(group)})")
-    return "\n".join(lines if found else [*lines, "None recorded yet."])
+    for claim in evidence.of("C"):
+        answer = evidence.answers[claim.id]
+        texts = (answer.answer, answer.true_where, answer.not_where, answer.number)
+        row = [cell_of_table(filled(text, evidence.statuses) or "–") for text in texts]
+        lines.append(f"| [{claim.id}](#{claim.id.lower()}) | {claim.title} | {' | '.join(row)} |")
+    seen = {regime for status in evidence.statuses.values() for regime in status.regimes}
+    absent = [f"*{g}* ({REGIMES[g]})" for g in REGIMES if g not in seen]
+    known = "; ".join(f"*{g}*, {says}" for g, says in REGIMES.items() if g in seen)
+    lines += ["", f"Regimes: {known}."]
+    if absent:
+        lines += [
+            "",
+            f"**Not tested at all yet: {', '.join(absent)}.** What is said of trained models below "
+            "is said of a tiny network on a game of 11 words.",
+        ]
+    return "\n".join(lines)
 
 
-def _section(claim: Claim, evidence: Sequence[Record], figures: Sequence[Entry]) -> str:
+def in_short(evidence: Evidence) -> str:
+    """A row for each of the six claims."""
+    rows = ["| claim of the abstract | answer |", "|---|---|"]
+    for claim in evidence.of("C"):
+        answer = cell_of_table(filled(evidence.answers[claim.id].answer, evidence.statuses))
+        rows.append(f"| **{claim.id}** {claim.title} | {answer} |")
+    return "\n".join(rows)
+
+
+def _practice(evidence: Evidence) -> str:
+    lines = ["## What a practitioner should do", ""]
+    for i, answer in enumerate(a for key, a in evidence.answers.items() if key.startswith("P")):
+        more = [f"`{answer.command}`"] if answer.command else []
+        if answer.figure:
+            more.insert(0, f"[figure](figures/out/{answer.figure}.png)")
+        text = " ".join(filled(x, evidence.statuses) for x in (answer.answer, answer.number) if x)
+        lines.append(f"{i + 1}. {text} ({', '.join([', '.join(answer.cited), *more])})")
+    return "\n".join(lines)
+
+
+def _theorems(evidence: Evidence) -> str:
+    lines = [
+        "## The theorems, a line each",
+        "",
+        "; ".join(f"*{word}*: {MEANING[word]}" for word in list(MEANING)[:5]) + ". *sharp in* a "
+        "premise: seen to fail when it alone is dropped "
+        "([premises](figures/report/premises.toml)). Margin: the largest share of a derived "
+        "tolerance that was used.",
+    ]
+    for claim in evidence.of("T"):
+        deductive = [c for c in claim.clauses if c.comparison is None]
+        proofs = {clause.proof for clause in deductive} - {""}
+        proof = f" · [proof](theory/README.md#{next(iter(proofs))})" if proofs else ""
+        lines += [
+            "",
+            f"**{claim.id} {claim.title}** · [evidence](results/evidence/{claim.id}.md){proof}",
+            "",
+            "| clause | status | margin | a test |",
+            "|---|---|---|---|",
+        ]
+        for clause in deductive:
+            status = evidence.statuses[clause.id]
+            lines.append(
+                f"| `{clause.id.partition('.')[2]}` {cell_of_table(clause.says)} | "
+                f"**{status.word}**{_sharp(status)} | "
+                f"{tightest(status.records)} | {_test(status)} |"
+            )
+    return "\n".join(lines)
+
+
+def _sharp(status: Status) -> str:
+    return f", sharp in {', '.join(status.sharp)}" if status.sharp else ""
+
+
+def _test(status: Status) -> str:
+    """A link to the first test that supports, and how many there are."""
+    tests = sorted({r.function for r in status.records if not r.drops})
+    if not tests:
+        return "–"
+    return f"[1 of {len(tests)}]({place(tests[0])})"
+
+
+def _signatures(evidence: Evidence) -> str:
+    lines = [
+        "## The signatures in trained models, by regime",
+        "",
+        "Means over seeds, paired; a cell is one length, rate, effective step and round, and every "
+        "recorded one counts. *yes* and *no* by 95 % intervals that are corrected for the number "
+        "of empirical clauses. All comparisons so far were written down after the runs.",
+        "",
+        "| clause | status | regime | means of the cells | cells |",
+        "|---|---|---|---|---|",
+    ]
+    for claim in evidence.claims:
+        for clause in claim.clauses:
+            status = evidence.statuses[clause.id]
+            if not claim.id.startswith("S") and clause.comparison is None:
+                continue
+            says = f"[{clause.id}](results/evidence/{claim.id}.md) {cell_of_table(clause.says)}"
+            regime = ", ".join(status.regimes) or "–"
+            if clause.comparison is None:
+                tests = sum(1 for _ in {r.function for r in status.records})
+                lines.append(f"| {says} | **{status.word}** | {regime} | {tests} tests | – |")
+                continue
+            means = f"{span(status.cells)} {clause.comparison.unit}"
+            word = f"**{status.word}**" + (f": {status.why}" if status.why else "")
+            lines.append(
+                f"| {says} | {word} | {regime} | {means} | "
+                f"{tally(status.cells, clause.comparison)} |"
+            )
+    return "\n".join(lines)
+
+
+def _section(claim: Claim, evidence: Evidence) -> str:
+    answer = evidence.answers[claim.id]
+    text = {name: filled(getattr(answer, name), evidence.statuses)
+            for name in ("answer", "true_where", "not_where", "number", "change")}  # fmt: skip
     lines = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id} {claim.title}',
-        f"{claim.statement}",
-        f"Source: {claim.source}. Verdict: {_bold(verdict(evidence))} (as far as: "
-        f"{reach(claim, evidence)}).",
+        f"*{claim.statement}* ({claim.source})",
+        f"**{text['answer']}**",
     ]
-    counted = [r for r in evidence if r.counts]
-    if counted:
-        rows = [
-            "| rung | what was tested | kind | instances | worst margin |",
-            "|---|---|---|---:|---|",
-        ]
-        for rung in RUNGS:
-            for (test, kind, condition), group in _grouped(
-                r for r in counted if r.rung == rung
-            ).items():
-                shown = f"{kind}: {_cell(condition)}" if condition else kind
-                rows.append(
-                    f"| {rung} | {_sentence(test)} | {shown} | {sum(r.instances for r in group)} | "
-                    f"{_cell(_margins(group))} |"
-                )
-        lines.append("\n".join(rows))
-    skipped = sorted({_sentence(r.test) for r in evidence if not r.counts})
-    if skipped:
-        lines.append(f"Skipped where these records were made: {'; '.join(skipped)}.")
-    lines += [f"![{f.name}](figures/out/{f.name}.png)\n\n*{f.caption}*" for f in figures]
-    missing = gaps(claim, evidence)
-    lines.append("Known gaps: " + (" ".join(missing) if missing else "none."))
+    if text["true_where"]:
+        lines.append(f"True: {text['true_where']}")
+    if text["not_where"]:
+        lines.append(f"Not: {text['not_where']}")
+    if answer.figure:
+        lines.append(f"![{answer.figure}](figures/out/{answer.figure}.png)")
+    for head, cited in (("For", answer.because), ("Against", answer.against or {})):
+        if cited:
+            lines.append(
+                f"{head}: " + "; ".join(_cited(id_, evidence.statuses) for id_ in cited) + "."
+            )
+    if text["number"]:
+        lines.append(f"Numbers: {text['number']}")
+    if text["change"]:
+        lines.append(f"What would change the answer: {text['change']}")
+    gaps = [claim.gaps] if claim.gaps else []
+    absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
+    if absent:
+        gaps.append(f"No evidence in: {', '.join(absent)}.")
+    lines.append("Gaps: " + (" ".join(gaps) or "none."))
     return "\n\n".join(lines)
 
 
-def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], list[Record]]:
-    """Records of one test function together, whatever it was parametrised with."""
-    groups: dict[tuple[str, str, str], list[Record]] = {}
-    for r in sorted(records, key=lambda r: (r.test, r.kind, r.condition)):
-        groups.setdefault((r.test.split("[")[0], r.kind, r.condition), []).append(r)
-    return groups
+def _cited(id_: str, statuses: Mapping[str, Status]) -> str:
+    status = statuses[id_]
+    link = f"[{id_}](results/evidence/{status.clause.claim}.md)"
+    return f"{link} {status!s}"
 
 
-def _sentence(test: str) -> str:
-    """A test's name is a sentence: tests/x.py::test_kl_is_monotone -> kl is monotone."""
-    name = test.split("[")[0].split("::")[-1]
-    return name.removeprefix("test_").replace("_", " ")
+def _provenance(evidence: Evidence) -> str:
+    lines = ["## Provenance", ""]
+    if evidence.provenance:
+        lines += [
+            "| file | command | device | versions | date | code |",
+            "|---|---|---|---|---|---|",
+        ]
+    for name, found in sorted(evidence.provenance.items()):
+        versions = {"Python": found.get("python", "?"), **found.get("versions", {})}
+        code = ", ".join(f"{k} {v[:8]}" for k, v in found.get("code", {}).items())
+        cells = [
+            f"`results/{name}`",
+            f"`{found.get('command', '?')}`",
+            found.get("device", "?"),
+            ", ".join(f"{k} {v}" for k, v in versions.items()),
+            found.get("date", "–"),
+            code or "not recorded",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    records = [r for s in evidence.statuses.values() for r in s.records]
+    unique = {r.test: r for r in records}.values()
+    tests = len({r.function for r in unique})
+    lines += ["", f"{tests} tests of clauses; independent instances (not counted again for every "
+              f"objective): {counted(independent(unique))}. `python -m figures.report verify` "
+              "derives every status anew and names records of other code."]  # fmt: skip
+    if evidence.mutation:
+        lines += ["", _mutation(evidence.mutation["total"])]
+    lines += ["", "One machine-readable file of clauses, statuses and records: "
+              "[results/clauses.json](results/clauses.json) "
+              "([schema](results/clauses.schema.json))."]  # fmt: skip
+    return "\n".join(lines)
 
 
-def _margins(group: Sequence[Record]) -> str:
-    """The worst of every kind of check over a group, the tightest first."""
-    worst: dict[tuple[str, str], dict[str, float]] = {}
-    for row in (row for record in group for row in record.checks):
-        key = (row["check"], row["what"])
-        new = {name: float(value) for name, value in row["worst"].items()}
-        if key not in worst or _tightness(key[0], new) > _tightness(key[0], worst[key]):
-            worst[key] = new
-    texts = []
-    for (check, what), w in sorted(worst.items()):
-        name = f"{what}: " if what else ""
-        if check == "close":
-            texts.append(f"{name}error {w['error']:.3g}, allowed {w['tolerance']:.3g}")
-        elif check == "below":
-            texts.append(f"{name}slack {w['slack']:.3g} to the bound {w['bound']:.3g}")
-        elif check == "exhibits":
-            texts.append(f"{name}{w['value']:.3g} seen, at least {w['at_least']:.3g} predicted")
-        else:
-            texts.append(f"{name}proved")
-    return "; ".join(texts) or "no margin recorded"
+def _mutation(total: Mapping[str, int]) -> str:
+    return (
+        f"How sharp the tests are (`make mutate`, [table](results/mutation.md)): of the "
+        f"{total['mutants']:,} mutants of the formulas {total['tried']:,} were tried; "
+        f"{total['equivalent']} change nothing that can be observed, {total['killed']:,} turned a "
+        f"test red, {total['survived']} survived."
+    )
 
 
-def _tightness(check: str, worst: dict[str, float]) -> float:
-    if check == "close":
-        return worst["error"] / worst["tolerance"] if worst["tolerance"] else worst["error"] * 1e300
-    return -worst.get("slack", worst.get("value", 0.0))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def all_words(statuses: Iterable[Status]) -> dict[str, int]:
+    """How many clauses have each status."""
+    found: dict[str, int] = {}
+    for status in statuses:
+        found[status.word] = found.get(status.word, 0) + 1
+    return found

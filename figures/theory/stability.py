@@ -22,13 +22,11 @@ from theory.objectives import Objective
 from theory.result import FloatArray
 
 CAPTION = (
-    "Stability against the effective step R'(0)/beta, the same scale for every objective. Beyond "
-    "2 (black line) none settles: SPIN and the other unbounded rewards diverge, SPIF and IPO "
-    "cycle within max|u| < 2 eta. From far away GAIL and the policy-only penalty diverge before "
-    "(white bars: the step R'(0)/L up to which descent is guaranteed from everywhere). "
-    "SPIF's cycles double and become chaotic; the price of its bounded reward is a burn-in of "
-    "between 1/2 and 1 times beta c max u_0 rounds until max u = O(1), u = log p/pi. "
-    "Points and colours: exact rounds on random laws; lines: theory."
+    "Stability against the effective step R'(0)/beta, the same scale for every objective. "
+    "Black line: the threshold 2; white bars: the step R'(0)/L up to which descent is "
+    "guaranteed from everywhere; max|u| < 2 eta: SPIF's bound; between 1/2 and 1 times beta c "
+    "max u_0 rounds: its burn-in until max u = O(1), u = log p/pi. Points and colours: exact "
+    "rounds on random laws; lines: theory."
 )
 CLAIMS = ("T6", "T7", "T8", "C4", "C5")
 

@@ -27,16 +27,13 @@ SETTINGS = Settings(
     samples=sized(3000, 8000),
 )
 CAPTION = (
-    "What stochastic gradients estimate, on two token games with 15 responses (a random tree with "
-    "an unrestricted policy; phrases of real text with an order-1 policy). Ticks: bias ||E g - "
-    "true|| / ||true|| and standard deviation (of one estimate, times the root of the responses it "
-    "spends), exact by enumeration of all draws; discs (random) and squares (text): Monte Carlo "
-    f"along the bias, 95 % intervals over {SETTINGS.seeds} seeds. Degrees: angle between "
-    "expectation and claim, random tree. Below left: biases of groups fall as 1/K (lines: closed "
-    "forms, dotted where leading order; points: enumeration; b: fitted slope). Below right: T15; "
-    "first gradients point exactly along SFT's. It FAILS where a premise does: an anchor, no "
-    "reference, a mixed opponent; away from pi_t every loss leaves SFT's direction but NWJ (at "
-    "beta = 1)."
+    "What stochastic gradients estimate, on a token game with 15 responses (a random tree with an "
+    "unrestricted policy). (a) Relative bias ||E g - true|| / ||true|| of estimators with groups "
+    "of K responses, exact by enumeration of all draws; lines: closed forms, dotted where leading "
+    "order; b: fitted slope. (b) Angle between the expectation of every objective's gradient and "
+    "SFT's, at the start of a round and at a later point of it. All estimators, with bias, noise "
+    "and what they are the gradient of, on this game and on phrases of real text: "
+    "results/evidence/estimators.md."
 )
 CLAIMS = ("T15", "T17", "T11", "C2")
 
@@ -138,74 +135,51 @@ def _directions(rows: Rows, kept: pd.DataFrame) -> None:
 
 
 def plot(table: pd.DataFrame) -> Figure:
-    """The list of estimators above, sizes and directions below."""
-    fig, (top, bottom) = style.stacked(9.4, 3.0, 1.0, wider=0.6)
-    bias, noise, words = top.subplots(1, 3, width_ratios=(1.25, 0.9, 1.25), sharey=True)
-    _list(bias, noise, words, table)
-    draw.fill(bottom.subplots(1, 2, width_ratios=(1.0, 1.25)), table, _against_size, _angles)
+    """Biases against the size of groups, and directions."""
+    fig, axes = style.panel(2, 1, aspect=0.8, width_ratios=(1.0, 1.25))
+    draw.fill(axes, table, _against_size, _angles)
+    style.letters(axes)
     return fig
 
 
-LOOKS = {"random": style.points(style.BLUE), "text": style.points(style.ORANGE, "s")}
-
-
-def _list(bias: Axes, noise: Axes, words: Axes, table: pd.DataFrame) -> None:
-    place, names = 0.0, {}
-    beside: dict[str, Any] = {"fontsize": 6.8, "va": "center"}
+def in_words(table: pd.DataFrame) -> str:
+    """All estimators as Markdown tables: bias with interval, noise, angle, and whose gradient."""
+    lines = [
+        "# What stochastic gradients estimate",
+        "<!-- Rendered by `python -m figures.report`. Do not edit. -->",
+        "Of figure [audit](../../figures/out/audit.png). Two token games with 15 responses: a "
+        "random tree with an unrestricted policy, and phrases of real text with an order-1 policy. "
+        "*Bias*: ||E g - true|| / ||true||, exact by enumeration of all draws, with the Monte "
+        "Carlo measurement along it (95 % interval over seeds). *Noise*: standard deviation of one "
+        "estimate, times the root of the responses that it spends. *Angle*: between expectation "
+        "and claim, random tree.",
+    ]
     for family, heading in HEADINGS.items():
-        at = bias.get_yaxis_transform()
-        mark(bias, -0.02, place, heading, fontweight="bold", ha="right", transform=at)
-        place += 1.0
-        parts = {case: table[table.panel == f"{family}, {case}"] for case in LOOKS}
-        for name in parts["random"].objective.unique():
-            for case, shift in (("random", -0.17), ("text", 0.17)):
-                part = parts[case][parts[case].objective == name].set_index(["series", "kind"])
-                _one(bias, noise, part, place + shift, case)
-            part = parts["random"][parts["random"].objective == name]
-            nothing = part.series.str.startswith("nothing").any()
-            angle = "–" if nothing else f"{part[part.series == 'angle'].y.iloc[0]:.0f}°"
+        rows = ["| estimator | bias, random | bias, text | noise, random | noise, text | angle | "
+                "in expectation the gradient of |", "|---|---|---|---:|---:|---:|---|"]  # fmt: skip
+        random = table[table.panel == f"{family}, random"]
+        for name in random.objective.unique():
+            part = random[random.objective == name]
+            both = [table[(table.panel == f"{family}, {case}") & (table.objective == name)]
+                    for case in ("random", "text")]  # fmt: skip
             really = SHORT.get(part.series.iloc[-1], part.series.iloc[-1])
-            words.text(0.13, place, angle, ha="right", **beside)
-            for plain, text in (("(pi||ref)", "(π‖ref)"), ("(ref||pi)", "(ref‖π)")):
-                really = really.replace(plain, text)
-            words.text(0.18, place, really, **beside)
-            names[place] = name
-            place += 1.0
-        place += 0.25
-    bias.set_ylim(place - 0.4, -0.7)
-    bias.set_xscale("symlog", linthresh=0.1, linscale=0.9)
-    bias.set_xlim(-0.06, 2.2)
-    style.ticks(bias, {0: "0", 0.05: ".05", 0.1: ".1", 0.3: ".3", 1: "1", 2: "2"}, names)
-    bias.tick_params(axis="y", length=0, labelsize=6.8)
-    bias.axvline(0.0, color="k", linewidth=1.0, zorder=0)
-    style.log(noise, "x", x=[0.3, 1, 3, 10])
-    noise.set_xlim(0.22, 12)
-    for ax in (bias, noise):
-        ax.grid(axis="x", alpha=0.25)
-        ax.grid(axis="y", alpha=0.15)
-    words.set_axis_off()
-    words.set_xlim(0.0, 1.0)
-    words.set_title("angle, and in expectation\nit is the gradient of", fontsize=8)
-    bias.set_xlabel("relative bias (0: unbiased)", fontsize=7.5)
-    noise.set_xlabel("deviation · √responses", fontsize=7.5)
-    bias.set_title("bias", fontsize=8.5)
-    noise.set_title("noise", fontsize=8.5)
-    keys = {f"{c}, with interval": LOOKS[k] | {"markersize": 3.4} for k, c in CASES.items()}
-    keys["exact"] = style.points("expert", "|", markersize=7)
-    place_at = {"bbox_to_anchor": (0.0, -0.015), "handletextpad": 0.1, "borderpad": 0.1}
-    style.legend(bias.figure, keys, loc="lower left", fontsize=6.8, **place_at)
+            nothing = really.startswith("nothing")
+            angle = "–" if nothing else f"{part[part.series == 'angle'].y.iloc[0]:.0f}°"
+            cells = [*map(_bias, both), *map(_noise, both), angle, really]
+            rows.append(f"| {' | '.join([name, *cells]).replace('||', '‖')} |")
+        lines += [f"## {heading}", "\n".join(rows)]
+    return "\n\n".join(lines) + "\n"
 
 
-CASES = {"random": "random tree", "text": "real text"}
+def _bias(part: pd.DataFrame) -> str:
+    bias = part[part.series == "bias"].set_index("kind")
+    seen = bias.loc[MEASURED]
+    exact = bias.loc[THEORY].y
+    return f"{exact:.3f}, seen {seen.y:.3f} [{seen.low:.3f}, {seen.high:.3f}]"
 
 
-def _one(bias: Axes, noise: Axes, part: pd.DataFrame, place: float, case: str) -> None:
-    point, look = part.loc[("bias", MEASURED)], LOOKS[case] | {"markersize": 3.4}
-    ends = [[point.y - point.low], [point.high - point.y]]
-    bias.errorbar(point.y, place, xerr=ends, elinewidth=0.9, **look)
-    exact = style.points("expert", "|", markersize=5.5, zorder=5)
-    bias.plot(part.loc[("bias", THEORY)].y, place, **exact)
-    noise.plot(part.loc[("deviation", THEORY)].y, place, **look)
+def _noise(part: pd.DataFrame) -> str:
+    return f"{part[part.series == 'deviation'].y.iloc[0]:.2f}"
 
 
 BASELINES = {
@@ -235,7 +209,7 @@ def _against_size(ax: Axes, table: pd.DataFrame) -> None:
     sizes = sorted(table[table.panel == "sizes"].x.unique())
     style.log(ax, x=sizes)
     ax.set_xlim(1.8, sizes[-1] ** 2 * 0.95)
-    style.label(ax, "responses of a group, K", "relative bias", "Biases of groups: 1/K")
+    style.label(ax, "responses of a group, K", "relative bias", "Biases of groups")
 
 
 def _angles(ax: Axes, table: pd.DataFrame) -> None:
@@ -251,4 +225,4 @@ def _angles(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_ylim(-4, 68)
     note(ax, 0.02, 0.92, "● first gradient of a round (θ = θₜ)", fontsize=7)
     note(ax, 0.02, 0.82, "○ a later one (θ ≠ θₜ)", color=style.RED, fontsize=7)
-    style.label(ax, "", "angle to SFT's gradient [°]", "Every round starts along SFT's gradient")
+    style.label(ax, "", "angle to SFT's gradient [°]", "Direction against SFT's")

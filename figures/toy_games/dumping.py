@@ -24,24 +24,20 @@ from toy_games.predictions import unseen
 
 SETTINGS = dumping.Settings(seeds=sized(6, 20))
 CAPTION = (
-    "Mass dumping by gradient descent from warm starts, at equal effective steps. (a) An outcome "
-    "of mass 0.01 that the data cover stays on T4's near branch, unless that branch is over (laws "
-    "far apart); left out of the data it takes the whole missing mass 1 - Z of pointwise SPIF. "
-    "Shift-invariant losses do not, nor SPPO on preferences, nor SFT. (b) Steps until half is "
-    "dumped, by the number M of unseen outcomes that share the mass U: M delays it, but not beyond "
-    "the number k = 2 of seen ones (lam: multiplier of the round). (c) n = 32 samples a side of N "
-    "random outcomes: pointwise SPIF leaves 1 - sum_seen pi exp(R/beta) on the unseen ones; "
-    "centred SPIF and IPO freeze their logits, so that their share grows only as the seen ones' "
-    "falls. (d) T4 against C4: rewards of unseen outcomes grow with n, as less mass must take the "
-    "same share; lines: log of settled over first mass, which SPIF's largest reward exceeds, as "
-    "the rich get richer; SFT's are negative. (e) Later rounds see what was dumped and take it "
-    "back, and more, as the expert's samples stay the same. (f) Real phrases, 64 samples a side, "
-    "equal rates: every class dumps towards its line, a neural one first (SFT is faster there, "
-    "too; tables are not there after 300 steps). Centred SPIF's lines are of the table; shared "
-    "parameters move its unseen logits as well, and the prediction fails by a few hundredths, "
-    "within these intervals. Points: SGD (a), gradient descent on samples (c-f), means and 95 % "
-    f"intervals over {SETTINGS.seeds} seeds (c-e: other laws and samples each, f: other starts and "
-    "samples), and exact gradients (b); lines: theory."
+    "Mass dumping by gradient descent from warm starts, at equal effective steps. (a) Share "
+    "of an outcome of mass 0.01, covered by the data or left out of them, against what T4 "
+    "says of each: the near branch, or the missing mass 1 - Z; pointwise SPIF, "
+    "shift-invariant losses, SPPO on preferences and SFT. (b) Steps until half is dumped, by "
+    "the number M of unseen outcomes that share the mass U, with k = 2 seen ones (lam: "
+    "multiplier of the round). (c) n = 32 samples a side of N random outcomes: mass that is "
+    "left to unseen outcomes; lines: 1 - sum_seen pi exp(R/beta) for pointwise SPIF, frozen "
+    "logits for centred SPIF and IPO. (d) Largest reward of unseen outcomes against n; lines: "
+    "log of settled over first mass, a lower bound of SPIF's. (e) The dumped mass in later "
+    "rounds on the same samples. (f) Real phrases, 64 samples a side, equal rates: tables, "
+    "order-k and neural classes against their lines; centred SPIF's lines are of the table, "
+    "and shared parameters move its unseen logits as well. Points: SGD (a), gradient descent "
+    f"on samples (c-f), means and 95 % intervals over {SETTINGS.seeds} seeds (c-e: other laws "
+    "and samples each, f: other starts and samples), and exact gradients (b); lines: theory."
 )
 CLAIMS = ("T4", "C4", "T13", "T17")
 

@@ -30,22 +30,16 @@ SETTINGS = Settings(
     text_steps=sized(1000, 4000),
 )
 CAPTION = (
-    "Training on finite samples. A: range of implicit rewards over one round; filled points are "
-    "gradient descent, open ones its gradient flow. On samples that do not overlap SPIN's rewards "
-    "grow like log t, twice as fast where they overlap in part, and stop only where both sides saw "
-    "the same outcomes (lines: predicted slopes 1, 2, 0, through the last point); bounded links "
-    "stop at R(∞)−R(−∞). The hinge stops at margins of 1. B: where C4 fails on samples: pointwise "
-    "SPIF attains its minimum only if its targets ask for less mass than there is (or nothing is "
-    "unseen), which leaves 1 − Σ q e^{±η} (line); otherwise the unseen mass falls like 1/t "
-    "(crosses: its predicted constant), and rewards of unseen outcomes have no bound. C: KL to the "
-    "expert on real text (order-1 model of short phrases, token policy, minibatches): past the "
-    "best step KL grows by the expert's missing mass per e-fold of steps (line for n = 10, through "
-    "the last point), for SFT (open circles) and self-play (lines in colour) alike: stopping is "
-    "the only regulariser. D: KL against n after tabular rounds, best along the path and last: no "
-    "objective's best is lower than SFT's at equal data by more than the paired interval; at the "
-    "last step self-play is up to 1 % lower at n = 10, being slower on the same path (paired 95 % "
-    f"intervals in the table). Line: (N−1)/2n of maximum likelihood. Means over {SETTINGS.seeds} "
-    f"seeds (D: {SETTINGS.rounds_seeds}) with 95 % intervals."
+    "Training on finite samples. (a) Range of implicit rewards over one round; filled points are "
+    "gradient descent, open ones its gradient flow; samples that do not overlap, overlap in part, "
+    "or saw the same outcomes on both sides; lines: predicted slopes in log t (1, 2, 0, through "
+    "the last point) of SPIN, and R(∞)−R(−∞) of bounded links. (b) Mass of unseen outcomes under "
+    "pointwise SPIF, by the mass that its targets ask for; line: 1 − Σ q e^{±η}; crosses: the "
+    "predicted constant of 1/t. (c) KL against n after tabular rounds, best along the path and "
+    "last; line: (N−1)/2n of maximum likelihood. (d, e) KL on real text (order-1 model of short "
+    "phrases, token policy, minibatches), n = 10 and 100; line in (d): the expert's missing mass "
+    "per e-fold of steps, through SFT's last point. (f) (c)'s KL less SFT's, paired, for n < 1000. "
+    f"Means over {SETTINGS.seeds} seeds (c, f: {SETTINGS.rounds_seeds}) with 95 % intervals."
 )
 CLAIMS = ("T13", "T15", "T16", "C4", "C5", "C6")
 
@@ -133,9 +127,13 @@ def _against_n(rows: Rows, found: pd.DataFrame, given: Settings) -> None:
 
 
 def plot(table: pd.DataFrame) -> Figure:
-    """One round above, rounds on n samples below."""
-    fig, axes = style.panel(2, 2, aspect=0.78)
-    draw.fill(axes, table, _draw_range, _draw_mass, _draw_text, _draw_n)
+    """One round above, rounds on n samples below; one legend for all."""
+    fig, axes = style.panel(3, 2, aspect=1.0)
+    draw.fill(axes, table, _draw_range, _draw_mass, _draw_n, _draw_few, _draw_more, _draw_paired)
+    names = ("spin", "spif", "centred_spif", "ipo", "spin_hinge", "sft")
+    looks = {shown(name): style.points(_colour(name), markersize=4.5) for name in names}
+    style.legend(fig, looks, loc="outside upper center", ncol=6, fontsize=8, handletextpad=0.0)
+    style.letters(axes)
     return fig
 
 
@@ -156,12 +154,10 @@ def _draw_range(ax: Axes, table: pd.DataFrame) -> None:
     draw.lines(ax, table, "range")
     draw.points(ax, table[~flow], "range", look)
     draw.points(ax, table[flow & (table.x > 2e3)], "range", look, every=3)
-    for overlap, x, y in (("partial", 3e4, 19.5), ("disjoint", 1.5e6, 10.4), ("same", 1.5e6, 3.6)):
+    for overlap, x, y in (("partial", 3e4, 19.5), ("disjoint", 1.5e6, 8.0), ("same", 1.5e6, 3.9)):
         mark(ax, x, y, SAID[overlap], color=style.RED, ha="right")
-    for i, name in enumerate(("spin", "spif", "centred_spif", "ipo", "spin_hinge")):
-        note(ax, 0.03, 0.94 - 0.075 * i, shown(name), color=_colour(name))
     style.log(ax, "x")
-    title = "A  SPIN's rewards grow without end"
+    title = "Rewards over one round"
     style.label(ax, "gradient steps t in one round", "range of rewards [nats]", title)
 
 
@@ -177,27 +173,51 @@ def _draw_mass(ax: Axes, table: pd.DataFrame) -> None:
     ax.axvline(1.0, color=style.GREY, linewidth=0.8, linestyle="--")
     for i, colour in enumerate(shades.values()):
         mark(ax, 4.8, (0.33, 7e-3, 7e-5)[i], f"t = 10{'²⁴⁶'[i]}", color=colour)
-    mark(ax, 0.42, 0.05, "1 − Σ q e$^{±η}$")
+    mark(ax, 0.36, 8e-3, "1 − Σ q e$^{±η}$")
     style.log(ax, x=[0.5, 1, 2, 5, 10])
     asked, title = (
         "mass that the targets ask for, Σ q e$^{±η}$",
-        "B  Pointwise SPIF: no room, no minimum",
+        "Pointwise SPIF, unseen mass",
     )
     style.label(ax, asked, "unseen mass", title)
 
 
-def _draw_text(ax: Axes, table: pd.DataFrame) -> None:
-    draw.lines(ax, table, "text", lambda *_: {"color": "k"})
-    sft = table.objective == "sft"
-    circle = style.points("sft", hollow=True, markersize=3.6, zorder=1)
-    draw.points(ax, table[sft], "text", lambda *_: circle, every=2)
-    played = table[~sft & (table.objective != "spin_hinge")]
-    draw.lines(ax, played, "text", lambda n, _: style.line(n) | {"linewidth": 1.0}, MEASURED)
-    for n, x, y in (("10", 330, 2.5), ("100", 20, 0.2)):
-        mark(ax, x, y, f"n = {n}", fontsize=8)
+def _draw_few(ax: Axes, table: pd.DataFrame) -> None:
+    _draw_text(ax, table, "10")
+
+
+def _draw_more(ax: Axes, table: pd.DataFrame) -> None:
+    _draw_text(ax, table, "100")
+
+
+def _draw_text(ax: Axes, table: pd.DataFrame, n: str) -> None:
+    part = table[table.series == f"n={n}"]
+    draw.lines(ax, part, "text", lambda *_: {"color": "k"})
+    sft = part.objective == "sft"
+    circle = style.points("sft", markersize=3.6, zorder=1)
+    draw.points(ax, part[sft], "text", lambda *_: circle, every=2)
+    lined = {"linewidth": 1.0}
+    draw.lines(ax, part[~sft], "text", lambda n, _: {"color": _colour(n)} | lined, MEASURED)
     style.log(ax)
-    title = "C  Real text: fit, then overfit"
-    style.label(ax, "gradient steps over all rounds", "KL to the expert [nats]", title)
+    style.label(
+        ax, "gradient steps over all rounds", "KL to the expert [nats]", f"Real text, n = {n}"
+    )
+
+
+def _draw_paired(ax: Axes, table: pd.DataFrame) -> None:
+    names = list(table[table.panel == "paired"].objective.unique())
+
+    def look(name: str, series: str) -> dict[str, Any]:
+        return style.points(_colour(name), hollow=series == "last", markersize=3.6)
+
+    def beside(name: str, series: str, x: Any) -> Any:
+        return x * 1.13 ** (names.index(name) - len(names) / 2)
+
+    ax.axhline(0.0, color="k", linewidth=0.9)
+    few = table[table.x < 1e3]
+    draw.points(ax, few, "paired", look, beside)
+    style.log(ax, "x")
+    style.label(ax, "expert samples n", "KL less SFT's [nats]", "Paired with SFT")
 
 
 def _draw_n(ax: Axes, table: pd.DataFrame) -> None:
@@ -211,8 +231,8 @@ def _draw_n(ax: Axes, table: pd.DataFrame) -> None:
         return x * 1.13 ** (names.index(name) - len(names) / 2)
 
     draw.points(ax, table, "n", look, beside)
-    for y, text in ((0.94, "open: last step"), (0.865, "filled: best step"), (0.79, "black: SFT")):
+    for y, text in ((0.94, "open: last step"), (0.865, "filled: best step")):
         note(ax, 0.45, y, text)
     style.log(ax)
-    title = "D  At its best step, SFT does as well"
+    title = "Tabular rounds"
     style.label(ax, "expert samples n", "KL to the expert [nats]", title)

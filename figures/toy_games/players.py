@@ -1,4 +1,4 @@
-"""Two explicit players by gradients: rates, stability, and where small reward classes stop.
+"""Two explicit players by gradients: paths, rates and largest stable steps.
 
 Numbers: toy_games/experiments/players.py (`python -m toy_games run players`); out/players.csv.
 """
@@ -14,33 +14,28 @@ from matplotlib.figure import Figure
 
 from figures import draw, style
 from figures.sizes import sized
-from figures.style import mark, note
+from figures.style import note
 from figures.tidy import MEASURED, THEORY, Rows
 from lab.stats import intervals
 from toy_games import launch
 from toy_games.experiments.players import Settings
 
 SETTINGS = Settings(
-    parts=("trajectories", "noise", "rates", "boundary", "features", "classes"),
-    features=sized((1, 3, 6, 11), (1, 2, 4, 6, 8, 11)),
+    parts=("trajectories", "noise", "rates", "boundary"),
     seeds=sized(5, 20),
     steps=sized(300, 800),
 )
 CAPTION = (
-    "True adversarial imitation: a reward player and a policy player, both by gradients. Above: "
-    "distance to the equilibrium without a penalty (IPM: simultaneous steps spiral out, "
-    "alternating ones cycle, the other two converge) and with the chi^2 penalty (SPIF, c = 1/4), "
-    "with the slopes of the Jacobian's largest eigenvalue (lines) and the spread predicted for "
-    "minibatches (grey); the same factors over seven objectives and both pays of T10: a point is a "
-    "random game, its bar what the fitted path's ripple allows. Below: the largest stable step by "
-    "penalty (beyond c of about 1/2 the penalty itself is the stiff part); a tabular policy "
-    "against few reward features matches their moments, not the expert (T10 fails: its reward "
-    "class is a table): KL-proximal steps end at the maximum-likelihood law of those features "
-    "(line), plain ones elsewhere; a log-linear policy ends at its MLE if the reward's features "
-    f"are its own (T15), and not otherwise, reward tables included. Means over {SETTINGS.seeds} "
-    "games with 95 % intervals (above on the left: geometric means)."
+    "Adversarial imitation with two explicit players, a reward player and a policy player, both by "
+    "gradients that move at once (simultaneous), in turn (alternating), or look ahead "
+    "(extragradient, optimistic). (a) Distance to the equilibrium without a penalty (IPM) and (b) "
+    "with the chi^2 penalty (SPIF, c = 1/4); lines: slope of the Jacobian's largest eigenvalue; "
+    "grey: minibatches of 256 and their predicted spread. (c) Those log-factors over seven "
+    "objectives and both pays of T10: a point is a random game, its bar what the fitted path's "
+    "ripple allows. (d) Largest stable step by penalty; lines: predicted. Means over "
+    f"{SETTINGS.seeds} games with 95 % intervals (a, b: geometric means)."
 )
-CLAIMS = ("C1", "C3", "C5", "T10", "T15")
+CLAIMS = ("C3", "C5", "T10")
 
 LOOKS = {
     "simultaneous": (style.RED, "o", "-"),
@@ -52,7 +47,7 @@ GAMES = ("no penalty", "penalty")
 
 
 def table(settings: Settings = SETTINGS) -> pd.DataFrame:
-    """Trajectories with slopes, rates, thresholds, ends of small reward classes."""
+    """Trajectories with slopes, rates and thresholds."""
     found = launch.run("players", settings, progress=False)
     rows = Rows()
     _trajectories(rows, found[found.part == "trajectories"])
@@ -66,8 +61,6 @@ def table(settings: Settings = SETTINGS) -> pd.DataFrame:
     line = [rates.predicted.min(), rates.predicted.max()]
     rows.add("rates", "all", "diagonal", THEORY, line, line)
     _boundary(rows, found[found.part == "boundary"])
-    _features(rows, found[found.part == "features"])
-    _classes(rows, found[found.part == "classes"])
     return rows.table()
 
 
@@ -104,33 +97,13 @@ def _boundary(rows: Rows, part: pd.DataFrame) -> None:
             rows.means("boundary", "spif", method, one, "c", name, kind=kind, geometric=True)
 
 
-def _features(rows: Rows, part: pd.DataFrame) -> None:
-    part = part[part.step > 0]
-    for natural, pace in ((True, "KL-proximal"), (False, "plain")):
-        one = part[part.natural == natural]
-        rows.means("features", "spif", f"{pace}, expert", one, "features", "tv_to_expert")
-        rows.means("features", "spif", f"{pace}, MLE", one, "features", "tv")
-        rest = one.groupby("features").moment_residual.max()
-        rows.add("moments", "spif", pace, MEASURED, rest.index, rest)
-    one = part[part.natural.astype(bool)]
-    rows.means("features", "spif", "MLE, expert", one, "features", "predicted", kind=THEORY)
-    rows.add("features", "spif", "MLE, MLE", THEORY, one.features.unique(), 0.0)
-
-
-def _classes(rows: Rows, part: pd.DataFrame) -> None:
-    part = part[part.step > 0].assign(share=part.share.fillna(0.0))
-    mixed = part[part.kind.str.startswith("mixture")]
-    for kind, value in ((MEASURED, "tv"), (THEORY, "predicted")):
-        rows.means("classes", "spif", "features", mixed, "share", value, kind=kind)
-        for name in ("table saddle", "table rounds", "sft"):
-            one = part[part.kind == name].assign(share=0.0)
-            rows.means("classes", name, name, one, "share", value, kind=kind)
-
-
 def plot(table: pd.DataFrame) -> Figure:
-    """Dynamics above, boundary and reward classes below."""
-    fig, axes = style.panel(3, 2, aspect=1.0)
-    draw.fill(axes, table, _free, _penalised, _rates, _threshold, _ends, _mixtures)
+    """Paths above, rates and largest steps below; one legend for all."""
+    fig, axes = style.panel(2, 2, aspect=0.75)
+    draw.fill(axes, table, _free, _penalised, _rates, _threshold)
+    looks = {name: _point("", name) | {"markersize": 4.5} for name in LOOKS}
+    style.legend(fig, looks, loc="outside upper center", ncol=4, fontsize=8)
+    style.letters(axes)
     return fig
 
 
@@ -157,8 +130,6 @@ def _paths(ax: Axes, table: pd.DataFrame, panel: str, title: str) -> None:
 
 def _free(ax: Axes, table: pd.DataFrame) -> None:
     _paths(ax, table, GAMES[0], "No penalty")
-    for text, x, y in (("spirals out", 0.35, 0.98), ("cycles", 0.6, 0.87), ("converge", 0.3, 0.42)):
-        note(ax, x, y, text)
 
 
 def _penalised(ax: Axes, table: pd.DataFrame) -> None:
@@ -172,8 +143,7 @@ def _rates(ax: Axes, table: pd.DataFrame) -> None:
     for method in LOOKS:  # all objectives of a method at once, under one name
         part = table[table.series == method].assign(objective=method)
         draw.points(ax, part, "rates", lambda n, s: _point(n, s) | faint | {"label": n})
-    ax.legend(loc="upper left", handletextpad=0.1, fontsize=7, borderaxespad=0.1)
-    style.label(ax, "predicted log-factor a step", "measured", "Rates as predicted")
+    style.label(ax, "predicted log-factor a step", "measured", "Rates")
 
 
 def _threshold(ax: Axes, table: pd.DataFrame) -> None:
@@ -181,38 +151,3 @@ def _threshold(ax: Axes, table: pd.DataFrame) -> None:
     draw.points(ax, table, "boundary", lambda n, s: _point(n, s) | {"markersize": 3.6})
     style.log(ax, x=[0.2, 0.5, 1, 2, 5], y=[0.2, 0.5, 1, 2, 5])
     style.label(ax, "penalty c", "largest stable step", "Largest stable step")
-
-
-def _ends(ax: Axes, table: pd.DataFrame) -> None:
-    looks = {
-        "KL-proximal, expert": style.points(style.BLUE),
-        "KL-proximal, MLE": style.points(style.BLUE, hollow=True),
-        "plain, MLE": style.points(style.ORANGE, "s", hollow=True),
-    }
-    draw.lines(ax, table, "features", lambda *_: {"color": style.BLUE, "linewidth": 1.2})
-    draw.points(ax, table, "features", lambda _, s: looks.get(s))
-    mark(ax, 1.3, 0.315, "to the expert", color=style.BLUE)
-    mark(ax, 1.0, 0.06, "plain, to the MLE", color="#8A5F00")
-    mark(ax, 1.0, -0.035, "KL-proximal, to the MLE", color=style.BLUE)
-    ax.set_ylim(-0.06, 0.36)
-    ax.set_xticks([1, 3, 6, 11])
-    style.label(ax, "reward features (of 11)", "TV at the end", "Few features: no expert")
-
-
-def _mixtures(ax: Axes, table: pd.DataFrame) -> None:
-    places = {"features": 0.0, "table saddle": 0.6, "table rounds": 0.83, "sft": 1.04}
-    part = table[table.panel == "classes"].assign(x=lambda t: t.x + t.series.map(places))
-    curve = part.series == "features"
-    spif: dict[str, Any] = {"color": style.BLUE, "linewidth": 1.6}
-    draw.lines(ax, part[curve], "classes", lambda *_: spif)
-    for row in part[~curve & (part.kind == THEORY)].itertuples():
-        ax.plot([row.x - 0.05, row.x + 0.05], [row.y, row.y], **spif)
-    draw.points(ax, part, "classes", lambda *_: style.points("spif"))
-    names = ["0", "0.2", "0.4", "saddle", "rounds", "SFT"]
-    ax.set_xticks([0.0, 0.2, 0.4, 0.6, 0.83, 1.04], names, fontsize=6.3)
-    ax.axvline(0.49, color=style.GREY, linewidth=0.6)
-    ax.set_xlim(-0.05, 1.13)
-    ax.set_ylim(-0.02, 0.1)
-    note(ax, 0.52, 0.93, "table of rewards", fontsize=7)
-    x = "share of other features       pay         "
-    style.label(ax, x, "TV to the MLE", "Log-linear policy")

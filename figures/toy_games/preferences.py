@@ -28,17 +28,15 @@ SETTINGS = played.Settings(
 CAPTION = (
     f"Preference self-play from sampled comparisons; points: means over {SETTINGS.seeds} seeds "
     "(each with its own game, start or anchor) with 95 % intervals, lines: theory. Top left: "
-    "duality gap after T rounds at the step tuned for T, 16 comparisons a response: the average "
-    "policy's gap falls as 1/sqrt(T), under the bound; the last policy's does not where "
-    "preferences cycle and vanishes where there is a top response (Bradley-Terry). Top right: "
-    "growth of the distance to the equilibrium a round when INPO's pair loss is trained by "
-    "gradient descent: the anchor's sharp threshold from both sides, its linear rate; without the "
-    "anchor no step is stable. Bottom left: the estimate of P(y > pi) from K own responses is "
-    "biased by 1/K of its way to 1/2 if each response is compared with itself, and anchored rounds "
-    "then end at another equilibrium. Bottom right: one round of each algorithm at equal effective "
-    "step. On one loss only IPO goes to SPPO's exact round: T11's unification FAILS there for SPPO "
-    "and SPIF (pointwise: the partition gap of T4), for DPO (logistic) and for SFT on winners; "
-    "none of this shrinks with K."
+    "duality gap of the average and of the last policy after T rounds at the step tuned for "
+    "T, 16 comparisons a response, on games with a cycle and with a top response "
+    "(Bradley-Terry). Top right: growth of the distance to the equilibrium a round when "
+    "INPO's pair loss is trained by gradient descent, on both sides of the anchor's "
+    "threshold, and without an anchor. Bottom left: bias of the estimate of P(y > pi) from K "
+    "own responses with and without comparing each response with itself, and of the "
+    "equilibrium that anchored rounds then reach. Bottom right: distance of one round of each "
+    "algorithm to SPPO's exact round, at equal effective step: as two steps, and as one loss "
+    "on one model."
 )
 CLAIMS = ("C2", "C3", "T4", "T11", "T12")
 

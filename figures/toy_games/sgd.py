@@ -22,20 +22,20 @@ from toy_games.experiments.sgd import Settings
 
 SEEDS, FLOOR_SEEDS = sized(8, 24), sized(16, 48)
 CAPTION = (
-    "Gradient steps on the one-step losses against the exact rounds; learning rates in units of "
-    "SFT's, effective step R'(0)/beta. Top left: root mean square log-ratio of full-batch iterates "
-    "to the exact round of their class; lines: linearised from the round's Hessian at its "
-    "minimiser. Top right: mean square distance of minibatch iterates to the minimiser of the "
-    "expected minibatch loss; lines: discrete Lyapunov equation. With groups of 4, as centred SPIF "
-    "and Rényi are drawn here, that minimiser is not the exact round: T3 holds of exact laws, and "
-    "the distance to the exact round (open points) stops at the bias that T17's finite groups "
-    "predict (dashed). Bottom left: factor of one round of SGD near the fixed point, for every "
-    "objective that has a round (three effective steps each), against that of exact rounds from "
-    "the same starts (locally 1 - R'(0)/beta, T6); crosses: groups of 4 against the round of exact "
-    "laws, where the prediction fails. Bottom right: the factor of a round of k steps goes from "
-    "SFT's, the same for all objectives, to that of the exact round (lines: theory). Points: mean "
-    f"and 95 % interval over {SEEDS} seeds of the minibatches ({FLOOR_SEEDS} top right), on one "
-    "game."
+    "Gradient steps on the one-step losses against the exact rounds; learning rates in units "
+    "of SFT's, effective step R'(0)/beta. Top left: root mean square log-ratio of full-batch "
+    "iterates to the exact round of their class; lines: linearised from the round's Hessian "
+    "at its minimiser. Top right: mean square distance of minibatch iterates to the minimiser "
+    "of the expected minibatch loss; lines: discrete Lyapunov equation. With groups of 4, as "
+    "centred SPIF and Rényi are drawn here, that minimiser is not the exact round: T3 is "
+    "of exact laws, and the distance to the exact round (open points) stops at the bias that "
+    "T17's finite groups predict (dashed). Bottom left: factor of one round of SGD near the "
+    "fixed point, for every objective that has a round (three effective steps each), against "
+    "that of exact rounds from the same starts (locally 1 - R'(0)/beta, T6); crosses: groups "
+    "of 4 against the round of exact laws. Bottom right: the factor of a round of k steps "
+    "goes from SFT's, the same for all objectives, to that of the exact round (lines: "
+    f"theory). Points: mean and 95 % interval over {SEEDS} seeds of the minibatches "
+    f"({FLOOR_SEEDS} top right), on one game."
 )
 CLAIMS = ("T3", "T6", "T15", "T17", "C3")
 

@@ -21,7 +21,6 @@ def folder(tmp_path, monkeypatch):
     )
     (package / "bench_b.py").write_text(f"def run(full): return [{ROW!r} | {{'peer_s': None}}]")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
     return package
 
 
@@ -34,6 +33,7 @@ def test_one_table_and_one_record(folder, tmp_path, capsys, monkeypatch):
     assert "[full=True]" in shown
     assert "500 ms" in shown or "0.5 s" in shown
     assert "not run" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     content = json.loads(record.read_text())
     assert [row["ratio"] for row in content["rows"]] == [4.0, None]
     assert content["rows"][0]["note"] == "[full=True]"

@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(catalogue_module.modules, "__defaults__", (package,))
     monkeypatch.setattr(runner, "OUT", tmp_path / "out")
-    monkeypatch.setattr(runner.report, "write", lambda: None)
+    monkeypatch.setattr(runner.build, "write", lambda: None)
     return package
 
 
@@ -143,6 +143,13 @@ def test_the_committed_pictures_are_those_of_the_figures():
     for suffix in (".csv", ".png"):
         there = {path.stem for path in OUT.glob(f"*{suffix}")}
         assert there == set(modules()), "run python -m figures"
+
+
+def test_captions_say_what_is_drawn_and_judge_nothing():
+    words = {"holds", "fails", "refuted", "refutes", "proves", "confirmed", "better", "worse"}
+    for entry in catalogue():
+        found = {word.strip(".,:;()").lower() for word in entry.caption.split()} & words
+        assert not found, f"{entry.name}: {', '.join(found)}"
 
 
 def test_the_large_versions_are_settings_of_their_experiments_and_said_in_the_captions():

@@ -72,6 +72,18 @@ COSTLY = settings(max_examples=max(3, settings().max_examples // 5))
 every_case = pytest.mark.parametrize(("solve", "obj"), CASES, ids=case_label)
 
 
+def over_both(clause: str, otherwise: str = "", drops: str = "") -> pytest.MarkDecorator:
+    """Over BOTH: evidence for the clause where b(r) + r is constant, and for what where not."""
+
+    def marked(obj: Objective) -> pytest.MarkDecorator:
+        if obj.name in CANONICAL:
+            return pytest.mark.claim(clause, regime="tabular")
+        return pytest.mark.claim(otherwise or clause, regime="tabular", drops=drops)
+
+    cases = [pytest.param(obj, marks=marked(obj)) for obj in BOTH]
+    return pytest.mark.parametrize("obj", cases, ids=label)
+
+
 class Anchored(NamedTuple):
     """Expert and reference (prompts, n), the anchor's weight, a generator."""
 
@@ -138,7 +150,7 @@ def test_without_a_conic_form_the_convex_method_says_so() -> None:
 
 
 @every_case
-@pytest.mark.claim("T10", "C1", rung="exact")
+@pytest.mark.claim("T10.saddle_point", regime="tabular")
 @given(g=anchored(prompts=1, max_n=30))
 @COSTLY
 def test_fast_and_convex_policies_agree(claim, solve: Solver, obj: Objective, g: Anchored) -> None:
@@ -152,29 +164,30 @@ def test_fast_and_convex_policies_agree(claim, solve: Solver, obj: Objective, g:
         assume(False)
     # tau KL(pi||pi*) <= gap, and a mass differs by no more than sqrt(KL/2)
     reach = np.sqrt(0.5 * float(np.max(other.gap)) / g.tau)
-    claim.close(other.policy, fast.policy, atol=1e-7 + reach, what="policy, Newton and Clarabel")
-    claim.below(fast.gap, 1e-10, what="certified gap of Newton")
+    what = "policy, Newton and Clarabel"
+    claim.close(other.policy, fast.policy, atol=1e-7 + reach, what=what, because="solver")
+    claim.below(fast.gap, 1e-10, what="certified gap of Newton", because="solver")
     claim.close(other.primal, fast.primal, atol=1e-8, rtol=1e-8, what="value")
 
 
 @pytest.mark.parametrize(("solve", "obj"), DISTINCT, ids=case_label)
-@pytest.mark.claim("T10", rung="exact")
+@pytest.mark.claim("T10.saddle_point", regime="tabular")
 def test_fast_and_convex_agree_at_1000_outcomes(claim, solve: Solver, obj: Objective) -> None:
     n = 100 if obj.has_gain else 1000
     rng = np.random.default_rng(7)
     p, ref = laws.random_law(rng, (n,), 1.5), laws.random_law(rng, (n,), 1.0)
     fast, other = (solve(p, ref, obj, 0.1, method) for method in ("fast", "convex"))
     claim.close(other.policy, fast.policy, atol=1e-7, what="policy, Newton against Clarabel")
-    claim.below(fast.gap, 1e-10, what="certified gap of Newton")
+    claim.below(fast.gap, 1e-10, what="certified gap of Newton", because="solver")
 
 
 @every_case
-@pytest.mark.claim("T10", "C1", rung="exact")
+@pytest.mark.claim("T10.saddle_point", regime="tabular")
 @given(g=anchored(max_n=60, max_spread=3.0))
 def test_certificate_is_the_duality_gap(claim, solve: Solver, obj: Objective, g: Anchored) -> None:
     """The gap in closed form is primal minus dual, each evaluated by its definition."""
     sol = solve(g.expert, g.ref, obj, g.tau)
-    claim.below(sol.gap, 1e-10, what="certified gap")
+    claim.below(sol.gap, 1e-10, what="certified gap", because="solver")
     claim.below(-sol.gap, 0.0, what="gap is not negative")
     scale = 1.0 + np.abs(sol.primal) + np.abs(np.where(g.expert > 0, sol.reward, 0)).max()
     claim.close(
@@ -211,7 +224,7 @@ def test_certificate_holds_for_any_policy(solve: Solver, obj: Objective, g: Anch
 
 
 @pytest.mark.parametrize("obj", SADDLE, ids=label)
-@pytest.mark.claim("T10", "C1", rung="exact")
+@pytest.mark.claim("T10.saddle_point", regime="tabular")
 @given(g=anchored(max_n=20))
 def test_weak_duality(claim, obj: Objective, g: Anchored) -> None:
     """Any feasible reward bounds the value from below: E_p a - tau log E_ref e^{-b/tau}."""
@@ -230,7 +243,7 @@ def test_weak_duality(claim, obj: Objective, g: Anchored) -> None:
 
 
 @pytest.mark.parametrize("obj", EQUILIBRIUM, ids=label)
-@pytest.mark.claim("T10", "T2", "C3", rung="exact")
+@pytest.mark.claim("T10.fixed_point", regime="tabular")
 @given(g=anchored(max_n=60, max_spread=2.5))
 def test_equilibrium_is_the_fixed_point_of_the_rounds(claim, obj: Objective, g: Anchored) -> None:
     """r = R(log p/pi) and pi ∝ ref e^{r/tau}: a round with any beta leaves it where it is."""
@@ -245,7 +258,7 @@ def test_equilibrium_is_the_fixed_point_of_the_rounds(claim, obj: Objective, g: 
     claim.close(after.policy, sol.policy, atol=1e-10, what="after a round")
 
 
-@pytest.mark.claim("T10", "T7", rung="exact")
+@pytest.mark.claim("T10.fixed_point", regime="tabular")
 @given(g=anchored(max_n=200, max_spread=4.0, tau=1e-4))
 def test_spin_in_closed_form(claim, g: Anchored) -> None:
     predicted = (g.expert * g.ref**g.tau) ** (1 / (1 + g.tau))
@@ -255,8 +268,7 @@ def test_spin_in_closed_form(claim, g: Anchored) -> None:
         claim.close(sol.policy, predicted, atol=1e-13, what="p^{1/(1+tau)} ref^{tau/(1+tau)}")
 
 
-@pytest.mark.parametrize("obj", BOTH, ids=label)
-@pytest.mark.claim("T10", rung="exact")
+@over_both("T10.coincide", otherwise="T10.differ")
 @given(g=anchored(max_n=30))
 def test_the_two_coincide_iff_b_plus_r_is_constant(claim, obj: Objective, g: Anchored) -> None:
     r = np.asarray(obj.link(np.linspace(-1.0, 1.0, 41)))
@@ -269,10 +281,10 @@ def test_the_two_coincide_iff_b_plus_r_is_constant(claim, obj: Objective, g: Anc
         return
     moved = laws.total_variation(one, g.expert).min()
     assume(moved > 0.01 and g.expert.shape[-1] > 2)  # the anchor does something
-    claim.exhibits(distance, 1e-9, what="TV of the two where b(r) + r is not constant")
+    claim.exhibits(distance, 1e-9, what="total variation of the two equilibria")
 
 
-@pytest.mark.claim("T10", rung="exact", kind="necessity", condition="b(r) + r is constant")
+@pytest.mark.claim("T10.differ", regime="tabular")
 def test_spif_has_two_different_equilibria(claim) -> None:
     """SPIF: total variation between them at tau = .05, .3, 2 on one instance."""
     rng = np.random.default_rng(0)
@@ -280,11 +292,13 @@ def test_spif_has_two_different_equilibria(claim) -> None:
     for tau, at_least in ((0.05, 1e-4), (0.3, 2e-3), (2.0, 5e-3)):
         one, two = (f(p, ref, objectives.get("spif"), tau) for f in (saddle_point, equilibrium))
         distance = laws.total_variation(one.policy, two.policy)
-        claim.exhibits(distance, at_least, what=f"TV of SPIF's two equilibria, tau = {tau}")
+        claim.exhibits(
+            distance, at_least, what=f"total variation of SPIF's two equilibria, tau = {tau}"
+        )
 
 
 @every_case
-@pytest.mark.claim("T10", "C3", rung="exact")
+@pytest.mark.claim("T10.unanchored", regime="tabular")
 @given(g=anchored(max_n=12))
 def test_without_anchor_the_policy_is_the_expert(
     claim, solve: Solver, obj: Objective, g: Anchored
@@ -296,8 +310,7 @@ def test_without_anchor_the_policy_is_the_expert(
     claim.close(near.policy, g.expert, atol=1e-6, what="policy at tau = 1e-9")
 
 
-@pytest.mark.parametrize("obj", BOTH, ids=label)
-@pytest.mark.claim("T5", "C1", rung="exact")
+@over_both("T5.value_is_potential", drops="b_is_minus_r")
 @given(g=anchored(max_n=20))
 def test_game_value_is_the_potential_iff_b_is_minus_r(claim, obj: Objective, g: Anchored) -> None:
     """T5: max_r E_p a + E_pi b = D_Phi + const exactly for the canonical payoffs."""
@@ -311,13 +324,13 @@ def test_game_value_is_the_potential_iff_b_is_minus_r(claim, obj: Objective, g: 
         claim.below(spread, 0.0, what="value - D_Phi is constant", atol=1e-9 * np.abs(value).max())
     else:
         assume(laws.total_variation(g.ref, g.expert).min() > 0.05)
-        claim.exhibits(spread, 1e-7, what="value - D_Phi is not constant")
+        claim.exhibits(spread, 1e-7, what="range of value - D_Phi, nats")
     if obj.name == "spif" and obj.alpha == 0.5:
         predicted = laws.triangular(expert, policies) / (2 * obj.c)
         claim.close(value, predicted, atol=1e-12, what="SPIF's value is Delta/(2c)")
 
 
-@pytest.mark.claim("T10", rung="exact")
+@pytest.mark.claim("T10.value", regime="tabular")
 @given(g=anchored(max_n=30))
 def test_known_game_values(claim, g: Anchored) -> None:
     p, q = g.expert, g.ref
@@ -334,7 +347,7 @@ def test_known_game_values(claim, g: Anchored) -> None:
 
 
 @pytest.mark.parametrize("obj", GAIN, ids=label)
-@pytest.mark.claim("T9", "T10", rung="exact")
+@pytest.mark.claim("T9.link", regime="tabular")
 @given(g=anchored(max_n=30, max_spread=4.0))
 @COSTLY
 def test_gain_of_the_squared_margin(claim, obj: Objective, g: Anchored) -> None:

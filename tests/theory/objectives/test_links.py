@@ -72,14 +72,14 @@ def test_what_the_checks_leave_out() -> None:
 
 
 @over(checks.check_best_response)
-@pytest.mark.claim("T1", "C1", rung="exact")
+@pytest.mark.claim("T1.best_response", regime="tabular")
 @given(game=games(max_n=6))
 def test_reward_is_the_best_response(claim, obj: Objective, game: Instance) -> None:
     checks.check_best_response(obj, game, claim)
 
 
 @over(checks.check_optimised_risk)
-@pytest.mark.claim("T1", "C1", rung="exact")
+@pytest.mark.claim("T1.group_and_pair", regime="tabular")
 @FEW
 @given(game=games(max_n=5, max_spread=1.0))
 def test_reward_minimises_the_risk(claim, obj: Objective, game: Instance) -> None:
@@ -87,21 +87,21 @@ def test_reward_minimises_the_risk(claim, obj: Objective, game: Instance) -> Non
 
 
 @over(checks.check_link_shape)
-@pytest.mark.claim("T1", "C4", rung="exact")
+@pytest.mark.claim("T1.increasing", regime="tabular")
 @given(game=games(max_n=3))
 def test_link_increases_between_its_bounds(claim, obj: Objective, game: Instance) -> None:
     checks.check_link_shape(obj, game, claim)
 
 
 @over(checks.check_slope)
-@pytest.mark.claim("T1", rung="exact")
+@pytest.mark.claim("T1.increasing", regime="tabular")
 @given(game=games(max_n=3))
 def test_slope_is_the_derivative_of_the_link(claim, obj: Objective, game: Instance) -> None:
     checks.check_slope(obj, game, claim)
 
 
 @over(checks.check_derived_link)
-@pytest.mark.claim("T1", rung="exact")
+@pytest.mark.claim("T1.from_payoffs", regime="tabular")
 @FEW
 @given(game=games(max_n=3))
 def test_link_solved_from_the_payoffs(claim, obj: Objective, game: Instance) -> None:
@@ -109,21 +109,21 @@ def test_link_solved_from_the_payoffs(claim, obj: Objective, game: Instance) -> 
 
 
 @over(checks.check_one_sided)
-@pytest.mark.claim("T1", "T8", rung="exact")
+@pytest.mark.claim("T1.best_response", regime="tabular")
 @given(game=games(max_n=5))
 def test_one_sided_supports_and_padding(claim, obj: Objective, game: Instance) -> None:
     checks.check_one_sided(obj, game, claim)
 
 
 @over(checks.check_potential)
-@pytest.mark.claim("T5", rung="exact")
+@pytest.mark.claim("T5.mirror_descent", regime="tabular")
 @given(game=games(max_n=6))
 def test_potential_is_the_integral_of_the_link(claim, obj: Objective, game: Instance) -> None:
     checks.check_potential(obj, game, claim)
 
 
 @over(checks.check_conic_game)
-@pytest.mark.claim("T10", rung="exact")
+@pytest.mark.claim("T10.value", regime="tabular")
 @FEW
 @given(game=games(max_n=5, max_spread=1.5))
 def test_conic_game_is_the_game_value(claim, obj: Objective, game: Instance) -> None:
@@ -131,14 +131,14 @@ def test_conic_game_is_the_game_value(claim, obj: Objective, game: Instance) -> 
 
 
 @over(checks.check_conic_potential)
-@pytest.mark.claim("T10", rung="exact")
+@pytest.mark.claim("T10.value", regime="tabular")
 @FEW
 @given(game=games(max_n=5, max_spread=1.5))
 def test_conic_potential_is_the_potential(claim, obj: Objective, game: Instance) -> None:
     checks.check_conic_potential(obj, game, claim)
 
 
-@pytest.mark.claim("T1", rung="exact")
+@pytest.mark.claim("T1.best_response", "T10.value", regime="tabular")
 @given(game=games(), bound=st.floats(0.1, 5))
 def test_hard_bound_is_attained(claim, game: Instance, bound: float) -> None:
     """Linear payoffs: the best response sits on the bound, on the side that the laws say."""
@@ -203,7 +203,7 @@ VALUE = {
 
 
 @pytest.mark.parametrize("obj", [o for o in EVERY if o.has_link], ids=label)
-@pytest.mark.claim("T1", rung="exact")
+@pytest.mark.claim("T1.best_response", regime="tabular")
 @given(game=games())
 def test_links_of_the_table(claim, obj: Objective, game: Instance) -> None:
     p, q = game.expert, game.start
@@ -215,7 +215,7 @@ def test_links_of_the_table(claim, obj: Objective, game: Instance) -> None:
 
 
 @pytest.mark.parametrize("obj", [o for o in EVERY if o.has_saddle], ids=label)
-@pytest.mark.claim("T1", "T5", rung="exact")
+@pytest.mark.claim("T10.value", regime="tabular")
 @given(game=games())
 def test_game_values(claim, obj: Objective, game: Instance) -> None:
     p, q = game.expert, game.start
@@ -224,7 +224,7 @@ def test_game_values(claim, obj: Objective, game: Instance) -> None:
     claim.close(obj.value(p, q, reward), expected, atol=1e-11, rtol=1e-10, what="game value")
 
 
-@pytest.mark.claim("T5", rung="exact", kind="refutes", condition="b(r) = -r + const")
+@pytest.mark.claim("T5.value_is_potential", regime="tabular", drops="b_is_minus_r")
 @given(game=games(max_n=6))
 def test_spif_game_value_is_not_its_potential(claim, game: Instance) -> None:
     """T5: the value of a round is Delta/(2c); the potential that it descends is another one."""
@@ -233,7 +233,7 @@ def test_spif_game_value_is_not_its_potential(claim, game: Instance) -> None:
     gap = spif.potential(q, p) - 0.5 * laws.triangular(p, q)
     size = np.abs(np.log(p / q)).max()
     if size > 1e-2:
-        claim.exhibits(np.abs(gap).max(), at_least=1e-12, what="|D_Phi - game value| of SPIF")
+        claim.exhibits(np.abs(gap).max(), at_least=1e-12, what="|D_Phi - game value| of SPIF, nats")
     value = iq.value(p, q, iq.link(np.log(p / q)))
     claim.close(value, iq.potential(q, p), atol=1e-13, rtol=1e-9, what="b = -r: they are equal")
 
@@ -297,7 +297,7 @@ DERIVED = [o for o in DERIVED if o.name != "sppo"]
 
 
 @pytest.mark.parametrize("obj", DERIVED, ids=label)
-@pytest.mark.claim("T1", "T5", "T6", rung="exact")
+@pytest.mark.claim("T1.from_payoffs", regime="tabular")
 def test_payoffs_alone_give_everything(claim, obj: Objective) -> None:
     """Link, bounds, slope, potential and card of a definition without any link."""
     stranger = payoffs_of(obj)
@@ -316,7 +316,7 @@ def test_payoffs_alone_give_everything(claim, obj: Objective) -> None:
     claim.close(stranger.potential(q, p), obj.potential(q, p), atol=1e-9, what="potential")
 
 
-@pytest.mark.claim("T1", "T5", rung="exact")
+@pytest.mark.claim("T1.from_payoffs", "T5.value_is_potential", regime="tabular")
 @FEW
 @given(game=games())
 def test_payoffs_undefined_on_one_side(claim, game: Instance) -> None:

@@ -40,7 +40,7 @@ def test_statements_are_about_these_objectives() -> None:
 # --- equilibria and their certificates ----------------------------------------------------------
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.equilibria", regime="tabular")
 @given(game=preference_games(max_n=25))
 def test_nash_equilibrium_has_no_gap(claim, game: PreferenceGame) -> None:
     found = preferences.nash(game.P)
@@ -56,7 +56,7 @@ def test_nash_equilibrium_has_no_gap(claim, game: PreferenceGame) -> None:
     assert found.converged
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.equilibria", regime="tabular")
 @given(game=preference_games(max_n=12))
 def test_nash_value_by_another_program(claim, game: PreferenceGame) -> None:
     """Maximin over win rates by interior points, against the certificate of ours."""
@@ -71,14 +71,13 @@ def test_nash_value_by_another_program(claim, game: PreferenceGame) -> None:
         method="highs-ipm",
     )
     found = preferences.nash(P)
-    claim.close(found.dual, -other.fun, 1e-7, what="value of the game")
+    claim.close(found.dual, -other.fun, 1e-7, what="value of the game", because="solver")
     law = np.maximum(other.x[:n], 0.0)
-    claim.below(
-        preferences.duality_gap(P, law / law.sum()), 0.0, what="gap of the rival", atol=1e-6
-    )
+    gap = preferences.duality_gap(P, law / law.sum())
+    claim.below(gap, 0.0, what="gap of the rival", atol=1e-6, because="solver")
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.equilibria", regime="tabular")
 @given(
     n=st.sampled_from([3, 5, 7, 11]),
     strength=st.floats(0.01, 1.0),
@@ -95,7 +94,7 @@ def test_nash_of_rock_paper_scissors_and_of_scores(
     claim.close(top, best, 1e-9, what="Bradley-Terry: the response of top score")
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.equilibria", regime="tabular")
 @given(game=preference_games())
 def test_duality_gap_is_what_best_responses_win(claim, game: PreferenceGame) -> None:
     """Against the definition, with every pure and many mixed opponents."""
@@ -119,7 +118,7 @@ def anchored_payoff(
     return win - weight * (laws.kl(one, ref) - laws.kl(two, ref))
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.equilibria", regime="tabular")
 @given(game=preference_games(), tau=st.floats(0.05, 3.0), scale=st.floats(0.3, 3.0))
 def test_anchored_gap_is_what_anchored_best_responses_win(
     claim, game: PreferenceGame, tau: float, scale: float
@@ -141,7 +140,7 @@ def test_anchored_gap_is_what_anchored_best_responses_win(
         claim.below(won(near / near.sum(-1, keepdims=True)), gap, what="rival's win", atol=1e-13)
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.equilibria", regime="tabular")
 @given(game=preference_games(max_n=12), tau=st.floats(0.01, 5.0), scale=st.floats(0.3, 3.0))
 def test_anchored_equilibrium_is_its_own_soft_best_response(
     claim, game: PreferenceGame, tau: float, scale: float
@@ -159,7 +158,7 @@ def test_anchored_equilibrium_is_its_own_soft_best_response(
     claim.below(again, 0.0, what="gap recomputed from probabilities", atol=1e-12)
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.equilibria", regime="tabular")
 @given(game=preference_games(max_n=6), tau=st.floats(0.2, 3.0))
 def test_anchored_equilibrium_by_another_solver(claim, game: PreferenceGame, tau: float) -> None:
     """MINPACK's hybrid method on the fixed point in logits."""
@@ -175,7 +174,7 @@ def test_anchored_equilibrium_by_another_solver(claim, game: PreferenceGame, tau
     claim.close(preferences.regularised_nash(P, ref, tau).policy, z, 1e-8, what="policy")
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.small_anchor", regime="tabular")
 @given(game=preference_games(min_n=3))
 def test_anchored_equilibria_tend_to_a_nash_equilibrium(claim, game: PreferenceGame) -> None:
     """z* is optimal for J, so its plain gap is at most (tau/g) max_y log 1/ref(y)."""
@@ -205,7 +204,7 @@ def test_failures_to_converge_are_raised_with_the_solution(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(("obj", "scale"), SCALED, ids=str)
-@pytest.mark.claim("T12", "T11", rung="exact")
+@pytest.mark.claim("T12.rests", regime="tabular")
 @given(game=preference_games(), beta=st.floats(0.2, 5.0), tau=st.floats(0.05, 2.0))
 def test_anchored_rounds_rest_at_the_anchored_equilibrium(
     claim, obj: Objective, scale: float, game: PreferenceGame, beta: float, tau: float
@@ -220,7 +219,7 @@ def test_anchored_rounds_rest_at_the_anchored_equilibrium(
 
 
 @pytest.mark.parametrize("obj", SMOOTH, ids=label)
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.rests", regime="tabular")
 @given(game=interior_games(), beta=st.floats(0.5, 5.0))
 def test_every_reward_rests_at_an_interior_nash_equilibrium(claim, obj, game, beta: float) -> None:
     """All win rates are 1/2 there, so every link pays a constant."""
@@ -233,7 +232,7 @@ def test_every_reward_rests_at_an_interior_nash_equilibrium(claim, obj, game, be
 
 
 @pytest.mark.parametrize(("obj", "scale"), SCALED, ids=str)
-@pytest.mark.claim("T12", "C3", rung="exact", kind="necessity", condition=NEEDS_ANCHOR)
+@pytest.mark.claim("T12.last_iterate_leaves", regime="tabular")
 @given(
     game=interior_games(),
     betas=st.lists(st.floats(0.3, 5.0), min_size=12, max_size=12),
@@ -255,7 +254,7 @@ def test_last_iterate_never_comes_nearer_to_an_interior_equilibrium(
     claim.below(-np.diff(distance), 0.0, what="KL never falls", atol=1e-13)
 
 
-@pytest.mark.claim("T12", "C3", rung="exact", kind="necessity", condition=NEEDS_ANCHOR)
+@pytest.mark.claim("T12.last_iterate_leaves", regime="tabular")
 def test_last_iterate_leaves_rock_paper_scissors(claim) -> None:
     """From (.4, .3, .3), near the equilibrium, to the border; the average stays."""
     P, start = preferences.rock_paper_scissors(), np.array([0.4, 0.3, 0.3])
@@ -271,7 +270,7 @@ def test_last_iterate_leaves_rock_paper_scissors(claim) -> None:
 
 
 @pytest.mark.parametrize("obj", SMOOTH, ids=label)
-@pytest.mark.claim("T12", "C3", rung="exact")
+@pytest.mark.claim("T12.local_threshold", "T12.repels", regime="tabular")
 @given(game=interior_games(max_n=5), share=st.floats(0.3, 0.9), tau=st.floats(0.1, 1.0))
 def test_sharp_threshold_at_an_interior_equilibrium_for_every_reward(
     claim, obj: Objective, game, share: float, tau: float
@@ -289,13 +288,15 @@ def test_sharp_threshold_at_an_interior_equilibrium_for_every_reward(
     for anchor, beta in cases:
         measured = measured_growth(P, z, obj, beta, anchor, z, plane)
         predicted = mixed * preferences.local_growth(P, z, beta, anchor, gain)
-        claim.close(measured, predicted, 2e-4, what="growth a round near z*")
+        claim.close(
+            measured, predicted, 2e-4, what="growth a round, 1e-6 from z*", because="expansion"
+        )
         if mixed == 1.0:
             assert (measured > 1.0) == (anchor == 0.0 or beta < border)
 
 
 @pytest.mark.parametrize(("obj", "scale"), SCALED[:4], ids=str)
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.local_threshold", "T12.repels", regime="tabular")
 @given(
     game=interior_games(),
     tau=st.floats(0.05, 0.3),
@@ -320,7 +321,9 @@ def test_sharp_threshold_at_an_anchored_equilibrium(
     for beta in (max(border, 0.1) * share, max(border, 0.1) * (2.0 - share)):
         measured = measured_growth(P, z, obj, beta, tau, ref, plane)
         predicted = preferences.local_growth(P, z, beta, tau, scale)
-        claim.close(measured, predicted, 2e-4, what="growth a round near z*")
+        claim.close(
+            measured, predicted, 2e-4, what="growth a round, 1e-6 from z*", because="expansion"
+        )
         assert (measured < 1.0) == (beta > border)
 
 
@@ -352,7 +355,7 @@ def measured_growth(
     return np.sqrt(distance[2] / distance[0])
 
 
-@pytest.mark.claim("T12", "C3", rung="exact", kind="necessity", condition=NEEDS_STEP)
+@pytest.mark.claim("T12.local_threshold", regime="tabular", drops="local_step")
 def test_a_weak_anchor_with_large_steps_still_cycles(claim) -> None:
     """Rock-paper-scissors, tau = 0.05: sigma = 1/sqrt(3), so beta must exceed 3.31."""
     P, z = preferences.rock_paper_scissors(), np.full(3, 1 / 3)
@@ -362,15 +365,11 @@ def test_a_weak_anchor_with_large_steps_still_cycles(claim) -> None:
     unstable = preferences.self_play(P, start, SPIF, 0.5 * border, 2000, z, 0.05)
     stable = preferences.self_play(P, start, SPIF, 1.5 * border, 4000, z, 0.05)
     claim.exhibits(unstable.details["duality_gap"][-50:].min(), 0.1, what="gap, half the threshold")
-    claim.below(stable.details["duality_gap"][-1], 1e-6, what="gap at 1.5 times the threshold")
+    settled = stable.details["duality_gap"][-1]
+    claim.below(settled, 1e-6, what="gap at 1.5 times the threshold", because="chosen")
 
 
-@pytest.mark.claim(
-    "T12",
-    rung="exact",
-    kind="refutes",
-    condition="sigma is taken on mean-zero functions (the payoff compressed, not only weighted)",
-)
+@pytest.mark.claim("T12.repels", regime="tabular", drops="mean_zero")
 def test_sigma_of_the_uncompressed_payoff_gives_a_false_threshold(claim) -> None:
     """Two outcomes: the weighted payoff has a cycle, the rounds none, and every step is stable."""
     P, tau, beta = preferences.bradley_terry([0.0, 2.0]), 0.2, 0.1
@@ -391,7 +390,7 @@ def test_sigma_of_the_uncompressed_payoff_gives_a_false_threshold(claim) -> None
 
 
 @pytest.mark.parametrize(("obj", "scale"), SCALED, ids=str)
-@pytest.mark.claim("T12", "C3", rung="exact")
+@pytest.mark.claim("T12.average", regime="tabular")
 @given(
     game=preference_games(),
     betas=st.lists(st.floats(0.1, 20.0), min_size=1, max_size=40),
@@ -411,7 +410,7 @@ def test_average_policy_has_a_small_gap(
     claim.close(bound, by_hand, 1e-12, rtol=1e-12, what="the bound")
 
 
-@pytest.mark.claim("T12", "C3", rung="exact")
+@pytest.mark.claim("T12.average", regime="tabular")
 def test_average_gap_falls_as_the_root_of_the_rounds(claim) -> None:
     """Tuned step on rock-paper-scissors: gap sqrt(T) stays below max|2P-1| sqrt(2 log n)."""
     P, start = preferences.rock_paper_scissors(), np.full(3, 1 / 3) + [0.0, 1e-3, -1e-3]
@@ -426,7 +425,7 @@ def test_average_gap_falls_as_the_root_of_the_rounds(claim) -> None:
 
 
 @pytest.mark.parametrize("name", ["iq_learn", "ipm"])
-@pytest.mark.claim("T12", "C3", rung="exact", kind="necessity", condition=NEEDS_LINEAR)
+@pytest.mark.claim("T12.average", regime="tabular", drops="linear_in_P")
 def test_averages_of_other_rewards_keep_a_gap(claim, name: str) -> None:
     """An uneven cycle: SPIF's average obeys the bound, other links' do not, even four times it."""
     P = np.array([[0.5, 0.01, 0.8], [0.99, 0.5, 0.4], [0.2, 0.6, 0.5]])
@@ -443,7 +442,7 @@ def test_averages_of_other_rewards_keep_a_gap(claim, name: str) -> None:
 
 
 @pytest.mark.parametrize(("obj", "scale"), SCALED, ids=str)
-@pytest.mark.claim("T12", "C3", rung="exact")
+@pytest.mark.claim("T12.anchored_contracts", regime="tabular")
 @given(game=preference_games(), tau=st.floats(0.05, 2.0), slack=st.floats(1.0, 3.0))
 def test_anchored_rounds_contract_at_the_theorem_s_rate(
     claim, obj: Objective, scale: float, game: PreferenceGame, tau: float, slack: float
@@ -461,7 +460,7 @@ def test_anchored_rounds_contract_at_the_theorem_s_rate(
     claim.below(distance[1:], rate * distance[:-1], what="KL(z*||pi) a round", atol=1e-14)
 
 
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.nash_md", regime="tabular")
 @given(game=preference_games(), tau=st.floats(0.2, 4.0), scale=st.floats(0.5, 2.0))
 def test_nash_md_obeys_its_published_bound(
     claim, game: PreferenceGame, tau: float, scale: float
@@ -484,7 +483,7 @@ def test_nash_md_obeys_its_published_bound(
 
 
 @pytest.mark.parametrize("obj", REWARDED, ids=label)
-@pytest.mark.claim("T12", rung="exact")
+@pytest.mark.claim("T12.bradley_terry", regime="tabular")
 @given(n=st.integers(2, 6), beta=st.floats(0.5, 5.0), seed=st.integers(0, 2**32 - 1))
 def test_under_bradley_terry_the_top_response_gains_every_round(
     claim, obj: Objective, n: int, beta: float, seed: int

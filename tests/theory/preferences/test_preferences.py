@@ -71,7 +71,7 @@ class Flat(objectives.Pairwise):
 # --- laws of pairs ------------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T11", rung="exact")
+@pytest.mark.claim("T11.winner_loser", regime="tabular")
 @given(game=preference_games())
 def test_winner_and_loser_laws(claim, game: PreferenceGame) -> None:
     won, lost = preferences.winner_loser(game.P, game.start)
@@ -98,7 +98,7 @@ def test_logit_is_accurate_for_outcomes_that_nearly_always_win_or_lose() -> None
 
 
 @pytest.mark.parametrize("obj", MARGINAL, ids=label)
-@pytest.mark.claim("T11", "C2", rung="exact")
+@pytest.mark.claim("T11.winner_loser", regime="tabular")
 @given(game=preference_games())
 def test_pointwise_and_group_rewards_are_those_of_winner_and_loser_laws(
     claim, obj: Objective, game: PreferenceGame
@@ -116,7 +116,7 @@ def test_pointwise_and_group_rewards_are_those_of_winner_and_loser_laws(
 
 
 @pytest.mark.parametrize(("obj", "scale"), SCALES.items(), ids=str)
-@pytest.mark.claim("T11", "C2", rung="exact")
+@pytest.mark.claim("T11.squared", "T11.sppo", regime="tabular")
 @given(game=preference_games())
 def test_squared_losses_give_a_multiple_of_the_win_margin(
     claim, obj: Objective, scale: float, game: PreferenceGame
@@ -152,7 +152,7 @@ def minimiser_over_pairs(weight: FloatArray, obj: Objective) -> FloatArray:
 
 
 @pytest.mark.parametrize("obj", PAIRWISE, ids=label)
-@pytest.mark.claim("T11", rung="exact")
+@pytest.mark.claim("T11.squared", "T11.logistic", regime="tabular")
 @given(game=preference_games())
 def test_pairwise_rewards_minimise_the_risk_of_dependent_pairs(
     claim, obj: Objective, game: PreferenceGame
@@ -165,7 +165,7 @@ def test_pairwise_rewards_minimise_the_risk_of_dependent_pairs(
     # that solver's tolerance, 1e-13, is on gradients; the smallest curvature of a pair divides it
     back = np.swapaxes(pairs, -1, -2)
     accuracy = 1e-12 * pairs.shape[-1] / (pairs * back / (pairs + back)).min()
-    claim.close(r, found, accuracy, what="reward against Newton on W")
+    claim.close(r, found, accuracy, what="reward against Newton on W", because="solver")
     d = r[..., :, None] - r[..., None, :]
     slope = pairs * derivatives.derivative(obj.pair_loss, d)
     gradient = (slope.sum(-1) - slope.sum(-2)) / game.start
@@ -174,7 +174,7 @@ def test_pairwise_rewards_minimise_the_risk_of_dependent_pairs(
 
 
 @pytest.mark.parametrize("name", ["ipo", "inpo"])
-@pytest.mark.claim("T11", "T9", rung="exact")
+@pytest.mark.claim("T11.squared", regime="tabular")
 @given(game=preference_games(), margin=st.floats(0.1, 3.0))
 def test_dependence_of_pairs_takes_kappa_away(
     claim, name: str, game: PreferenceGame, margin: float
@@ -189,7 +189,7 @@ def test_dependence_of_pairs_takes_kappa_away(
 
 
 @pytest.mark.parametrize("obj", LOGISTIC, ids=label)
-@pytest.mark.claim("T11", rung="exact")
+@pytest.mark.claim("T11.logistic", regime="tabular")
 @given(
     n=st.integers(2, 7),
     spread=st.floats(0.1, 4.0),
@@ -211,9 +211,7 @@ def test_dpo_under_bradley_terry_returns_the_score(
     claim.below(np.abs(r - centred), 1e-12 + rounding, what="distance of the reward to the score")
 
 
-@pytest.mark.claim(
-    "T11", "C2", rung="exact", kind="necessity", condition="the loss on preferences is squared"
-)
+@pytest.mark.claim("T11.dpo_differs", regime="tabular")
 def test_dpo_does_not_return_the_log_odds_of_winning(claim) -> None:
     """Scores (0, 1, 4): DPO's reward and logit P(y > pi), which SPPO and IPO see, differ."""
     P, policy = preferences.bradley_terry([0.0, 1.0, 4.0]), np.array([0.5, 0.3, 0.2])
@@ -232,7 +230,7 @@ def test_dpo_does_not_return_the_log_odds_of_winning(claim) -> None:
 
 
 @pytest.mark.parametrize("obj", LOGISTIC, ids=label)
-@pytest.mark.claim("T11", "C2", rung="exact")
+@pytest.mark.claim("T11.logistic", regime="tabular")
 @given(game=preference_games(), size=st.floats(1e-3, 1.0))
 def test_logistic_and_squared_rewards_agree_to_second_order(
     claim, obj: Objective, game: PreferenceGame, size: float
@@ -308,7 +306,7 @@ def multiplicative_weights(P: FloatArray, start: FloatArray, eta: float, rounds:
 
 
 @pytest.mark.parametrize(("obj", "scale"), SCALES.items(), ids=str)
-@pytest.mark.claim("T11", "C2", rung="exact")
+@pytest.mark.claim("T11.sppo", "T11.squared", regime="tabular")
 @given(game=preference_games(), beta=st.floats(0.2, 5.0))
 def test_spif_ipo_and_sppo_rounds_are_multiplicative_weights(
     claim, obj: Objective, scale: float, game: PreferenceGame, beta: float
@@ -320,7 +318,7 @@ def test_spif_ipo_and_sppo_rounds_are_multiplicative_weights(
     claim.close(path.policies, expected, 1e-12, what="iterates against SPPO's closed form")
 
 
-@pytest.mark.claim("T11", "C2", rung="exact")
+@pytest.mark.claim("T11.sppo", regime="tabular", of="identities")
 @given(
     ratios=st.tuples(st.floats(-30, 30), st.floats(-30, 30)),
     beta=st.floats(0.01, 10.0),
@@ -337,7 +335,7 @@ def test_sppo_hard_is_the_pointwise_spif_loss(claim, ratios, beta: float) -> Non
     claim.close(hard, published, 1e-10, rtol=1e-12, what="SPPO with labels 1 and 0")
 
 
-@pytest.mark.claim("T11", "C2", rung="exact")
+@pytest.mark.claim("T11.anchored", regime="tabular")
 @given(game=preference_games(), eta=st.floats(0.2, 5.0), share=st.floats(0.05, 0.95))
 def test_inpo_is_magnetic_mirror_descent(
     claim, game: PreferenceGame, eta: float, share: float
@@ -357,7 +355,7 @@ def test_inpo_is_magnetic_mirror_descent(
     claim.close(np.ptp(gradient, axis=-1), 0.0, 1e-11, what="range of the step's gradient, nats")
 
 
-@pytest.mark.claim("T11", rung="exact")
+@pytest.mark.claim("T11.anchored", regime="tabular")
 @given(game=preference_games(), beta=st.floats(0.1, 5.0), tau=st.floats(0.05, 2.0))
 def test_nash_md_scores_against_the_mixture(
     claim, game: PreferenceGame, beta: float, tau: float
@@ -374,7 +372,7 @@ def test_nash_md_scores_against_the_mixture(
     claim.close(found.policy, pi, 1e-13, what="two Nash-MD rounds")
 
 
-@pytest.mark.claim("T11", rung="exact")
+@pytest.mark.claim("T12.nash_md_constant_step", regime="tabular")
 def test_nash_md_and_inpo_end_at_different_policies_at_constant_step(claim) -> None:
     """Nash-MD's fixed point tends to the anchored equilibrium only as beta grows."""
     P, ref, tau = preferences.rock_paper_scissors(1.0), np.array([0.6, 0.3, 0.1]), 0.5
@@ -386,10 +384,11 @@ def test_nash_md_and_inpo_end_at_different_policies_at_constant_step(claim) -> N
         other = preferences.nash_md(P, ref, ref, beta, tau, 4000).policy
         distance.append(float(laws.total_variation(other, z)))
     claim.exhibits(distance[0], 0.01, what="TV of Nash-MD's fixed point from it at beta = 4")
-    claim.close(distance[1] / distance[0], 0.1, 0.02, what="its share left at beta = 40")
+    share = distance[1] / distance[0]
+    claim.close(share, 0.1, 0.02, what="its share left at beta = 40", because="expansion")
 
 
-@pytest.mark.claim("T4", "T11", rung="exact")
+@pytest.mark.claim("T4.no_dumping", regime="tabular")
 @given(game=preference_games(), beta=st.floats(0.2, 5.0))
 def test_one_step_sppo_has_a_gap_but_dumps_no_mass(
     claim, game: PreferenceGame, beta: float

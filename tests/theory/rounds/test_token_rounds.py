@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from theory import TokenMDP, laws, objectives, self_play
@@ -33,7 +33,7 @@ def token_games(draw: st.DrawFn) -> tuple[TokenMDP, FloatArray, FloatArray]:
 
 
 @pytest.mark.parametrize("name", IMITATION)
-@pytest.mark.claim("T2", "T14", rung="exact")
+@pytest.mark.claim("T2.soft_value_iteration", regime="tabular")
 @given(drawn=token_games(), beta=st.floats(0.6, 3.0))
 def test_sequence_rounds_are_rounds_on_sequence_laws(claim, name: str, drawn, beta: float) -> None:
     """Rounds on state-action policies and on the sequence laws are the same path."""
@@ -46,15 +46,12 @@ def test_sequence_rounds_are_rounds_on_sequence_laws(claim, name: str, drawn, be
     # a rounding of u moves the next log-law by R'(u)/beta: by a lot where the link is steep
     furthest = np.minimum(on_laws.details["max_logratio"], 30.0)
     steep = float(np.max(obj.slope(np.stack([-furthest, furthest]), np.asarray(0.0)))) / beta
-    claim.close(
-        game.sequence_law(on_tree.policies),
-        on_laws.policies,
-        atol=max(1e-12, 64 * np.finfo(float).eps * steep),
-        what="sequence laws",
-    )
+    atol = max(1e-12, 64 * np.finfo(float).eps * steep)
+    assume(atol <= 1e-6)
+    claim.close(game.sequence_law(on_tree.policies), on_laws.policies, atol, what="sequence laws")
 
 
-@pytest.mark.claim("T14", "T2", rung="exact")
+@pytest.mark.claim("T14.conditional", regime="tabular")
 @given(drawn=token_games(), beta=st.floats(0.6, 3.0))
 def test_spin_per_token_is_spin_per_sequence(claim, drawn, beta: float) -> None:
     """sum_h u_h = u: SPIN's conditional and sequence-level rounds are one path."""
@@ -73,9 +70,7 @@ def test_spin_per_token_is_spin_per_sequence(claim, drawn, beta: float) -> None:
     )
 
 
-@pytest.mark.claim(
-    "T14", rung="exact", kind="necessity", condition="the link is linear (SPIN), or horizon 1"
-)
+@pytest.mark.claim("T14.spif_differs", regime="tabular")
 def test_spif_per_token_is_another_algorithm(claim) -> None:
     """sum tanh(u_h/2) is not tanh(sum u_h/2): other policies, bound H/c instead of 1/c."""
     moved, largest = [], []
@@ -122,8 +117,17 @@ def _linear_part(game: TokenMDP, expert: FloatArray, beta: float, level: str) ->
     return np.sort(np.linalg.eigvals(matrix).real)
 
 
-@pytest.mark.parametrize("level", ["sequence", "conditional", "occupancy"])
-@pytest.mark.claim("T14", rung="exact")
+@pytest.mark.parametrize(
+    "level",
+    [
+        pytest.param(level, marks=pytest.mark.claim(clause, regime="tabular"))
+        for level, clause in {
+            "sequence": "T14.same_local_rate",
+            "conditional": "T14.same_local_rate",
+            "occupancy": "T14.occupancy",
+        }.items()
+    ],
+)
 @given(seed=st.integers(0, 2**31), beta=st.floats(0.5, 4.0), horizon=st.integers(1, 3))
 def test_local_rates_by_level(claim, level: str, seed: int, beta: float, horizon: int) -> None:
     """Local eigenvalues: 1 - R'(0)/beta for sequence and conditional; 1 - k R'(0)/beta, k = 1..H
@@ -138,12 +142,13 @@ def test_local_rates_by_level(claim, level: str, seed: int, beta: float, horizon
         predicted = np.sort(1 - (horizon - depth) * rate)
     else:
         predicted = np.full(len(eigenvalues), 1 - rate)
-    claim.close(eigenvalues, predicted, atol=2e-4 * (1 + rate), what=f"eigenvalues, {level} level")
+    atol = 2e-4 * (1 + rate)  # of differences 1e-5 wide
+    claim.close(
+        eigenvalues, predicted, atol, what=f"eigenvalues, {level} level", because="expansion"
+    )
 
 
-@pytest.mark.claim(
-    "T14", "C5", rung="exact", kind="necessity", condition="beta > H R'(0)/2 for occupancy rewards"
-)
+@pytest.mark.claim("T14.occupancy", regime="tabular")
 def test_occupancy_rewards_need_a_larger_beta(claim) -> None:
     """beta between R'(0)/2 and H R'(0)/2: conditional rounds converge, occupancy rounds do not."""
     game = TokenMDP.tree(vocab=2, horizon=4, eos=None)

@@ -160,7 +160,7 @@ def test_infinities_that_meet_on_a_response_count_as_nothing():
 # --- soft value iteration ------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T2", rung="exact")
+@pytest.mark.claim("T2.soft_value_iteration", regime="tabular")
 @given(games(), st.floats(0.05, 5), st.sampled_from([0.0, 0.1, 2.0]), st.booleans(), st.booleans())
 def test_soft_value_iteration_is_the_gibbs_policy_of_sequences(claim, case, beta, tau, rare, both):
     game, rng = case
@@ -184,7 +184,7 @@ def test_soft_value_iteration_is_the_gibbs_policy_of_sequences(claim, case, beta
     claim.close(out.V[..., : game.n_prompts], normaliser, 1e-10, what="V at the prompts")
 
 
-@pytest.mark.claim("T2", rung="exact")
+@pytest.mark.claim("T2.gibbs", "T2.soft_value_iteration", regime="tabular")
 @given(games(), st.floats(0.1, 3), st.floats(0.0, 2))
 def test_the_policy_step_beats_every_other_policy(claim, case, beta, tau):
     game, rng = case
@@ -235,7 +235,7 @@ def test_rewards_of_minus_infinity_forbid_and_never_make_nan():
 # --- tokens and sequences (T14) ------------------------------------------------------------------
 
 
-@pytest.mark.claim("T14", rung="exact")
+@pytest.mark.claim("T14.telescopes", regime="tabular")
 @given(games(tree=False), st.floats(0.1, 3))
 def test_log_ratios_telescope_to_the_sequence_reward(claim, case, beta):
     game, rng = case
@@ -259,7 +259,7 @@ def shaping(game, rng, terminal):
     return after - inner[:-1, None]
 
 
-@pytest.mark.claim("T14", rung="exact")
+@pytest.mark.claim("T14.shaping", regime="tabular")
 @given(games(tree=False), st.floats(0.1, 3), st.floats(-2, 2))
 def test_shaping_constant_on_terminal_states_changes_no_policy(claim, case, beta, end):
     game, rng = case
@@ -270,9 +270,7 @@ def test_shaping_constant_on_terminal_states_changes_no_policy(claim, case, beta
     claim.close(np.exp(shaped.policy), np.exp(plain.policy), 1e-12, what="policy after shaping")
 
 
-@pytest.mark.claim(
-    "T14", rung="exact", kind="necessity", condition="shaping constant on terminal states"
-)
+@pytest.mark.claim("T14.shaping", regime="tabular", drops="terminal_shaping")
 def test_shaping_that_differs_on_terminal_states_changes_the_policy(claim):
     game = TokenMDP.tree(3, 3)
     rng = np.random.default_rng(0)
@@ -284,7 +282,7 @@ def test_shaping_that_differs_on_terminal_states_changes_the_policy(claim):
     claim.exhibits(moved, 0.1, what="total variation between the policies")
 
 
-@pytest.mark.claim("T14", rung="exact")
+@pytest.mark.claim("T14.conditional", "T14.spif_differs", regime="tabular")
 @given(games(), st.floats(0.2, 3))
 def test_the_conditional_spin_link_is_the_sequence_link_and_spif_stays_in_its_bounds(
     claim, case, c
@@ -301,7 +299,7 @@ def test_the_conditional_spin_link_is_the_sequence_link_and_spif_stays_in_its_bo
     claim.below(np.abs(spif.link(whole)), 1 / c, what="SPIF: sequence rewards", atol=1e-12)
 
 
-@pytest.mark.claim("T14", rung="exact", kind="necessity", condition="a link linear in u (SPIN)")
+@pytest.mark.claim("T14.spif_differs", regime="tabular")
 def test_the_conditional_spif_link_is_not_the_sequence_link(claim):
     game = TokenMDP.random(3, 4, seed=0, concentration=0.5)
     start = game.random_policy(np.random.default_rng(1))
@@ -330,30 +328,30 @@ def occupancy_spectrum(game, policy, beta, slope):
     return np.sort(values[np.abs(values) > 1e-6].real), np.abs(values.imag).max()
 
 
-@pytest.mark.claim("T14", rung="exact")
+@pytest.mark.claim("T14.occupancy", regime="tabular")
 @given(st.integers(2, 3), st.integers(1, 3), st.integers(0, 10**6), st.floats(3.2, 9))
 def test_occupancy_rounds_contract_by_one_minus_k_over_beta(claim, vocab, horizon, seed, beta):
     game = TokenMDP.random(vocab, horizon, seed=seed, eos=None)
     values, imaginary = occupancy_spectrum(game, game.expert, beta, 1.0)
     depth = np.repeat(game.depth, vocab - 1)
-    claim.close(values, np.sort(1 - (horizon - depth) / beta), 1e-5, what="eigenvalues, k = 1..H")
+    predicted = np.sort(1 - (horizon - depth) / beta)
+    claim.close(values, predicted, 1e-5, what="eigenvalues, k = 1..H", because="expansion")
     claim.below(imaginary, 0.0, what="imaginary parts", atol=1e-6)
 
 
-@pytest.mark.claim(
-    "T14",
-    rung="exact",
-    kind="necessity",
-    condition="responses of one length (else within k = 1..H)",
-)
+@pytest.mark.claim("T14.any_length", regime="tabular")
 @given(st.integers(2, 3), st.integers(2, 3), st.integers(0, 10**6))
 def test_with_variable_length_the_eigenvalues_lie_between(claim, vocab, horizon, seed):
     game = TokenMDP.random(vocab, horizon, seed=seed)
     beta = 10.0 * horizon
     values, _ = occupancy_spectrum(game, game.expert, beta, 1.0)
     counts = beta * (1 - values)
-    claim.below(1.0, counts.min(), what="least k", atol=1e-3)
-    claim.below(counts.max(), horizon, what="largest k", atol=1e-3)
+    claim.below(1.0, counts.min(), what="least k", atol=1e-3, because="expansion")
+    claim.below(counts.max(), horizon, what="largest k", atol=1e-3, because="expansion")
+
+
+@pytest.mark.claim("T14.occupancy", regime="tabular", drops="equal_length")
+def test_with_variable_length_they_are_no_whole_numbers(claim):
     game = TokenMDP.random(3, 3, seed=0)
     counts = 30 * (1 - occupancy_spectrum(game, game.expert, 30.0, 1.0)[0])
     claim.exhibits(np.abs(counts - np.round(counts)).max(), 0.05, what="distance to whole numbers")

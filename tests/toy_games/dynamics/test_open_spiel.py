@@ -43,7 +43,7 @@ def drawn(kind, n, seed):
     return P, rng
 
 
-@pytest.mark.claim("T12", rung="dynamics")
+@pytest.mark.claim("T12.equilibria", regime="tabular", of="games")
 @settings(max_examples=10)
 @given(**CASES)
 def test_exploitability_is_open_spiels(claim, kind, n, seed):
@@ -68,7 +68,7 @@ def test_exploitability_is_open_spiels(claim, kind, n, seed):
         )
 
 
-@pytest.mark.claim("T11", "T12", rung="dynamics")
+@pytest.mark.claim("T11.anchored", regime="tabular", of="games")
 @settings(max_examples=5)
 @given(**CASES, tau=st.floats(0.1, 0.8), beta=st.floats(1.0, 4.0))
 def test_anchored_rounds_are_open_spiels_magnetic_mirror_descent(claim, kind, n, seed, tau, beta):
@@ -90,7 +90,7 @@ def test_anchored_rounds_are_open_spiels_magnetic_mirror_descent(claim, kind, n,
     claim.close(2.0 * gap, mmd.get_gap(), 1e-11, what="anchored gap, twice in their payoff")
 
 
-@pytest.mark.claim("T12", "C3", rung="dynamics")
+@pytest.mark.claim("T12.sampled", regime="dynamics", of="games")
 @settings(max_examples=3)
 @given(kind=CASES["kind"], seed=CASES["seed"], tau=st.floats(0.3, 0.8))
 def test_descent_on_inpos_loss_ends_where_open_spiels_does(claim, kind, seed, tau):

@@ -31,7 +31,7 @@ def exact(name, **columns):
     return SelfPlay(Softmax(7), obj, rows, p, np.log(q), Data(batch=None)), p, q
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.first_gradient", regime="dynamics")
 @pytest.mark.parametrize("name", [n for n in TRAINABLE if n != "tspin"])
 def test_the_first_step_of_every_objective_is_sfts_step(claim, name):
     beta = 0.7
@@ -42,7 +42,7 @@ def test_the_first_step_of_every_objective_is_sfts_step(claim, name):
     claim.close(step, base, 1e-12, what="first step at the same rate in SFT units")
 
 
-@pytest.mark.claim("T15", rung="dynamics", kind="necessity", condition="a'(0) > 0, log-ratios")
+@pytest.mark.claim("T15.first_gradient", regime="dynamics", drops="own_reference")
 def test_tspin_starts_elsewhere(claim):
     run, p, q = exact("tspin", rate=1.0)
     step = run.advance(run.start(), 0)["theta"] - run.start()["theta"]
@@ -50,8 +50,17 @@ def test_tspin_starts_elsewhere(claim):
     claim.exhibits(1.0 - cosine, 1e-3, what="1 - cosine with SFT's step, reference-free loss")
 
 
-@pytest.mark.claim("T3", "T4", rung="dynamics")
-@pytest.mark.parametrize("name", ["spin", "spif", "ipo", "centred_spif", "nwj", "renyi"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.claim(clause, regime="dynamics"))
+        for clause, names in {
+            "T3.descent_reaches_it": ("spin", "ipo", "centred_spif", "renyi"),
+            "T4.solvers": ("spif", "nwj"),
+        }.items()
+        for name in names
+    ],
+)
 def test_long_rounds_of_exact_gradients_are_the_exact_one_step_rounds(claim, name):
     run, p, q = exact(name, beta=1.5, rate=1.0, steps_per_round=3000)
     table = simulator.run(run, [3000, 6000], progress=False)

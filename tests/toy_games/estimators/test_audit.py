@@ -131,7 +131,7 @@ def test_every_closed_form_is_the_expectation(case, instance):
 # -- self-play losses -----------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.first_gradient", regime="dynamics", of="games")
 @pytest.mark.parametrize("kind", ["neural", "log-linear", "softmax", "tokens"])
 @settings(max_examples=3)
 @given(seed=INSTANCES)
@@ -142,9 +142,7 @@ def test_first_gradients_are_those_of_sft(claim, kind, seed):
         claim.close(found.relative_bias, 0.0, EXACT, what="E g - scale x SFT's, relative")
 
 
-@pytest.mark.claim(
-    "T15", rung="dynamics", kind="necessity", condition="the gradient is taken at theta_t"
-)
+@pytest.mark.claim("T15.first_gradient", regime="dynamics", drops="at_start", of="games")
 def test_later_gradients_are_not(claim):
     problem = problem_of(beta=0.8)
     for name in FROM_START:
@@ -152,7 +150,7 @@ def test_later_gradients_are_not(claim):
         claim.exhibits(1.0 - found.cosine, 1e-4, what="1 - cosine with SFT's")
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.nwj", regime="dynamics", of="games")
 @settings(max_examples=5)
 @given(seed=INSTANCES)
 def test_nwj_at_beta_one_is_sft_at_every_step(claim, seed):
@@ -162,19 +160,14 @@ def test_nwj_at_beta_one_is_sft_at_every_step(claim, seed):
     claim.close(found.relative_bias, 0.0, EXACT, what="E g - SFT's, relative")
 
 
-@pytest.mark.claim(
-    "T15", rung="dynamics", kind="necessity",
-    condition="rewards are 0 at theta_t: no anchor elsewhere, no mixed opponent, a reference",
-)  # fmt: skip
+@pytest.mark.claim("T15.first_gradient", regime="dynamics", drops="own_reference", of="games")
 @pytest.mark.parametrize("name", MISPLACED)
 def test_displaced_losses_start_elsewhere(claim, name):
     found = audit(estimators.first_gradient(problem_of(), objectives.get(name)))
     claim.exhibits(1.0 - found.cosine, 2e-3, what="1 - cosine with SFT's")
 
 
-@pytest.mark.claim(
-    "T15", rung="dynamics", kind="necessity", condition="own responses drawn exactly from pi_t"
-)
+@pytest.mark.claim("T15.first_gradient", regime="dynamics", drops="own_from_current", of="games")
 @pytest.mark.parametrize("case", ["random", "text"])
 def test_stale_own_samples_turn_the_first_gradient(claim, case):
     for estimator in estimators.stale_samples(problem_of(case)):
@@ -183,9 +176,7 @@ def test_stale_own_samples_turn_the_first_gradient(claim, case):
         claim.close(found.unexplained, 0.0, EXACT, what="E g - scale x (E_own S - E_p S), relative")
 
 
-@pytest.mark.claim(
-    "T15", rung="dynamics", kind="necessity", condition="the loss reads sequence log-ratios"
-)
+@pytest.mark.claim("T15.first_gradient", regime="dynamics", drops="sequence_ratios", of="games")
 def test_dividing_by_length_turns_the_first_gradient(claim):
     found = audit(estimators.length_normalised(problem_of("text")))
     claim.exhibits(1.0 - found.cosine, 1e-2, what="1 - cosine with IPO's")
@@ -230,7 +221,7 @@ def test_pairs_and_u_statistics_are_unbiased(case, instance):
     assert pairs[1].deviation <= pairs[0].deviation  # four differences of four responses
 
 
-@pytest.mark.claim("T17", rung="dynamics")
+@pytest.mark.claim("T17.finite_groups", regime="dynamics", of="games")
 @settings(max_examples=4)
 @given(instance=INSTANCES, size=st.integers(1, 3))
 def test_plug_in_baselines_estimate_the_finite_group_risk(claim, instance, size):
@@ -253,9 +244,7 @@ def test_plug_in_baselines_estimate_the_finite_group_risk(claim, instance, size)
     claim.close(estimator.target, exact, 1e-10, what="gradient of the risk against T17's form")
 
 
-@pytest.mark.claim(
-    "T17", rung="dynamics", kind="necessity", condition="the baseline is that of the exact laws"
-)
+@pytest.mark.claim("T17.exact", regime="dynamics", drops="exact_baseline", of="games")
 def test_plug_in_baselines_are_biased_for_the_exact_risk(claim):
     problem, centred = problem_of("small"), objectives.get("centred_spif")
     bias = [audit(estimators.grouped(problem, centred, m)).relative_bias for m in (1, 2, 4, 8)]
@@ -325,7 +314,7 @@ def test_the_vocabulary_takes_noise_away():
 # -- preferences and policy gradients -------------------------------------------------------------
 
 
-@pytest.mark.claim("T11", "C2", rung="dynamics")
+@pytest.mark.claim("T11.sampled", regime="dynamics", of="games")
 @settings(max_examples=4)
 @given(case=FAMILIES, instance=INSTANCES, size=st.integers(2, 3))
 def test_sampled_preferences_do_not_bias_a_squared_loss(claim, case, instance, size):
@@ -335,10 +324,7 @@ def test_sampled_preferences_do_not_bias_a_squared_loss(claim, case, instance, s
         claim.close(bias, 0.0, EXACT, what="E g - gradient of SPPO's risk, relative")
 
 
-@pytest.mark.claim(
-    "T11", "C2", rung="dynamics", kind="necessity",
-    condition="the loss is linear in the preference (squared, not through a logit)",
-)  # fmt: skip
+@pytest.mark.claim("T11.sampled", regime="dynamics", drops="squared_loss", of="games")
 def test_a_logit_of_sampled_preferences_does(claim):
     problem, sizes = problem_of("small"), np.array([3, 5, 9])
     found = [
@@ -348,13 +334,10 @@ def test_a_logit_of_sampled_preferences_does(claim):
     bias = np.array([f.relative_bias for f in found])
     claim.exhibits(bias, 5e-4, what="relative bias of the gradient")
     left = np.array([f.unexplained for f in found])
-    claim.below(left, 0.7 * bias, what="bias beyond its leading order 1/(K-1)")
+    claim.below(left, 0.7 * bias, "bias beyond its leading order 1/(K-1)", because="chosen")
 
 
-@pytest.mark.claim(
-    "T11", "C2", rung="dynamics", kind="necessity",
-    condition="no sample is compared with itself",
-)  # fmt: skip
+@pytest.mark.claim("T11.sampled", regime="dynamics", drops="no_self_comparison", of="games")
 def test_self_comparison_shrinks_targets(claim):
     problem = problem_of("random", instance=6)
     start = dataclasses.replace(problem, theta=problem.theta_t)

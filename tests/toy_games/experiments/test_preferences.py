@@ -311,7 +311,7 @@ def test_self_comparison_moves_the_anchored_equilibrium(claim):
 # --- T12: no anchor -----------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T12.last_iterate_leaves", regime="tabular")
+@pytest.mark.claim("T12.last_iterate_leaves", "T12.repels", regime="tabular")
 @FEW
 @given(beta=st.floats(0.5, 4.0), n=st.sampled_from([3, 5, 7]), spec=st.sampled_from(ONE_GAIN))
 def test_last_iterate_leaves_at_the_predicted_speed(claim, beta, n, spec):
@@ -397,7 +397,7 @@ def test_rank_deficient_games_have_many_answers(claim, seed):
 # --- T12: anchored ------------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T12.local_threshold", "T12.sampled", regime="dynamics")
+@pytest.mark.claim("T12.local_threshold", "T12.repels", "T12.sampled", regime="dynamics")
 @settings(max_examples=3)
 @given(first=st.integers(0, 10**6), tau=st.floats(0.05, 0.15), ratio=st.floats(1.2, 6.0))
 def test_gradient_descent_on_inpos_loss_has_the_sharp_threshold(claim, first, tau, ratio):
@@ -414,7 +414,7 @@ def test_gradient_descent_on_inpos_loss_has_the_sharp_threshold(claim, first, ta
     assert (below > 1.0).all()
 
 
-@pytest.mark.claim("T12.anchored_contracts", regime="dynamics", drops="anchored")
+@pytest.mark.claim("T12.repels", regime="dynamics")
 def test_without_an_anchor_no_step_is_stable(claim):
     table = played.rates(0.1, (0.5, 2.0, 8.0), 8, 40, 50, 4, progress=False)
     free = table[table.tau == 0]
@@ -484,7 +484,7 @@ def test_noise_floor_is_that_of_the_linear_round(claim):
         claim.close(means[k].mean(), level, tolerance, what=what, because="sampling")
 
 
-@pytest.mark.claim("T12.nash_md", regime="dynamics")
+@pytest.mark.claim("T12.nash_md", "T12.nash_md_sampled", regime="dynamics")
 def test_nash_mds_schedule_outlives_the_noise(claim):
     """Exact: under the published bound. From K comparisons its steps shrink, and no floor stays."""
     first, tau = 70, 0.3

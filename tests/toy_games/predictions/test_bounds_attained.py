@@ -28,7 +28,7 @@ def test_the_tail_of_a_response_never_given_by_hand():
     assert tail_mass(SPIN, 0.25, 10, 1) == pytest.approx(1.0 / ((1.0 - 3.0**-0.25) * 10))
 
 
-@pytest.mark.claim("T6", rung="dynamics")
+@pytest.mark.claim("T6.tail", regime="dynamics")
 def test_the_tail_is_attained_by_small_steps(claim):
     """Small steps leave no spread between runs: the mean falls as its bound says, to 5 %."""
     rng = np.random.default_rng(5)

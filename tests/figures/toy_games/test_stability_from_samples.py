@@ -1,4 +1,4 @@
-"""What the figure "stability_sgd" shows is true of the numbers that it is drawn from."""
+"""What the figures of stability from samples show is true of their numbers."""
 
 import dataclasses
 
@@ -8,25 +8,26 @@ import pytest
 
 from figures import style
 from figures.tidy import THEORY, Rows
-from figures.toy_games import stability_sgd as figure
+from figures.toy_games import stability_inner, stability_maps, stability_samples
 from tests.figures.tables import drawn, is_drawn, part
 
 SMALL = {
     "objectives": ("spin", "spif", "ipo", "iq_learn", "gail"), "seeds": 3, "outcomes": 6,
-    "surplus": 2, "steps": (0.2, 4.0), "reaches": (1.0, 20.0), "samples": (figure.FEW, 200),
+    "surplus": 2, "steps": (0.2, 4.0), "reaches": (1.0, 20.0), "samples": (stability_maps.FEW, 200),
     "few": (20,), "many": 200, "rounds": 100, "label_noise": (0.0, 0.3), "break_steps": (3.0,),
     "distances": (1.2, 4.0), "boundary_steps": 40, "early_distances": (0.4,), "early_steps": 30,
 }  # fmt: skip
 
 
-def test_a_small_run_is_drawn():
+@pytest.mark.parametrize("figure", [stability_inner, stability_maps, stability_samples])
+def test_a_small_run_is_drawn(figure):
     is_drawn(figure, figure.table(dataclasses.replace(figure.SETTINGS, **SMALL)))
 
 
-def test_what_is_drawn():
-    table = drawn("stability_sgd")
+def test_maps():
+    table = drawn("stability_maps")
     maps = part(table, "map").pivot_table(index=["objective", "series"], columns="x", values="y")
-    assert set(maps.index.get_level_values(0)) == set(figure.MAPS)
+    assert set(maps.index.get_level_values(0)) == set(stability_maps.MAPS)
     near, steps = maps.xs("1", level="series"), maps.columns
     assert (near.loc[:, steps < 1.2] < 0.2).all(axis=None)
     assert (maps.loc[:, steps > 3.0] > 0.5).all(axis=None)
@@ -39,14 +40,20 @@ def test_what_is_drawn():
     assert (floor.low <= 1.15 * predicted).all()
     assert (floor.high >= 0.85 * predicted).all()
 
+
+def test_samples():
+    table = drawn("stability_samples")
     unseen = part(table, "unseen").groupby("objective").y
     assert (unseen.max()[["spin", "gail", "iq_learn"]] > 1e3).all()
     assert (unseen.max()[["spif", "ipo", "sft"]] < 1.0).all()
 
-    burn, step = part(table, "burn-in", objective="spif"), figure.SETTINGS.one_step
+    burn, step = part(table, "burn-in", objective="spif"), stability_samples.SETTINGS.one_step
     assert (burn.y <= burn.x / (2 * step) + 2).all()
     assert (burn.y >= (burn.x - 1) / (4 * step)).all()
 
+
+def test_inner():
+    table = drawn("stability_inner")
     breaks = part(table, "boundary").groupby(["objective", "x"]).y.mean().unstack()
     line = part(table, "boundary", THEORY, objective="expert")
     for name in ("spin", "spif", "centred_spif", "ipo", "iq_learn", "exponential"):
@@ -62,7 +69,7 @@ def test_what_is_drawn():
 
 def test_an_interval_with_a_lost_run_ends_on_its_log_axis():
     seeds = np.arange(8)
-    kl = np.where(seeds == 3, figure.LOST, 1e-2)
+    kl = np.where(seeds == 3, stability_samples.LOST, 1e-2)
     runs = pd.DataFrame({"objective": "spin", "samples": 1000, "seed": seeds, "kl": kl})
     rows = Rows()
     rows.each("unseen", runs, "samples", "kl", "a=0", least=0.0)
@@ -71,7 +78,7 @@ def test_an_interval_with_a_lost_run_ends_on_its_log_axis():
     assert found.low == 0.0, "Student's interval alone would end below"
     assert found.high == pytest.approx(found.y + 2.3646 * kl.std(ddof=1) / 8**0.5, rel=1e-4)
     fig, ax = style.plt.subplots()
-    figure._unseen(ax, rows.table())
+    stability_samples._unseen(ax, rows.table())
     fig.canvas.draw()
     (bar,) = (line for c in ax.containers for line in c.lines[2])
     ends = ax.transData.transform(bar.get_segments()[0])[:, 1]

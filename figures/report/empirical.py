@@ -1,0 +1,150 @@
+"""Empirical clauses: paired differences over seeds in every recorded cell, and what they decide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from figures.report.claims import Comparison
+from lab.stats import standard_error, student
+
+YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
+CELL = ("effective_step", "steps", "lr", "round")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison: an arm (less its rival), in one length, rate, step and round."""
+
+    arm: str
+    against: str
+    at: dict[str, float]
+    mean: float
+    half: float
+    """Half the 95 % interval of this cell alone."""
+    seeds: int
+    word: str
+    """What the interval that is corrected for the number of empirical clauses decides."""
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        rival = f" less {self.against}" if self.against else ""
+        at = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in self.at.items())
+        return f"{self.arm}{rival} ({at})"
+
+
+def with_arms(table: pd.DataFrame) -> pd.DataFrame:
+    """Recorded rows with the arm's name: the objective, and what else tells it from others."""
+    level = table.level.map(lambda x: "" if pd.isna(x) else f", level {x:g}")
+    compute = np.where(table.study == "equal compute", ", equal compute", "")
+    own_less_rival = [_own_less_rival(row) for _, row in table.iterrows()]
+    return table.assign(arm=table.name + level + compute, own_less_rival=own_less_rival)
+
+
+def _own_less_rival(row: pd.Series) -> float:
+    """Weighted correlation of the recorded points with the own link, less that with the rival."""
+    if not isinstance(row.points_u, list):
+        return np.nan
+    u, learned, weight = (np.array(row[f"points_{x}"]) for x in ("u", "learned", "weight"))
+    curves = {"linear": u, "bounded": np.tanh(u / 2)}
+    own = "linear" if row["name"] == "spin" else "bounded"
+    rival = "bounded" if own == "linear" else "linear"
+
+    def correlation(curve: np.ndarray) -> float:
+        a, b = (x - np.average(x, weights=weight) for x in (learned, curve))
+        return float(
+            np.sum(weight * a * b) / np.sqrt(np.sum(weight * a**2) * np.sum(weight * b**2))
+        )
+
+    return correlation(curves[own]) - correlation(curves[rival])
+
+
+def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
+    """All cells that are recorded; ``clauses`` is the number that the level is corrected for."""
+    rows = table[np.logical_and.reduce([table[k].isin(v) for k, v in ask.rows.items()])]
+    found = []
+    for arm in ask.arms:
+        mine = rows[rows.arm == arm]
+        for key, group in mine.groupby(list(CELL), dropna=False):
+            at = {k: float(v) for k, v in zip(CELL, key, strict=True) if not pd.isna(v)}
+            own = _values(group, ask)
+            for rival in ask.against or ("",):
+                values, null = own, None
+                if rival:
+                    same = [rows[k].isin([v]) | rows[k].isna() for k, v in at.items()]
+                    other = _values(rows[np.logical_and.reduce([*same, rows.arm == rival])], ask)
+                    values = (own - other.reindex(own.index)).dropna()
+                elif ask.predicted:
+                    values = own - group.set_index("seed").eval(ask.predicted)
+                    null = own - group.set_index("seed").eval(ask.null_predicted)
+                values = values.dropna()
+                if len(values):
+                    found.append(_cell(ask, arm, rival, at, values.to_numpy(), null, clauses))
+    return found
+
+
+def _values(group: pd.DataFrame, ask: Comparison) -> pd.Series:
+    """The quantity by seed."""
+    by_seed = group.set_index("seed")
+    if by_seed.index.has_duplicates:
+        raise ValueError(f"{ask.quantity}: the rows do not single out one run a seed and cell")
+    values = by_seed.eval(ask.quantity)
+    return values - by_seed.eval(ask.minus) if ask.minus else values
+
+
+def _cell(
+    ask: Comparison,
+    arm: str,
+    rival: str,
+    at: dict[str, float],
+    values: np.ndarray,
+    null: Any,
+    clauses: int,
+) -> Cell:
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return Cell(arm, rival, at, mean, np.nan, n, OPEN)
+    error = standard_error(values)
+    half = student(n) * error
+    wide = student(n, 1.0 - 0.05 / clauses) * error
+    if n < ask.seeds:
+        word = OPEN
+    elif ask.predicted:
+        word = _predicts(mean, wide, ask.tolerance, float(np.mean(null)))
+    elif ask.bound is not None:
+        within = values <= ask.bound if ask.direction == "less" else values >= ask.bound
+        word = YES if within.all() else (NO if not within.any() else MIXED)
+    else:
+        sign = -1.0 if ask.direction == "less" else 1.0
+        low, high = sign * mean - wide, sign * mean + wide
+        word = YES if low > ask.margin else (NO if high < ask.margin else UNDECIDED)
+    return Cell(arm, rival, at, mean, half, n, word)
+
+
+def _predicts(error: float, wide: float, tolerance: float, null: float) -> str:
+    """Within the tolerance, and twice as near as the null predictor."""
+    if abs(error) - wide > tolerance or abs(error) >= abs(null):
+        return NO
+    return YES if abs(error) + wide <= tolerance and 2 * abs(error) <= abs(null) else UNDECIDED
+
+
+def decide(ask: Comparison, found: list[Cell]) -> tuple[str, str]:
+    """The clause's word over all its cells, and why it is open if it is."""
+    pairs = [(arm, rival) for arm in ask.arms for rival in ask.against or ("",)]
+    seen = {(cell.arm, cell.against) for cell in found if cell.word != OPEN}
+    missing = [" against ".join(filter(None, pair)) for pair in pairs if pair not in seen]
+    if missing:
+        few = [c for c in found if c.word == OPEN]
+        why = f"{max(c.seeds for c in few)} of {ask.seeds} seeds" if few else "no runs"
+        return OPEN, f"{why} of {', '.join(missing)}"
+    words = [cell.word for cell in found if cell.word != OPEN]
+    if MIXED in words or {YES, NO} <= set(words):
+        return MIXED, ""
+    for word in (NO, UNDECIDED):
+        if word in words:
+            return word, ""
+    return YES, ""

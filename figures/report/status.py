@@ -1,0 +1,87 @@
+"""From evidence to status. Nobody types one: `statuses` computes them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from figures.report.claims import PROVABLE, Claim, Clause
+from figures.report.empirical import Cell, cells, decide
+from figures.report.records import Record
+from lab.evidence import REGIMES
+
+PROVED, CONFIRMED, OBSERVED, SHOWN, REFUTED, OPEN = (
+    "proved",
+    "confirmed",
+    "observed",
+    "shown",
+    "refuted",
+    "open",
+)
+MEANING = {
+    PROVED: "a linked proof, and algebra or exact games that agree with it, none that fails",
+    CONFIRMED: "every instance within a tolerance that is derived; no proof",
+    OBSERVED: "seen, by a threshold that the test chose",
+    SHOWN: "an existence statement, of which an instance is shown",
+    REFUTED: "fails with all its premises",
+    "yes": "in every recorded cell the interval is beyond the margin",
+    "no": "in some cell it is on the other side, in none beyond the margin",
+    "mixed": "cells, or seeds, contradict each other",
+    "undecided": "some interval spans the margin",
+    OPEN: "nothing decides it yet",
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the evidence says of one clause."""
+
+    clause: Clause
+    word: str
+    sharp: tuple[str, ...] = ()
+    """Premises that were dropped alone, and without which it was seen to fail."""
+    regimes: tuple[str, ...] = ()
+    records: tuple[Record, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    why: str = ""
+
+    def __str__(self) -> str:
+        return self.word + (f", sharp in {', '.join(self.sharp)}" if self.sharp else "")
+
+
+def statuses(
+    claims: Sequence[Claim], records: Sequence[Record], table: pd.DataFrame
+) -> dict[str, Status]:
+    """Status of every clause by id; ``table`` holds the recorded rows with their arms."""
+    asked = sum(c.comparison is not None for claim in claims for c in claim.clauses)
+    return {
+        clause.id: status(clause, [r for r in records if clause.id in r.clauses], table, asked)
+        for claim in claims
+        for clause in claim.clauses
+    }
+
+
+def status(clause: Clause, evidence: Iterable[Record], table: pd.DataFrame, asked: int) -> Status:
+    """The rule. Records whose numbers do not hold, or that measured nothing, do not count."""
+    if clause.comparison is not None:
+        found = cells(clause.comparison, table, asked)
+        word, why = decide(clause.comparison, found)
+        where = (clause.comparison.regime,) if found else ()
+        return Status(clause, word, regimes=where, cells=tuple(found), why=why)
+    counted = tuple(r for r in evidence if r.counts)
+    support = [r for r in counted if not (r.drops or r.refutes)]
+    sharp = tuple(sorted({r.drops for r in counted if r.drops in clause.premises} - {""}))
+    regimes = tuple(g for g in REGIMES if any(r.regime == g for r in support))
+    word, why = OPEN, "no test supports it"
+    if any(r.refutes for r in counted):
+        word, why = REFUTED, ""
+    elif support and clause.kind == "existence":
+        word, why = SHOWN, ""
+    elif support and clause.kind in PROVABLE:
+        exact = any(r.regime in ("symbolic", "tabular") and r.derived for r in support)
+        derived = any(r.derived for r in support)
+        word = PROVED if clause.proof and exact else (CONFIRMED if derived else OBSERVED)
+        why = ""
+    return Status(clause, word, sharp, regimes, counted, why=why)

@@ -1,0 +1,107 @@
+"""Numbers and margins as a person reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from figures.report.claims import Comparison
+from figures.report.empirical import OPEN, Cell
+from figures.report.records import Record
+
+
+def cell_number(cell: Cell, comparison: Comparison) -> str:
+    """Mean of a cell with its 95 % interval and unit."""
+    if comparison.predicted:
+        what = "off the prediction by "
+    else:
+        what = ""
+    sign = "+" if (cell.against or comparison.minus or comparison.predicted) else ""
+    digits = _digits(cell.half)
+    low, high = (f"{x:.{digits}f}" for x in (cell.mean - cell.half, cell.mean + cell.half))
+    return f"{what}{cell.mean:{sign}.{digits}f} [{low}, {high}] {comparison.unit}"
+
+
+def _digits(half: float) -> int:
+    """Decimals up to the second significant digit of half an interval."""
+    if not np.isfinite(half) or half == 0:
+        return 3
+    return int(np.clip(1 - np.floor(np.log10(half)), 0, 4))
+
+
+def tally(cells: Iterable[Cell], comparison: Comparison) -> str:
+    """How the cells fall: by the corrected intervals, and by sign of the plain ones."""
+    found = [cell for cell in cells if cell.word != OPEN]
+    if not found:
+        return "no cell"
+    words = [cell.word for cell in found]
+    parts = [f"{w} in {words.count(w)}" for w in ("yes", "no", "mixed", "undecided") if w in words]
+    text = f"{', '.join(parts)} of {len(found)} cells"
+    if comparison.predicted or comparison.bound is not None:
+        return text
+    less, more = (sum(s * c.mean > c.half for c in found) for s in (-1, 1))
+    return f"{text}; alone at 95 %: less in {less}, more in {more}"
+
+
+def span(cells: Iterable[Cell]) -> str:
+    """Least and largest mean over cells."""
+    means = [cell.mean for cell in cells if cell.word != OPEN]
+    return f"{min(means):.3g} to {max(means):.3g}" if means else "–"
+
+
+def margins(group: Iterable[Record]) -> str:
+    """The worst of every kind of check over a group of records."""
+    worst: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in (row for record in group for row in record.checks):
+        key = (row["check"], row["what"], row.get("because", "rounding"))
+        new = {name: float(value) for name, value in row["worst"].items()}
+        if key not in worst or tightness(key[0], new) > tightness(key[0], worst[key]):
+            worst[key] = new
+    return "; ".join(
+        _margin(check, what, because, found)
+        for (check, what, because), found in sorted(worst.items())
+    )
+
+
+def _margin(check: str, what: str, because: str, worst: dict[str, float]) -> str:
+    name = f"{what}: " if what else ""
+    if check == "close":
+        return f"{name}error {worst['error']:.3g}, allowed {worst['tolerance']:.3g} ({because})"
+    if check == "below":
+        slack = f"slack {worst['slack']:.3g} to the bound {worst['bound']:.3g}"
+        return f"{name}{slack}" + (f" ({because})" if because == "chosen" else "")
+    if check == "exhibits":
+        asked = "predicted" if because == "theory" else f"asked for ({because})"
+        return f"{name}{worst['value']:.3g} seen, at least {worst['at_least']:.3g} {asked}"
+    return f"{name}exact"
+
+
+def tightest(records: Iterable[Record]) -> str:
+    """The nearest that a derived tolerance came to failing, as a share of it."""
+    shares = [
+        tightness("close", {k: float(v) for k, v in row["worst"].items()})
+        for record in records
+        if not record.drops
+        for row in record.checks
+        if row["check"] == "close" and row.get("because", "rounding") != "chosen"
+    ]
+    return f"{max(shares):.0%} of tolerance" if shares else ""
+
+
+def tightness(check: str, worst: dict[str, float]) -> float:
+    """Larger is nearer to failing; for "close" the share of the tolerance that was used."""
+    if check == "close":
+        return worst["error"] / worst["tolerance"] if worst["tolerance"] else 0.0
+    return -worst.get("slack", worst.get("value", 0.0))
+
+
+def counted(numbers: dict[str, int]) -> str:
+    """``{"games": 120, "runs": 8}`` -> "120 games, 8 runs"."""
+    return ", ".join(f"{n:,} {what}" for what, n in numbers.items() if n)
+
+
+def cell_of_table(text: Any) -> str:
+    """Text that does not end a Markdown cell."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
