@@ -27,7 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from lab.files import write_whole
+from theory.files import write_whole
 
 HERE = Path(__file__).parent
 RECORD = HERE.parent / "results" / "bench.json"

@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 
 from figures import style, tidy
-from lab.files import write_whole
+from theory.files import write_whole
 
 PATIENCE = 20.0
 """Seconds without a finished figure after which a line says what is at work."""

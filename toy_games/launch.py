@@ -18,6 +18,7 @@ import pandas as pd
 
 from lab import files, sweep
 from theory.errors import InvalidInput, refuse
+from theory.files import write_whole
 from toy_games.engine.trainable import notes
 
 RECORD = "settings.json"
@@ -73,9 +74,9 @@ def run(
     else:
         versions = files.versions("numpy", "torch", "pandas", "joblib")
         where = {"versions": versions, "command": "python -m toy_games run"}
-        files.write_whole(record, json.dumps(plain | where, indent=1) + "\n")
+        write_whole(record, json.dumps(plain | where, indent=1) + "\n")
     table = sweep.run_tables(cells, folder / "parts", jobs, progress)
-    files.write_whole(folder / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_whole(folder / "table.csv", table.to_csv(index=False, lineterminator="\n"))
     return table
 
 

@@ -55,21 +55,13 @@ def table(settings: played.Settings = SETTINGS) -> pd.DataFrame:
     return rows.table()
 
 
-def _seeds(settings: played.Settings) -> list[int]:
-    return list(range(settings.first_seed, settings.first_seed + settings.seeds))
-
-
-def _instances(game: str, settings: played.Settings) -> tuple[FloatArray, FloatArray]:
-    return played.instances(game, settings.responses, settings.strength, _seeds(settings))
-
-
 def _gaps(rows: Rows, part: pd.DataFrame, settings: played.Settings) -> None:
     sampled = part[part.samples > 0]
     for game, own in sampled.groupby("game", sort=False):
         for series, column in ((LAST, "gap"), (AVERAGE, "average_gap")):
             rows.means("gap", "sppo", f"{game}, {series}", own, "horizon", column)
         if game == "rps":
-            instances, scale = _instances("rps", settings), algorithm_of("sppo").scale
+            instances, scale = played.instances(settings, "rps"), algorithm_of("sppo").scale
             beta = own.groupby("horizon").beta.first()
             bound = [
                 preferences.average_gap_bound(*instances, b, int(t), scale).mean()
@@ -84,7 +76,7 @@ def _equilibria(
     settings: played.Settings, tau: float, scale: float
 ) -> tuple[FloatArray, list[FloatArray]]:
     """The anchored game, and its equilibrium for each seed's anchor."""
-    game, anchors = played.anchored_instances(_seeds(settings))
+    game, anchors = played.anchored_instances(settings)
     return game, [preferences.regularised_nash(game, a, tau, scale).policy for a in anchors]
 
 
@@ -138,7 +130,7 @@ def _estimate(
 
 
 def _rounds(rows: Rows, part: pd.DataFrame, settings: played.Settings) -> None:
-    instances = _instances("bradley_terry", settings)
+    instances = played.instances(settings)
     goal = played.exact_round(*instances, settings.step)
     two = part[part.part == "round"]
     rows.means("round", "two steps", "two steps", two, "samples", "tv")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llm_scale.data.items import Response, Tokens
 from theory.errors import refuse
+from theory.tokens.ngram import count_ngrams
 
 FloatArray = NDArray[np.float64]
 
@@ -61,10 +62,8 @@ class Ngram:
         self.order, self.vocabulary, self.eos = order, vocabulary, eos
         counts = np.full((vocabulary + 1,) * order + (vocabulary,), smoothing)
         blank = vocabulary  # before the first token
-        for sequence in sequences:
-            padded = (*(blank,) * order, *sequence, eos)
-            for at in range(order, len(padded)):
-                counts[padded[at - order : at + 1]] += 1.0
+        for ngram, number in count_ngrams(sequences, order, start=blank, end=eos).items():
+            counts[ngram] += number
         law = counts / counts.sum(-1, keepdims=True)
         self.log_law: FloatArray = np.log(law)
         self._cdf = law.cumsum(-1)

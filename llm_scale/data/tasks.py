@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +15,7 @@ from llm_scale.data.prompts import encode_response, format_prompt
 from llm_scale.data.tokenizers import word_tokenizer
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
+from theory.files import json_lines
 from theory.tokens.text import common_phrases, load_pairs
 
 NAMED = ("phrases", "verses")
@@ -23,7 +23,6 @@ NAMED = ("phrases", "verses")
 PHRASE_WORDS = 11
 HELD_OUT = 10**12
 """Ids of held-out prompts begin here: their noise is never that of a training prompt."""
-_SHOWN = 10
 
 
 class Task(Protocol):
@@ -165,13 +164,14 @@ def _texts(words: int) -> list[str]:
     return common_phrases((pair.response for pair in load_pairs()), words, 2, 6)
 
 
-def read_pairs(path: Path) -> list[tuple[str, str]]:
-    """(prompt, response) of every line of a JSONL file.
+def numbered_pairs(path: Path) -> list[tuple[int, tuple[str, ...]]]:
+    """(line number, (prompt, response)) of every line of a JSONL file that is not blank.
 
     Raises:
-        InvalidInput: file, line and reason of every bad line (the first ten in full).
+        InvalidInput: no such file, or file, line and reasons of every bad line.
     """
-    return [(prompt, response) for _, (prompt, response) in _numbered_pairs(path)]
+    there(path)
+    return json_lines(path, ("prompt", "response"))
 
 
 def there(path: Path) -> None:
@@ -182,87 +182,12 @@ def there(path: Path) -> None:
         )
 
 
-def _numbered_pairs(path: Path) -> list[tuple[int, tuple[str, ...]]]:
-    there(path)
-    return numbered(path, ("prompt", "response"))
-
-
-def read_texts(path: Path, keys: Sequence[str]) -> list[tuple[str, ...]]:
-    """Texts under these keys, of every line of a JSONL file that is not blank; see `numbered`."""
-    return [texts for _, texts in numbered(path, keys)]
-
-
-def numbered(path: Path, keys: Sequence[str]) -> list[tuple[int, tuple[str, ...]]]:
-    """(line number, texts under these keys) of every line of a JSONL file that is not blank.
-
-    Raises:
-        InvalidInput: file, line and reason of every bad line (the first ten in full).
-    """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        at = error.object.count(b"\n", 0, error.start) + 1
-        raise InvalidInput(f"{path}:{at}: not UTF-8 ({error.reason}); save it as UTF-8") from error
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read ({error.strerror})") from error
-    if text.startswith("\ufeff"):
-        raise InvalidInput(f"{path}:1: begins with a byte order mark; save it as UTF-8 without one")
-    found, problems = [], []
-    for number, line in enumerate(text.split("\n"), 1):  # other separators may be within a text
-        if not line.strip():
-            continue
-        record = _read_line(line, keys)
-        if isinstance(record, str):
-            problems.append(f"{path}:{number}: {record}")
-        else:
-            found.append((number, record))
-    refuse(_first(problems))
-    if not found:
-        raise InvalidInput(f"{path}: no lines in it; needed are objects with {' and '.join(keys)}")
-    return found
-
-
-def _read_line(line: str, keys: Sequence[str]) -> tuple[str, ...] | str:
-    """The texts, or what is wrong with the line."""
-    try:
-        record = json.loads(line, object_pairs_hook=_no_key_twice)
-    except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg} at column {error.colno})"
-    except (ValueError, RecursionError) as error:
-        return f"not JSON that can be read ({error})"
-    if not isinstance(record, dict):
-        return f"a {type(record).__name__}; needed is an object with {' and '.join(keys)}"
-    for key in keys:
-        if key not in record:
-            return f"no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}"
-        if not isinstance(record[key], str):
-            return f"{key!r} is a {type(record[key]).__name__}; needed is text"
-        if not record[key].strip():
-            return f"{key!r} is empty"
-        if any("\ud800" <= c <= "\udfff" for c in record[key]):
-            return f"{key!r} has half of a surrogate pair; needed is Unicode text"
-    return tuple(record[key] for key in keys)
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(k for k in keys if keys.count(k) > 1)!r} is there twice")
-    return found
-
-
-def _first(problems: list[str]) -> list[str]:
-    """The first ten, and how many more there are."""
-    more = len(problems) - _SHOWN
-    return problems[:_SHOWN] + ([f"and {more} more like these"] if more > 0 else [])
-
-
 def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
     """A task from a JSONL file. InvalidInput: bad lines, long prompts, or too few pairs."""
     format_prompt(tokenizer, "prompt", settings.prompt_style)  # a bad template is said once
-    items, problems = [], []
-    for i, (line, (prompt, response)) in enumerate(_numbered_pairs(path)):
+    items, problems, samples = [], [], settings.expert_samples
+    single = f"expert_samples={samples}: a file of pairs has 1 response to a prompt"
+    for i, (line, (prompt, response)) in enumerate(numbered_pairs(path)):
         try:
             ids = tuple(format_prompt(tokenizer, prompt, settings.prompt_style))
             tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens)
@@ -276,16 +201,10 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
             )
         items.append(Item(i, ids, (Response(tuple(tokens), cut),)))
     different = len({item.prompt for item in items})
-    few = different < settings.held_out + 1 and not problems
-    problems = _first(problems)
-    if few:
+    if different < settings.held_out + 1 and not problems:
         problems.append(
             f"{path}: {len(items)} pairs of {different} prompts; needed are "
             f"held_out={settings.held_out} prompts and one to train"
         )
-    if settings.expert_samples > 1:
-        problems.append(
-            f"expert_samples={settings.expert_samples}: a file of pairs has 1 response to a prompt"
-        )
-    refuse(problems)
+    refuse([single if samples > 1 else None, *problems], most=10)
     return PairFile(tokenizer, tuple(items), settings)

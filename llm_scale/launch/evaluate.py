@@ -24,6 +24,7 @@ from llm_scale.models.score import Pair
 from llm_scale.settings import Settings
 from llm_scale.store.read import model_of
 from theory.errors import InvalidInput, refuse
+from theory.files import json_lines
 
 HORIZON = 64
 """Longest response of a model that is not of a run, in tokens."""
@@ -61,7 +62,7 @@ def read_prompts(path: Path) -> list[str]:
     """The prompts of a JSONL file. InvalidInput: file, line and reason of every bad line."""
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file; needed is a JSONL file with prompts")
-    return [prompt for (prompt,) in tasks.read_texts(path, ("prompt",))]
+    return [prompt for _, (prompt,) in json_lines(path, ("prompt",))]
 
 
 def _unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
@@ -142,7 +143,8 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     """
     own = model.player.language.tokenizer
     if data and data not in tasks.NAMED:
-        texts = tasks.read_pairs(Path(data))[: count or None]
+        lines = tasks.numbered_pairs(Path(data))[: count or None]
+        texts = [(prompt, response) for _, (prompt, response) in lines]
         s = model.settings
         made = []
         for prompt, response in texts:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lab.files import folder_problems, write_whole
+from lab.files import folder_problems
 from llm_scale import processes
 from llm_scale import train as training
 from llm_scale.launch import prepare
@@ -21,6 +21,7 @@ from llm_scale.settings import Settings
 from llm_scale.store import identity
 from llm_scale.store.read import RECORD, record_of, settings_of
 from theory.errors import InvalidInput, refuse
+from theory.files import write_whole
 
 
 def finished(out: Path, settings: Settings) -> bool:

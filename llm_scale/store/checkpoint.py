@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lab.files import digest, whole
+from lab.files import digest
 from llm_scale import models
+from theory.files import whole
 
 KEPT = 2
 STATE = "state.json"

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lab.files import write_whole
 from llm_scale import processes
+from theory.files import write_whole
 
 METRICS, TIMING, POINTS = "metrics.jsonl", "timing.jsonl", "rounds"
 FAILURE = "failure.json"

@@ -106,13 +106,13 @@ def read(path: Path) -> Run:
     InvalidInput: not a run, or metrics that are not JSON lines.
     """
     settings = settings_of(path)
-    rows = _rows(path / METRICS)
+    seen = rows(path / METRICS)
     done = (path / "final" / "config.json").is_file()
     state = "finished" if done else "unfinished"
     if not done and (path / FAILURE).is_file():
         state = stopped(path / FAILURE)
-    rounds = [row for row in rows if "round" in row]
-    return Run(path, settings, rounds, [row for row in rows if "at" in row], state)
+    rounds = [row for row in seen if "round" in row]
+    return Run(path, settings, rounds, [row for row in seen if "at" in row], state)
 
 
 def stopped(file: Path) -> str:
@@ -125,9 +125,12 @@ def stopped(file: Path) -> str:
         raise InvalidInput(f"{file}: not what a run wrote that stopped ({error!r})") from error
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """Objects of a JSONL file; a last line without its end is being written and left out."""
-    rows = []
+def rows(file: Path) -> list[dict[str, Any]]:
+    """Objects of a JSONL file; a last line without its end is being written and left out.
+
+    InvalidInput: another line is not an object in JSON.
+    """
+    found = []
     whole, _, _ = (file.read_bytes() if file.exists() else b"").rpartition(b"\n")
     for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
         try:
@@ -136,8 +139,8 @@ def _rows(file: Path) -> list[dict[str, Any]]:
             raise InvalidInput(f"{file}:{number}: not JSON in UTF-8 ({error})") from error
         if not isinstance(row, dict):
             raise InvalidInput(f"{file}:{number}: a {type(row).__name__}; needed is an object")
-        rows.append(row)
-    return rows
+        found.append(row)
+    return found
 
 
 def found(paths: Sequence[Path]) -> list[Run]:

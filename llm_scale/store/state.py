@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from lab.files import whole
 from llm_scale import models, processes
 from llm_scale.data.items import Response
 from llm_scale.measure.held_out import HeldOut
@@ -24,6 +23,7 @@ from llm_scale.store import checkpoint
 from llm_scale.store.identity import mark
 from llm_scale.store.journal import METRICS, Journal
 from theory.errors import InvalidInput
+from theory.files import whole
 
 KEPT_WEIGHTS = ("base.safetensors", "current.safetensors")
 """Of pi_0, and of pi_t of the round: what a checkpoint leans on beside its own files."""

@@ -7,7 +7,6 @@ are compared with laws: what the trained model is, and what exact rounds from th
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from llm_scale.launch import prepare
 from llm_scale.models.language import Language
 from llm_scale.models.player import Player
 from llm_scale.settings import Settings
+from llm_scale.store import read
 from llm_scale.store.journal import METRICS
 from llm_scale.study import columns
 from llm_scale.study import listed_laws as listed
@@ -75,7 +75,7 @@ def run(job: Job) -> list[Row]:
             train(parts, lambda row: rows.append(watch.round(row["round"])))
         except Diverged:
             rows.append({"round": len(rows), "diverged": True})
-        seen = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
+        seen = read.rows(Path(folder) / METRICS)
         told = [row for row in seen if "round" in row]
         losses = [row["loss"] for row in seen if "loss" in row]
     s = job.settings

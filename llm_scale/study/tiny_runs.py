@@ -15,12 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
-from lab.files import write_whole
 from lab.sweep import Cell, run_cells
 from llm_scale.settings import resolve
 from llm_scale.store.identity import versions
 from llm_scale.study.tiny_model import Job, Row, run
 from theory.command import program
+from theory.files import write_whole
 
 PRESET = "tiny-cpu"
 AT_ONE = {

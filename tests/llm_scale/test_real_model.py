@@ -11,7 +11,7 @@ from llm_scale import models
 from llm_scale.data import verses
 from llm_scale.data.prompts import format_prompt
 from llm_scale.models.score import Scorer, score
-from tools.get_model import MODELS, SMOLLM2, whole
+from tools.get_model import MODELS, SMOLLM2, is_there
 from tools.real_model import chosen, measure
 
 pytestmark = pytest.mark.real_model
@@ -21,7 +21,7 @@ PARAMETERS = 134_515_008
 
 @pytest.fixture(scope="module")
 def language():
-    if not whole(DIRECTORY):
+    if not is_there(DIRECTORY):
         pytest.fail(f"{DIRECTORY}: not there or altered; make model")
     return models.load(DIRECTORY, torch.float32, torch.device("cpu"))
 
@@ -62,7 +62,7 @@ def test_log_probabilities_are_transformers_own(language):
 
 
 def test_the_whole_loop(tmp_path):
-    if not whole(DIRECTORY):
+    if not is_there(DIRECTORY):
         pytest.fail(f"{DIRECTORY}: not there or altered; make model")
     settings = chosen(device="cpu")
     seen = measure(settings, tmp_path)

@@ -1,18 +1,16 @@
 """Objectives that nobody here wrote: a run and its report give them what a built-in of their form
 gets."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from lab.specs import objective_of
-from llm_scale.__main__ import app
 from llm_scale.measure import telemetry
 from llm_scale.measure.predicted import ONE_STEP, TWO_STEP, RewardTerms, as_trained
 from llm_scale.measure.telemetry import Measured
+from tests.llm_scale.commands import call, metrics
 from theory import laws
 
 FILES = Path(__file__).parents[1] / "strangers"
@@ -29,15 +27,9 @@ def spec(name):
     return f"{FILES / name}.py:{name}"
 
 
-def call(*arguments):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == 0, (result.output, result.exception)
-
-
 def rows(out, objective, *more):
     call("train", "--out", out, *SMALL, f"--objective={objective}", *more)
-    lines = (out / "metrics.jsonl").read_text().splitlines()
-    return [row for row in map(json.loads, lines) if "round" in row]
+    return [row for row in metrics(out) if "round" in row]
 
 
 @pytest.fixture(scope="module", params=["sequence", "token"])

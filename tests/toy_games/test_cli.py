@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from lab import files
 from tests.toy_games import demo
 from theory.errors import InvalidInput
 from toy_games import launch
@@ -158,17 +157,17 @@ def test_a_folder_that_cannot_be_written_is_refused_before_work(tmp_path, monkey
 
 
 def test_a_full_disk_is_one_line_and_the_finished_parts_stay(tmp_path, monkeypatch):
-    real = files.write_whole
+    real = launch.write_whole
 
     def full(path, content):
         if path.name == "table.csv":
             raise OSError(28, "No space left on device")
         real(path, content)
 
-    monkeypatch.setattr(files, "write_whole", full)
+    monkeypatch.setattr(launch, "write_whole", full)
     command = ("run", "demo", "--set", "steps=10", "--out", tmp_path / "run")
     assert "error: [Errno 28] No space left on device\n" in call(*command, code=1).stderr
-    monkeypatch.setattr(files, "write_whole", real)
+    monkeypatch.setattr(launch, "write_whole", real)
     monkeypatch.setattr(demo, "batch", None)  # nothing is computed again
     call(*command)
     assert (tmp_path / "run" / "table.csv").exists()

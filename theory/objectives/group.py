@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from theory import laws, xp
-from theory.objectives import conic, finite_groups
+import numpy as np
+
+from theory import xp
+from theory.objectives import finite_groups
 from theory.objectives.base import Array
 from theory.objectives.forms import Group
-from theory.objectives.pointwise import ChiSquareMixture
+from theory.objectives.pointwise import ChiSquareMixture, ToReverseKL
 from theory.objectives.registry import register
 from theory.result import FloatArray
 
@@ -36,27 +38,17 @@ class CentredSpif(ChiSquareMixture, Group):
 
 
 @register("renyi")
-class Renyi(Group):
+class Renyi(ToReverseKL, Group):
     """Renyi variational risk ``log E_p e^{-(1-a) r}/(1-a) + log E_pi e^{a r}/a``, a = order."""
 
     order: float = 0.5
     unit = ("order",)
     citation = "IRIS, arXiv 2604.20933 (abstract); Birrell et al., arXiv 2007.03814"
     notes = "IRIS adapts its order during training by a rule not known here; fixed order here."
-    potential_name = "KL(pi||p)"
     absent: ClassVar[dict[str, str]] = {
         "loss": "a log of means, not a mean over examples; use risk",
         "saddle": "the value is a log of means, not separable over outcomes",
     }
-
-    def link_formula(self, u: Array, delta: Array | None) -> Array:
-        return u
-
-    def potential_formula(self, policy: FloatArray, expert: FloatArray) -> FloatArray:
-        return laws.kl_stable(policy, expert)
-
-    def conic_potential(self, expert: Any, policy: Any) -> conic.Conic:
-        return conic.kl(policy, expert)
 
     def group_risk(self, r_y: Array, r_own: Array, w_y: Array | None, w_own: Array | None) -> Array:
         k = self.order
@@ -72,7 +64,8 @@ def _variance(r: Array, weight: Array | None) -> Array:
 def _log_mean_exp(x: Array, weight: Array | None) -> Array:
     namespace = xp.namespace(x, weight)
     weight = namespace.ones_like(x) if weight is None else weight
-    x, weight = namespace.broadcast_arrays(x, weight)
+    shape = np.broadcast_shapes(x.shape, weight.shape)
+    x, weight = (namespace.broadcast_to(v, shape) for v in (x, weight))
     low = namespace.full_like(x, -float("inf"))
     seen = weight > 0
     log_weight = namespace.where(seen, namespace.log(namespace.where(seen, weight, 1.0)), low)

@@ -10,26 +10,16 @@ from theory import laws, xp
 from theory.objectives import conic, numeric_response
 from theory.objectives.base import Array
 from theory.objectives.forms import Pairwise
+from theory.objectives.pointwise import ToReverseKL
 from theory.objectives.registry import register
 from theory.result import FloatArray
 
 
-class Logistic(Pairwise):
-    """Shared by the pairwise logistic objectives: link ``u``, potential ``KL(pi||p)``."""
-
-    potential_name = "KL(pi||p)"
+class Logistic(ToReverseKL, Pairwise):
+    """Shared by the pairwise logistic objectives."""
 
     def pair_loss(self, d: Array) -> Array:
         return xp.softplus(-d)
-
-    def link_formula(self, u: Array, delta: Array | None) -> Array:
-        return u
-
-    def potential_formula(self, policy: FloatArray, expert: FloatArray) -> FloatArray:
-        return laws.kl_stable(policy, expert)
-
-    def conic_potential(self, expert: Any, policy: Any) -> conic.Conic:
-        return conic.kl(policy, expert)
 
 
 @register("spin")

@@ -15,7 +15,7 @@ from theory.objectives.registry import register
 from theory.result import FloatArray
 
 
-class ToReverseKL(Pointwise):
+class ToReverseKL(Objective):
     """Shared by the objectives whose link is ``u`` (+ const): potential ``KL(pi||p)``."""
 
     potential_name = "KL(pi||p)"
@@ -73,7 +73,12 @@ class Spif(ChiSquareMixture, Pointwise):
     positive = ("c",)
     unit = ("alpha",)
     citation = "arXiv 2602.01357 (abstract: chi^2 variational objective); LS-IQ, arXiv 2303.00599"
-    notes = "Only the abstract is known: the loss is reconstructed from LS-IQ's mixture penalty."
+    notes = (
+        "Only the abstract is known: the loss is reconstructed from LS-IQ's mixture penalty. "
+        "A loss in code of the first author is this one with c = 2.02 or 1.01 at beta = 0.1 "
+        "(github.com/TobyLeelsz/reasoning-distillation-flowrl, branch sft_reward_model, commit "
+        "d1c2931): beyond the local threshold, effective step 2.48 or 4.95."
+    )
     potential_name = "KL(p||alpha p+(1-alpha)pi)/(2c(1-alpha)^2)"
 
 
@@ -135,7 +140,7 @@ class PolicyOnly(Pointwise):
 
 
 @register("nwj")
-class Nwj(ToReverseKL):
+class Nwj(ToReverseKL, Pointwise):
     """KL variational bound: ``a = r``, ``b = -e^{r-1}``."""
 
     source = "paper"
@@ -217,7 +222,7 @@ class Gail(Pointwise):
 
 
 @register("airl")
-class Airl(ToReverseKL):
+class Airl(ToReverseKL, Pointwise):
     """Pointwise logistic: ``a = log s(r)``, ``b = log s(-r)`` (game value ``2 JS - 2 log 2``)."""
 
     source = "paper"
@@ -235,7 +240,7 @@ class Airl(ToReverseKL):
 
 
 @register("space")
-class Space(ToReverseKL):
+class Space(ToReverseKL, Pointwise):
     """NCE with ratio ``mu``: ``a = log s_mu(r)``, ``b = mu log s_{1/mu}(-r)``."""
 
     mu: float = 1.0
@@ -259,7 +264,7 @@ class Space(ToReverseKL):
 
 
 @register("brier")
-class Brier(ToReverseKL):
+class Brier(ToReverseKL, Pointwise):
     """Brier score of ``s(r)``: ``a = -(1 - s(r))^2``, ``b = -s(r)^2``."""
 
     source = "paper"

@@ -139,22 +139,21 @@ def nash(
     found = [_nash_of_one(a, max_iterations) for a in skew.reshape(-1, n, n)]
     policy = np.array([law for law, _ in found]).reshape(skew.shape[:-1])
     payoff = expected_win(skew, policy)
-    gap = payoff.max(-1)
-    outcome = Outcome.CONVERGED if np.all(gap <= tolerance) else Outcome.NOT_CONVERGED
-    solution = Solution(
-        policy=policy,
-        reward=payoff,
-        primal=0.5 + 0.5 * gap,
-        dual=0.5 - 0.5 * gap,
-        gap=gap,
-        outcome=outcome,
-        status=f"{outcome.value}: duality gap {gap.max():.1e}, "
-        f"asked for {tolerance:.1e}; the equilibrium need not be the only one",
-        iterations=sum(steps for _, steps in found),
-    )
+    said = "duality gap {:.1e}, asked for {:.1e}; the equilibrium need not be the only one"
+    solution = _certified(policy, payoff, payoff.max(-1), tolerance, said, sum(n for _, n in found))
     if raise_on_failure and not solution.converged:
         raise NotConverged(f"nash: {solution.status}", solution)
     return solution
+
+
+def _certified(
+    policy: FloatArray, reward: FloatArray, gap: FloatArray, tolerance: float, said: str, steps: int
+) -> Solution:
+    """Values around 1/2 by the gap; ``said`` takes the largest gap and the tolerance."""
+    outcome = Outcome.CONVERGED if np.all(gap <= tolerance) else Outcome.NOT_CONVERGED
+    status = f"{outcome.value}: {said.format(gap.max(), tolerance)}"
+    primal, dual = 0.5 + 0.5 * gap, 0.5 - 0.5 * gap
+    return Solution(policy, reward, primal, dual, gap, outcome, status, steps)
 
 
 def _nash_of_one(skew: FloatArray, max_iterations: int) -> tuple[FloatArray, int]:
@@ -245,18 +244,8 @@ def regularised_nash(
     log_z = np.asarray(xp.log_normalise(log_ref + x))
     z = np.exp(log_z)
     gap = anchored_gap(checked, log_z, log_ref, tau, scale)
-    outcome = Outcome.CONVERGED if np.all(gap <= tolerance) else Outcome.NOT_CONVERGED
-    solution = Solution(
-        policy=z,
-        reward=expected_win(skew, z),
-        primal=0.5 + 0.5 * gap,
-        dual=0.5 - 0.5 * gap,
-        gap=gap,
-        outcome=outcome,
-        status=f"{outcome.value}: duality gap of the anchored game "
-        f"{gap.max():.1e}, asked for {tolerance:.1e}",
-        iterations=steps,
-    )
+    said = "duality gap of the anchored game {:.1e}, asked for {:.1e}"
+    solution = _certified(z, expected_win(skew, z), gap, tolerance, said, steps)
     if raise_on_failure and not solution.converged:
         raise NotConverged(f"regularised_nash: {solution.status}", solution)
     return solution

@@ -15,9 +15,11 @@ import numpy as np
 from scipy.optimize import minimize
 
 from theory import arguments, laws, objectives, xp
-from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
+from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
+from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray, Outcome, Solution
+from theory.rounds.minimum import minimum
 from theory.rounds.two_step import reward_of_log_laws
 
 Kind = Literal["one_step", "two_step"]
@@ -26,9 +28,15 @@ GRADIENT_TOLERANCE = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class LogLinear:
-    """Exponential family over ``n`` outcomes: ``features`` (n, d), base log-law zero."""
+    """Exponential family over ``n`` outcomes: ``pi_theta ∝ exp(log_base + features theta)``.
+
+    Attributes:
+        features: (n, d), of full column rank modulo constants.
+        log_base: log of the base measure (n,), finite; none is the uniform one.
+    """
 
     features: FloatArray
+    log_base: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Refuse features that are not a finite matrix of full column rank modulo constants."""
@@ -45,13 +53,20 @@ class LogLinear:
                 f"features: {shape[1]} columns of rank {np.linalg.matrix_rank(centred)} modulo "
                 "constants; needed are identifiable parameters"
             )
+        if self.log_base is not None:
+            base = np.array(self.log_base, dtype=np.float64)
+            if base.shape != shape[:1] or not np.all(np.isfinite(base)):
+                raise InvalidInput(
+                    f"log_base: shape {base.shape}; needed are {shape[0]} finite numbers"
+                )
+            object.__setattr__(self, "log_base", base)
 
     def log_law(self, theta: Any) -> Any:
         """``log pi_theta``, shape (n,); numpy or torch like ``theta``."""
-        features = self.features
-        if xp.namespace(theta) is not xp.namespace(features):
-            features = xp.namespace(theta).asarray(features)
-        return xp.log_normalise(features @ theta)
+        level = _like(self.features, theta) @ theta
+        if self.log_base is not None:
+            level = level + _like(self.log_base, theta)
+        return xp.log_normalise(level)
 
     def law(self, theta: FloatArray) -> FloatArray:
         """``pi_theta``, shape (n,)."""
@@ -60,6 +75,18 @@ class LogLinear:
     def maximum_likelihood(self, expert: FloatArray) -> FloatArray:
         """``argmax_theta E_p log pi_theta``: the destination of SFT, shape (d,)."""
         return self._minimise(lambda theta: -(xp_dot(expert, self.log_law(theta))))
+
+    def destination(self, expert: FloatArray, temperature: float = 1.0) -> FloatArray:
+        """Log-law (n,) where one-step rounds rest if own *responses* are drawn at a temperature.
+
+        There ``pi^{1/T}``, normalised, has the expert's mean features: it is the maximum likelihood
+        of the class with the base measure to the power 1/T, and ``pi`` is its power T. Without a
+        base measure that is the class's own maximum likelihood to the power T (T15).
+        """
+        base = None if self.log_base is None else self.log_base / temperature
+        drawn = LogLinear(self.features, base)
+        best = np.asarray(drawn.log_law(drawn.maximum_likelihood(expert)))
+        return np.asarray(xp.log_normalise(temperature * best))
 
     def reverse_kl_projection(self, expert: FloatArray, start: FloatArray) -> FloatArray:
         """A local minimiser of ``KL(pi_theta||p)`` reached from ``start``, shape (d,)."""
@@ -113,7 +140,8 @@ class LogLinear:
             rounds: number of rounds.
             kind: what a round is.
             temperature: own responses are drawn from ``pi_t^(1/temperature)``, normalised, while
-                log-ratios divide by ``pi_t``: 1 is exact, anything else off-policy.
+                log-ratios divide by ``pi_t``: 1 is exact, anything else off-policy (whole responses
+                at a temperature, not each token at one).
             tau: weight of the anchor in the implicit reward ("one_step" only).
             ref: reference law of the anchor (n,), and the base of objectives whose opponent has
                 one (the start if not given).
@@ -199,16 +227,14 @@ class LogLinear:
             log_law = self.log_law(theta)
             prior = 0.0 if obj.reference_free else _like(log_q, log_law)
             ratio = log_law - prior
-            extras: dict[str, Any] = {}
-            if (tau > 0 and ref is not None) or "anchor" in obj.needs:
-                law = start if ref is None else ref
-                anchor = log_law - _like(laws.log_law(law), log_law)
-                extras = {"tau": tau, "expert_anchor": anchor, "policy_anchor": anchor}
+            anchor, extras = None, {}
+            if tau > 0 and ref is not None:
+                anchor = log_law - _like(laws.log_law(ref), log_law)
             if "history" in obj.needs:
-                extras |= {"history_logratio": ratio, "history_law": _like(start, log_law)}
-            return obj.risk(
-                ratio, ratio, beta, _like(expert, log_law), _like(own, log_law), **extras
-            )
+                extras = {"r_history": beta * ratio, "history_law": _like(start, log_law)}
+            reward = of_logratios(ratio, beta, anchor, tau)
+            weights = _like(expert, log_law), _like(own, log_law)
+            return obj.reward_risk(reward, reward, *weights, **extras)
 
         return risk
 
@@ -226,39 +252,8 @@ class LogLinear:
         return self._minimise(risk, theta)
 
     def _minimise(self, risk: Callable[[Any], Any], start: FloatArray | None = None) -> FloatArray:
-        """Newton's method with exact derivatives (torch); BFGS first where it does not descend."""
-        import torch
-
-        def at(theta: FloatArray) -> tuple[float, FloatArray]:
-            with torch.enable_grad():
-                point = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
-                value = risk(point)
-                (gradient,) = torch.autograd.grad(value, point)
-            return float(value.detach()), gradient.numpy()
-
-        def newton(theta: FloatArray) -> tuple[FloatArray, float]:
-            value, gradient = at(theta)
-            for _ in range(30):
-                if np.abs(gradient).max() <= 1e-13:
-                    break
-                point = torch.tensor(theta, dtype=torch.float64)
-                hessian = torch.autograd.functional.hessian(risk, point).numpy()
-                step = np.linalg.lstsq(hessian, -gradient, rcond=1e-13)[0]
-                after = at(theta + step)
-                grows = np.abs(after[1]).max() >= np.abs(gradient).max()
-                if grows or not after[0] <= value + 1e-12 * (1.0 + abs(value)):
-                    break
-                theta, (value, gradient) = theta + step, after
-            return theta, float(np.abs(gradient).max())
-
         first = np.zeros(self.features.shape[1]) if start is None else start
-        theta, worst = newton(first)
-        if worst > GRADIENT_TOLERANCE:
-            found = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-8})
-            theta, worst = newton(found.x)
-        if worst > GRADIENT_TOLERANCE:
-            raise NotConverged(f"minimisation in the class stopped at gradient {worst:.1e}", theta)
-        return np.asarray(theta)
+        return minimum(risk, first, GRADIENT_TOLERANCE, "minimisation in the class")
 
 
 def xp_dot(weight: Any, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -82,16 +83,36 @@ def ngrams(
         except InvalidInput as error:
             raise InvalidInput([f"{p}; or set vocab_size" for p in error.problems]) from None
     index = {token: i for i, token in enumerate(vocabulary)}
-    unknown = len(vocabulary) - 1
-    lengths = np.array([len(r) for r in responses])
-    flat = np.fromiter(
-        (index.get(t, unknown) for t in chain.from_iterable(responses)),
-        dtype=np.int64,
-        count=int(lengths.sum()),
-    )
+    sequences = [[index.get(token, vocab - 1) for token in response] for response in responses]
     reach = min(order, horizon - 1)
-    laws = _laws(flat, lengths, owner, prompts, vocab, reach, smoothing)
+    groups: list[list[list[int]]] = [[] for _ in range(prompts if prompts > 1 else 0)]
+    for i, sequence in zip(owner, sequences, strict=True):
+        if groups and i >= 0:
+            groups[i].append(sequence)
+    own = [_counts(group, vocab, reach) for group in groups]
+    laws = []
+    for length, counts in enumerate(_counts(sequences, vocab, reach)):
+        pooled = _normalised(counts + float(smoothing), np.full(vocab, 1.0 / vocab))
+        parts = [part[length] + smoothing * vocab * pooled for part in own]
+        laws.append(_normalised(np.stack(parts), pooled) if parts else pooled[None])
     return NGrams(vocabulary, names, reach, laws)
+
+
+def count_ngrams(
+    sequences: Iterable[Sequence[int]], order: int, start: int, end: int
+) -> Counter[tuple[int, ...]]:
+    """How often each token follows the ``order`` tokens before it: {(context..., token): count}.
+
+    Before a sequence's first token there are ``start``, and after its last one there is ``end``.
+
+    >>> count_ngrams([[7, 8]], 1, start=0, end=9)
+    Counter({(0, 7): 1, (7, 8): 1, (8, 9): 1})
+    """
+    seen: Counter[tuple[int, ...]] = Counter()
+    for sequence in sequences:
+        padded = (*(start,) * order, *sequence, end)
+        seen.update(zip(*(padded[i:] for i in range(order + 1)), strict=False))
+    return seen
 
 
 def _prompts(first: list[str], prompts: int) -> tuple[tuple[str, ...], IntArray]:
@@ -115,43 +136,19 @@ def _vocabulary(responses: list[list[str]], size: int | None) -> tuple[str, ...]
     return (EOS, *(token for token, _ in counts.most_common(size - 2)), UNKNOWN)
 
 
-def _laws(
-    flat: IntArray,
-    lengths: IntArray,
-    owner: IntArray,
-    prompts: int,
-    vocab: int,
-    order: int,
-    smoothing: float,
-) -> list[FloatArray]:
-    """For context lengths 0..order: (prompts, (vocab-1)^length contexts, vocab) next-token laws."""
-    ends = np.cumsum(lengths + 1) - 1  # every text is followed by its EOS, token 0
-    stream = np.zeros(len(flat) + len(lengths), dtype=np.int64)
-    inner = np.ones(len(stream), dtype=bool)
-    inner[ends] = False
-    stream[inner] = flat
-    position = np.arange(len(stream)) - np.repeat(ends - lengths, lengths + 1)
-    owners = np.repeat(owner, lengths + 1)
-    base = vocab - 1
-    laws = []
-    for length in range(order + 1):
-        seen = position >= length if length == order else position == length
-        at = np.flatnonzero(seen)
-        code = np.zeros(len(at), dtype=np.int64)
-        for back in range(length, 0, -1):
-            code = code * base + stream[at - back] - 1
-        cell = code * vocab + stream[at]
-        cells = base**length * vocab
-        pooled = np.bincount(cell, minlength=cells).reshape(-1, vocab) + float(smoothing)
-        whole = _normalised(pooled, np.full(vocab, 1.0 / vocab))
-        if prompts == 1:
-            laws.append(whole[None])
-            continue
-        own = owners[at] >= 0
-        seen_in = np.bincount((owners[at] * cells + cell)[own], minlength=prompts * cells)
-        counts = seen_in.reshape(prompts, -1, vocab) + smoothing * vocab * whole
-        laws.append(_normalised(counts, whole))
-    return laws
+def _counts(sequences: list[list[int]], vocab: int, order: int) -> list[FloatArray]:
+    """For context lengths 0..order: ((vocab-1)^length contexts, vocab) counts of next tokens.
+
+    Contexts shorter than ``order`` are those at a sequence's start; EOS, token 0, is in none.
+    """
+    counts = [np.zeros(((vocab - 1) ** length, vocab)) for length in range(order + 1)]
+    for (*before, token), number in count_ngrams(sequences, order, start=0, end=0).items():
+        context = [word - 1 for word in before if word != 0]
+        code = 0
+        for word in context:
+            code = code * (vocab - 1) + word
+        counts[len(context)][code, token] = number
+    return counts
 
 
 def _normalised(counts: Any, fallback: FloatArray) -> FloatArray:

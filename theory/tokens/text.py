@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -12,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, refuse
+from theory.files import json_lines
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data" / "modern_english.jsonl.gz"
 """The text that comes with the repository (not with an installed package)."""
 
-_SHOWN = 5
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+|[^\w\s]")
 _PHRASE_END = re.compile(r"[.,;:!?()“”\"—]+")
 _VERSE = re.compile(r"\s+\d+(:\d+)?$")
@@ -37,7 +35,7 @@ def load_pairs(path: str | Path | None = None) -> list[Pair]:
     Without a path: the shipped text, see data/README.md.  The book is `ref` without chapter and
     verse; paragraph marks (¶) and surrounding space are dropped.
 
-    Raises InvalidInput naming file, line and reason of every bad line (the first five).
+    Raises InvalidInput as `theory.files.json_lines` does.
     """
     file = SHIPPED if path is None else Path(path)
     if not file.is_file():
@@ -48,52 +46,10 @@ def load_pairs(path: str | Path | None = None) -> list[Pair]:
             else ""
         )
         raise InvalidInput([f"{file}: no such file{hint}"])
-    open_text = gzip.open if file.suffix == ".gz" else open
-    pairs, problems = [], []
-    try:
-        with open_text(file, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                found = _pair(line)
-                if isinstance(found, str):
-                    problems.append(f"{file}, line {number}: {found}")
-                else:
-                    pairs.append(found)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        after = len(pairs) + len(problems)
-        problems.append(f"{file}: cannot be read after {after} lines: {error}")
-    if problems:
-        more = len(problems) - _SHOWN
-        raise InvalidInput(problems[:_SHOWN] + ([f"and {more} more"] if more > 0 else []))
-    if not pairs:
-        raise InvalidInput([f"{file}: no pairs in it"])
-    return pairs
-
-
-def _pair(line: str) -> Pair | str:
-    """The pair on a line, or what is wrong with it."""
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        return f"not JSON ({error.msg} at column {error.colno})"
-    if not isinstance(record, dict):
-        return f"a JSON object is needed, got {type(record).__name__}"
-    reasons = []
-    for name in ("prompt", "response"):
-        value = record.get(name)
-        if name not in record:
-            reasons.append(f"field {name!r} is missing (fields: {', '.join(map(repr, record))})")
-        elif not isinstance(value, str):
-            reasons.append(f"field {name!r} must be text, got {type(value).__name__}")
-        elif not value.strip():
-            reasons.append(f"field {name!r} is empty")
-    if not isinstance(record.get("ref", ""), str):
-        reasons.append(f"field 'ref' must be text, got {type(record['ref']).__name__}")
-    if reasons:
-        return "; ".join(reasons)
-    prompt, response = (record[side].replace("¶", "").strip() for side in ("prompt", "response"))
-    return Pair(_VERSE.sub("", record.get("ref", "")), prompt, response)
+    return [
+        Pair(_VERSE.sub("", ref), *(side.replace("¶", "").strip() for side in sides))
+        for _, (*sides, ref) in json_lines(file, ("prompt", "response"), ("ref",))
+    ]
 
 
 def split_by_book(
@@ -192,7 +148,5 @@ def as_pairs(texts: Any) -> tuple[list[tuple[str, str]], bool]:
         else:
             wanted = "a (prompt, response) pair of texts" if with_prompts else "a text"
             problems.append(f"texts[{number}] must be {wanted}, got {type(entry).__name__}")
-    if problems:
-        more = len(problems) - _SHOWN
-        raise InvalidInput(problems[:_SHOWN] + ([f"and {more} more"] if more > 0 else []))
+    refuse(problems, most=10)
     return out, with_prompts

@@ -18,9 +18,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lab.files import whole
 from lab.progress import progress as shown
 from theory.errors import InvalidInput, refuse
+from theory.files import whole
 
 State = dict[str, Tensor]
 EVERY_SECONDS = 20.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -43,52 +42,24 @@ class Settings(BaseSettings):
 
 def cells(settings: Settings) -> list[Cell]:
     """One part a case, and one for the biases against the size of groups."""
-    common = {
-        "instance": settings.instance,
-        "beta": settings.beta,
-        "distance": settings.distance,
-        "seeds": settings.seeds,
-        "samples": settings.samples,
-    }
-    cases = [Cell(c, of_case, {"case": c, "size": settings.size, **common}) for c in settings.cases]
-    return [*cases, Cell("sizes", over_sizes, {"sizes": settings.sizes, **common})]
+    cases = [Cell(c, of_case, {"case": c, "s": settings}, resumes=False) for c in settings.cases]
+    return [*cases, Cell("sizes", over_sizes, {"s": settings}, resumes=False)]
 
 
-def of_case(
-    case: str,
-    size: int,
-    instance: int,
-    beta: float,
-    distance: float,
-    seeds: int,
-    samples: int,
-    checkpoint: Path | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
+def of_case(s: Settings, case: str) -> pd.DataFrame:
     """All estimators on one problem: a row an estimator and Monte Carlo seed."""
-    problem = make_problem(case, instance, beta, distance)
-    rows = [
-        describe(case, estimator, range(seeds), samples) for estimator in catalogue(problem, size)
-    ]
+    problem = make_problem(case, s.instance, s.beta, s.distance)
+    rows = [describe(case, e, range(s.seeds), s.samples) for e in catalogue(problem, s.size)]
     return pd.concat(rows, ignore_index=True)
 
 
-def over_sizes(
-    sizes: tuple[int, ...],
-    instance: int,
-    beta: float,
-    distance: float,
-    seeds: int,
-    samples: int,
-    checkpoint: Path | None = None,
-    progress: bool = True,
-) -> pd.DataFrame:
+def over_sizes(s: Settings) -> pd.DataFrame:
     """Estimators whose bias depends on the size of a group, on a game of four responses."""
-    problem = make_problem("small", instance, beta, distance)
+    problem = make_problem("small", s.instance, s.beta, s.distance)
     rows = []
-    for size in sizes:
+    for size in s.sizes:
         for estimator in shrinking(problem, size):
-            part = describe("sizes", estimator, range(seeds), samples)
+            part = describe("sizes", estimator, range(s.seeds), s.samples)
             part["name"] = (
                 estimator.name.replace(f"{size}+{size}", "K+K")
                 .replace(f"={size}", "")

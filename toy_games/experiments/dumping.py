@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -84,33 +83,24 @@ def cells(settings: Settings) -> list[Cell]:
     """One cell an objective and part, and sizes of the samples."""
     s = settings
     names = (*s.objectives, "sft")
-    common = {"step": s.step, "seeds": s.seeds}
-    out = []
-    for name in (*names, "sppo"):
-        given = {
-            "spec": name, "shares": s.shares, "rare": s.rare, "batches": s.batches,
-            "rate": s.path_rate, "steps": s.path_steps, **common,
-        }  # fmt: skip
-        out.append(Cell(f"path-{name}", path, given))
+    given = {"s": s}
+    out = [Cell(f"path-{name}", path, given | {"spec": name}) for name in (*names, "sppo")]
     for name in s.objectives:
         if why := never_dumps(objectives.of(name)):
             out.append(left_out("escape", name, why))
-            continue
-        given = {"spec": name, "shares": s.shares[:1], "masses": s.masses, "counts": s.counts}
-        given |= {"steps": s.escape_steps, "step": s.step}
-        out.append(Cell(f"escape-{name}", escape, given))
-    pairs = [(n, s.middle) for n in s.sizes] + [(s.size, n) for n in s.samples]
+        else:
+            out.append(Cell(f"escape-{name}", escape, given | {"spec": name}))
+    pairs = dict.fromkeys([(n, s.middle) for n in s.sizes] + [(s.size, n) for n in s.samples])
     for name in names:
-        for size, count in dict.fromkeys(pairs):
-            given = {"spec": name, "size": size, "samples": count, "rounds": 1, "steps": s.steps}
-            out.append(Cell(f"samples-{name}-{size}-{count}", sampled, given | common))
-        given = {"spec": name, "size": s.size, "samples": s.size, "rounds": s.rounds}
-        given["steps"] = s.round_steps
-        out.append(Cell(f"rounds-{name}", sampled, given | common))
+        one = given | {"spec": name, "rounds": 1, "steps": s.steps}
+        for size, count in pairs:
+            sized = one | {"size": size, "samples": count}
+            out.append(Cell(f"samples-{name}-{size}-{count}", sampled, sized))
+        several = {"size": s.size, "samples": s.size, "rounds": s.rounds, "steps": s.round_steps}
+        out.append(Cell(f"rounds-{name}", sampled, given | {"spec": name} | several))
     for name in (*s.text_objectives, "sft"):
         for kind in CLASSES:
-            given = {"spec": name, "policy": kind, "rate": s.text_rate, "steps": s.text_steps}
-            out.append(Cell(f"text-{name}-{kind}", text, given | common))
+            out.append(Cell(f"text-{name}-{kind}", text, given | {"spec": name, "policy": kind}))
     return out
 
 
@@ -165,40 +155,32 @@ def predicted(spec: str, share: float, rare: float, covered: bool, step: float) 
     return float(one_step_round(expert, start, obj, beta).policy[2])
 
 
-def path(
-    spec: str,
-    shares: Sequence[float],
-    rare: float,
-    batches: Sequence[int],
-    rate: float,
-    steps: int,
-    step: float,
-    seeds: int,
-    checkpoint: Any = None,
-    progress: bool = True,
-) -> pd.DataFrame:
+def path(s: Settings, spec: str, checkpoint: Any = None, progress: bool = True) -> pd.DataFrame:
     """Mass of the third outcome against steps of one round: batches, and exact gradients."""
     obj = objective_of("spif" if spec == "sppo" else spec)
-    cases = [(share, covered) for share in shares for covered in (True, False)]
+    cases = [(share, covered) for share in s.shares for covered in (True, False)]
     tables = []
-    for size in batches:
+    for size in s.batches:
         rows = pd.DataFrame(
             [
                 {"seed": seed, "share": share, "covered": covered}
-                for seed in range(seeds if size else 1)
+                for seed in range(s.seeds if size else 1)
                 for share, covered in cases
             ]
-        ).assign(rate=rate, beta=beta_at(obj, step), steps_per_round=FOREVER)
-        start = np.stack([example(s, rare) for s in rows.share])
-        sides = [weights(spec, s, rare, c) for s, c in zip(rows.share, rows.covered, strict=True)]
+        ).assign(rate=s.path_rate, beta=beta_at(obj, s.step), steps_per_round=FOREVER)
+        start = np.stack([example(share, s.rare) for share in rows.share])
+        sides = [
+            weights(spec, share, s.rare, covered)
+            for share, covered in zip(rows.share, rows.covered, strict=True)
+        ]
         data, own = (np.stack(side)[:, None] for side in zip(*sides, strict=True))
         run = SelfPlay(
             Softmax(3), obj, rows, start[:, 0, None], np.log(start[:, 1]), Data(batch=size or None),
             {"third": _third, "reward_third": _reward_third, **MEASURES},
             given={"data": data, "own": own},
         )  # fmt: skip
-        at = simulator.log_steps(steps, 8)
-        part = None if checkpoint is None else f"{checkpoint}.{size}.npz"
+        at = simulator.log_steps(s.path_steps, 8)
+        part = checkpoint and f"{checkpoint}.{size}.npz"
         tables.append(simulator.run(run, at, part, progress).assign(batch=size))
     return pd.concat(tables, ignore_index=True).assign(part="path", objective=spec)
 
@@ -224,29 +206,19 @@ def spread_out(share: float, seen: int, count: int, outside: float, size: int) -
     return np.stack([data, own, start])
 
 
-def escape(
-    spec: str,
-    shares: Sequence[float],
-    masses: Sequence[float],
-    counts: Sequence[int],
-    steps: int,
-    step: float,
-    seen: int = 2,
-    checkpoint: Any = None,
-    progress: bool = True,
-) -> pd.DataFrame:
+def escape(s: Settings, spec: str, seen: int = 2, **how: Any) -> pd.DataFrame:
     """Steps of exact gradients until half of the missing mass is dumped, and as predicted."""
     obj = objectives.of(spec)
-    beta, rate, size = beta_at(obj, step), 1.0, seen + max(counts)
+    beta, rate, size = beta_at(obj, s.step), 1.0, seen + max(s.counts)
     rows = pd.DataFrame(
         [
-            {"seed": 0, "share": s, "outside": u, "count_unseen": m}
-            for s in shares for u in masses for m in counts
+            {"seed": 0, "share": s.shares[0], "outside": u, "count_unseen": m}
+            for u in s.masses for m in s.counts
         ]
     ).assign(rate=rate, beta=beta, seen=seen, steps_per_round=FOREVER)  # fmt: skip
     given = [
-        spread_out(s, seen, m, u, size)
-        for s, u, m in zip(rows.share, rows.outside, rows.count_unseen, strict=True)
+        spread_out(s.shares[0], seen, m, u, size)
+        for u, m in zip(rows.outside, rows.count_unseen, strict=True)
     ]
     data, own, start = np.stack(given, axis=1)[:, :, None]
     policy = Softmax(size)
@@ -254,8 +226,8 @@ def escape(
         policy, obj, rows, data, policy.parameters_of(_log(start)), Data(batch=None),
         unseen.MEASURES, given={"data": data, "own": own},
     )  # fmt: skip
-    table = simulator.run(run, simulator.log_steps(steps, 24), checkpoint, progress)
-    rows["part"], rows["objective"], rows["step"] = "escape", spec, steps
+    table = simulator.run(run, simulator.log_steps(s.escape_steps, 24), **how)
+    rows["part"], rows["objective"], rows["step"] = "escape", spec, s.escape_steps
     rows["end"] = table.predicted.to_numpy()[: len(rows)]
     after = table.after.to_numpy().reshape(-1, len(rows))
     at = table["step"].to_numpy().reshape(-1, len(rows))[:, 0]
@@ -310,30 +282,22 @@ def random_laws(size: int, seeds: int) -> tuple[FloatArray, FloatArray]:
 
 
 def sampled(
-    spec: str,
-    size: int,
-    samples: int,
-    rounds: int,
-    steps: int,
-    step: float,
-    seeds: int,
-    checkpoint: Any = None,
-    progress: bool = True,
+    s: Settings, spec: str, size: int, samples: int, rounds: int, steps: int, **how: Any
 ) -> pd.DataFrame:
     """Rounds on n expert and n own samples of N outcomes: unseen mass before and after each.
 
     Columns ``first`` and ``first_expert``: mass of policy and expert on what round 1 did not see.
     """
     obj = objective_of(spec)
-    expert, start = random_laws(size, seeds)
-    rows = pd.DataFrame({"seed": range(seeds), "size": size, "samples": samples})
-    rows = rows.assign(rate=1.0, beta=beta_at(obj, step), steps_per_round=steps)
+    expert, start = random_laws(size, s.seeds)
+    rows = pd.DataFrame({"seed": range(s.seeds), "size": size, "samples": samples})
+    rows = rows.assign(rate=1.0, beta=beta_at(obj, s.step), steps_per_round=steps)
     data = Data(batch=None, expert_samples=samples, own_samples=samples)
     run = SelfPlay(Softmax(size), obj, rows, expert, np.log(start[:, 0]), data, MEASURES)
     first = unseen_mask(run.start())
     run.measures["first"] = lambda run, state, at: _mass(first, run.log_law(state).exp())
     run.measures["first_expert"] = lambda run, state, at: _mass(first, run.expert)
-    table = simulator.run(run, range(0, rounds * steps + 1, steps), checkpoint, progress)
+    table = simulator.run(run, range(0, rounds * steps + 1, steps), **how)
     return table.assign(part="rounds" if rounds > 1 else "samples", objective=spec)
 
 
@@ -349,17 +313,7 @@ def _phrases() -> Phrases:
     return read_phrases(words=3, horizon=4)
 
 
-def text(
-    spec: str,
-    policy: str,
-    rate: float,
-    steps: int,
-    step: float,
-    seeds: int,
-    samples: int = 64,
-    checkpoint: Any = None,
-    progress: bool = True,
-) -> pd.DataFrame:
+def text(s: Settings, spec: str, policy: str, samples: int = 64, **how: Any) -> pd.DataFrame:
     """One round on samples of real phrases, by a tabular, a token and a neural policy.
 
     All start at random token policies that know nothing of the text.
@@ -371,14 +325,14 @@ def text(
         "tokens": Tokens(phrases.game),
         "neural": Neural(phrases.game),
     }
-    streams, chosen = Streams(range(seeds)), kinds[policy]
+    streams, chosen = Streams(range(s.seeds)), kinds[policy]
     source = Tokens(phrases.game) if policy == "softmax" else chosen
-    start = torch.stack([source.initial(streams.generator(i, "text"), 0.5) for i in range(seeds)])
+    start = torch.stack([source.initial(streams.generator(i, "text"), 0.5) for i in range(s.seeds)])
     if isinstance(chosen, Softmax):
         start = chosen.parameters_of(source.log_law(start))
-    rows = pd.DataFrame({"seed": range(seeds), "policy": policy, "samples": samples})
-    rows = rows.assign(rate=rate, beta=beta_at(obj, step), steps_per_round=FOREVER)
+    rows = pd.DataFrame({"seed": range(s.seeds), "policy": policy, "samples": samples})
+    rows = rows.assign(rate=s.text_rate, beta=beta_at(obj, s.step), steps_per_round=FOREVER)
     data = Data(batch=None, expert_samples=samples, own_samples=samples)
     run = SelfPlay(chosen, obj, rows, phrases.law, start, data, MEASURES)
-    table = simulator.run(run, [0, steps], checkpoint, progress)
+    table = simulator.run(run, [0, s.text_steps], **how)
     return table.assign(part="text", objective=spec)

@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,28 +85,24 @@ class Settings(BaseSettings):
     )
     widths: tuple[int, ...] = option((1, 2, 4, 16), "hidden units, in part network", ge=1)
 
+    @property
+    def instances(self) -> tuple[int, int, float]:
+        """The tabular games: how many, of how many responses, how spread."""
+        return self.seeds, self.outcomes, self.spread
+
 
 def cells(settings: Settings) -> list[Cell]:
     """One cell a part and what its rows cannot share: objective, method, class, batch."""
     s = settings
-    size = {"seeds": s.seeds, "outcomes": s.outcomes, "spread": s.spread}
-    many = {**size, "steps": s.steps}
-    spif = f"spif(c={s.c!r})"
     plans: dict[str, list[tuple[str, Callable[..., pd.DataFrame], dict[str, object]]]] = {
         "trajectories": [
-            (f"{spec}-{m}", trajectories, {"spec": spec, "method": m, "step": s.step, **many})
-            for spec in ("ipm(bound=5)", spif)
+            (f"{spec}-{m}", trajectories, {"s": s, "spec": spec, "method": m})
+            for spec in ("ipm(bound=5)", _penalised(s))
             for m in METHODS
         ],
-        "noise": [
-            (spec, noise, {"spec": spec, "batch": s.batch, **many}
-             | {"step": s.step / s.slower, "steps": s.steps * s.slower})
-            for spec in (spif, "sft")
-        ],
+        "noise": [(spec, noise, {"s": s, "spec": spec}) for spec in (_penalised(s), "sft")],
         "rates": [
-            (f"{spec}-{pay}-{m}", rates, {"spec": spec, "method": m, "pay": pay, **many}
-             | {"step": s.step, "steps": max(20, 2 * s.steps // 3)}
-             | {"tau": 0.0 if spec.startswith("ipm") else s.tau})
+            (f"{spec}-{pay}-{m}", rates, {"s": s, "spec": spec, "method": m, "pay": pay})
             for spec, pay in (
                 ("ipm(bound=5)", "saddle"),
                 *((o, "saddle") for o in s.objectives),
@@ -113,9 +110,7 @@ def cells(settings: Settings) -> list[Cell]:
             )
             for m in METHODS
         ],
-        "boundary": [
-            (m, boundary, {"method": m, "penalties": list(s.penalties), **many}) for m in METHODS
-        ],
+        "boundary": [(m, boundary, {"s": s, "method": m}) for m in METHODS],
         "features": [
             (f"{k}-{natural}", few_features, {"count": k, "natural": natural, "seeds": s.seeds,
              "steps": 2 * s.steps})
@@ -128,7 +123,7 @@ def cells(settings: Settings) -> list[Cell]:
                          "sft")
         ],
         "limit": [
-            (f"{spec}-{k}", limit, {"spec": spec, "count": k, **size})
+            (f"{spec}-{k}", limit, {"s": s, "spec": spec, "count": k})
             for spec in ("spif", "airl")
             for k in s.reward_steps
         ],
@@ -140,85 +135,78 @@ def cells(settings: Settings) -> list[Cell]:
     return [Cell(f"{part}-{n}", call, kw) for part in s.parts for n, call, kw in plans[part]]
 
 
+def _penalised(s: Settings) -> str:
+    return f"spif(c={s.c!r})"
+
+
 # -- parts ----------------------------------------------------------------------------------------
 
 
-def trajectories(
-    spec: str, method: str, step: float, seeds: int, outcomes: int, spread: float, steps: int,
-    checkpoint: Path_ = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def _rows(s: Settings, step: float) -> pd.DataFrame:
+    """One row a seed, both players with the same step."""
+    return pd.DataFrame({"seed": range(s.seeds), "step_policy": step, "step_reward": step})
+
+
+def trajectories(s: Settings, spec: str, method: str, **how: Any) -> pd.DataFrame:
     """Exact gradients from a kick, tau = 0: the equilibrium is the expert, the reward constant."""
-    rows = pd.DataFrame({"seed": range(seeds), "step_policy": step, "step_reward": step})
-    run, rest = tabular(spec, rows, Rules(method), 0.0, KICK, (seeds, outcomes, spread))
-    record = range(0, steps + 1, max(1, steps // 80))
-    table = simulator.run(run, record, checkpoint, progress)
+    run, rest = tabular(spec, _rows(s, s.step), Rules(method), 0.0, KICK, s.instances)
+    record = range(0, s.steps + 1, max(1, s.steps // 80))
+    table = simulator.run(run, record, **how)
     table["predicted"] = np.tile(np.log(predicted_factor(rest, rest.start())), len(record))
     return table.assign(part="trajectories", objective=spec, method=method, pay="saddle")
 
 
-def noise(
-    spec: str, batch: int, step: float, seeds: int, outcomes: int, spread: float, steps: int,
-    checkpoint: Path_ = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def noise(s: Settings, spec: str, **how: Any) -> pd.DataFrame:
     """Sampled gradients from the same starts, with the predicted stationary spread; and SFT."""
-    rows = pd.DataFrame({"seed": range(seeds), "step_policy": step, "step_reward": step})
-    record = range(0, steps + 1, max(1, steps // 80))
-    expert, _, direction = instance(seeds, outcomes, spread)
+    step, steps = s.step / s.slower, s.steps * s.slower
+    rows, record = _rows(s, step), range(0, steps + 1, max(1, steps // 80))
+    expert, _, direction = instance(*s.instances)
     if spec == "sft":
         start = np.log(expert[:, 0]) + AFAR * direction[:, 0]
-        plain = SelfPlay(
-            Softmax(outcomes), None, rows.assign(rate=step), expert, start, Data(batch=batch)
-        )
-        table = simulator.run(plain, record, checkpoint, progress).rename(
-            columns={"tv": "tv_to_expert"}
-        )
+        policy, data = Softmax(s.outcomes), Data(batch=s.batch)
+        plain = SelfPlay(policy, None, rows.assign(rate=step), expert, start, data)
+        table = simulator.run(plain, record, **how).rename(columns={"tv": "tv_to_expert"})
         return table.assign(part="noise", objective=spec)
-    rules = Rules("simultaneous", batch=batch)
-    run, rest = tabular(spec, rows, rules, 0.0, AFAR, (seeds, outcomes, spread))
-    table = simulator.run(run, record, checkpoint, progress)
+    rules = Rules("simultaneous", batch=s.batch)
+    run, rest = tabular(spec, rows, rules, 0.0, AFAR, s.instances)
+    table = simulator.run(run, record, **how)
     table["predicted"] = np.tile(np.sqrt(predicted_spread(rest, rest.start())), len(record))
     return table.assign(part="noise", objective=spec, method=rules.method, pay="saddle")
 
 
 def rates(
-    spec: str, method: str, pay: str, step: float, tau: float, seeds: int, outcomes: int,
-    spread: float, steps: int, checkpoint: Path_ = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+    s: Settings, spec: str, method: str, pay: str, checkpoint: Path_ = None, **how: Any
+) -> pd.DataFrame:
     """Measured log-factor a step near the equilibrium, beside the Jacobian's."""
-    rows = pd.DataFrame({"seed": range(seeds), "step_policy": step, "step_reward": step})
-    size = (seeds, outcomes, spread)
-    _, rest = tabular(spec, rows, Rules(method, pay), tau, 0.0, size)
+    tau, steps = 0.0 if spec.startswith("ipm") else s.tau, max(20, 2 * s.steps // 3)
+    rows = _rows(s, s.step)
+    _, rest = tabular(spec, rows, Rules(method, pay), tau, 0.0, s.instances)
     predicted = np.log(predicted_factor(rest, rest.start()))
     # From either end there are ten decades of linear regime to be seen.
     kick = np.where(predicted > 0, NEARER, NEAR)[:, None]
-    run, _ = tabular(spec, rows, Rules(method, pay), tau, kick, size)
+    run, _ = tabular(spec, rows, Rules(method, pay), tau, kick, s.instances)
     measured, error = growth(run, steps, checkpoint)
     table = rows.assign(tau=tau, step=steps, measured=measured, error=error, predicted=predicted)
     return table.assign(part="rates", objective=spec, method=method, pay=pay)
 
 
-def boundary(
-    method: str, penalties: list[float], seeds: int, outcomes: int, spread: float, steps: int,
-    checkpoint: Path_ = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def boundary(s: Settings, method: str, **_: Any) -> pd.DataFrame:
     """Largest stable common step of both players, measured and predicted, by the penalty c.
 
     All penalties are one batch: rewards in units of 1/c turn steps (s, s) of the game with c into
     steps (s/c, c s) of the game with c = 1.
     """
-    size = (seeds, outcomes, spread)
-    games = pd.DataFrame(
-        {"seed": np.tile(np.arange(seeds), len(penalties)), "c": np.repeat(penalties, seeds)}
-    )
+    seeds, count = np.arange(s.seeds), len(s.penalties)
+    games = pd.DataFrame({"seed": np.tile(seeds, count), "c": np.repeat(s.penalties, s.seeds)})
 
     def players(steps_: FloatArray) -> tuple[Players, Players]:
         rows = games.loc[games.index.repeat(steps_.shape[1])].reset_index(drop=True)
         flat = steps_.ravel()
         rows = rows.assign(step_policy=flat / rows.c, step_reward=flat * rows.c)
-        return tabular("spif", rows, Rules(method), 0.0, MIDDLE, size)
+        return tabular("spif", rows, Rules(method), 0.0, MIDDLE, s.instances)
 
     def measured(steps_: FloatArray) -> FloatArray:
-        return growth(players(steps_)[0], steps)[0].reshape(steps_.shape)
+        return growth(players(steps_)[0], s.steps)[0].reshape(steps_.shape)
 
     def predicted(steps_: FloatArray) -> FloatArray:
         rest = players(steps_)[1]
@@ -227,29 +215,26 @@ def boundary(
     least, most = np.full(len(games), 0.1), np.full(len(games), 60.0)
     found = {name: crossing(f, least, most) for name, f in
              (("measured", measured), ("predicted", predicted))}  # fmt: skip
-    return games.assign(step=steps, **found, part="boundary", objective="spif", method=method)
+    return games.assign(step=s.steps, **found, part="boundary", objective="spif", method=method)
 
 
-def limit(
-    spec: str, count: int, seeds: int, outcomes: int, spread: float,
-    checkpoint: Path_ = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def limit(s: Settings, spec: str, count: int, **how: Any) -> pd.DataFrame:
     """KL-proximal policy steps after ``count`` reward steps each, against the exact rounds.
 
     The column ``worst`` is the largest TV between the two policies of one round, over the rounds.
     """
     obj, beta, tau = objective_of(spec), 1.0, 0.1
     assert obj is not None
-    expert, ref, _ = instance(seeds, outcomes, spread)
-    rows = pd.DataFrame({"seed": range(seeds), "step_reward": 2.0, "tau": tau})
+    expert, ref, _ = instance(*s.instances)
+    rows = pd.DataFrame({"seed": range(s.seeds), "step_reward": 2.0, "tau": tau})
     rows["step_policy"] = 1.0 / (beta + tau)
     rules = Rules("alternating", "rounds", natural=True, reward_steps=count)
     run = Players(
-        Softmax(outcomes), Table(outcomes), obj, rows, expert,
-        (np.log(ref[:, 0]), np.zeros(outcomes)), rules, np.log(ref),
-        measures={f"law {y}": partial(_probability, y) for y in range(outcomes)},
+        Softmax(s.outcomes), Table(s.outcomes), obj, rows, expert,
+        (np.log(ref[:, 0]), np.zeros(s.outcomes)), rules, np.log(ref),
+        measures={f"law {y}": partial(_probability, y) for y in range(s.outcomes)},
     )  # fmt: skip
-    table = simulator.run(run, range(ROUNDS + 1), checkpoint, progress)
+    table = simulator.run(run, range(ROUNDS + 1), **how)
     path = self_play(expert, ref, obj, beta, ROUNDS, ref, tau, progress=False).policies
     assert path is not None
     met = table.filter(like="law ").to_numpy().reshape(path.shape)

@@ -98,37 +98,29 @@ class Settings(BaseSettings):
     steps: int = option(800, "gradient steps of a round", ge=1)
     rate: float = option(0.2, "learning rate, units of SFT on winners", gt=0)
 
+    @property
+    def every_seed(self) -> list[int]:
+        """The seeds themselves."""
+        return list(range(self.first_seed, self.first_seed + self.seeds))
+
 
 def cells(settings: Settings) -> list[Cell]:
     """The parts, each independent of the others."""
-    s = settings
-    common = {"first_seed": s.first_seed, "seeds": s.seeds}
-    game = {"responses": s.responses, "strength": s.strength}
-    out = []
-    for name in s.games:
-        for spec in s.unanchored:
-            arguments = {"game": name, "spec": spec, **game, **common}
-            arguments |= {"horizons": s.horizons, "comparisons": s.comparisons}
-            out.append(Cell(f"gap-{name}-{spec}", gaps, arguments))
+    s, given = settings, {"s": settings}
+    out = [
+        Cell(f"gap-{game}-{spec}", gaps, given | {"game": game, "spec": spec})
+        for game in s.games
+        for spec in s.unanchored
+    ]
     for spec in s.unanchored:
         if why := _no_scale(spec):
             out.append(left_out("gap, from comparisons", spec, why))
-    near = {"tau": s.tau, "ratios": s.ratios, "rounds": s.rate_rounds, "steps": s.rate_steps}
-    out.append(Cell("rate", rates, near | common))
-    noisy = {"tau": s.floor_tau, "rounds": s.floor_rounds, "samples": s.samples}
-    for spec in ("inpo", NASH_MD):
-        arguments = {"spec": spec, "beta": s.floor_beta, **noisy, **common}
-        out.append(Cell(f"floor-{spec}", floors, arguments))
-    out.append(Cell("schedule", schedule, noisy | common))
-    bias = {"samples": s.samples, "groups": s.groups}
-    out.append(Cell("bias", biases, bias | game | common))
-    one = {"step": s.step, **game, **common}
-    out.append(Cell("round", one_round, one | {"samples": s.pair_samples}))
+    out.append(Cell("rate", rates, given))
+    out += [Cell(f"floor-{spec}", floors, given | {"spec": spec}) for spec in ("inpo", NASH_MD)]
+    out += [Cell("schedule", schedule, given), Cell("bias", biases, given)]
+    out.append(Cell("round", one_round, given))
     for spec in (*s.objectives, "sft"):
-        limit = s.group_limit if _on_estimates(spec) else max(s.pair_samples)
-        kept = tuple(k for k in s.pair_samples if k <= limit)
-        arguments = {"spec": spec, "samples": (0, *kept), "steps": s.steps, "rate": s.rate, **one}
-        out.append(Cell(f"loss-{spec}", one_loss, arguments))
+        out.append(Cell(f"loss-{spec}", one_loss, given | {"spec": spec}))
     return out
 
 
@@ -140,30 +132,28 @@ def _on_estimates(spec: str) -> bool:
 # -- what is played -------------------------------------------------------------------------------
 
 
-def instances(
-    game: str, responses: int, strength: float, seeds: list[int]
-) -> tuple[FloatArray, FloatArray]:
+def instances(s: Settings, game: str = "bradley_terry") -> tuple[FloatArray, FloatArray]:
     """Preferences (seeds, n, n) and starts (seeds, n), each from its seed alone."""
-    n = 3 if game == "rps" else responses
-    streams = Streams(seeds)
-    drawn = [streams.generator(i, f"game {game}") for i in range(len(seeds))]
-    found = games(game, n, drawn, strength)
+    n = 3 if game == "rps" else s.responses
+    streams = Streams(s.every_seed)
+    drawn = [streams.generator(i, f"game {game}") for i in range(s.seeds)]
+    found = games(game, n, drawn, s.strength)
     return found, np.stack([laws.random_law(g, (n,), SPREAD) for g in drawn])
 
 
-def anchored_instances(seeds: list[int]) -> tuple[FloatArray, FloatArray]:
+def anchored_instances(s: Settings) -> tuple[FloatArray, FloatArray]:
     """Rock-paper-scissors with certain wins, and an anchor (seeds, 3) a seed."""
-    streams = Streams(seeds)
+    streams = Streams(s.every_seed)
     anchors = [
-        laws.random_law(streams.generator(i, "anchor"), (3,), SPREAD) for i in range(len(seeds))
+        laws.random_law(streams.generator(i, "anchor"), (3,), SPREAD) for i in range(s.seeds)
     ]
     return preferences.rock_paper_scissors(), np.stack(anchors)
 
 
-def _rows(seeds: list[int], settings: list[dict[str, Any]]) -> tuple[pd.DataFrame, FloatArray]:
+def _rows(s: Settings, settings: list[dict[str, Any]]) -> tuple[pd.DataFrame, FloatArray]:
     """A line for every setting and seed, and the seed's index in each."""
-    rows = pd.DataFrame([{"seed": s, **one} for one in settings for s in seeds])
-    return rows, np.tile(np.arange(len(seeds)), len(settings))
+    rows = pd.DataFrame([{"seed": seed, **one} for one in settings for seed in s.every_seed])
+    return rows, np.tile(np.arange(s.seeds), len(settings))
 
 
 def _table(part: str, algorithm: str, table: pd.DataFrame, **labels: Any) -> pd.DataFrame:
@@ -176,30 +166,26 @@ def _table(part: str, algorithm: str, table: pd.DataFrame, **labels: Any) -> pd.
 # -- the parts ------------------------------------------------------------------------------------
 
 
-def gaps(
-    game: str, spec: str, responses: int, strength: float, first_seed: int, seeds: int,
-    horizons: tuple[int, ...], comparisons: int, checkpoint: Any = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def gaps(s: Settings, game: str, spec: str, **how: Any) -> pd.DataFrame:
     """Without an anchor: each horizon T with ``beta = Lip sqrt(T/(2 log n))``, its bound's best.
 
     Exact preferences (``samples`` 0) and, where the reward is a multiple of ``2P - 1``, K
     comparisons. Targets of distances: a Nash equilibrium.
     """
-    every = list(range(first_seed, first_seed + seeds))
-    preference, start = instances(game, responses, strength, every)
+    preference, start = instances(s, game)
     algorithm = algorithm_of(spec)
     constant = _no_scale(spec) is None
-    lip = algorithm.gain * strength
-    tuned = {t: lip * np.sqrt(t / (2.0 * np.log(start.shape[-1]))) for t in horizons}
+    lip = algorithm.gain * s.strength
+    tuned = {t: lip * np.sqrt(t / (2.0 * np.log(start.shape[-1]))) for t in s.horizons}
     settings = [
         {"horizon": t, "beta": beta, "samples": k}
-        for k in ((0, comparisons) if constant else (0,))
+        for k in ((0, s.comparisons) if constant else (0,))
         for t, beta in tuned.items()
     ]
-    rows, index = _rows(every, settings)
+    rows, index = _rows(s, settings)
     nash = preferences.nash(preference).policy
     run = PreferenceRounds(spec, rows, preference[index], start[index], target=nash[index])
-    table = simulator.run(run, horizons, checkpoint, progress)
+    table = simulator.run(run, s.horizons, **how)
     table = table[table.step == table.horizon].reset_index(drop=True)
     return _table("gap", spec, table, game=game)
 
@@ -212,127 +198,104 @@ def _no_scale(spec: str) -> str | None:
         return str(error)
 
 
-def rates(
-    tau: float, ratios: tuple[float, ...], rounds: int, steps: int, first_seed: int, seeds: int,
-    checkpoint: Any = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def rates(s: Settings, **how: Any) -> pd.DataFrame:
     """Gradient descent on INPO's pair loss from near the equilibrium, with the anchor and without.
 
     Columns ``ratio`` (beta over the anchored threshold), ``norm`` in L2(z) at the last round and
     ``growth``, its factor a round.
     """
-    every = list(range(first_seed, first_seed + seeds))
-    game, anchor = anchored_instances(every)
-    scale = algorithm_of("inpo").scale
-    star = preferences.regularised_nash(np.stack([game] * seeds), anchor, tau, scale).policy
+    game, anchor = anchored_instances(s)
+    tau, scale = s.tau, algorithm_of("inpo").scale
+    star = preferences.regularised_nash(np.stack([game] * s.seeds), anchor, tau, scale).policy
     border = np.array([preferences.local_threshold(game, z, tau, scale) for z in star])
-    rows, index = _rows(every, [{"tau": t, "ratio": r} for t in (tau, 0.0) for r in ratios])
+    rows, index = _rows(s, [{"tau": t, "ratio": r} for t in (tau, 0.0) for r in s.ratios])
     rows["beta"] = rows.ratio * border[index]
     rows["rate"] = 1.2 / (rows.beta + rows.tau)  # halves the distance to the round each step
-    rows["steps_per_round"] = steps
+    rows["steps_per_round"] = s.rate_steps
     z = np.where(rows.tau.to_numpy()[:, None] > 0, star[index], 1.0 / 3.0)
-    streams = Streams(every)
-    away = np.stack([streams.generator(i, "direction").standard_normal(3) for i in range(seeds)])
+    streams = Streams(s.every_seed)
+    away = np.stack([streams.generator(i, "direction").standard_normal(3) for i in range(s.seeds)])
     x = away[index] - (z * away[index]).sum(-1, keepdims=True)
     x *= NEAR / np.sqrt((z * x**2).sum(-1, keepdims=True))
     run = PreferenceSGD("inpo", rows, game, z * (1.0 + x), anchor[index], z)
-    table = simulator.run(run, [0, rounds * steps], checkpoint, progress)
+    table = simulator.run(run, [0, s.rate_rounds * s.rate_steps], **how)
     first, last = (table[table.step == step].reset_index(drop=True) for step in table.step.unique())
-    last["growth"] = (last.norm / first.norm) ** (1.0 / rounds)
+    last["growth"] = (last.norm / first.norm) ** (1.0 / s.rate_rounds)
     return _table("rate", "inpo", last, game="rps")
 
 
-def floors(
-    spec: str, tau: float, beta: float, rounds: int, samples: tuple[int, ...], first_seed: int,
-    seeds: int, checkpoint: Any = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def floors(s: Settings, spec: str, **how: Any) -> pd.DataFrame:
     """Anchored rounds from K comparisons, with and without self-comparison, and exact ones.
 
     The mean of 120 rounds after the first quarter; distances to the equilibrium of the exact game.
     """
-    every = list(range(first_seed, first_seed + seeds))
-    game, anchor = anchored_instances(every)
+    game, anchor = anchored_instances(s)
     star = preferences.regularised_nash(
-        np.stack([game] * seeds), anchor, tau, algorithm_of(spec).scale
+        np.stack([game] * s.seeds), anchor, s.floor_tau, algorithm_of(spec).scale
     ).policy
-    settings = [{"samples": k, "self_comparison": own} for k in samples for own in (0, 1)]
-    rows, index = _rows(every, [{"samples": 0, "self_comparison": 0}, *settings])
-    rows = rows.assign(beta=beta, tau=tau)
+    settings = [{"samples": k, "self_comparison": own} for k in s.samples for own in (0, 1)]
+    rows, index = _rows(s, [{"samples": 0, "self_comparison": 0}, *settings])
+    rows = rows.assign(beta=s.floor_beta, tau=s.floor_tau)
     run = PreferenceRounds(spec, rows, game, anchor[index], anchor[index], star[index])
-    record = np.unique(np.linspace(rounds // 4, rounds, 120).astype(int))
-    table = simulator.run(run, record, checkpoint, progress)
+    record = np.unique(np.linspace(s.floor_rounds // 4, s.floor_rounds, 120).astype(int))
+    table = simulator.run(run, record, **how)
     by = [*rows.columns]
     mean = table.groupby(by, sort=False)[["gap", "kl", "tv"]].mean().reset_index()
     return _table("floor", spec, mean, game="rps")
 
 
-def schedule(
-    tau: float, rounds: int, samples: tuple[int, ...], first_seed: int, seeds: int,
-    checkpoint: Any = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def schedule(s: Settings, **how: Any) -> pd.DataFrame:
     """Nash-MD's published schedule ``beta_t = tau t/2``, exact and from K comparisons."""
-    every = list(range(first_seed, first_seed + seeds))
-    game, anchor = anchored_instances(every)
-    scale = algorithm_of(NASH_MD).scale
-    star = preferences.regularised_nash(np.stack([game] * seeds), anchor, tau, scale).policy
-    rows, index = _rows(every, [{"samples": k} for k in (0, *samples)])
+    game, anchor = anchored_instances(s)
+    tau, scale = s.floor_tau, algorithm_of(NASH_MD).scale
+    star = preferences.regularised_nash(np.stack([game] * s.seeds), anchor, tau, scale).policy
+    rows, index = _rows(s, [{"samples": k} for k in (0, *s.samples)])
     rows = rows.assign(beta=0.0, beta_growth=0.5 * tau, tau=tau)
     run = PreferenceRounds(NASH_MD, rows, game, anchor[index], anchor[index], star[index])
-    table = simulator.run(run, simulator.log_steps(rounds, 4), checkpoint, progress)
+    table = simulator.run(run, simulator.log_steps(s.floor_rounds, 4), **how)
     return _table("schedule", NASH_MD, table, game="rps")
 
 
-def biases(
-    samples: tuple[int, ...], groups: int, responses: int, strength: float, first_seed: int,
-    seeds: int, checkpoint: Any = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def biases(s: Settings, **how: Any) -> pd.DataFrame:
     """Bias and variance of the estimate of ``P(y > pi)`` from K own responses, both ways."""
-    every = list(range(first_seed, first_seed + seeds))
-    preference, policy = instances("bradley_terry", responses, strength, every)
-    settings = [{"samples": k, "self_comparison": own} for k in samples for own in (0, 1)]
-    rows, index = _rows(every, settings)
+    preference, policy = instances(s)
+    settings = [{"samples": k, "self_comparison": own} for k in s.samples for own in (0, 1)]
+    rows, index = _rows(s, settings)
     run = PlugIn(rows, preference[index], policy[index])
-    table = simulator.run(run, [groups], checkpoint, progress)
+    table = simulator.run(run, [s.groups], **how)
     return _table("bias", "plug-in", table, game="bradley_terry")
 
 
-def one_round(
-    step: float, samples: tuple[int, ...], responses: int, strength: float, first_seed: int,
-    seeds: int, checkpoint: Any = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def one_round(s: Settings, **how: Any) -> pd.DataFrame:
     """One exact policy step on payoffs from K comparisons: TV to SPPO's exact round.
 
     SPPO, SPIF and IPO are one algorithm here: the same numbers at equal step.
     """
-    every = list(range(first_seed, first_seed + seeds))
-    preference, start = instances("bradley_terry", responses, strength, every)
-    goal = exact_round(preference, start, step)
-    rows, index = _rows(every, [{"samples": k} for k in samples])
-    rows = rows.assign(beta=algorithm_of(CONSTANT_GAIN).gain / step)
+    preference, start = instances(s)
+    goal = exact_round(preference, start, s.step)
+    rows, index = _rows(s, [{"samples": k} for k in s.pair_samples])
+    rows = rows.assign(beta=algorithm_of(CONSTANT_GAIN).gain / s.step)
     run = PreferenceRounds(CONSTANT_GAIN, rows, preference[index], start[index], None, goal[index])
-    table = simulator.run(run, [1], checkpoint, progress)
+    table = simulator.run(run, [1], **how)
     return _table("round", CONSTANT_GAIN, table, game="bradley_terry")
 
 
-def one_loss(
-    spec: str, samples: tuple[int, ...], steps: int, rate: float, step: float, responses: int,
-    strength: float, first_seed: int, seeds: int, checkpoint: Any = None, progress: bool = True,
-) -> pd.DataFrame:  # fmt: skip
+def one_loss(s: Settings, spec: str, checkpoint: Any = None, progress: bool = True) -> pd.DataFrame:
     """One round of gradient steps from the warm start: TV to SPPO's exact round.
 
     Exact expectations (``samples`` 0) and K fresh responses a step.
     """
-    every = list(range(first_seed, first_seed + seeds))
-    preference, start = instances("bradley_terry", responses, strength, every)
-    goal = exact_round(preference, start, step)
+    preference, start = instances(s)
+    goal = exact_round(preference, start, s.step)
+    most = s.group_limit if _on_estimates(spec) else max(s.pair_samples)
     tables = []
-    for group in ([0], [k for k in samples if k]):
-        rows, index = _rows(every, [{"samples": k} for k in group])
-        beta = 1.0 if spec == "sft" else algorithm_of(spec).gain / step
-        rows = rows.assign(beta=beta, rate=rate, steps_per_round=steps)
+    for group in ([0], [k for k in s.pair_samples if k <= most]):
+        rows, index = _rows(s, [{"samples": k} for k in group])
+        beta = 1.0 if spec == "sft" else algorithm_of(spec).gain / s.step
+        rows = rows.assign(beta=beta, rate=s.rate, steps_per_round=s.steps)
         run = PreferenceSGD(spec, rows, preference[index], start[index], None, goal[index])
-        own = None if checkpoint is None else f"{checkpoint}.{'samples' if group[0] else 'exact'}"
-        tables.append(simulator.run(run, [steps], own, progress))
+        own = checkpoint and f"{checkpoint}.{'samples' if group[0] else 'exact'}"
+        tables.append(simulator.run(run, [s.steps], own, progress))
     return _table("loss", spec, pd.concat(tables, ignore_index=True), game="bradley_terry")
 
 

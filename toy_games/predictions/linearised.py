@@ -34,13 +34,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from torch import Tensor
 
 from theory.errors import NotConverged, refuse
 from theory.objectives import Objective
 from theory.objectives.implicit import implicit_reward
 from theory.result import FloatArray
+from theory.rounds.minimum import minimum
 from toy_games.engine.policies import Policy
 from toy_games.engine.trainable import grouped
 
@@ -145,48 +145,20 @@ class RoundLoss:
     def minimise(self, start: Tensor) -> Tensor:
         """Stationary parameters (P,) of least risk near ``start``.
 
-        Newton's method where it descends from the start, BFGS before it elsewhere; in flat
-        directions it stays where it is.
+        See `theory.rounds.minimum`; in flat directions it stays where it is.
 
         Raises:
             NotConverged: the gradient stays above 1e-10, or is not finite at the start.
         """
-        if not self._gradient(start)[1].isfinite().all():
-            raise NotConverged(f"the round starts where steps have diverged; {SMALLER}", start)
-        theta, size = self._newton(start)
-        if size > SETTLED:
-
-            def at(x: FloatArray) -> tuple[float, FloatArray]:
-                value, gradient = self._gradient(torch.from_numpy(x))
-                return value, gradient.numpy()
-
-            first = start.numpy().copy()
-            found = minimize(at, first, jac=True, method="BFGS", options={"gtol": 1e-9})
-            theta, size = self._newton(torch.from_numpy(found.x))
-        if size > SETTLED:
-            raise NotConverged(f"the round stopped at gradient {size:.1e}; {SMALLER}", theta)
-        return theta
-
-    def _gradient(self, theta: Tensor) -> tuple[float, Tensor]:
         with torch.enable_grad():
-            point = theta.detach().clone().requires_grad_()
-            value = self.risk(point)
-            (gradient,) = torch.autograd.grad(value, point)
-        return float(value.detach()), gradient
-
-    def _newton(self, theta: Tensor) -> tuple[Tensor, float]:
-        value, gradient = self._gradient(theta)
-        for _ in range(60):
-            if gradient.abs().max() <= 1e-14:
-                break
-            step = -torch.linalg.pinv(self.hessian(theta), rtol=1e-9, hermitian=True) @ gradient
-            after = self._gradient(theta + step)
-            if not after[0] <= value + 1e-13 * (1.0 + abs(value)):
-                break
-            if after[1].abs().max() >= gradient.abs().max() and gradient.abs().max() < SETTLED:
-                break
-            theta, (value, gradient) = theta + step, after
-        return theta, float(gradient.abs().max())
+            point = start.detach().clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.risk(point), point)
+        if not gradient.isfinite().all():
+            raise NotConverged(f"the round starts where steps have diverged; {SMALLER}", start)
+        try:
+            return torch.from_numpy(minimum(self.risk, start.numpy(), SETTLED, "the round"))
+        except NotConverged as error:
+            raise NotConverged(f"{error}; {SMALLER}", torch.from_numpy(error.solution)) from None
 
     def hessian(self, theta: Tensor) -> Tensor:
         """Second derivative (P, P) of the risk."""

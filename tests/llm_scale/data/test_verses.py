@@ -12,6 +12,7 @@ from llm_scale.__main__ import app
 from llm_scale.data import verses
 from llm_scale.data.prompts import format_prompt
 from llm_scale.settings import Settings
+from tests.llm_scale.commands import metrics
 from theory.errors import InvalidInput
 from theory.tokens.text import load_pairs, split_by_book
 
@@ -83,7 +84,7 @@ def test_the_tiny_model_trains_on_it_and_is_evaluated(tmp_path):
     out = tmp_path / "run"
     done = CliRunner().invoke(app, ["train", "--out", str(out), *flags])
     assert done.exit_code == 0, done.output
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics(out)
     assert {"archaic", "archaic_se", "archaic_before"} <= rows[-1].keys()
     done = CliRunner().invoke(app, ["eval", str(out), "--device=cpu"])
     assert done.exit_code == 0, done.output

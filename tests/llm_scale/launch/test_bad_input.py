@@ -307,11 +307,11 @@ def test_the_first_ten_bad_lines_are_said_and_the_rest_counted(refused, tmp_path
 
 
 def test_other_line_separators_within_a_text_end_no_line(tmp_path):
-    from llm_scale.data.tasks import read_pairs
+    from theory.files import json_lines
 
     path = tmp_path / "pairs.jsonl"
     path.write_text('{"prompt": "a\u2028b", "response": "c\x85"}\r\n', encoding="utf-8")
-    assert read_pairs(path) == [("a\u2028b", "c\x85")]
+    assert json_lines(path, ("prompt", "response")) == [(1, ("a\u2028b", "c\x85"))]
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -459,8 +459,8 @@ def test_a_full_disk_is_one_sentence_whoever_says_it(places, tmp_path, monkeypat
 
 
 def test_a_file_of_pairs_is_read_once_a_run(places, tmp_path, monkeypatch):
-    real, seen = tasks.numbered, []
-    monkeypatch.setattr(tasks, "numbered", lambda *given: seen.append(given) or real(*given))
+    real, seen = tasks.json_lines, []
+    monkeypatch.setattr(tasks, "json_lines", lambda *given: seen.append(given) or real(*given))
     words = places[1]
     line = ["train", *SMALL, "--model", words["MODEL"], "--task", words["TASK"]]
     assert CliRunner().invoke(app, [*line, "--out", str(tmp_path / "out")]).exit_code == 0

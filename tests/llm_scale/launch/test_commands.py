@@ -5,23 +5,16 @@ import re
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from llm_scale.__main__ import app
 from llm_scale.launch import run_folder, sweep
 from llm_scale.models import byte_tokenizer, save, tiny
 from llm_scale.settings import Settings
 from llm_scale.store.read import model_of, settings_of
+from tests.llm_scale.commands import call, metrics
 from theory.errors import InvalidInput
 
 SIZE = ("--device=cpu", "--prompts=32", "--held-out=16", "--batch=8", "--rounds=1",
         "--steps-per-round=4", "--sft-steps=4")  # fmt: skip
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +71,7 @@ def test_generate_from_a_model_and_a_file(model, pairs):
 
 def test_eval_of_a_run_is_what_the_run_measured(run):
     row = json.loads(call("eval", run).stdout)
-    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    last = metrics(run)[-1]
     assert row["responses"] == 16
     for name in ("nll", "nll_se", "kl", "kl_se"):
         assert row[name] == pytest.approx(last[name], abs=1e-4)
@@ -122,7 +115,7 @@ def test_a_run_that_is_not_finished_is_evaluated_at_its_newest_checkpoint(run, t
 
 def test_the_baselines_of_a_run_match_its_data_and_its_compute(run, tmp_path):
     call("sft", "--like", run, "--out", tmp_path / "sft")
-    played = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    played = metrics(run)[-1]
     expert, own = played["tokens_expert"], played["tokens_own"]
     data, compute = (
         Settings(**settings_of(tmp_path / "sft" / name)) for name in ("equal-data", "equal-compute")

@@ -28,6 +28,7 @@ from llm_scale.store.journal import Journal
 from llm_scale.store.read import settings_of
 from llm_scale.train import losses
 from tests.llm_scale import tiny_game
+from tests.llm_scale.commands import metrics
 from theory import objectives
 
 FEW = 200
@@ -169,7 +170,7 @@ def test_rewards_per_token_cost_what_sft_costs_and_that_baseline_runs_once(tmp_p
     run, out = tmp_path / "run", tmp_path / "sft"
     called = CliRunner().invoke(app, ["train", "--out", str(run), *size, "--level=token"])
     assert called.exit_code == 0, called.output
-    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    row = metrics(run)[-1]
     assert row["tokens_own"] == 0
     called = CliRunner().invoke(app, ["sft", "--like", str(run), "--out", str(out)])
     assert called.exit_code == 0, called.output

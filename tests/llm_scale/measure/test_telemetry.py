@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import math
 import sys
 import types
@@ -11,11 +10,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from lab.stats import centred
 from llm_scale import models
-from llm_scale.__main__ import app
 from llm_scale.measure import gradients, telemetry
 from llm_scale.measure.held_out import HeldOut, own_responses
 from llm_scale.measure.predicted import (
@@ -33,6 +30,7 @@ from llm_scale.models import weights
 from llm_scale.rounds.begin import begin
 from llm_scale.store.journal import Journal
 from llm_scale.train import accumulate, assemble
+from tests.llm_scale.commands import call, metrics
 from theory import laws, objectives
 from theory.objectives.finite_groups import finite_group_link
 from theory.rounds.one_step import one_step_round
@@ -40,18 +38,12 @@ from theory.rounds.one_step import one_step_round
 PROMPTS, OUTCOMES = 4, 12
 
 
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    return result
-
-
 def train(out, *more):
     call(
         "train", "--out", out, "--device=cpu", "--prompts=48", "--held-out=24", "--sft-steps=6",
         "--rounds=2", "--steps-per-round=6", "--batch=8", *more,
     )  # fmt: skip
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics(out)
     return [r for r in rows if "round" in r], [r for r in rows if "at" in r]
 
 

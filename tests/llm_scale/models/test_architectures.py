@@ -16,6 +16,7 @@ from llm_scale.launch import run_folder
 from llm_scale.models.sample import generate
 from llm_scale.models.score import Scorer, score
 from llm_scale.settings import Settings
+from tests.llm_scale.commands import metrics
 from theory.errors import InvalidInput
 
 CPU = torch.device("cpu")
@@ -109,7 +110,7 @@ def test_the_loop_trains_it(directory, tmp_path):
     )  # fmt: skip
     out = tmp_path / "run"
     run_folder.run(settings, out, lambda _: None)
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics(out)
     first = next(row for row in rows if row.get("at") == "round 0")
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert rows[-1]["sampler_gap"] < 2e-5

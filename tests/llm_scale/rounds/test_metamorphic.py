@@ -24,6 +24,7 @@ from llm_scale.models.sample import generate
 from llm_scale.rounds import begin as rounds
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
+from tests.llm_scale.commands import metrics
 from theory import objectives
 
 SMALL = Settings(
@@ -56,7 +57,7 @@ def played(out, **given):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "begin", kept)
         training.train(parts)
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics(out)
     return np.array([row["loss"] for row in rows if "loss" in row]), seen[-1]
 
 

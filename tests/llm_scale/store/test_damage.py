@@ -21,17 +21,12 @@ from llm_scale.launch import run_folder
 from llm_scale.settings import Settings
 from llm_scale.store import read, state
 from llm_scale.train import Diverged, assemble, train
+from tests.llm_scale.commands import call
 from theory.errors import InvalidInput
 
 SMALL = ("--device=cpu", "--prompts=16", "--held-out=8", "--batch=4", "--rounds=2", "--cosines=0",
          "--steps-per-round=6", "--sft-steps=3", "--checkpoint-every=2",
          "--opponent=base")  # fmt: skip
-
-
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.stderr
 
 
 def outcome(out):
@@ -95,7 +90,7 @@ def altered(path):
 def test_the_checkpoint_of_the_round_before_has_the_weights_of_that_round(between, whole, copy):
     out = copy(between)
     altered(newest(out) / "model.safetensors")
-    said = call("train", "--out", out, *SMALL)
+    said = call("train", "--out", out, *SMALL).stderr
     assert "using the one before" in said
     assert "resumed from 000007000011: round 0, step 4\n" in said
     assert outcome(out) == whole
@@ -130,7 +125,9 @@ def test_metrics_that_are_not_what_they_were_are_not_gone_on_with(damage, within
     out = copy(within)
     damage(out / "metrics.jsonl")
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
-    assert "metrics.jsonl: not what it was when" in call("train", "--out", out, *SMALL, code=2)
+    assert (
+        "metrics.jsonl: not what it was when" in call("train", "--out", out, *SMALL, code=2).stderr
+    )
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
 
 
@@ -150,7 +147,7 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(between, whole, c
 
     with monkeypatch.context() as patch:
         patch.setattr(state, "save_file", full)
-        said = call("train", "--out", out, *SMALL, code=1)
+        said = call("train", "--out", out, *SMALL, code=1).stderr
     assert said.splitlines()[-1] == "error: I/O error: No space left on device (os error 28)"
     call("train", "--out", out, *SMALL)
     assert outcome(out) == whole
@@ -162,7 +159,7 @@ def test_a_blow_up_leaves_no_broken_weights(steps, tmp_path):
     more = ("--sft-steps=0", "--lr=3e36", "--clip=0", "--checkpoint-every=1")
     out = tmp_path / "run"
     line = ("train", "--out", out, *SMALL, *more, f"--steps-per-round={steps}")
-    assert "stopped: round 0, step" in call(*line, code=1)
+    assert "stopped: round 0, step" in call(*line, code=1).stderr
     assert not (out / "final").exists()
     ids = torch.arange(5)[None]
     for folder in (out / "checkpoints").iterdir():
@@ -218,7 +215,7 @@ def test_a_file_that_changed_is_not_gone_on_with(name, tmp_path):
     out = stopped(tmp_path / "run", "optimise", 5, *given)
     before = (tmp_path / name).read_text()
     (tmp_path / name).write_text(before + "\n")
-    said = call("train", "--out", out, *SMALL, *given, code=2)
+    said = call("train", "--out", out, *SMALL, *given, code=2).stderr
     assert f"begun with another content of {tmp_path / name}" in said
     (tmp_path / name).unlink()
     call("generate", out, "say", "--count=1")
@@ -230,7 +227,7 @@ def test_two_processes_do_not_train_in_one_folder(within, whole, copy):
     out = copy(within)
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
     with run_folder._alone(out):
-        said = call("train", "--out", out, *SMALL, code=2)
+        said = call("train", "--out", out, *SMALL, code=2).stderr
         assert said == f"error: {out}: another process is training there; nothing was done\n"
         assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     call("train", "--out", out, *SMALL)
@@ -284,7 +281,7 @@ def test_a_report_of_damaged_files(name, content, expected, within, copy):
 def test_a_file_that_is_there_is_not_overwritten(within, tmp_path):
     (tmp_path / "precious").write_text("x")
     for command in (("generate", within, "he"), ("eval", within)):
-        assert "there already" in call(*command, "--out", tmp_path / "precious", code=2)
+        assert "there already" in call(*command, "--out", tmp_path / "precious", code=2).stderr
     assert (tmp_path / "precious").read_text() == "x"
 
 

@@ -17,6 +17,7 @@ from llm_scale.__main__ import app
 from llm_scale.models import weights
 from llm_scale.models.language import Language
 from llm_scale.store import checkpoint
+from tests.llm_scale.commands import call, metrics
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
@@ -35,12 +36,6 @@ def command(out, **more):
     return ["train", "--out", str(out), "--device=cpu", *flags]
 
 
-def call(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert result.exit_code == code, result.output
-    return result
-
-
 def outcome(out):
     """All that must be equal: the metrics, byte for byte, and the final weights."""
     return (out / "metrics.jsonl").read_bytes(), (out / "final" / "model.safetensors").read_bytes()
@@ -56,7 +51,7 @@ def whole(tmp_path_factory):
 def test_a_run_is_a_function_of_its_settings(whole, tmp_path):
     call("reproduce", whole, "--out", tmp_path / "again")
     assert outcome(tmp_path / "again") == outcome(whole)
-    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics(whole)
     assert [r["at"] for r in rows if "at" in r] == ["SFT"] * 6 + ["round 0"] * 8 + ["round 1"] * 8
     assert [r["round"] for r in rows if "round" in r] == [0, 1]
 
@@ -81,12 +76,12 @@ def test_so_it_is_for_other_opponents_and_anchors(tmp_path, interrupt, settings)
 def test_kill_9_at_any_moment(whole, tmp_path):
     out = tmp_path / "run"
     line = [sys.executable, "-m", "llm_scale", *command(out)]
-    metrics = out / "metrics.jsonl"
+    written = out / "metrics.jsonl"
     for lines in (4, 12):  # within the SFT start, and within the first round: wherever that is
         process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
         began = time.monotonic()
         while time.monotonic() - began < 60:
-            if metrics.exists() and metrics.read_bytes().count(b"\n") >= lines:
+            if written.exists() and written.read_bytes().count(b"\n") >= lines:
                 break
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)

@@ -635,39 +635,3 @@ def test_accuracy_from_the_gap() -> None:
         gap, _ = separable.certificate(game.separable(), other)
         assert np.abs(other - best).max() <= convex.accuracy(game, gap)
     assert convex.accuracy(game, convex.SHARP * game.tau) == pytest.approx(1e-7)
-
-
-GOOD = np.array([0.5, 0.5])
-BAD_CALLS = [
-    ({"expert": [0.5, 0.6]}, "expert: sums to 1.1"),
-    ({"expert": [0.5, np.nan]}, r"expert: not finite at \(1,\)"),
-    ({"ref": [1.5, -0.5]}, r"ref: negative at \(1,\)"),
-    ({"ref": [0.2, 0.3, 0.5]}, "laws differ in the number of outcomes"),
-    ({"expert": np.full((2, 2), 0.5), "ref": np.full((3, 2), 0.5)}, "prompt axes do not broadcast"),
-    ({"expert": "text"}, "expert: not an array of numbers"),
-    ({"tau": -0.1}, r"tau=-0.1; needed is a finite number >= 0"),
-    ({"tau": np.inf}, "tau=inf"),
-    ({"tau": np.nan}, "tau=nan"),
-    ({"tau": True}, "tau=True"),
-    ({"tau": "0.1"}, "tau='0.1'"),
-    ({"method": "newton"}, "method='newton'; needed is one of 'fast', 'convex'"),
-    ({"tolerance": 0.0}, "tolerance=0.0; needed is a finite number > 0 or None"),
-    ({"obj": "spiff"}, "unknown objective 'spiff'"),
-    ({"max_iterations": 0}, "max_iterations=0; needed is a whole number >= 1"),
-]
-
-
-@pytest.mark.parametrize("solve", [saddle_point, equilibrium])
-@pytest.mark.parametrize(("changed", "message"), BAD_CALLS)
-def test_bad_input(solve: Solver, changed: dict[str, object], message: str) -> None:
-    call = {"expert": GOOD, "ref": GOOD, "obj": objectives.get("spif"), "tau": 0.1, **changed}
-    with pytest.raises(InvalidInput, match=message):
-        solve(**call)
-
-
-def test_all_problems_at_once() -> None:
-    with pytest.raises(InvalidInput) as failure:
-        saddle_point(
-            [0.5, 0.6], [2.0], "spif", tau=-1, method="x", tolerance=-1, max_iterations=0.5
-        )
-    assert len(failure.value.problems) == 6

@@ -41,6 +41,18 @@ def over(check: checks.Check):
     return pytest.mark.parametrize("obj", applies(check), ids=label)
 
 
+def holds(check: checks.Check, *clauses: str, few: bool = False, **sizes: float):
+    """The test of a generic check: each objective it applies to, on drawn games of these sizes."""
+
+    @over(check)
+    @pytest.mark.claim(*clauses, regime="tabular")
+    @given(game=games(**sizes))
+    def test(claim, obj: Objective, game: Instance) -> None:
+        check(obj, game, claim)
+
+    return FEW(test) if few else test
+
+
 def test_what_the_checks_leave_out() -> None:
     """Each generic check covers the registry but for the named objectives."""
     pairwise = {"spin", "dpo", "spin_hinge", "spin_exponential", "ipo", "inpo", "tspin"}
@@ -71,71 +83,25 @@ def test_what_the_checks_leave_out() -> None:
 # --- T1 ------------------------------------------------------------------------------------------
 
 
-@over(checks.check_best_response)
-@pytest.mark.claim("T1.best_response", regime="tabular")
-@given(game=games(max_n=6))
-def test_reward_is_the_best_response(claim, obj: Objective, game: Instance) -> None:
-    checks.check_best_response(obj, game, claim)
-
-
-@over(checks.check_optimised_risk)
-@pytest.mark.claim("T1.group_and_pair", regime="tabular")
-@FEW
-@given(game=games(max_n=5, max_spread=1.0))
-def test_reward_minimises_the_risk(claim, obj: Objective, game: Instance) -> None:
-    checks.check_optimised_risk(obj, game, claim)
-
-
-@over(checks.check_link_shape)
-@pytest.mark.claim("T1.increasing", regime="tabular")
-@given(game=games(max_n=3))
-def test_link_increases_between_its_bounds(claim, obj: Objective, game: Instance) -> None:
-    checks.check_link_shape(obj, game, claim)
-
-
-@over(checks.check_slope)
-@pytest.mark.claim("T1.increasing", regime="tabular")
-@given(game=games(max_n=3))
-def test_slope_is_the_derivative_of_the_link(claim, obj: Objective, game: Instance) -> None:
-    checks.check_slope(obj, game, claim)
-
-
-@over(checks.check_derived_link)
-@pytest.mark.claim("T1.from_payoffs", regime="tabular")
-@FEW
-@given(game=games(max_n=3))
-def test_link_solved_from_the_payoffs(claim, obj: Objective, game: Instance) -> None:
-    checks.check_derived_link(obj, game, claim)
-
-
-@over(checks.check_one_sided)
-@pytest.mark.claim("T1.best_response", regime="tabular")
-@given(game=games(max_n=5))
-def test_one_sided_supports_and_padding(claim, obj: Objective, game: Instance) -> None:
-    checks.check_one_sided(obj, game, claim)
-
-
-@over(checks.check_potential)
-@pytest.mark.claim("T5.mirror_descent", regime="tabular")
-@given(game=games(max_n=6))
-def test_potential_is_the_integral_of_the_link(claim, obj: Objective, game: Instance) -> None:
-    checks.check_potential(obj, game, claim)
-
-
-@over(checks.check_conic_game)
-@pytest.mark.claim("T10.value", regime="tabular")
-@FEW
-@given(game=games(max_n=5, max_spread=1.5))
-def test_conic_game_is_the_game_value(claim, obj: Objective, game: Instance) -> None:
-    checks.check_conic_game(obj, game, claim)
-
-
-@over(checks.check_conic_potential)
-@pytest.mark.claim("T10.value", regime="tabular")
-@FEW
-@given(game=games(max_n=5, max_spread=1.5))
-def test_conic_potential_is_the_potential(claim, obj: Objective, game: Instance) -> None:
-    checks.check_conic_potential(obj, game, claim)
+test_reward_is_the_best_response = holds(checks.check_best_response, "T1.best_response", max_n=6)
+test_reward_minimises_the_risk = holds(
+    checks.check_optimised_risk, "T1.group_and_pair", few=True, max_n=5, max_spread=1.0
+)
+test_link_increases_between_its_bounds = holds(checks.check_link_shape, "T1.increasing", max_n=3)
+test_slope_is_the_derivative_of_the_link = holds(checks.check_slope, "T1.increasing", max_n=3)
+test_link_solved_from_the_payoffs = holds(
+    checks.check_derived_link, "T1.from_payoffs", few=True, max_n=3
+)
+test_one_sided_supports_and_padding = holds(checks.check_one_sided, "T1.best_response", max_n=5)
+test_potential_is_the_integral_of_the_link = holds(
+    checks.check_potential, "T5.mirror_descent", max_n=6
+)
+test_conic_game_is_the_game_value = holds(
+    checks.check_conic_game, "T10.value", few=True, max_n=5, max_spread=1.5
+)
+test_conic_potential_is_the_potential = holds(
+    checks.check_conic_potential, "T10.value", few=True, max_n=5, max_spread=1.5
+)
 
 
 @pytest.mark.claim("T1.best_response", "T10.value", regime="tabular")

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.theory.wrong_calls import (
-    RPS,
-    SPIF,
-    THREE,
-    Call,
-    Calls,
-    P,
-    get,
-    refused,
-)  # fmt: skip
+from tests.theory.wrong_calls import RPS, SPIF, THREE, Call, Calls, P, get, refused
 from theory import preferences
 
 CALLS: Calls = {

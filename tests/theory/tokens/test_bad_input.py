@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.theory.wrong_calls import (
-    GAME,
-    Call,
-    Calls,
-    refused,
-)  # fmt: skip
+from tests.theory.wrong_calls import GAME, Call, Calls, refused
 from theory import TokenMDP
 from theory.tokens import text
 

@@ -146,7 +146,8 @@ def test_sppo_on_preferences_does_not_dump(claim):
     [(4, 0.75, (0.004, 0.02), (1, 5)), (6, 0.9, (0.002, 0.015), (3, 24))],
 )
 def test_the_time_to_dump_is_hyperbolic_growth(claim, seen, share, masses, counts):
-    table = dumping.escape("spif", (share,), masses, counts, 4000, 0.5, seen, progress=False)
+    s = dumping.Settings(shares=(share,), masses=masses, counts=counts, escape_steps=4000)
+    table = dumping.escape(s, "spif", seen, progress=False)
     assert np.isfinite(table.steps_to_half).all()
     # Tolerance: records 10 % apart, joined by lines, and a slow manifold of relative error O(U).
     relative = 0.04 + 2.0 * table.outside + 1.5 / table.predicted_steps
@@ -204,9 +205,8 @@ KEEPS = pytest.mark.claim("T4.no_dumping", regime="dynamics")
 )
 def test_unseen_mass_ends_where_the_samples_say(claim, spec):
     beta = 0.5 if spec == "spif(c=2)" else 1.0
-    step = 0.5  # R'(0)/beta, at which beta is that
-    assert beta_at(objective_of(spec), step) == beta
-    table = dumping.sampled(spec, 40, 24, 1, 1500, step, 5, progress=False)
+    assert beta_at(objective_of(spec), dumping.Settings().step) == beta
+    table = dumping.sampled(dumping.Settings(seeds=5), spec, 40, 24, 1, 1500, progress=False)
     end = table[table.step == 1500]
     claim.close(end.after, end.predicted, 2e-3, what="unseen mass after a round", because="chosen")
     if spec.startswith("spif"):
@@ -214,7 +214,7 @@ def test_unseen_mass_ends_where_the_samples_say(claim, spec):
 
 
 def test_unseen_mass_after_sft_is_gone_but_for_one_over_the_steps():
-    end = dumping.sampled("sft", 40, 24, 1, 1500, 0.5, 5, progress=False)
+    end = dumping.sampled(dumping.Settings(seeds=5), "sft", 40, 24, 1, 1500, progress=False)
     end = end[end.step == 1500]
     np.testing.assert_allclose(end.after, end.predicted, atol=0.02)
 
@@ -222,7 +222,7 @@ def test_unseen_mass_after_sft_is_gone_but_for_one_over_the_steps():
 def test_sppos_factor_two_is_only_a_unit():
     """``spif(c=2)``, sppo_hard's loss up to a factor, at half of beta is the same path."""
     one, two = (
-        dumping.sampled(spec, 20, 16, 1, 60, 0.5, 3, progress=False)
+        dumping.sampled(dumping.Settings(seeds=3), spec, 20, 16, 1, 60, progress=False)
         for spec in ("spif", "spif(c=2)")
     )
     np.testing.assert_allclose(one.after, two.after, rtol=1e-12)
@@ -230,8 +230,10 @@ def test_sppos_factor_two_is_only_a_unit():
 
 @pytest.mark.claim("T4.unbounded_rewards", regime="dynamics")
 def test_rewards_of_unseen_outcomes_exceed_the_bound(claim):
-    spif = dumping.sampled("spif", 48, 128, 1, 2500, 0.5, 5, progress=False)
-    centred = dumping.sampled("centred_spif", 48, 128, 1, 800, 0.5, 5, progress=False)
+    spif = dumping.sampled(dumping.Settings(seeds=5), "spif", 48, 128, 1, 2500, progress=False)
+    centred = dumping.sampled(
+        dumping.Settings(seeds=5), "centred_spif", 48, 128, 1, 800, progress=False
+    )
     end = spif[(spif.step > 0) & (spif.before > 0)]
     least = np.log(end.after / end.before)
     claim.below(least, end.reward_unseen, what="mean log-ratio of the unseen, largest reward")
@@ -258,7 +260,7 @@ def test_near_the_expert_the_samples_take_mass_from_the_unseen(claim):
 
 @pytest.mark.claim("T4.taken_back", regime="dynamics")
 def test_later_rounds_take_dumped_mass_back(claim):
-    table = dumping.sampled("spif", 48, 48, 4, 700, 0.5, 6, progress=False)
+    table = dumping.sampled(dumping.Settings(seeds=6), "spif", 48, 48, 4, 700, progress=False)
     by_round = table.groupby("step")["first"].mean().to_numpy()
     claim.exhibits(by_round[1] - by_round[0], 0.1, what="dumped in round 1")
     left = by_round[4] / by_round[1]
@@ -267,7 +269,8 @@ def test_later_rounds_take_dumped_mass_back(claim):
 
 @pytest.mark.claim("T4.descent_dumps", "T4.covered_data", regime="dynamics")
 def test_minibatches_end_where_exact_gradients_do(claim):
-    table = dumping.path("spif", (0.8,), 0.02, (32, 0), 0.2, 2500, 0.5, 6, progress=False)
+    s = dumping.Settings(shares=(0.8,), rare=0.02, batches=(32, 0), path_rate=0.2, path_steps=2500)
+    table = dumping.path(s, "spif", progress=False)
     end = table[table.step == 2500]
     for covered in (True, False):
         part = end[end.covered == covered]
@@ -285,7 +288,8 @@ def test_minibatches_end_where_exact_gradients_do(claim):
 def test_on_real_text_a_neural_policy_dumps_sooner_than_a_table(claim):
     ends = {}
     for policy in ("softmax", "neural"):
-        table = dumping.text("spif", policy, 0.05, 150, 0.5, 4, progress=False)
+        s = dumping.Settings(text_steps=150, seeds=4)
+        table = dumping.text(s, "spif", policy, progress=False)
         ends[policy] = table[table.step == 150]
         assert (ends[policy].predicted > ends[policy].before + 0.1).all()
     share = {k: (v.after - v.before) / (v.predicted - v.before) for k, v in ends.items()}

@@ -340,8 +340,11 @@ def test_average_gap_falls_as_the_root_of_the_rounds(claim):
     """Held-out sizes; exact preferences under the bound, sampled ones with the same slope."""
     horizons = (30, 120, 480, 960)
     for kind, n in (("rps", 3), ("random", 6), ("bradley_terry", 6)):
-        table = played.gaps(kind, "sppo", n, 0.8, 100, 8, horizons, 24, progress=False)
-        P, start = played.instances(kind, n, 0.8, list(range(100, 108)))
+        s = played.Settings(
+            responses=n, strength=0.8, first_seed=100, seeds=8, horizons=horizons, comparisons=24
+        )
+        table = played.gaps(s, kind, "sppo", progress=False)
+        P, start = played.instances(s, kind)
         for (k, t), part in table.groupby(["samples", "horizon"]):
             beta = part.beta.iloc[0]
             bound = preferences.average_gap_bound(P, start, beta, t, 0.5)
@@ -358,7 +361,9 @@ def test_average_gap_falls_as_the_root_of_the_rounds(claim):
 @settings(max_examples=3)
 @given(first=st.integers(200, 10**6), n=st.integers(3, 7))
 def test_under_bradley_terry_the_last_iterate_goes_to_the_top_response(claim, first, n):
-    P, start = played.instances("bradley_terry", n, 0.8, list(range(first, first + 5)))
+    P, start = played.instances(
+        played.Settings(responses=n, strength=0.8, first_seed=first, seeds=5)
+    )
     top = preferences.nash(P).policy
     for samples in (0, 16):
         run = PreferenceRounds("sppo", rows_of(5, beta=0.5, samples=samples), P, start, None, top)
@@ -401,8 +406,9 @@ def test_rank_deficient_games_have_many_answers(claim, seed):
 @settings(max_examples=3)
 @given(first=st.integers(0, 10**6), tau=st.floats(0.05, 0.15), ratio=st.floats(1.2, 6.0))
 def test_gradient_descent_on_inpos_loss_has_the_sharp_threshold(claim, first, tau, ratio):
-    table = played.rates(tau, (1.0 / ratio, ratio), 10, 40, first, 4, progress=False)
-    P, anchors = played.anchored_instances(list(range(first, first + 4)))
+    s = played.Settings(tau=tau, ratios=(1.0 / ratio, ratio), first_seed=first, seeds=4)
+    table = played.rates(s, progress=False)
+    P, anchors = played.anchored_instances(s)
     anchored = table[table.tau > 0]
     for seed, part in anchored.groupby("seed"):
         z = preferences.regularised_nash(P, anchors[seed - first], tau, 0.5).policy
@@ -416,7 +422,8 @@ def test_gradient_descent_on_inpos_loss_has_the_sharp_threshold(claim, first, ta
 
 @pytest.mark.claim("T12.repels", regime="dynamics")
 def test_without_an_anchor_no_step_is_stable(claim):
-    table = played.rates(0.1, (0.5, 2.0, 8.0), 8, 40, 50, 4, progress=False)
+    s = played.Settings(ratios=(0.5, 2.0, 8.0), rate_rounds=8, first_seed=50, seeds=4)
+    table = played.rates(s, progress=False)
     free = table[table.tau == 0]
     centre = np.full(3, 1.0 / 3.0)
     P = preferences.rock_paper_scissors()
@@ -429,7 +436,7 @@ def test_without_an_anchor_no_step_is_stable(claim):
 @pytest.mark.claim("T12.sampled", regime="dynamics", drops="local_step")
 def test_beyond_the_threshold_sampled_rounds_stay_away(claim):
     table = {}
-    P, anchors = played.anchored_instances([3])
+    P, anchors = played.anchored_instances(played.Settings(first_seed=3, seeds=3))
     z = preferences.regularised_nash(P, anchors[0], 0.1, 0.5).policy
     border = float(preferences.local_threshold(P, z, 0.1, 0.5))
     for ratio in (0.4, 6.0):
@@ -488,8 +495,9 @@ def test_noise_floor_is_that_of_the_linear_round(claim):
 def test_nash_mds_schedule_outlives_the_noise(claim):
     """Exact: under the published bound. From K comparisons its steps shrink, and no floor stays."""
     first, tau = 70, 0.3
-    table = played.schedule(tau, 800, (8,), first, 6, progress=False)
-    P, anchors = played.anchored_instances(list(range(first, first + 6)))
+    s = played.Settings(floor_tau=tau, floor_rounds=800, samples=(8,), first_seed=first, seeds=6)
+    table = played.schedule(s, progress=False)
+    P, anchors = played.anchored_instances(s)
     assert (preferences.regularised_nash(P, anchors[0], tau, 0.5).gap < 1e-10).all()
     exact = table[(table.samples == 0) & (table.step > 0)]
     bound = [preferences.nash_md_bound(tau, int(t), 0.5) for t in exact.step]
