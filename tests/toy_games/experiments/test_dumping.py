@@ -54,7 +54,7 @@ def law_after(run, steps):
 # -- exact laws: covered or left out ---------------------------------------------------------------
 
 
-@pytest.mark.claim("T4", rung="dynamics")
+@pytest.mark.claim("T4.covered_data", regime="dynamics")
 def test_a_covered_outcome_stays_on_the_near_branch(claim):
     rng = np.random.default_rng(11)
     p, q = (laws.random_law(rng, (12, 5), 0.8) for _ in range(2))
@@ -68,9 +68,7 @@ def test_a_covered_outcome_stays_on_the_near_branch(claim):
     claim.close(after, near.policy[safe], 1e-6, what="law from a warm start, near branch")
 
 
-@pytest.mark.claim(
-    "T4", "C4", rung="dynamics", kind="refutes", condition="two steps, or a centred loss"
-)
+@pytest.mark.claim("T4.covered_data", regime="dynamics", drops="near_branch")
 def test_where_the_near_branch_is_over_a_warm_start_dumps_on_a_covered_outcome(claim):
     p, q = np.stack([dumping.example(*case) for case in ((0.93, 0.02), (0.97, 0.02))], axis=1)
     found = one_step_round(p, q, objectives.get("spif"), 1.0)
@@ -80,7 +78,7 @@ def test_where_the_near_branch_is_over_a_warm_start_dumps_on_a_covered_outcome(c
     claim.exhibits(np.log(after[:, 2] / q[:, 2]), 2.0, what="c r of the third outcome (bound: 1)")
 
 
-@pytest.mark.claim("T4", rung="dynamics", kind="necessity", condition="data cover every outcome")
+@pytest.mark.claim("T4.covered_data", regime="dynamics", drops="covered")
 def test_left_out_of_the_data_the_same_outcome_takes_the_missing_mass(claim):
     p, q = np.stack([dumping.example(share, 0.02) for share in (0.75, 0.85)], axis=1)
     spif = objectives.get("spif")
@@ -93,7 +91,7 @@ def test_left_out_of_the_data_the_same_outcome_takes_the_missing_mass(claim):
     claim.exhibits(after / near.policy[:, 2], 4.0, what="times the near branch's mass")
 
 
-@pytest.mark.claim("T17", "T3", "T4", rung="dynamics")
+@pytest.mark.claim("T4.no_dumping", regime="dynamics")
 @pytest.mark.parametrize("spec", ["centred_spif", "ipo"])
 @settings(max_examples=3)
 @given(seed=st.integers(0, 10**6))
@@ -109,20 +107,20 @@ def test_shift_invariant_losses_freeze_unseen_logits(claim, spec, seed):
     moved = state["theta"] - before
     claim.close(moved[:, -1], 0.0, 1e-13, what="logit of the unseen outcome")
     claim.close(moved.sum(-1), 0.0, 1e-12, what="sum of the seen logits")
-    claim.close(table.after.iloc[-1:], table.predicted.iloc[-1:], 1e-5, what="unseen mass")
+    claim.close(table.after.iloc[-1:], table.predicted.iloc[-1:], 1e-5, what="unseen mass",
+                because="chosen")  # fmt: skip
     obj = objective_of(spec)
     low, high = obj.reward_bounds
     claim.below(table.reward_unseen, high - low, what="|reward| of the unseen, range of R")
 
 
-@pytest.mark.claim("T15", "T4", rung="dynamics")
-def test_supervised_fine_tuning_empties_what_it_does_not_see(claim):
+def test_supervised_fine_tuning_empties_what_it_does_not_see():
     p, q = dumping.example(0.8, 0.1)
     _, table = one_round("sft", left_out(p), left_out(q), q, 2000, record=[0, 200, 2000])
-    claim.below(table.after.iloc[1:], [0.02, 0.002], what="unseen mass of SFT, about 1/steps")
+    assert (table.after.iloc[1:] <= [0.02, 0.002]).all()  # about 1/steps
 
 
-@pytest.mark.claim("T4", "T11", rung="dynamics")
+@pytest.mark.claim("T4.no_dumping", regime="dynamics")
 def test_sppo_on_preferences_does_not_dump(claim):
     cases = [(share, covered) for share in (0.65, 0.9) for covered in (True, False)]
     q = np.stack([dumping.example(share, 0.03)[1] for share, _ in cases])
@@ -132,7 +130,8 @@ def test_sppo_on_preferences_does_not_dump(claim):
     for (share, covered), after in zip(cases, third, strict=True):
         if covered:
             predicted = dumping.predicted("sppo", share, 0.03, True, 0.5)
-            claim.close(after, predicted, 1e-5, what="third outcome: one-step SPPO")
+            claim.close(after, predicted, 1e-5, what="third outcome: one-step SPPO",
+                        because="chosen")  # fmt: skip
         else:
             claim.below(after, 0.03, what="unseen mass after SPPO")
         claim.below(np.log(after / 0.03), 1.0, what="c r of the third")
@@ -141,7 +140,7 @@ def test_sppo_on_preferences_does_not_dump(claim):
 # -- how long --------------------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T4", rung="dynamics")
+@pytest.mark.claim("T4.descent_dumps", regime="dynamics")
 @pytest.mark.parametrize(
     ("seen", "share", "masses", "counts"),
     [(4, 0.75, (0.004, 0.02), (1, 5)), (6, 0.9, (0.002, 0.015), (3, 24))],
@@ -153,10 +152,11 @@ def test_the_time_to_dump_is_hyperbolic_growth(claim, seen, share, masses, count
     # Tolerance: records 10 % apart, joined by lines, and a slow manifold of relative error O(U).
     relative = 0.04 + 2.0 * table.outside + 1.5 / table.predicted_steps
     error = table.steps_to_half / table.predicted_steps - 1.0
-    claim.below(error.abs(), relative, what="relative error of the steps until half is dumped")
+    what = "relative error of the steps until half is dumped: O(unseen mass), O(1/steps)"
+    claim.below(error.abs(), relative, what=what, because="expansion")
 
 
-@pytest.mark.claim("T4", rung="dynamics", kind="necessity", condition="one logit an outcome")
+@pytest.mark.claim("T4.descent_dumps", regime="dynamics", drops="unrestricted_class")
 def test_shared_parameters_dump_sooner(claim):
     """One logit for all of 30 unseen outcomes: the factor 1/M + 1/k becomes 1 + 1/k."""
     seen, count, share, outside = 4, 30, 0.85, 0.01
@@ -179,25 +179,44 @@ def test_shared_parameters_dump_sooner(claim):
         table = simulator.run(run, record, progress=False)
         half = 0.5 * table.predicted.iloc[0]
         times.append(np.interp(half, table.after, table.step))
-    claim.exhibits(times[1] / times[0], 4.0, what="how much sooner")
+    claim.exhibits(
+        times[1] / times[0], 4.0, what="times sooner with one logit for all unseen outcomes"
+    )
     ratio = (1.0 + 1.0 / seen) / (1.0 / count + 1.0 / seen)
-    claim.close(times[1] / times[0], ratio, 0.0, 0.06, what="(1 + 1/k)/(1/M + 1/k)")
+    what = "times sooner against (1 + 1/k)/(1/M + 1/k)"
+    claim.close(times[1] / times[0], ratio, 0.0, 0.06, what=what, because="chosen")
 
 
 # -- samples ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T4", "T13", "T17", rung="dynamics")
-@pytest.mark.parametrize("spec", ["spif", "centred_spif", "ipo", "spif(c=2)", "sft"])
+DUMPS = pytest.mark.claim("T4.descent_dumps", regime="dynamics")
+KEEPS = pytest.mark.claim("T4.no_dumping", regime="dynamics")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param("spif", marks=DUMPS),
+        pytest.param("spif(c=2)", marks=DUMPS),
+        pytest.param("centred_spif", marks=KEEPS),
+        pytest.param("ipo", marks=KEEPS),
+    ],
+)
 def test_unseen_mass_ends_where_the_samples_say(claim, spec):
     beta = 0.5 if spec == "spif(c=2)" else 1.0
-    assert spec == "sft" or beta_at(objective_of(spec), dumping.Settings().step) == beta
+    assert beta_at(objective_of(spec), dumping.Settings().step) == beta
     table = dumping.sampled(dumping.Settings(seeds=5), spec, 40, 24, 1, 1500, progress=False)
     end = table[table.step == 1500]
-    tolerance = 0.02 if spec == "sft" else 2e-3  # SFT: mass 1/steps an outcome is still there
-    claim.close(end.after, end.predicted, tolerance, what="unseen mass after a round")
+    claim.close(end.after, end.predicted, 2e-3, what="unseen mass after a round", because="chosen")
     if spec.startswith("spif"):
         claim.exhibits((end.after - end.before).mean(), 0.05, what="mean dumped mass")
+
+
+def test_unseen_mass_after_sft_is_gone_but_for_one_over_the_steps():
+    end = dumping.sampled(dumping.Settings(seeds=5), "sft", 40, 24, 1, 1500, progress=False)
+    end = end[end.step == 1500]
+    np.testing.assert_allclose(end.after, end.predicted, atol=0.02)
 
 
 def test_sppos_factor_two_is_only_a_unit():
@@ -209,7 +228,7 @@ def test_sppos_factor_two_is_only_a_unit():
     np.testing.assert_allclose(one.after, two.after, rtol=1e-12)
 
 
-@pytest.mark.claim("C4", "T4", rung="dynamics", kind="refutes", condition="two steps or centred")
+@pytest.mark.claim("T4.unbounded_rewards", regime="dynamics")
 def test_rewards_of_unseen_outcomes_exceed_the_bound(claim):
     spif = dumping.sampled(dumping.Settings(seeds=5), "spif", 48, 128, 1, 2500, progress=False)
     centred = dumping.sampled(
@@ -219,11 +238,12 @@ def test_rewards_of_unseen_outcomes_exceed_the_bound(claim):
     least = np.log(end.after / end.before)
     claim.below(least, end.reward_unseen, what="mean log-ratio of the unseen, largest reward")
     claim.exhibits(end.reward_unseen.max(), 2.0, what="largest c|r| on unseen outcomes")
-    claim.exhibits(end.reward_unseen.mean(), 1.0, what="its mean over seeds; the bound is 1")
+    what = "mean over seeds of the largest c|r| on unseen outcomes; the bound is 1"
+    claim.exhibits(end.reward_unseen.mean(), 1.0, what=what, because="theory")
     claim.below(centred[["reward_unseen", "reward_seen"]], 2.0, what="centred: 2/c")
 
 
-@pytest.mark.claim("T4", "T13", rung="dynamics", kind="necessity", condition="Z < 1 on the samples")
+@pytest.mark.claim("T4.no_dumping", regime="dynamics")
 def test_near_the_expert_the_samples_take_mass_from_the_unseen(claim):
     """At pi_t = p the seen gain in sum, as cosh(eta) > 1, and nothing is dumped."""
     rng = np.random.default_rng(5)
@@ -234,19 +254,20 @@ def test_near_the_expert_the_samples_take_mass_from_the_unseen(claim):
         Softmax(60), objectives.get("spif"), rows, p, np.log(p[0, 0]), data, unseen.MEASURES
     )
     end = simulator.run(run, [1200], progress=False)
-    claim.close(end.after, end.predicted, 2e-3, what="unseen mass after a round")
+    claim.close(end.after, end.predicted, 2e-3, what="unseen mass after a round", because="chosen")
     claim.exhibits((end.before - end.after).mean(), 0.05, what="mass taken from the unseen")
 
 
-@pytest.mark.claim("T4", rung="dynamics")
+@pytest.mark.claim("T4.taken_back", regime="dynamics")
 def test_later_rounds_take_dumped_mass_back(claim):
     table = dumping.sampled(dumping.Settings(seeds=6), "spif", 48, 48, 4, 700, progress=False)
     by_round = table.groupby("step")["first"].mean().to_numpy()
     claim.exhibits(by_round[1] - by_round[0], 0.1, what="dumped in round 1")
-    claim.below(by_round[4], 0.6 * by_round[1], what="mass there three rounds later")
+    left = by_round[4] / by_round[1]
+    claim.below(left, 0.6, what="share of it there three rounds later", because="chosen")
 
 
-@pytest.mark.claim("T4", rung="dynamics")
+@pytest.mark.claim("T4.descent_dumps", "T4.covered_data", regime="dynamics")
 def test_minibatches_end_where_exact_gradients_do(claim):
     s = dumping.Settings(shares=(0.8,), rare=0.02, batches=(32, 0), path_rate=0.2, path_steps=2500)
     table = dumping.path(s, "spif", progress=False)
@@ -257,11 +278,13 @@ def test_minibatches_end_where_exact_gradients_do(claim):
         # Steps of constant size fluctuate about the end point; a mean over six runs.
         wide = 4.0 * batches.std() / np.sqrt(len(batches)) + 0.1 * exact
         predicted = dumping.predicted("spif", 0.8, 0.02, covered, 0.5)
-        claim.close(exact, predicted, 2e-3, what="exact gradients against theory")
-        claim.close([batches.mean()], exact, float(wide[0]), what="mean over batches")
+        claim.close(exact, predicted, 2e-3, what="exact gradients against theory",
+                    because="chosen")  # fmt: skip
+        claim.close([batches.mean()], exact, float(wide[0]), what="mean over batches",
+                    because="chosen")  # fmt: skip
 
 
-@pytest.mark.claim("T4", rung="dynamics")
+@pytest.mark.claim("T4.descent_dumps", regime="dynamics", drops="unrestricted_class")
 def test_on_real_text_a_neural_policy_dumps_sooner_than_a_table(claim):
     ends = {}
     for policy in ("softmax", "neural"):
@@ -270,7 +293,9 @@ def test_on_real_text_a_neural_policy_dumps_sooner_than_a_table(claim):
         ends[policy] = table[table.step == 150]
         assert (ends[policy].predicted > ends[policy].before + 0.1).all()
     share = {k: (v.after - v.before) / (v.predicted - v.before) for k, v in ends.items()}
-    claim.exhibits(share["neural"].mean() - share["softmax"].mean(), 0.2, what="share dumped")
+    claim.exhibits(
+        share["neural"].mean() - share["softmax"].mean(), 0.2, what="share dumped, beyond a table's"
+    )
     claim.below(share["softmax"], 1.0, what="a table is still on its way")
 
 

@@ -68,14 +68,15 @@ def late_slopes(table, overlap, column, since=1e6, outcomes=15):
 # -- the flow -------------------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T13", rung="dynamics")
+@pytest.mark.claim("T13.logistic_grows", regime="dynamics")
 @settings(max_examples=5)
 @given(st.floats(0.3, 3.0), st.floats(0.05, 1.0), st.floats(1e2, 1e8))
 def test_the_logistic_margin_of_one_pair_is_known(claim, beta, rate, time):
     q = np.array([0.5, 0.2, 0.3])
     run = one_round("spin", q, q, [1.0, 0, 0], [0, 1.0, 0], beta, rate)
     expected = pair_margin(time, 2.0 * beta**2 * float(run.step_size[0]))
-    claim.close(last_of(run, time, 30).margin, expected, 0.0, 2e-3, what="margin of SPIN's flow")
+    what = "margin of SPIN's flow"
+    claim.close(last_of(run, time, 30).margin, expected, 0.0, 2e-3, what=what, because="solver")
 
 
 @pytest.mark.parametrize("name", ["spin", "ipo", "spif", "centred_spif"])
@@ -126,29 +127,33 @@ def test_an_interrupted_flow_resumes_to_the_same_table(tmp_path):
 # -- one round: growth and its absence ------------------------------------------------------------
 
 
-@pytest.mark.claim("T13", rung="dynamics")
+@pytest.mark.claim("T13.logistic_grows", regime="dynamics")
 @pytest.mark.parametrize("overlap", ["disjoint", "partial"])
 def test_spins_rewards_grow_by_the_levels_of_the_samples(claim, overlap):
     table = flowed("spin")
     beta = table.beta[0]
     # relaxation leaves a relative O(1/t) at t > 1e6; the fit inherits ROS2's 1e-3
     slope, p, growth = late_slopes(table, overlap, "reward_range")
-    claim.close(slope, np.ptp(growth, axis=-1), 2e-3, what="range of rewards per log t")
+    expected = np.ptp(growth, axis=-1)
+    claim.close(slope, expected, 2e-3, what="range of rewards per log t", because="solver")
     slope, _, _ = late_slopes(table, overlap, "kl")
     expected = (growth.max(-1) - (p * growth).sum(-1)) / beta
-    claim.close(slope, expected, 3e-3, what="KL to the expert per log t in one SPIN round")
+    what = "KL to the expert per log t in one SPIN round"
+    claim.close(slope, expected, 3e-3, what=what, because="solver")
     table = table.assign(log_unseen=np.log(table.unseen_mass))
     slope, _, _ = late_slopes(table, overlap, "log_unseen")
-    claim.close(slope, -growth.max(-1) / beta, 3e-3, what="log unseen mass per log t")
+    expected = -growth.max(-1) / beta
+    claim.close(slope, expected, 3e-3, what="log unseen mass per log t", because="solver")
     if overlap == "disjoint":
         slope, _, _ = late_slopes(table, overlap, "margin")
-        claim.close(slope, np.ones(len(slope)), 2e-3, what="margin per log t")
+        claim.close(slope, np.ones(len(slope)), 2e-3, what="margin per log t", because="solver")
     end = table[(table.overlap == overlap) & (table.time > 1e7)]
     size = np.log(end.gradient_norm) + np.log(end.time)
-    claim.below(np.ptp(size), 0.01, what="drift of log(gradient norm times t): it falls like 1/t")
+    what = "drift of log(gradient norm times t): it falls like 1/t"
+    claim.below(np.ptp(size), 0.01, what=what, because="chosen")
 
 
-@pytest.mark.claim("T13", rung="dynamics", kind="necessity", condition="samples are separable")
+@pytest.mark.claim("T13.logistic_grows", regime="dynamics", drops="separable")
 def test_spins_rewards_stop_where_both_sides_saw_the_same_outcomes(claim):
     table = flowed("spin")
     slope, _, _ = late_slopes(table, "same", "reward_range")
@@ -162,7 +167,7 @@ def test_spins_rewards_stop_where_both_sides_saw_the_same_outcomes(claim):
     claim.below(end.gradient_norm, 1e-10, what="gradient norm")
 
 
-@pytest.mark.claim("T13", rung="dynamics")
+@pytest.mark.claim("T13.logistic_grows", regime="dynamics")
 @settings(max_examples=5)
 @given(st.integers(0, 10**6), st.floats(0.4, 2.0))
 def test_the_margin_of_a_log_linear_policy_grows_like_log_t(claim, seed, beta):
@@ -181,10 +186,11 @@ def test_the_margin_of_a_log_linear_policy_grows_like_log_t(claim, seed, beta):
     table = simulator.run(flow, range(0, flow.steps + 1, 4), progress=False)
     late = table[table.time > 1e10]
     found = fit_line(np.log(late.time), late.margin)
-    claim.close(found.slope, 1.0, 0.03, what="least margin per log t, 12 features, 8 samples")
+    what = "least margin per log t, 12 features, 8 samples, to O(1/log t)"
+    claim.close(found.slope, 1.0, 0.03, what=what, because="expansion")
 
 
-@pytest.mark.claim("T13", "C4", rung="dynamics")
+@pytest.mark.claim("T13.squared_stop", regime="dynamics")
 @pytest.mark.parametrize("name", ["ipo", "centred_spif"])
 @pytest.mark.parametrize("overlap", list(finite.OVERLAPS))
 def test_bounded_links_end_at_their_link_on_the_samples(claim, name, overlap):
@@ -205,7 +211,7 @@ def ipo_curvature(data, own):
     return 2.0 * (np.diag(data + own) - cross - cross.T)
 
 
-@pytest.mark.claim("T13", rung="dynamics")
+@pytest.mark.claim("T13.squared_stop", regime="dynamics")
 @settings(max_examples=5)
 @given(st.integers(0, 10**6))
 def test_ipos_gradient_falls_geometrically_by_its_slowest_mode(claim, seed):
@@ -223,12 +229,11 @@ def test_ipos_gradient_falls_geometrically_by_its_slowest_mode(claim, seed):
         0.0,
         0.02,
         what="log of the gradient's factor a step, IPO",
+        because="chosen",
     )
 
 
-@pytest.mark.claim(
-    "C5", rung="dynamics", kind="refutes", condition="within a round the rate exceeds 2/curvature"
-)
+@pytest.mark.claim("C5.bounds_do_not_bound_steps", regime="dynamics")
 @settings(max_examples=3)
 @given(st.integers(0, 10**6))
 def test_bounded_rewards_do_not_bound_the_steps(claim, seed):
@@ -243,29 +248,34 @@ def test_bounded_rewards_do_not_bound_the_steps(claim, seed):
             table = simulator.run(run, [300, 600], progress=False)
             ends[name, share] = table.reward_range.to_numpy()
     claim.close(ends["ipo", 0.9][1], 1.0, 1e-6, what="IPO's range below the limit")
-    claim.exhibits(ends["ipo", 1.1][1] / ends["ipo", 1.1][0], 1e6, what="IPO's growth above it")
-    claim.below(ends["spin", 1.1][1], 30.0, what="SPIN's range at the rate where IPO blows up")
+    claim.exhibits(
+        ends["ipo", 1.1][1] / ends["ipo", 1.1][0],
+        1e6,
+        what="factor of IPO's range in 300 steps above it",
+    )
+    what = "SPIN's range at the rate where IPO blows up"
+    claim.below(ends["spin", 1.1][1], 30.0, what=what, because="chosen")
 
 
 # -- one round: pointwise SPIF and the hinge ------------------------------------------------------
 
 
-@pytest.mark.claim("T13", rung="dynamics")
+@pytest.mark.claim("T13.pointwise_room", regime="dynamics")
 def test_the_example_of_three_outcomes(claim):
     q, data, own = np.array([0.4, 0.3, 0.3]), np.array([1.0, 0, 0]), np.array([0, 1.0, 0])
     run = one_round("spif", q, q, data, own, 0.5, 0.25)  # eta = 2, step size 1/2
     flow = Flow(run, 1e5, 40)
     table = simulator.run(flow, range(flow.steps + 1), progress=False)
     infimum = 1.0 + table.loss.iloc[-1]  # (1/2)(r_1 - 1)^2 + (1/2)(r_2 + 1)^2 = 1 + loss
-    claim.close(infimum, 0.158, 5e-4, what="infimum of the squared loss")
+    what = "infimum of the squared loss, three digits"
+    claim.close(infimum, 0.158, 5e-4, what=what, because="theory")
     wanted = np.log([1e2, 1e3, 1e4, 1e5])
     at = np.interp(wanted, np.log(table.time[1:]), table.logit_range[1:])
-    claim.close(at, [3.3, 5.4, 7.7, 10.0], 0.06, what="logit range at 1e2 ... 1e5 steps")
+    what = "logit range at 1e2 ... 1e5 steps, one decimal"
+    claim.close(at, [3.3, 5.4, 7.7, 10.0], 0.06, what=what, because="theory")
 
 
-@pytest.mark.claim(
-    "T13", rung="exact", kind="refutes", condition="no sample is on both sides (targets +-1/c)"
-)
+@pytest.mark.claim("T13.pointwise_room", regime="tabular", drops="separable")
 def test_a_sample_on_both_sides_asks_for_its_link_alone(claim):
     """Expert samples {1, 2}, own sample {2}: the second asks for q e^{R/beta}, R(log 1/2) = -1/3.
 
@@ -288,12 +298,12 @@ def test_a_sample_on_both_sides_asks_for_its_link_alone(claim):
     least = float(spif.risk(0.5 * reward, 0.5 * reward, 2.0, data, own))
     seen = spif.reward(data, own)
     claim.close(least, -spif.value(data, own, seen), 1e-14, what="loss of that policy: the least")
-    claim.close(law[2], 0.0866, 1e-4, what="mass that is left")
+    claim.close(law[2], 0.0866, 1e-4, what="mass that is left, three digits", because="theory")
     limit = squared_limit(1.0, 1.25, data, own, q)
     claim.exhibits(-limit.multiplier, 0.05, what="pull on the unseen outcome at eta = .8")
 
 
-@pytest.mark.claim("T13", "C4", rung="dynamics")
+@pytest.mark.claim("T13.pointwise_room", regime="dynamics")
 @given(st.integers(0, 10**6), st.sampled_from(["disjoint", "partial"]), st.floats(0.2, 3.0))
 def test_pointwise_spif_attains_its_minimum_iff_there_is_room(claim, seed, overlap, eta):
     p, q, data, own = finite.samples(seed, overlap, 14)
@@ -308,22 +318,19 @@ def test_pointwise_spif_attains_its_minimum_iff_there_is_room(claim, seed, overl
     else:
         limit = squared_limit(1.0, beta, data, own, q)
         expected = limit.unseen_time / (1e8 * float(run.step_size[0]))
-        claim.close(end.unseen_mass, expected, 0.0, 0.01, what="unseen mass where there is none")
+        what = "unseen mass where there is none, to leading order in 1/t"
+        claim.close(end.unseen_mass, expected, 0.0, 0.01, what=what, because="expansion")
 
 
-@pytest.mark.claim(
-    "C4", rung="dynamics", kind="refutes", condition="one-step pointwise loss, targets above mass 1"
-)
+@pytest.mark.claim("T13.pointwise_room", "T4.unbounded_rewards", regime="dynamics")
 def test_pointwise_spifs_unseen_logits_grow_like_log_t(claim):
     # eta = 4; the rarest unseen outcomes of these seeds join the fall only after t = 1e7
     table = flowed("spif", last=1e10, effective_step=2.0)
     slope, _, _ = late_slopes(table, "disjoint", "logit_range", since=1e8)
-    claim.close(slope, np.ones(len(slope)), 3e-3, what="logit range per log t")
+    claim.close(slope, np.ones(len(slope)), 3e-3, what="logit range per log t", because="solver")
 
 
-@pytest.mark.claim(
-    "T13", rung="dynamics", kind="necessity", condition="some outcome is unseen on both sides"
-)
+@pytest.mark.claim("T13.pointwise_room", regime="dynamics", drops="unseen_response")
 def test_without_unseen_outcomes_pointwise_spif_attains_its_minimum(claim):
     p, q, data, own = finite.samples(501, "disjoint", 9)
     keep = (data > 0) | (own > 0)
@@ -337,7 +344,7 @@ def test_without_unseen_outcomes_pointwise_spif_attains_its_minimum(claim):
         squared_limit(1.0, 0.25, data[keep], own[keep], q)
 
 
-@pytest.mark.claim("T13", rung="dynamics")
+@pytest.mark.claim("T13.squared_stop", regime="dynamics")
 def test_the_hinge_stops_when_every_margin_is_one(claim):
     table = finite.descent(
         "spin_hinge",
@@ -349,15 +356,13 @@ def test_the_hinge_stops_when_every_margin_is_one(claim):
         progress=False,
     )
     end = table[(table.step == 600) & (table.overlap == "disjoint")]
-    claim.exhibits(end.margin, 1.0, what="least margin")
+    claim.exhibits(end.margin, 1.0, what="least margin", because="theory")
     claim.close(end.gradient_norm, np.zeros(len(end)), 0.0, what="gradient norm, exactly")
     # a step moves a margin by at most step size times beta^2 times the two weights, at most 2
     claim.below(end.margin, 1.0 + 0.1 * 2.0, what="least margin: one step beyond 1 at most")
 
 
-@pytest.mark.claim(
-    "T13", rung="dynamics", kind="necessity", condition="samples are separable (hinge)"
-)
+@pytest.mark.claim("T13.squared_stop", regime="dynamics", drops="separable")
 def test_on_shared_outcomes_the_hinge_does_not_stop(claim):
     run = finite.one_round("spin_hinge", SEEDS, 1.0, 0.1, 12)
     table = simulator.run(run, [2000], progress=False)
@@ -375,7 +380,7 @@ def rounds(name, steps=3000, sizes=(8,)):
     )
 
 
-@pytest.mark.claim("T13", "T15", rung="dynamics")
+@pytest.mark.claim("T13.overfitting", regime="dynamics")
 @pytest.mark.parametrize("name", ["sft", "spin", "spif", "ipo"])
 def test_overfitting_grows_by_the_missing_mass(claim, name):
     # KL = const + missing log(t - delay), with delays of up to four rounds (80 steps) from t = 900
@@ -383,18 +388,17 @@ def test_overfitting_grows_by_the_missing_mass(claim, name):
     late = table[table.step >= 900].groupby("seed")
     slope = [fit_line(np.log(one.step), one.kl).slope for _, one in late]
     missing = table.groupby("seed").missing.first()
-    claim.close(slope, missing, 0.0, 80 / 900, what="KL to the expert per log of the steps")
+    what = "KL to the expert per log of the steps, delays of 80 steps after 900"
+    claim.close(slope, missing, 0.0, 80 / 900, what=what, because="expansion")
 
 
-@pytest.mark.claim(
-    "T13", rung="dynamics", kind="necessity", condition="training stops early, on n samples"
-)
+@pytest.mark.claim("T13.overfitting", regime="dynamics")
 @pytest.mark.parametrize("name", ["sft", "spin", "centred_spif"])
 def test_without_early_stopping_kl_has_no_bound(claim, name):
     table = rounds(name, steps=1000)
     best = table.groupby("seed").kl.min()
     last = table[table.step == table.step.max()].set_index("seed")
-    claim.exhibits(last.kl - best, 0.3, what="KL at step 1000 over the best, n = 8")
+    claim.exhibits(last.kl - best, 0.3, what="KL at step 1000 less the least, nats, n = 8")
     claim.exhibits(last.missing, 0.05, what="missing mass: KL grows by it per e-fold of steps")
 
 
@@ -412,19 +416,22 @@ def paired(name, sizes, when):
     return gap.mean().to_numpy(), (gap.std() / np.sqrt(24)).to_numpy()
 
 
-@pytest.mark.claim("T16", rung="dynamics")
+@pytest.mark.claim("T16.no_information", regime="dynamics")
 @pytest.mark.parametrize("name", ["spin", "spif", "centred_spif", "ipo"])
 def test_no_objective_beats_sft_at_its_best_step(claim, name):
     mean, error = paired(name, (12, 120, 1200), None)
-    claim.below(-mean, 4.0 * error, what="gain over SFT in KL, each at its best step, 24 seeds")
+    what = "gain over SFT in KL, each at its best step, 4 standard errors of 24 seeds"
+    claim.below(-mean, 4.0 * error, what=what, because="sampling")
 
 
-@pytest.mark.claim(
-    "T16", "C6", rung="dynamics", kind="necessity", condition="each is stopped at its own best step"
-)
+@pytest.mark.claim("C6.late_step", regime="dynamics")
 def test_at_a_late_step_the_slower_path_looks_better(claim):
     mean, error = paired("spin", (8,), 56)
-    claim.exhibits(-mean - 4.0 * error, 0.01, what="SPIN's apparent gain over SFT at step 56")
+    what = "SPIN's apparent gain over SFT at step 56, nats, less 4 standard errors"
+    claim.exhibits(-mean - 4.0 * error, 0.01, what=what)
+    mean, error = paired("spin", (8,), None)
+    what = "its gain with each at its own best step, 4 standard errors"
+    claim.below(-mean, 4.0 * error, what=what, because="sampling")
 
 
 def finite_class(realisable, members=64, n=50, repeats=300):
@@ -437,21 +444,23 @@ def finite_class(realisable, members=64, n=50, repeats=300):
     return np.square(np.sqrt(chosen) - np.sqrt(truth)).sum(-1)
 
 
-@pytest.mark.claim("T16", rung="dynamics")
+@pytest.mark.claim("T16.mle_bound", regime="dynamics", of="data sets")
 @pytest.mark.parametrize("n", [30, 300, 3000])
 def test_maximum_likelihood_on_a_finite_class_obeys_its_bound(claim, n):
     delta = 0.1
     found = np.quantile(finite_class(True, n=n), 1.0 - delta)
-    claim.below(found, 2.0 * np.log(64 / delta) / n, what="(1-delta) quantile of D_H^2")
+    claim.below(
+        found, 2.0 * np.log(64 / delta) / n, what="(1-delta) quantile of D_H^2", because="theory"
+    )
 
 
-@pytest.mark.claim("T16", rung="dynamics", kind="necessity", condition="the expert is in the class")
+@pytest.mark.claim("T16.mle_bound", regime="dynamics", drops="expert_in_class", of="data sets")
 def test_outside_of_the_class_the_bound_fails(claim):
     found = np.quantile(finite_class(False, n=3000), 0.9)
     claim.exhibits(found / (2.0 * np.log(640) / 3000), 3.0, what="D_H^2 over the bound")
 
 
-@pytest.mark.claim("T13", "T15", rung="dynamics")
+@pytest.mark.claim("T13.overfitting", regime="dynamics")
 def test_on_real_text_overfitting_grows_by_the_missing_mass(claim):
     def slopes(name, batch):
         table = finite.text(
@@ -464,13 +473,15 @@ def test_on_real_text_overfitting_grows_by_the_missing_mass(claim):
 
     exact, missing = slopes("sft", None)
     # unseen paths leave seen prefixes at O(1/t): the window's own middle is at t = 550
-    claim.close(exact, missing, 0.005, 0.15, what="KL per log of the steps, SFT without noise")
+    what = "KL per log of the steps, SFT without noise, to O(1/t)"
+    claim.close(exact, missing, 0.005, 0.15, what=what, because="expansion")
     noisy, _ = slopes("spin", 64)
     error = 4.0 * (noisy - exact).std(ddof=1) / np.sqrt(len(noisy))
     # slower by up to four rounds (80 steps), as on tabular policies; the window starts at 300
     delay = missing.mean() * 80 / 300
     gap = (noisy - exact).mean() - 0.5 * delay
-    claim.close(gap, 0.0, 0.5 * delay + error, what="SPIN in minibatches against it")
+    what = "SPIN in minibatches against it: 4 standard errors and half the delay"
+    claim.close(gap, 0.0, 0.5 * delay + error, what=what, because="sampling")
 
 
 # -- the experiment -------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from toy_games.predictions.misspecification import finite_class_bound, spin_thre
 
 ONE_STEP = [o.name for o in map(objectives.get, objectives.names())
             if theory_card(o).fixed_point_is_mle]  # fmt: skip
-EXACTLY = "one-step rounds, own responses drawn exactly from pi_t, no anchor"
 # Other sizes than the figure's, and with them other experts and classes.
 LADDER = {"outcomes": 14, "capacities": (1, 3, 6, 13), "seeds": 4, "steps": 2200, "spread": 1.0}
 
@@ -76,7 +75,7 @@ def test_every_objective_is_tried_or_named_absent():
 
 
 @pytest.mark.parametrize("name", ONE_STEP)
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.first_gradient", regime="dynamics")
 def test_the_first_minibatch_gradient_is_the_sft_gradient_in_expectation(claim, classes, name):
     """Log-linear and neural: exact cosine 1, minibatch mean along SFT's gradient, none across."""
     for policy, expert, start, other in classes:
@@ -84,11 +83,12 @@ def test_the_first_minibatch_gradient_is_the_sft_gradient_in_expectation(claim, 
         claim.close(found["cosine"][0], 1.0, atol=1e-9, what="cosine with the SFT gradient")
         for part, target in (("along", 1.0), ("across", 0.0)):
             noise = 4 * found[part].std(ddof=1) / np.sqrt(len(found[part]))
-            claim.close(found[part].mean(), target, atol=noise, what=f"{part} the SFT gradient")
+            what = f"{part} the SFT gradient, 4 standard errors"
+            claim.close(found[part].mean(), target, atol=noise, what=what, because="sampling")
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.3])
-@pytest.mark.claim("T15", rung="dynamics", kind="necessity", condition=EXACTLY)
+@pytest.mark.claim("T15.first_gradient", regime="dynamics", drops="own_from_current")
 def test_at_another_temperature_the_first_gradient_is_not_sfts(claim, classes, temperature):
     """Own responses hotter or colder than pi_t: the exact cosine falls and the mean leaves."""
     for policy, expert, start, other in classes:
@@ -96,33 +96,40 @@ def test_at_another_temperature_the_first_gradient_is_not_sfts(claim, classes, t
         found = first_gradients(method, policy, expert, start, other, 32, 600, temperature)
         noise = found["along"].std(ddof=1) / np.sqrt(len(found["along"]))
         claim.exhibits(1.0 - found["cosine"][0], 1e-4, what="1 - cosine")
-        claim.exhibits(abs(found["along"].mean() - 1.0) / noise, 4.0, what="standard errors off")
+        off = abs(found["along"].mean() - 1.0) / noise
+        claim.exhibits(off, 4.0, what="standard errors off", because="sampling")
 
 
 # -- T15: the destination -------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.fixed_point", regime="dynamics")
 def test_one_loss_on_one_model_ends_at_the_maximum_of_likelihood(claim, ladder):
     """Gradient descent on exact laws, every capacity: SFT, one-step rounds and linear rewards."""
     for method in ("sft", "spin", "spif", "ipo", "moment matching"):
         part = ladder[ladder.method == method]
-        claim.close(part.tv_mle, 0.0, atol=1e-4, what="TV to the MLE")
+        what = f"{method}: TV to the MLE"
+        claim.close(part.tv_mle, 0.0, atol=1e-4, what=what, because="chosen")
     whole = ladder[ladder.capacity == ladder.capacity.max()]
-    claim.close(whole.tv, 0.0, atol=1e-4, what="all methods find an expert in the class: TV")
+    what = "all methods find an expert in the class: TV"
+    claim.close(whole.tv, 0.0, atol=1e-4, what=what, because="chosen")
 
 
-@pytest.mark.claim("T15", rung="dynamics", kind="necessity", condition=EXACTLY)
+@pytest.mark.claim("T15.own_measure", regime="dynamics")
 def test_tabular_rewards_end_elsewhere_and_win_their_own_measure(claim, ladder):
     """Two-step SPIN: closer to the expert in KL(pi||p), further in KL(p||pi), for every expert."""
     small = ladder[ladder.capacity.isin((3, 6))]
     sides = [small[small.method == name].reset_index() for name in ("sft", "spin, two steps")]
     claim.exhibits(sides[1].tv_mle, 1e-3, what="TV to the MLE")
-    claim.exhibits(sides[1].forward_kl - sides[0].forward_kl, 1e-6, what="KL(p||pi) above SFT's")
-    claim.exhibits(sides[0].reverse_kl - sides[1].reverse_kl, 1e-6, what="KL(pi||p) below SFT's")
+    claim.exhibits(
+        sides[1].forward_kl - sides[0].forward_kl, 1e-6, what="KL(p||pi) above SFT's, nats"
+    )
+    claim.exhibits(
+        sides[0].reverse_kl - sides[1].reverse_kl, 1e-6, what="KL(pi||p) below SFT's, nats"
+    )
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.two_step_elsewhere", regime="dynamics")
 def test_two_step_rounds_end_where_their_potential_is_stationary(claim):
     """SPIN at KL(pi||p), SPIF at its own, IPO (which has none) at SPIF's; by projected gradient."""
     it = Ladder.random(range(20, 24), [3], 14, 1.0)
@@ -142,7 +149,7 @@ def test_two_step_rounds_end_where_their_potential_is_stationary(claim):
             claim.close(slope, 0.0, atol=1e-6, what=f"{spec}: gradient of the potential")
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.fixed_point", regime="dynamics")
 def test_minibatch_rounds_end_within_their_noise_of_the_mle(claim):
     """TV falls as the square root of the rate: ratio (1 + t/h)^(-1/2) between two times."""
     it = Ladder.random(range(40, 100), [3], 12, 0.8)
@@ -158,27 +165,46 @@ def test_minibatch_rounds_end_within_their_noise_of_the_mle(claim):
         change = np.log(off[last] / off[first])
         expected = -0.5 * np.log((1 + last / half) / (1 + first / half))
         noise = 4 * change.std() / np.sqrt(len(change))
-        claim.close(change.mean(), expected, atol=noise, what=f"{spec}: log ratio of TV to the MLE")
+        what = f"{spec}: log ratio of TV to the MLE, 4 standard errors"
+        claim.close(change.mean(), expected, atol=noise, what=what, because="sampling")
 
 
-@pytest.mark.claim("T15", rung="dynamics", kind="necessity", condition=EXACTLY)
-def test_off_policy_and_anchored_minibatch_rounds_end_where_predicted(claim):
-    """Temperatures 0.7 and 1.3, an anchor: near their own fixed points, away from the MLE."""
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Last rows of minibatch rounds whose predicted destination is not the MLE."""
     small = {"outcomes": 12, "capacity": 3, "seeds": 8, "spread": 1.0, "steps": 800}
     small |= {"objectives": ("spin",), "explicit": ("spin",), "tau": 0.5, "half_after": 60.0}
     found = run("destination", **small)
     last = found[found.step == found.step.max()]
-    for method, part in last.groupby("method"):
-        if part.predicted.max() < 1e-9:
-            continue
-        claim.below(part.off.mean(), 0.5 * part.predicted.mean(), what=f"{method}: TV to its own")
-        claim.exhibits(part.tv_mle.mean(), 0.02, what=f"{method}: TV to the MLE")
+    last = last[last.predicted > 1e-9]
     assert set(last[last.predicted > 0.01].method) == {
         "spin, two steps", "spin, temperature 0.7", "spin, temperature 1.3", "spin, anchor 0.5"
     }  # fmt: skip
+    return last
 
 
-@pytest.mark.claim("T15", rung="exact", kind="necessity", condition=EXACTLY)
+@pytest.mark.parametrize(
+    "methods",
+    [
+        pytest.param(("spin, temperature 0.7", "spin, temperature 1.3"), marks=pytest.mark.claim(
+            "T15.fixed_point", regime="dynamics", drops="own_from_current")),
+        pytest.param(("spin, anchor 0.5",), marks=pytest.mark.claim(
+            "T15.fixed_point", regime="dynamics", drops="own_reference")),
+        pytest.param(("spin, two steps",), marks=pytest.mark.claim(
+            "T15.two_step_elsewhere", regime="dynamics")),
+    ],
+    ids=("temperature", "anchor", "two steps"),
+)  # fmt: skip
+def test_off_policy_and_anchored_minibatch_rounds_end_where_predicted(claim, elsewhere, methods):
+    """Temperatures 0.7 and 1.3, an anchor: near their own fixed points, away from the MLE."""
+    for method in methods:
+        part = elsewhere[elsewhere.method == method]
+        what = f"{method}: TV to its own end over the predicted distance of that to the MLE"
+        claim.below(part.off.mean() / part.predicted.mean(), 0.5, what=what, because="chosen")
+        claim.exhibits(part.tv_mle.mean(), 0.02, what=f"{method}: TV to the MLE")
+
+
+@pytest.mark.claim("T15.temperature", regime="tabular")
 @settings(max_examples=4)
 @given(seed=st.integers(0, 2**20), temperature=st.sampled_from([0.6, 0.8, 1.25]))
 def test_the_destination_at_a_temperature_is_the_mle_to_that_power(claim, seed, temperature):
@@ -202,23 +228,21 @@ def rounds():
     return run("stability", factors=(0.85, 1.15), **STABILITY)
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.stability", regime="dynamics")
 def test_solved_spin_rounds_are_stable_above_the_threshold_and_only_there(claim, rounds):
     """Deviations follow the linear map; 15 % below the threshold they grow, above they decay."""
-    claim.close(
-        rounds.distance, rounds.predicted, atol=0.0, rtol=0.02, what="against linear theory"
-    )
+    what = "distance against linear theory"
+    claim.close(rounds.distance, rounds.predicted, 0.0, rtol=0.02, what=what, because="chosen")
     solved = rounds[rounds.steps_per_round == 400].pivot(
         index=["seed", "factor"], columns="round", values="distance"
     )
     growth = (solved[12] / solved[8]).unstack()
     claim.exhibits(growth[0.85], 1.5, what="growth over 4 rounds, 15 % below")
-    claim.below(growth[1.15], 0.5, what="decay over 4 rounds, 15 % above")
+    what = "decay over 4 rounds, 15 % above"
+    claim.below(growth[1.15], 0.5, what=what, because="chosen")
 
 
-@pytest.mark.claim(
-    "T15", rung="dynamics", kind="necessity", condition="each round's loss is minimised to the end"
-)
+@pytest.mark.claim("T15.stability", regime="dynamics", drops="solved_rounds")
 def test_unsolved_rounds_are_stable_below_the_threshold(claim, rounds):
     """Five gradient steps a round: 15 % below the threshold of solved rounds they contract."""
     short = rounds[(rounds.steps_per_round == 5) & (rounds["round"] == 12)]
@@ -226,7 +250,7 @@ def test_unsolved_rounds_are_stable_below_the_threshold(claim, rounds):
     claim.exhibits(1.0 / short.distance, 2.0, what="contraction over 12 rounds")
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.stability", regime="dynamics")
 def test_minibatch_spin_rounds_leave_the_mle_below_the_threshold_only(claim):
     """Drawn batches: 30 % below the threshold the policy is far from the MLE, 40 % above near."""
     it = Ladder.random(range(6), [3], 12, 0.8)
@@ -248,7 +272,7 @@ def test_minibatch_spin_rounds_leave_the_mle_below_the_threshold_only(claim):
 # -- T16 ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T16", rung="dynamics")
+@pytest.mark.claim("T16.mle_bound", regime="dynamics", of="classes")
 @settings(max_examples=4)
 @given(seed=st.integers(0, 2**20), horizon=st.integers(1, 5), n=st.sampled_from([5, 40, 200]))
 def test_maximum_likelihood_stays_within_its_bound(claim, seed, horizon, n):
@@ -257,12 +281,14 @@ def test_maximum_likelihood_stays_within_its_bound(claim, seed, horizon, n):
     class_ = finite_class.random_class(seed, members, horizon, 3, 1.5)
     found = finite_class.trial(class_, range(150), n, {}, 0)
     above = (found.hellinger > finite_class_bound(members, delta, n)).mean()
-    claim.below(above, delta, what="share of data sets above the bound")
+    what = "share of data sets above the bound"
+    claim.below(above, delta, what=what, because="theory")
     tail = np.quantile(found.hellinger, 1 - delta)
-    claim.below(tail, finite_class_bound(members, delta, n), what="D_H^2 at probability 1 - delta")
+    what = "D_H^2 at probability 1 - delta"
+    claim.below(tail, finite_class_bound(members, delta, n), what=what, because="theory")
 
 
-@pytest.mark.claim("T16", rung="dynamics")
+@pytest.mark.claim("T16.no_information", regime="dynamics", of="data sets")
 def test_own_samples_do_not_help_to_find_the_expert(claim):
     """Uniform experts: maximum likelihood errs least; no paired gain of self-play beyond noise."""
     found = run("finite", objectives=("spin", "spif", "ipo"), trials=300, members=24, horizons=(3,),
@@ -273,11 +299,12 @@ def test_own_samples_do_not_help_to_find_the_expert(claim):
         for name in ("spin", "spif", "ipo"):
             gain = (wide["mle"] - wide[name]).groupby("n")
             noise = 4 * gain.std() / np.sqrt(300)
-            claim.below(gain.mean(), noise, what=f"{value}: MLE less {name}, against its noise")
+            what = f"{value}: MLE less {name}, 4 standard errors"
+            claim.below(gain.mean(), noise, what=what, because="sampling")
         assert (wide["spin"] - wide["mle"]).mean() > 0
 
 
-@pytest.mark.claim("T16", rung="dynamics", kind="necessity", condition="the expert is in the class")
+@pytest.mark.claim("T16.mle_bound", regime="dynamics", drops="expert_in_class", of="data sets")
 def test_the_bound_fails_when_the_expert_is_no_member(claim):
     """A mixture of a member with the uniform law: the distance does not fall with n."""
     class_ = finite_class.random_class(5, 32, 4, 3, 1.0)
@@ -289,16 +316,17 @@ def test_the_bound_fails_when_the_expert_is_no_member(claim):
 # -- real text ------------------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T15", rung="dynamics")
+@pytest.mark.claim("T15.fixed_point", regime="dynamics")
 def test_on_real_text_one_step_self_play_ends_beside_sft(claim, text):
     """Order 0, 150 phrases, minibatches: several times nearer to the MLE than two steps."""
     part = text[(text["class"] == "order") & (text.capacity == 0)]
     off = part.groupby("method").tv_mle.mean()
     for name in ("sft", "spin", "centred_spif"):
-        claim.below(off[name], 0.4 * off["spin, two steps"], what=f"{name}: TV to the MLE")
+        what = f"{name}: TV to the MLE over that of two-step SPIN"
+        claim.below(off[name] / off["spin, two steps"], 0.4, what=what, because="chosen")
 
 
-@pytest.mark.claim("T15", rung="dynamics", kind="necessity", condition=EXACTLY)
+@pytest.mark.claim("T15.own_measure", regime="dynamics")
 def test_on_real_text_each_method_wins_its_own_measure(claim, text):
     """Order 0: two-step samples are likelier to the expert, SFT has the likelihood; intervals."""
     part = text[(text["class"] == "order") & (text.capacity == 0)]
