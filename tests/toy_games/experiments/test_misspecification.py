@@ -204,7 +204,7 @@ def test_off_policy_and_anchored_minibatch_rounds_end_where_predicted(claim, els
         claim.exhibits(part.tv_mle.mean(), 0.02, what=f"{method}: TV to the MLE")
 
 
-@pytest.mark.claim("T15.temperature", regime="tabular")
+@pytest.mark.claim("T15.temperature", "T15.temperature_power", regime="tabular")
 @settings(max_examples=4)
 @given(seed=st.integers(0, 2**20), temperature=st.sampled_from([0.6, 0.8, 1.25]))
 def test_the_destination_at_a_temperature_is_the_mle_to_that_power(claim, seed, temperature):
