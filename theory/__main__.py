@@ -1,6 +1,7 @@
 """Command line: ``python -m theory card``, ``check`` and ``list``.
 
 python -m theory card spif 'spif(c=0.5)' my_objective.py my_objective.py:mine
+python -m theory card 'spif(c=2.02)' --beta 0.1
 python -m theory check my_objective.py --thorough
 """
 
@@ -47,6 +48,9 @@ def card(
         bool, typer.Option(help="one Markdown table instead of full cards")
     ] = False,
     parameter: Parameters = None,
+    beta: Annotated[
+        float | None, typer.Option(help="add what follows at this beta: effective step, stability")
+    ] = None,
 ) -> None:
     """Print theory cards: what is predicted for an objective, computed from its definition.
 
@@ -61,7 +65,7 @@ def card(
     else:
         for obj, found in zip(every, checked, strict=True):
             typer.echo(found)
-            _print(_card(obj, found))
+            _print(_card(obj, found), beta)
     _end(checked)
 
 
@@ -113,11 +117,11 @@ def _card(obj: Objective, checked: Checked) -> TheoryCard | None:
         return None
 
 
-def _print(one: TheoryCard | None) -> None:
+def _print(one: TheoryCard | None, beta: float | None) -> None:
     if one is None:
         return
     table = Table(title=one.objective, show_header=False, title_justify="left")
-    for name, value in one.rows():
+    for name, value in one.rows() + ([] if beta is None else one.at(beta).rows()):
         table.add_row(name, escape(value))
     Console().print(table)
 

@@ -9,13 +9,34 @@ from typing import Any
 
 import numpy as np
 
-from theory import objectives
-from theory.errors import Unavailable
+from theory import arguments, objectives
+from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from theory.objectives.base import PREFERENCE
 
 NONE = "none: "
+SCANNED = "from a grid of log-ratios and its limits, not proved"
 Of = Objective | str
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCard:
+    """What a card says of rounds at one beta; NaN where the objective has no such number."""
+
+    beta: float
+    effective_step: float
+    """``R'(0)/beta``: a small log-ratio is multiplied by 1 minus this (T6 iv)."""
+    largest_move: tuple[float, float]
+    """Reward bounds over beta, nats: of a two-step round's log-ratio up to a constant. SPIF's with
+    alpha = 1/2 are ``-eta, eta``. One step of a pointwise loss does not keep them (T4)."""
+    locally_stable: bool | None
+    """Whether beta is above the local threshold; None where there is none."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(name, value) pairs for a table."""
+        stable = "unknown" if self.locally_stable is None else _shown(self.locally_stable)
+        numbers = ("beta", "effective_step", "largest_move")
+        return [(n, _shown(getattr(self, n))) for n in numbers] + [("locally_stable", stable)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +52,10 @@ class TheoryCard:
     source: str
     citation: str
     L: float
-    """``sup R'``: curvature of the potential relative to negative entropy, from above (T6)."""
+    """``sup R'``: curvature of the potential relative to negative entropy, from above (T6).
+
+    Where the definition writes no ``slope_range`` it is read off a grid (``reasons`` says so); inf
+    where the slope goes on growing towards a log-ratio or an end of the grid."""
     mu: float
     """``inf R'``: the same from below."""
     slope_at_zero: float
@@ -58,6 +82,24 @@ class TheoryCard:
         value = getattr(self, name)
         parts = value if isinstance(value, tuple) else (value,)
         return name in self.reasons and all(p == "" or p != p for p in parts)
+
+    def at(self, beta: float) -> StepCard:
+        """What follows for rounds at this beta.
+
+        Raises:
+            InvalidInput: beta is not a finite number > 0.
+
+        >>> theory_card("spif(c=2.02)").at(0.1).locally_stable
+        False
+        """
+        refuse(arguments.number("beta", beta))
+        known = not math.isnan(self.stability_beta)
+        return StepCard(
+            beta=float(beta),
+            effective_step=self.slope_at_zero / beta,
+            largest_move=(self.reward_bounds[0] / beta, self.reward_bounds[1] / beta),
+            locally_stable=bool(beta > self.stability_beta) if known else None,
+        )
 
     def rows(self) -> list[tuple[str, str]]:
         """(name, value) pairs for a table, absent parts with their reason."""
@@ -113,6 +155,8 @@ def theory_card(obj: Of) -> TheoryCard:
     at_zero = found("slope_at_zero stability_beta", lambda: obj.slope_at_zero, math.nan)
     lower, upper = found("mu L descent_beta", lambda: _slope_range(obj), nothing)
     bounds = found("reward_bounds", lambda: obj.reward_bounds, nothing)
+    if not obj.writes("slope_range") and not math.isnan(upper):
+        reasons |= dict.fromkeys(("L", "mu", "descent_beta"), SCANNED)
     factor = obj.opponent_factor
     stability, descent = at_zero * factor / (1.0 + factor), upper
     if "preference" in obj.needs:

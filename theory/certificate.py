@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from theory import laws, xp
 from theory.errors import Unavailable
-from theory.objectives import Objective, derivatives, numeric_response
+from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
 
 IndexArray = NDArray[np.intp]
@@ -24,7 +24,8 @@ ROUNDING = 16.0 * EPS  # relative slope that is no slope
 TIGHT = 1e-13  # bounds above it (per unit of mass) are worth a bisection
 FURTHEST = 1e150  # rewards beyond which a payoff that still rises has no maximum
 BISECTIONS = 60
-BALANCE = 1e-7  # gradient of the risk, relative to its two sides, at which a reward is at rest
+BALANCE = 1e-8
+"""Largest :func:`response_imbalance` of a best response."""
 LIMIT = 1e3  # reward (nats) that stands for an infinite one
 
 
@@ -37,7 +38,8 @@ def equilibrium_bounds(
     ``F(pi') >= D_Phi(pi) + E_pi[r] - E_pi'[r] + tau KL(pi'||ref)``, whose minimum over ``pi'`` is
     closed: ``-tau log sum ref e^{r/tau}``, or ``-max r`` at tau = 0 (a Frank-Wolfe bound). What the
     reward player could still gain on the link's ``r`` is taken off (:func:`reward_gain`).
-    NaN where the objective has no potential; -inf where a reward is unbounded.
+    NaN where the objective has no potential; -inf where a reward is unbounded, or where the loss
+    says that the link's is no best response to these laws (:func:`response_imbalance`).
     """
     if obj.missing("potential"):
         nothing = np.full(expert.shape[:-1], np.nan)
@@ -48,6 +50,8 @@ def equilibrium_bounds(
     with np.errstate(invalid="ignore"):
         linear = divergence + laws.expect(policy, reward)
         linear = linear - reward_gain(obj, expert, policy, reward).sum(-1)
+        right = response_imbalance(obj, expert, policy, reward) <= BALANCE
+        linear = np.where(right, linear, -np.inf)
         if tau == 0 or ref is None:
             return divergence, linear - np.where(live, reward, -np.inf).max(-1)
         weight = np.where(ref > 0, laws.log_law(ref) + reward / tau, -np.inf)
@@ -286,13 +290,42 @@ def _not_the_links(obj: Objective) -> str | None:
 def response_imbalance(
     obj: Objective, expert: FloatArray, policy: FloatArray, reward: FloatArray
 ) -> FloatArray:
-    """Largest gradient of the risk in a reward, relative to the pulls of both sides (...).
+    """How far a reward is from the best response to these laws, by the loss or payoffs alone (...).
 
-    0 at a best response, however it was found, and of no unit. Rewards at a limit pull at nothing.
+    The largest, over outcomes, of the sum of both sides' pulls at a reward relative to their size:
+    half the error of the log-ratio (nats) that the reward would be the best response to. It has no
+    unit, is 0 at a best response, however it was found, and :data:`BALANCE` is rounding. Pulls
+    below ``1e-4 BALANCE`` of those at reward 0 are none; a kink or bound of the payoffs is at rest
+    where nothing is to gain (:func:`reward_gain`), a reward at a limit where it pulls outwards.
+
+    Args:
+        obj: objective; without a loss, risk or payoffs there is nothing to compare, and it is 0.
+        expert, policy: laws (..., n). reward: (..., n), nats, may be infinite.
     """
-    known = np.isfinite(reward)
-    held = np.where(known, reward, np.where(reward > 0, LIMIT, -LIMIT))
-    _, up, down = numeric_response.risk_gradient(obj.reward_risk, held, expert, policy)
-    up, down = np.where(known, up, 0.0), np.where(known, down, 0.0)
-    size = np.maximum((np.abs(up) + np.abs(down)).max(-1, keepdims=True), 1e-300)
-    return np.asarray((np.abs(up + down) / size).max(-1))
+    p, q, reward = np.broadcast_arrays(expert, policy, reward)
+    if obj.missing("risk") and obj.missing("saddle"):
+        return np.zeros(p.shape[:-1])
+    held = np.where(np.isfinite(reward), reward, np.where(reward > 0, LIMIT, -LIMIT))
+    rows, up, down = obj.pulls(held, p, q)
+    _, up_at_zero, down_at_zero = obj.pulls(np.zeros(p.shape), p, q, rows)
+
+    def seen(x: FloatArray) -> FloatArray:
+        return x if rows is None else np.take_along_axis(x, rows, axis=-1)
+
+    with np.errstate(all="ignore"):
+        total, pull = up + down, np.abs(up) + np.abs(down)
+        mass = seen(p + q)
+        scale = np.fmax(_mean(pull, mass), _mean(np.abs(up_at_zero) + np.abs(down_at_zero), mass))
+        off = np.abs(total) / (pull + 1e-4 * mass * scale)
+        outwards = ~np.isfinite(seen(reward)) & (total * seen(held) <= 0)
+        off = np.where((mass == 0) | (total == 0) | outwards, 0.0, off)
+        if not obj.missing("saddle") and not np.all(off <= BALANCE):
+            off = np.where(seen(reward_gain(obj, p, q, reward)) <= TIGHT * pull, 0.0, off)
+    return np.asarray(np.where(np.isnan(off), np.inf, off).max(-1, initial=0.0))
+
+
+def _mean(pull: FloatArray, mass: FloatArray) -> FloatArray:
+    """Pull per mass (..., 1) of the outcomes where it is finite."""
+    good = np.isfinite(pull)
+    total = np.where(good, mass, 0.0).sum(-1, keepdims=True)
+    return np.asarray(np.where(good, pull, 0.0).sum(-1, keepdims=True) / total)

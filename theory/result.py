@@ -48,8 +48,8 @@ class Solution:
         primal: value of the policy, ``(...)`` in nats; what is minimised is named in ``status``.
         dual: a lower bound of the minimum, ``(...)``, from a feasible reward.
         gap: ``primal - dual >= 0``: a certificate that does not trust the solver, nor, where the
-            objective has payoffs, its link (one of pairs or groups is held to its risk on
-            fixed laws).
+            objective has payoffs or a loss, its link: infinite where the link's reward is no best
+            response to the laws at hand.
         outcome: an :class:`Outcome`.
         status: the same as a sentence, with the numbers; it starts with the outcome.
         iterations: iterations or rounds spent.

@@ -27,8 +27,17 @@ Array = Any
 
 def namespace(*arrays: Array) -> ModuleType:
     """Return the array-API namespace of the arrays; numbers count as numpy."""
-    found = [a for a in arrays if _is_array(a)]
-    return array_api_compat.array_namespace(*found) if found else np
+    found = {type(a): a for a in arrays if _is_array(a)}
+    if len(found) != 1:
+        return array_api_compat.array_namespace(*found.values()) if found else np
+    ((kind, array),) = found.items()
+    if kind not in _OF_KIND:
+        _OF_KIND[kind] = array_api_compat.array_namespace(array)
+    return _OF_KIND[kind]
+
+
+_OF_KIND: dict[type, ModuleType] = {}
+"""Namespace of a type of arrays, as every formula asks for it."""
 
 
 def as_array(x: Array) -> Array:
@@ -127,9 +136,9 @@ def weighted_mean(value: Array, weight: Array | None, axis: int = -1) -> Array:
     xp = namespace(value, weight)
     if weight is None:
         return xp.mean(value, axis=axis)
-    value, weight = xp.broadcast_arrays(value, weight)
-    kept = xp.where(weight > 0, value, xp.zeros_like(value))
-    return xp.sum(weight * kept, axis=axis) / xp.sum(weight, axis=axis)
+    kept = weight * xp.where(weight > 0, value, xp.zeros_like(value))
+    # torch's broadcast_arrays takes longer than all the rest
+    return xp.sum(kept, axis=axis) / xp.sum(xp.broadcast_to(weight, kept.shape), axis=axis)
 
 
 # --- the rest of the array API standard -----------------------------------------------------------

@@ -73,6 +73,7 @@ class Predicted:
         link: ``R(u)`` of the exact two-step round.
         refined: that of the loss as it is trained; NaN on prompts where it could not be had.
         kind: which one ``refined`` is, in words.
+        why: why it is the two-step link although the loss as it is trained has another; else "".
         delta: (n,) triangular discrimination of the prompt's laws, in [0, 2].
     """
 
@@ -80,24 +81,35 @@ class Predicted:
     refined: Floats
     kind: str
     delta: Floats
+    why: str = ""
 
 
 def predict(points: Points, game: RewardTerms) -> Predicted | None:
-    """Predictions for all points; None where there is no best response or u is not known.
-
-    Rewards per token have none here: see `llm_scale.measure.tokens`.
-    """
+    """Predictions for all points; None where there is none: see `unpredicted`."""
     objective, u = game.objective, points.u
-    unknown = {"preference"} & objective.needs or objective.missing("reward")
-    if unknown or game.level == "token" or not np.isfinite(u).all():
+    if unpredicted(points, game):
         return None
     sampled = _sampled(points)
     delta = np.full(len(u), triangular(u, points.is_expert))
     if sampled is not None:
         delta[sampled.rows] = sampled.scatter(laws.triangular(sampled.p, sampled.q)[:, None])
     link = _link(points, objective, sampled, delta)
-    refined, kind = _refined(points, game, sampled)
-    return Predicted(link, link if refined is None else refined, kind, delta)
+    refined, kind, why = _refined(points, game, sampled)
+    return Predicted(link, link if refined is None else refined, kind, delta, why)
+
+
+def unpredicted(points: Points, game: RewardTerms) -> str:
+    """Why theory predicts no reward of these points, else "".
+
+    Rewards per token have their prediction in `llm_scale.measure.tokens`.
+    """
+    if "preference" in game.objective.needs:
+        return "the expert is a preference, see preference_slope"
+    if game.level == "token":
+        return "rewards are per token, see token_link_slope"
+    if not np.isfinite(points.u).all():
+        return "a response has probability 0 under the expert or the opponent"
+    return game.objective.missing("reward") or ""
 
 
 @dataclass(frozen=True)
@@ -128,26 +140,24 @@ def as_trained(
 
     Raises:
         NotConverged: no stationary law was reached in one step.
+        Unavailable: there is another one, which is not known, with the reason.
     """
     objective = game.objective
-    try:
-        if not objective.up_to_constant:
-            tau = 0.0 if base is None else game.tau
-            found = one_step_round(p, q, objective, game.beta, base, tau)
-            return Trained(found.reward, found.converged & (found.dumped < 0), ONE_STEP)
-        if not objective.has_loss:
-            sizes = game.expert_samples, game.own_samples
-            reward = objective.finite_group_reward(p, q, *sizes)
-            return Trained(reward, np.ones(len(p), dtype=bool), GROUPS)
-    except Unavailable:
-        pass
+    if not objective.up_to_constant:
+        tau = 0.0 if base is None else game.tau
+        found = one_step_round(p, q, objective, game.beta, base, tau)
+        return Trained(found.reward, found.converged & (found.dumped < 0), ONE_STEP)
+    if not objective.has_loss:
+        sizes = game.expert_samples, game.own_samples
+        reward = objective.finite_group_reward(p, q, *sizes)
+        return Trained(reward, np.ones(len(p), dtype=bool), GROUPS)
     return None
 
 
 def where_near(
     p: Floats, q: Floats, game: RewardTerms, base: Floats | None = None
 ) -> Trained | None:
-    """`as_trained` with NaN on prompts that have no near solution."""
+    """`as_trained`, and its Unavailable, with NaN on prompts that have no near solution."""
     try:
         found = as_trained(p, q, game, base)
     except NotConverged as error:
@@ -230,16 +240,22 @@ def _link(points: Points, objective: Objective, sampled: _Sampled | None, delta:
 
 def _refined(
     points: Points, game: RewardTerms, sampled: _Sampled | None
-) -> tuple[Floats | None, str]:
+) -> tuple[Floats | None, str, str]:
+    """Rewards of the loss as it is trained, None if those of the link; which they are; why not."""
     seen, kinds = sampled, {GROUPS: GROUPS}
     if seen is None:
         if not game.objective.up_to_constant:
-            return None, TWO_STEP
+            few = f"one-step rounds are of a prompt's laws, and none has {FEWEST} responses"
+            return None, TWO_STEP, few
         seen, kinds = _pooled(points), {GROUPS: GROUPS_POOLED}
-    found = where_near(seen.p, seen.q, game, seen.base)
+    try:
+        found = where_near(seen.p, seen.q, game, seen.base)
+    except Unavailable as error:
+        return None, TWO_STEP, str(error)
+    if found is None:
+        return None, TWO_STEP, ""
     out = np.full(len(points.u), np.nan)
-    if found is not None:
-        out[seen.rows] = seen.scatter(found.reward)
-    if found is None or not np.isfinite(out).any():
-        return None, TWO_STEP
-    return out, kinds.get(found.kind, found.kind)
+    out[seen.rows] = seen.scatter(found.reward)
+    if not np.isfinite(out).any():
+        return None, TWO_STEP, f"the {found.kind} has no solution near pi_t on any prompt"
+    return out, kinds.get(found.kind, found.kind), ""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lab import stats
 from lab.stats import centred, standard_error
 from llm_scale.data.items import Item, Tokens
-from llm_scale.measure.predicted import Points, Predicted, RewardTerms, predict
+from llm_scale.measure.predicted import Points, Predicted, RewardTerms, predict, unpredicted
 from theory.errors import Unavailable
 from theory.objectives.implicit import implicit_reward
 from theory.rounds.one_step import local_rate_one_step
@@ -106,13 +106,14 @@ def link(measured: Measured, game: RewardTerms, predicted: Predicted) -> Row:
     """S1: slope and correlation of the learned reward on the predicted ones, centred per prompt.
 
     ``link_*`` against ``R(u)`` of the exact two-step round, ``predicted_*`` against the prediction
-    for the loss as it is trained; ``prediction`` says which that is, ``predicted_share`` on which
-    share of the responses it could be had.
+    for the loss as it is trained; ``prediction`` says which that is (``prediction_reason`` why it
+    is no more than the link), ``predicted_share`` on which share of the responses it could be had.
     """
     seen = measured.on("expert", "own")
     learned, prompt = measured.reward(game)[seen], measured.prompt[seen]
     share = float(np.isfinite(predicted.refined).mean())
     out: Row = {"prediction": predicted.kind, "predicted_share": share}
+    out |= {"prediction_reason": predicted.why} if predicted.why else {}
     for name, values in (("link", predicted.link), ("predicted", predicted.refined)):
         good = np.isfinite(values)
         x, y = (centred(v[good], group=prompt[good]) for v in (values, learned))
@@ -176,7 +177,8 @@ def rewards(measured: Measured, game: RewardTerms) -> Row:
     """S3: rewards on expert, own and other responses, their margin, and the link's bounds.
 
     ``reward_range`` is the largest difference of two rewards of one prompt (expert and own): it
-    does not depend on a constant per prompt, and is at most ``reward_range_bound`` if exact.
+    does not depend on a constant per prompt, and is at most ``reward_range_bound`` if exact;
+    ``reward_bound_reason`` says why that is not known.
     """
     reward = measured.reward(game)
     out: Row = {}
@@ -189,8 +191,11 @@ def rewards(measured: Measured, game: RewardTerms) -> Row:
     for name, sides in (("", ("expert", "own")), ("_other", ("expert", "own", "other"))):
         seen = measured.on(*sides)
         out[f"reward_range{name}"] = _range(reward[seen], measured.prompt[seen])
-    if game.level == "sequence" and not game.objective.missing("link"):
-        low, high = game.objective.reward_bounds
+    if game.level == "sequence":
+        try:
+            low, high = game.objective.reward_bounds
+        except Unavailable as error:
+            return out | {"reward_bound_reason": str(error)}
         bounds = {"reward_low": low, "reward_high": high, "reward_range_bound": high - low}
         out |= {k: v for k, v in bounds.items() if np.isfinite(v)}
     return out
@@ -267,6 +272,8 @@ def summary(
         out |= rewards(measured, game)
         if predicted is not None:
             out |= link(measured, game, predicted) | partition(measured, game, predicted)
+        elif measured.known:
+            out["prediction_reason"] = unpredicted(measured.points(), game)
     if fresh is not None:
         out |= dumped(measured, fresh)
         fresh_lengths = lengths(fresh.items, "after_")

@@ -23,6 +23,7 @@ from llm_scale.measure.predicted import RewardTerms, where_near
 from llm_scale.models.player import Player
 from llm_scale.rounds.opponent import over_positions
 from theory import laws
+from theory.errors import Unavailable
 from theory.objectives.implicit import implicit_reward
 
 FloatArray = NDArray[np.float64]
@@ -34,7 +35,9 @@ def measured(
     """Slope and correlation of ``beta log pi_{t+1}/pi_t`` on the predictions, centred per prefix.
 
     ``token_link_*`` against ``R(u_h)``; ``token_predicted_*`` against the prediction for the loss
-    as it is trained. Empty unless the expert's next-token laws are known (``next_log_laws``), the
+    as it is trained (``token_prediction_reason``: why it is the same).
+
+    Empty unless the expert's next-token laws are known (``next_log_laws``), the
     opponent is pi_t and there is no anchor.
 
     Args:
@@ -59,9 +62,10 @@ def measured(
     )
     prefix = np.repeat(np.arange(len(pairs)), [len(y) for _, y in pairs])
     reward = implicit_reward(game.objective, log_new, log_q, game.beta)
-    link, refined = predictions(p, np.exp(log_q), game)
+    link, refined, why = predictions(p, np.exp(log_q), game)
     weight = 0.5 * (p + np.exp(log_q))
     out = regression("token_link", link, reward, weight, prefix)
+    out |= {"token_prediction_reason": why} if why else {}
     return out | regression("token_predicted", refined, reward, weight, prefix)
 
 
@@ -77,16 +81,21 @@ def next_log_laws(players: Sequence[Player], pairs: Sequence[Any]) -> list[Float
     return [part - np.logaddexp.reduce(part, axis=-1, keepdims=True) for part in parts]
 
 
-def predictions(p: FloatArray, q: FloatArray, game: RewardTerms) -> tuple[FloatArray, FloatArray]:
-    """Rewards (T, V) of all tokens: ``R(u_h)``, and for the loss as it is trained.
+def predictions(
+    p: FloatArray, q: FloatArray, game: RewardTerms
+) -> tuple[FloatArray, FloatArray, str]:
+    """Rewards (T, V) of all tokens: ``R(u_h)``, and for the loss as it is trained, or why not.
 
     Every prefix has one expert token, so a group is 1 against K; a loss that sees the level of
     rewards moves each prefix's law in one step (T4). Prefixes where that has no near solution are
     NaN.
     """
     link = game.objective.link_of(p, q)(laws.log_ratio(p, q))
-    found = where_near(p, q, replace(game, expert_samples=1))
-    return link, link if found is None else found.reward
+    try:
+        found = where_near(p, q, replace(game, expert_samples=1))
+    except Unavailable as error:
+        return link, link, str(error)
+    return link, link if found is None else found.reward, ""
 
 
 def regression(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,11 +101,22 @@ def _baseline(groups: Sequence[Replicates]) -> str:
 
 
 def _predictions(groups: Sequence[Replicates]) -> list[str]:
+    """Which prediction a group's is, and why it or a bound is not another one or is missing."""
     out = []
     for group in groups:
-        rows = [row for run in group.runs for row in run.rounds if "prediction" in row]
-        kinds = list(dict.fromkeys(row["prediction"] for row in rows))
-        out += [f"{group.label}: the prediction is the {' or '.join(kinds)}."] if kinds else []
+        rows = [row for run in group.runs for row in run.rounds]
+
+        def said(key: str, rows: Sequence[dict[str, Any]] = rows) -> str:
+            return " or ".join(dict.fromkeys(row[key] for row in rows if key in row))
+
+        kinds, why, no_bound = map(said, ("prediction", "prediction_reason", "reward_bound_reason"))
+        if kinds:
+            out.append(f"{group.label}: the prediction is the {kinds}{f', as {why}' * bool(why)}.")
+        elif why:
+            out.append(f"{group.label}: no reward is predicted, as {why}.")
+        if tokens := said("token_prediction_reason"):
+            out.append(f"{group.label}: the prediction of tokens is the link, as {tokens}.")
+        out += [f"{group.label}: no bound of the rewards is known, as {no_bound}."] * bool(no_bound)
     return out
 
 

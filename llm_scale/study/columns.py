@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lab.stats import centred, regression
 from llm_scale.measure.predicted import RewardTerms, as_trained
 from theory import laws
-from theory.errors import NotConverged
+from theory.errors import NotConverged, Unavailable
 from theory.objectives import Objective
 from theory.objectives.implicit import implicit_reward
 from theory.rounds.two_step import gibbs_step, reward_of_log_laws
@@ -127,11 +127,16 @@ def points(log_p: Floats, log_q: Floats, log_new: Floats, objective: Objective, 
 
 
 def trained(p: Floats, q: Floats, game: RewardTerms, link: Floats) -> Floats | None:
-    """Rewards of the loss as it is trained, the link if that is the same; None: not reached."""
+    """Rewards of the loss as it is trained, the link if that is the same or all that is known.
+
+    None: not reached.
+    """
     try:
         found = as_trained(p, q, game)
     except NotConverged:
         return None
+    except Unavailable:
+        return link
     return link if found is None else found.reward
 
 

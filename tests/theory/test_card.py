@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.theory.objectives.test_links import FEW, applies
 from tests.theory.strategies import Instance, games, label
-from theory import InvalidInput, objectives, self_play, theory_card, xp
+from theory import InvalidInput, Unavailable, objectives, self_play, theory_card, xp
 from theory import theorem_checks as checks
 from theory.card import markdown_table
 from theory.objectives import Group, Objective, Pairwise, Pointwise
@@ -306,3 +306,81 @@ def test_card_is_a_frozen_record() -> None:
         card.L = 3.0
     with pytest.raises(InvalidInput, match="needed is an objective"):
         theory_card(type(objectives.get("spin")))
+
+
+def payoffs(a: str, b: str, link: str = "") -> Objective:
+    """A stranger's payoffs, and a link where one is written."""
+    names = {"xp": xp}
+    body = {"a": eval(f"lambda self, r: {a}", names), "b": eval(f"lambda self, r: {b}", names)}
+    if link:
+        body["link_formula"] = eval(f"lambda self, u, delta: {link}", names)
+    return type("Payoffs", (Pointwise,), body)()
+
+
+RANGES = {  # mu, L, R'(0), bounds: by hand
+    "sinh(u/2): a' rounds to 0": (
+        "r - xp.sqrt(1 + r*r)", "-r - xp.sqrt(1 + r*r)", 0.5, INF, 0.5, -INF, INF,
+    ),
+    "(3r - 1)/2 = u^(1/3) at log 2": (
+        "r - (r - 1)**4", "-2*r", 0.0, INF, None, -INF, 1 + 0.25 ** (1 / 3),
+    ),
+    "u^(10/11) at 0": ("r - xp.abs(r)**2.1", "-r - xp.abs(r)**2.1", 0.0, INF, INF, None, None),
+    "u^2 at 0": ("r - xp.abs(r)**1.5", "-r - xp.abs(r)**1.5", 0.0, None, 0.0, -4 / 9, 4 / 9),
+    "e^2u - 1 from a square root": ("2*xp.sqrt(1 + r)", "-r", 0.0, INF, 2.0, -1.0, INF),
+    "e^u from 0": ("xp.log(r)", "-r", 0.0, INF, 1.0, 0.0, INF),
+    "asinh((e^u-1)/(e^u+1))": (
+        "r - xp.exp(r)/2 - xp.exp(-r)/2", "-r - xp.exp(r)/2 - xp.exp(-r)/2",
+        0.0, 0.5, 0.5, -math.asinh(1), math.asinh(1),
+    ),
+    "both ends at a root": ("2*xp.sqrt(1 + r)", "2*xp.sqrt(1 - r)", 0.0, 1.0, 1.0, -1.0, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RANGES.values(), ids=RANGES)
+def test_an_end_without_bound_is_infinite(case) -> None:
+    """Whatever rounding or the grid make of it: 2^25, 40 or 1e-20 are no suprema."""
+    a, b, mu, upper, at_zero, low, high = case
+    card = theory_card(payoffs(a, b))
+    found = card.mu, card.L, card.slope_at_zero, *card.reward_bounds
+    for value, wanted in zip(found, (mu, upper, at_zero, low, high), strict=True):
+        if wanted is not None:
+            assert value == pytest.approx(wanted, rel=1e-9, abs=0.0), found
+    assert card.descent_beta == card.L
+    assert "grid" in card.reasons["L"]
+    assert "grid" in dict(card.rows())["mu"]
+
+
+def test_a_written_link_is_as_steep_as_it_is() -> None:
+    """A steep smooth link is none that jumps, a root is infinitely steep, a cusp is finite."""
+    linear = "r - r*r", "-r - r*r"
+    for link, upper, at_zero in (
+        ("xp.tanh(1e6 * u)", 1e6, 1e6),
+        ("xp.sign(u)", INF, INF),
+        ("u + xp.sign(u - 0.3) * xp.sqrt(xp.abs(u - 0.3))", INF, 1 + 0.5 / 0.3**0.5),
+        ("u + xp.sign(u) * xp.abs(u)**0.9", INF, INF),
+        ("xp.asinh(u)", 1.0, 1.0),
+    ):
+        card = theory_card(payoffs(*linear, link))
+        assert pytest.approx(upper, rel=1e-9) == card.L, link
+        assert card.slope_at_zero == pytest.approx(at_zero, rel=1e-9), link
+    assert "grid" not in theory_card("ipm").reasons.get("L", "")  # written, not looked for
+    flat = payoffs("r - xp.abs(r)**1.5", "-r - xp.abs(r)**1.5")
+    with pytest.raises(Unavailable, match="flat at 0"):
+        flat.beta_at(1.0)
+
+
+def test_a_card_at_a_beta() -> None:
+    """Effective step, eta and stability; what has no threshold says so."""
+    step = theory_card("spif(c=0.5)").at(0.4)
+    assert (step.effective_step, step.largest_move, step.locally_stable) == (
+        2.5,
+        (-5.0, 5.0),
+        False,
+    )
+    assert theory_card("spif(c=0.5)").at(0.51).locally_stable
+    assert not theory_card("spif(c=0.5)").at(0.5).locally_stable  # at the threshold itself
+    assert dict(theory_card("ipm").at(1.0).rows())["largest_move"] == "-1, 1"
+    assert theory_card("sppo").at(1.0).locally_stable is None
+    assert dict(theory_card("sppo").at(1.0).rows())["locally_stable"] == "unknown"
+    with pytest.raises(InvalidInput, match="beta=0"):
+        theory_card("spin").at(0.0)

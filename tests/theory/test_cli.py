@@ -144,3 +144,13 @@ def test_files_that_do_not_work(tmp_path, text: str, message: str) -> None:
     done = call("card", path)
     assert done.exit_code == 2, done.output
     assert message in done.stderr
+
+
+def test_a_card_at_a_beta() -> None:
+    shown = table(call("card", "spif(c=2.02)", "--beta", "0.1").stdout)
+    assert (shown["beta"], shown["effective_step"]) == ("0.1", "2.47525")
+    assert (shown["largest_move"], shown["locally_stable"]) == ("-4.9505, 4.9505", "no")
+    assert "beta" not in table(call("card", "spif").stdout)
+    wrong = call("card", "spif", "--beta", "-1")
+    assert wrong.exit_code == 2
+    assert "beta=-1.0; needed is a finite number > 0" in wrong.stderr

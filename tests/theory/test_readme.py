@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 
 from theory import objectives
 from theory.rounds.one_step import one_step_round
+from theory.rounds.predictions import spif_reach
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "theory" / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,14 @@ def test_files_and_anchors_exist():
     headings = [re.sub(r"[^\w\- ]", "", h).strip() for h in re.findall(r"^#+ (.*)$", TEXT, re.M)]
     anchors = {h.lower().replace(" ", "-") for h in headings}
     assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
+
+
+def test_the_tests_of_corrections_exist():
+    named = set(re.findall(r"`(test_\w+)`", TEXT.partition("## 16.")[2]))
+    files = (ROOT / "tests").rglob("test_*.py")
+    defined = {name for f in files for name in re.findall(r"^def (test_\w+)", f.read_text(), re.M)}
+    assert len(named) >= 12
+    assert named <= defined, named - defined
 
 
 def test_mathematics_is_not_eaten_by_markdown():
@@ -62,3 +71,6 @@ def test_numbers_of_the_bounds():
     gap, s = np.log(envelope.max()), np.sqrt(1 - 2 / eta)
     bound = max(2 * np.arctanh(gap / eta), gap + eta * s - 2 * np.arctanh(s))
     assert bound == pytest.approx(8.59, abs=5e-3)
+    quoted = ((8.0, 8.59, 5.36), (12.0, 15.73, 11.86), (20.0, 30.67, 26.16))
+    for eta, *reach in quoted:
+        assert spif_reach(eta) == pytest.approx(reach, abs=5e-3)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from theory import laws, xp
+from theory.certificate import BALANCE, response_imbalance
 from theory.errors import NotConverged, Unavailable, refuse
 from theory.objectives import Objective, numeric_response
 from theory.result import FloatArray, Outcome, Solution
@@ -29,8 +30,6 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 MAX_NEWTON = 50
 RESTARTS = 8
 ROUNDS = 25
-BALANCE = 1e-8
-"""Largest gradient of the risk, relative to its two sides, at which a reward is a best response."""
 
 
 def solve(
@@ -140,7 +139,8 @@ def _gap(
     """``tau KL(pi || ref e^{r/tau}/Z)`` and the best response ``r`` to the policy."""
     reward = obj.reward(p, policy)
     log_target = xp.log_normalise(laws.log_law(base) + reward / tau)
-    ratio = np.where(policy > 0, laws.log_law(policy) - log_target, 0.0)
+    with np.errstate(invalid="ignore"):  # an outcome that neither can play
+        ratio = np.where(policy > 0, laws.log_law(policy) - log_target, 0.0)
     return tau * laws.kl_of_logratio(policy, ratio, np.exp(log_target)), reward
 
 
@@ -197,10 +197,7 @@ def _certified(
         gap, reward = _gap(obj, expert, ref, tau, policy)
     else:
         gap, reward = np.zeros(expert.shape[:-1]), obj.reward(expert, policy)
-    _, on_expert, on_own = numeric_response.risk_gradient(obj.reward_risk, reward, expert, policy)
-    size = (np.abs(on_expert) + np.abs(on_own)).sum(-1, keepdims=True)
-    mass = np.where(expert + policy > 0, expert + policy, 1.0)
-    gradient = (np.abs(on_expert + on_own) / (mass * np.maximum(size, 1e-300))).max(-1)
+    gradient = response_imbalance(obj, expert, policy, reward)
     worst, slack = float(gap.max(initial=0.0)), float(gradient.max(initial=0.0))
     met = worst <= tolerance and slack <= BALANCE
     outcome = Outcome.CONVERGED if met else Outcome.NOT_CONVERGED

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from theory import laws
-from theory.certificate import reward_gain
+from theory.certificate import BALANCE, response_imbalance, reward_gain
 from theory.equilibria import conic, law_dependent, newton
 from theory.equilibria.problem import Game, Kind, checked, solve_gain
 from theory.errors import NotConverged
@@ -88,8 +88,10 @@ def equilibrium(
     It minimises ``D_Phi(pi || p) + tau KL(pi || ref)``; that is the primal value. The dual value
     is the minimum after linearising ``D_Phi`` at the policy, less what the reward player could
     still gain on the link's reward: a gap of ``tau KL(pi || ref e^{r/tau}/Z)`` plus
-    :func:`theory.certificate.reward_gain`. The link of a pair loss or group risk is compared with
-    the risk's own gradient, once an objective.
+    :func:`theory.certificate.reward_gain`. Whether the link's reward is a best response is read off
+    the gradient of the loss at the policy found (``details["reward_gradient"]``, see
+    :func:`theory.certificate.response_imbalance`); where it is not, and no payoffs say what could
+    be gained, the gap is infinite.
     With IPO's link ``kappa tanh(u/2)`` the gain kappa belongs to the policy that is found, and the
     value minimised is ``2 kappa KL(p || (p+pi)/2) + tau KL(pi || ref)``.
     Arguments, result and errors as in :func:`saddle_point`; the two points differ:
@@ -173,13 +175,22 @@ def certified(
         gap = game.tau * laws.kl_stable(policy, newton.gibbs(game.ref, pay, game.tau)) + more
     else:
         gap = gap + more
+    details: dict[str, FloatArray] = {}
+    if game.kind == "equilibrium":
+        with np.errstate(all="ignore"):
+            answer = np.asarray(obj.link(laws.log_ratio(p, policy), delta))
+        details["reward_gradient"] = response_imbalance(obj, p, policy, answer)
+        shown = more > tolerance  # the payoffs say how wrong it is
+        gap = np.where((details["reward_gradient"] <= BALANCE) | shown, gap, np.inf)
     primal = game.value(policy, reward) + (more if game.kind == "saddle" else 0.0)
     dual = primal - gap
     reward = np.where((p == 0) & (game.ref == 0), 0.0, reward)
     if game.kind == "equilibrium":  # the saddle point's reward is no more free to move
         reward = obj.centred(reward, p, policy)
     outcome, status = _ending(game, solver, primal, gap, more, tolerance)
-    solution = Solution(policy, reward, primal, dual, gap, outcome, status, iterations)
+    solution = Solution(
+        policy, reward, primal, dual, gap, outcome, status, iterations, None, details
+    )
     if raise_on_failure and not solution.converged:
         raise NotConverged(f"{obj.name}, tau={game.tau:g}: {status}", solution)
     return solution
@@ -201,6 +212,8 @@ def _ending(
     outcome = Outcome.NOT_CONVERGED
     if np.all(gap <= tolerance):
         why = f"the value is not finite ({float(primal[~np.isfinite(primal)].ravel()[0])})"
+    elif np.any(np.isposinf(gap)):
+        why = "the link's reward is no best response of the loss at the policy found"
     elif np.any(np.isnan(gap)):
         why = "no reward certifies the policy: its values leave the range of numbers"
     else:

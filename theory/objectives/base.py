@@ -26,7 +26,7 @@ import numpy as np
 
 from theory import laws, xp
 from theory.errors import InvalidInput, Unavailable, refuse
-from theory.objectives import derivatives, inputs
+from theory.objectives import derivatives, inputs, numeric_response
 from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray
 
@@ -185,6 +185,26 @@ class Objective:
     ) -> Array:
         """:meth:`risk` as a function of rewards (..., G) and (..., K), unchecked, shape (...)."""
         raise NotImplementedError
+
+    def pulls(
+        self,
+        reward: FloatArray,
+        expert: FloatArray,
+        policy: FloatArray,
+        rows: numeric_response.IndexArray | None = None,
+    ) -> tuple[numeric_response.IndexArray | None, FloatArray, FloatArray]:
+        """Gradient of the risk in the rewards of expert and of own responses, unchecked.
+
+        Args:
+            reward: (..., n), nats. expert, policy: laws (..., n).
+            rows: outcomes (..., m) to look at; None is all, or as many as are cheap.
+
+        Returns:
+            The outcomes that were looked at (None: all), and both gradients (..., m or n).
+        """
+        self.require("risk")
+        _, up, down = numeric_response.risk_gradient(self.reward_risk, reward, expert, policy)
+        return None, up, down
 
     @formula
     def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
@@ -376,10 +396,14 @@ class Objective:
         if not self.has_link:
             return self._slope_of_risk()
         step = 1e-9
-        jump = float(self.link(step, 0.0)) - float(self.link(-step, 0.0))
-        if jump > 1e-6 * max(1.0, abs(float(self.link(1.0, 0.0)))):
+        below, above, far = (float(self.link(u, 0.0)) for u in (-step, step, 1.0))
+        *near, at_zero = self.slope(np.array([1e-3, 1e-6, step, 1e-12, 0.0]), np.asarray(0.0))
+        if above - below - 2.0 * step * max(near) > 1e-6 * max(1.0, abs(far)):
             return math.inf
-        return float(self.slope(0.0, np.asarray(0.0)))
+        if np.isnan(near).any():
+            raise Unavailable(f"{self.name} has no slope at zero: its link's derivative is NaN")
+        end = derivatives.end_of(near, 1.5)
+        return end if np.isnan(at_zero) or end in (0.0, math.inf) else float(at_zero)
 
     def _slope_of_risk(self) -> float:
         raise Unavailable(f"{self.name} has no slope at zero: {self.missing('link')}")
@@ -395,16 +419,20 @@ class Objective:
         slope = self.slope_at_zero
         if not math.isfinite(slope):
             raise Unavailable(f"{self.name} has no effective step: its link jumps at 0")
+        if slope == 0:
+            raise Unavailable(f"{self.name} has no effective step: its link is flat at 0")
         return slope / float(effective_step)
 
     @property
     def reward_bounds(self) -> tuple[float, float]:
-        """Infimum and supremum of the reward (over all laws), from the link at -+inf.
+        """Infimum and supremum of the reward (over all laws, nats), from the link at -+inf.
 
         Raises:
             Unavailable: no link, or one that depends on both laws, with the reason.
         """
-        return float(self.link(-np.inf, 0.0)), float(self.link(np.inf, 0.0))
+        low, high = float(self.link(-np.inf, 0.0)), float(self.link(np.inf, 0.0))
+        rounding = 1e-15 * min(abs(high - low), 1.0)  # of a link solved from payoffs
+        return low if abs(low) > rounding else 0.0, high if abs(high) > rounding else 0.0
 
     def potential(self, policy: FloatArray, expert: FloatArray) -> FloatArray:
         """``D_Phi(policy || expert)``, shape (...), in nats (T5): closed form or quadrature."""

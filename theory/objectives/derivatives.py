@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +18,8 @@ FAR = 700.0
 """Log-ratio (nats) up to which exp(u) and exp(-u) are representable."""
 BISECTIONS = 75
 """From a width of 1400 down to one unit in the last place of numbers near 1e-4."""
+EPSILON, LEAST = 2.0**-52, 2e-20
+"""Steps of ``arcsinh(r)`` below which an inverse is not sought: relative and absolute."""
 
 
 def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
@@ -26,6 +28,11 @@ def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
     Raises:
         InvalidInput: the formula fails on torch tensors.
     """
+    return with_derivatives(formula, x, order)[order]
+
+
+def with_derivatives(formula: Formula, x: Any, order: int = 1) -> list[FloatArray]:
+    """Value and elementwise derivatives up to ``order``, as :func:`derivative`, from one graph."""
     import torch
 
     with torch.enable_grad():  # also within a caller's no_grad
@@ -40,32 +47,69 @@ def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
                 f"a formula does not take torch tensors ({type(error).__name__}: {said}); write "
                 "it with the functions of theory.xp, which take numpy and torch alike"
             ) from error
+        found = [value]
         for left in reversed(range(order)):
             if not value.requires_grad:  # a formula constant in x
-                return np.zeros(point.shape)
-            (value,) = torch.autograd.grad(value.sum(), point, create_graph=left > 0)
-        return np.asarray(value.detach().numpy())
+                value = torch.zeros_like(point, requires_grad=False)
+            else:
+                (value,) = torch.autograd.grad(value.sum(), point, create_graph=left > 0)
+            found.append(value)
+        return [np.asarray(v.detach().numpy()) for v in found]
 
 
 def invert(log_odds: Formula, target: FloatArray, inside: FloatArray) -> FloatArray:
-    """Solve ``log_odds(r) = target`` for r by bisection over ``r = sinh(s)``, elementwise.
+    """Solve ``log_odds(r) = target`` for r in a bracket of ``s``, ``r = sinh(s)``, elementwise.
 
     ``log_odds`` increases in r and is NaN outside an interval around ``inside``, where it is taken
-    as -+inf, so that bounded rewards come out at their bounds.
+    as -+inf, so that bounded rewards come out at their bounds. The bracket grows from ``inside``
+    and shrinks by Chandrupatla's rule (1997): interpolation where it is trusted, else bisection.
     """
-    low, high = np.full(target.shape, -700.0), np.full(target.shape, 700.0)
-    center = np.arcsinh(inside)
-    for _ in range(BISECTIONS):
-        middle = 0.5 * (low + high)
-        ratio = log_odds(np.sinh(middle))
-        ratio = np.where(np.isnan(ratio), np.where(middle < center, -np.inf, np.inf), ratio)
+    center = np.broadcast_to(np.arcsinh(inside), target.shape)
+
+    def excess(s: FloatArray) -> FloatArray:
+        ratio = log_odds(np.sinh(s))
+        ratio = np.where(np.isnan(ratio), np.where(s < center, -np.inf, np.inf), ratio)
         below = (ratio < target) | (np.isneginf(ratio) & np.isneginf(target))
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return np.asarray(np.sinh(0.5 * (low + high)))
+        size = np.abs(ratio - target)
+        return np.where(below, -1.0, 1.0) * np.where(np.isfinite(size), size, np.inf)
+
+    with np.errstate(all="ignore"):
+        last, f_last = center, excess(center)
+        end, f_end = -np.copysign(FAR, f_last), -np.copysign(np.inf, f_last)
+        share, reach = np.full(target.shape, 0.0), 1.0
+        for _ in range(2 * BISECTIONS):
+            width, least = np.abs(end - last), EPSILON * np.abs(last) + LEAST
+            settled = (f_last == 0) | (width <= 2.0 * least)
+            if settled.all():
+                break
+            unseen = np.isinf(f_end) & (np.abs(end) == FAR)
+            share = np.where(unseen, np.minimum(reach / width, 0.5), share)
+            share = np.where(settled, 0.0, np.clip(share, least / width, 1.0 - least / width))
+            s = last + share * (end - last)
+            f = excess(s)
+            same = np.signbit(f) == np.signbit(f_last)
+            third, f_third = np.where(same, last, end), np.where(same, f_last, f_end)
+            end, f_end = np.where(same, end, last), np.where(same, f_end, f_last)
+            last, f_last, reach = s, f, 4.0 * reach
+            share = _interpolated((last, end, third), (f_last, f_end, f_third))
+        return np.asarray(np.sinh(np.where(np.abs(f_last) <= np.abs(f_end), last, end)))
+
+
+def _interpolated(x: tuple[FloatArray, ...], f: tuple[FloatArray, ...]) -> FloatArray:
+    """The share of the way from the first to the second point at which to look for the root.
+
+    That of the inverse parabola through all three where it is monotone in between, else 1/2.
+    """
+    (x1, x2, x3), (f1, f2, f3) = x, f
+    xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
+    share = f1 / (f2 - f1) * f3 / (f2 - f3)
+    share = share + (x3 - x1) / (x2 - x1) * f1 / (f3 - f1) * f2 / (f3 - f2)
+    trusted = (np.square(phi) < xi) & (np.square(1.0 - phi) < 1.0 - xi) & np.isfinite(share)
+    return np.where(trusted, share, 0.5)
 
 
 def invert_link(a: Formula, b: Formula, u: Any) -> Any:
-    """Solve ``log(-b'(r)/a'(r)) = u`` for r by bisection over ``r = sinh(s)`` (T1).
+    """Solve ``log(-b'(r)/a'(r)) = u`` for r (:func:`invert`, T1).
 
     Outside the interval where ``a' > 0 > b'``, and where a or b is undefined (NaN), the ratio is
     taken as its limit, so bounded links come out at their bounds. Returns what ``u`` is, numpy or
@@ -75,10 +119,11 @@ def invert_link(a: Formula, b: Formula, u: Any) -> Any:
         InvalidInput: no reward was found at which ``a' > 0 > b'``.
     """
     target = np.asarray(u.detach().cpu() if hasattr(u, "detach") else u, dtype=np.float64)
-    inside = np.sinh(_interior(a, b))
-    r = invert(lambda x: log_odds(a, b, x), target, inside)
-    limit = np.isinf(target) & _leaves_range(a, b, r, inside)
-    r = np.where(limit | (np.abs(r) > 1e300), np.copysign(np.inf, r), r)
+    inside, low, high = _reach(a, b)
+    r = np.where(target > 0, high, low)
+    inner = np.isfinite(target)
+    r[inner] = invert(lambda x: log_odds(a, b, x), target[inner], np.asarray(inside))
+    r = np.where(np.abs(r) > 1e300, np.copysign(np.inf, r), r)
     if not hasattr(u, "detach"):
         return r.astype(u.dtype) if isinstance(u, np.ndarray) else r
     namespace = xp.namespace(u)
@@ -90,12 +135,22 @@ def invert_link(a: Formula, b: Formula, u: Any) -> Any:
     return found + slope * moved
 
 
+@lru_cache(maxsize=64)
+def _reach(a: Formula, b: Formula) -> tuple[float, float, float]:
+    """A reward near 0 at which ``a' > 0 > b'``, and the rewards at log-ratios -inf and +inf."""
+    inside = float(np.sinh(_interior(a, b)))
+    ends = np.array([-np.inf, np.inf])
+    r = invert(lambda x: log_odds(a, b, x), ends, np.asarray(inside))
+    low, high = np.where(_leaves_range(a, b, r, inside), ends, r)
+    return inside, float(low), float(high)
+
+
 def log_odds(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
     """``log(-b'/a')`` at r; NaN outside the interval where a, b are defined and ``a' > 0 > b'``."""
     with np.errstate(all="ignore"):
-        gain, cost = derivative(a, r), -derivative(b, r)
-        defined = ~np.isnan(np.asarray(a(r)) + np.asarray(b(r)))
-        return np.where(defined & (gain > 0) & (cost > 0), np.log(cost) - np.log(gain), np.nan)
+        (on_expert, gain), (on_own, fall) = with_derivatives(a, r), with_derivatives(b, r)
+        defined = ~np.isnan(on_expert + on_own) & (gain > 0) & (fall < 0)
+        return np.where(defined, np.log(-fall) - np.log(gain), np.nan)
 
 
 def _leaves_range(a: Formula, b: Formula, r: FloatArray, inside: float) -> BoolArray:
@@ -138,10 +193,11 @@ def implicit_slope(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
 
     0 at the bound of a bounded link; NaN where the payoffs are too flat to tell (underflow).
     """
+    r = np.where(r == 0.0, LEAST, r)  # payoffs with a root at 0 have a slope beside it
     curvature = np.zeros(np.shape(r))
     with np.errstate(all="ignore"):
         for formula, sign in ((b, 1.0), (a, -1.0)):
-            first, second = derivative(formula, r), derivative(formula, r, 2)
+            _, first, second = with_derivatives(formula, r, 2)
             flat = (np.abs(first) < 1e-280) & (np.abs(second) < 1e-280)
             curvature = curvature + np.where(flat, np.nan, sign * second / first)
         return np.asarray(np.where(np.isinf(curvature), 0.0, 1.0 / curvature))
@@ -171,36 +227,70 @@ def potential_density(link: Callable[[FloatArray], Any], u: FloatArray) -> Float
 
 # --- the range of a slope -------------------------------------------------------------------------
 
+ZOOMS = 9  # by 20 each: from 0.04 nats to rounding
+RESOLVED = 1e-6  # error of a log-ratio, of 1 + its size, that still tells a slope
 TAIL = (100.0, 175.0, 250.0, 350.0, 500.0, 700.0)
 
 
-def slope_range(link: Formula) -> tuple[float, float]:
+def slope_range(link: Formula, odds: Formula | None = None) -> tuple[float, float]:
     """Infimum and supremum of ``R'`` over all log-ratios; (NaN, NaN) where nothing is finite.
 
     On a grid dense within 40 nats, refined around an extreme inside, with the limits at both ends.
+    An extreme that goes on growing (or going to 0) however near one looks is infinite (or 0).
+
+    Args:
+        link: ``R(u)``, nats, elementwise and written for torch.
+        odds: of a link that is solved from payoffs ``u(R)``. Log-ratios that it does not give back
+            are beyond what the payoffs' rounding resolves, and are left out.
     """
     side = np.concatenate([np.linspace(0.0, 40.0, 2001), TAIL])
     grid = np.concatenate([-side[:0:-1], side])
     slope = _finite_slope(link, grid)
     known = np.isfinite(slope)
+    if odds is not None:
+        with np.errstate(all="ignore"):
+            known &= np.abs(odds(np.asarray(link(grid))) - grid) <= RESOLVED * (1.0 + np.abs(grid))
     if known.sum() < 7:
         return np.nan, np.nan
+    ticks = grid if odds is None else grid[known]  # an end may lie between two of them
     grid, slope = grid[known], slope[known]
     ends = [_limit(link, edge) for edge in (grid[0], grid[-1])]
     found = []
     for sign in (-1.0, 1.0):
         at = int(np.argmax(sign * slope))
         best = sign * slope[at]
-        left, right = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
-        for _ in range(4):
+        near = int(np.searchsorted(ticks, grid[at]))
+        left, right = ticks[max(near - 1, 0)], ticks[min(near + 1, len(ticks) - 1)]
+        seen = [best]
+        for _ in range(ZOOMS):
             points = np.linspace(left, right, 41)
             values = np.nan_to_num(sign * _finite_slope(link, points), nan=-np.inf, posinf=-np.inf)
             top = int(np.argmax(values))
-            best = max(best, values[top])
+            seen.append(max(seen[-1], values[top]))
             left, right = points[max(top - 1, 0)], points[min(top + 1, 40)]
+            # the middle is the best point before, so that no gain alone ends nothing
+            if right - left < 1e-5 and abs(seen[-1] - seen[-2]) <= 1e-12 * abs(seen[-1]):
+                break
+        best = np.copysign(end_of([abs(value) for value in seen], 1.02), seen[-1])
         found.append(sign * max(best, *(sign * end for end in ends)))
-    rounding = 1e-12 * float(np.interp(0.0, grid, slope))  # of a link solved from payoffs
+    rounding = 1e-12 * float(
+        slope[np.abs(grid) <= 1.0].max(initial=0.0)
+    )  # of a link solved from payoffs
     return float(found[0]) if abs(found[0]) > rounding else 0.0, float(found[1])
+
+
+def end_of(values: Sequence[float], factor: float) -> float:
+    """Where positive values go that were found nearer and nearer to a point: on, to inf or 0, if
+    each of the last three steps changed them by the factor or more, else to the last."""
+    last = np.asarray(values[-4:], dtype=np.float64)
+    if len(last) == 4:
+        with np.errstate(all="ignore"):
+            ratio = last[1:] / last[:-1]
+        if np.all(ratio >= factor):
+            return np.inf
+        if np.all(ratio <= 1.0 / factor):
+            return 0.0
+    return float(last[-1])
 
 
 def _finite_slope(link: Formula, u: FloatArray) -> FloatArray:
@@ -216,6 +306,8 @@ def _limit(link: Formula, edge: float) -> float:
     (k >= 1: a logarithm, a power, an exponential) none: infinity, on the side it goes to.
     """
     far = _finite_slope(link, np.array([edge / 4, edge / 2, edge]))
+    if not np.isfinite(far).all():
+        return float(far[-1])
     first, last = np.diff(far)
     noise = 1e-9 * np.abs(far).max()
     if abs(far[-1]) <= noise:
@@ -225,4 +317,5 @@ def _limit(link: Formula, edge: float) -> float:
     ratio = last / first if abs(first) > noise else np.inf
     if not abs(ratio) < 0.95:
         return float(np.copysign(np.inf, last))
-    return float(far[-1] + last * ratio / (1.0 - ratio))
+    limit = float(far[-1] + last * ratio / (1.0 - ratio))
+    return limit if limit * far[-1] > 0 else 0.0  # faster than Aitken's rule has it

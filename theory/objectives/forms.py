@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from theory import xp
+from theory import laws, xp
 from theory.errors import Unavailable
-from theory.objectives import derivatives, numeric_response
+from theory.objectives import derivatives, finite_groups, numeric_response
 from theory.objectives.base import Array, Form, Objective, Options, formula
 from theory.result import FloatArray
 
@@ -41,6 +41,25 @@ class Pointwise(Objective):
     def policy_term(self, r: Array, **extras: Any) -> Array:
         """Loss of an own response: ``-b(r)``."""
         return -self.b(r)
+
+    @formula
+    def slope_range(self) -> tuple[float, float]:
+        """``(mu, L)`` of the link; of one solved from the payoffs, as far as they resolve it."""
+        if self.writes("link_formula"):
+            return super().slope_range()
+        odds = partial(derivatives.log_odds, self.a, self.b)
+        return derivatives.slope_range(self.link_at_equal_laws, odds)
+
+    def pulls(
+        self, reward: FloatArray, expert: FloatArray, policy: FloatArray, rows: Any = None
+    ) -> tuple[Any, FloatArray, FloatArray]:
+        """From the payoffs, whose masses may be any measure's."""
+        if self.missing("saddle"):
+            return super().pulls(reward, expert, policy, rows)
+        sides = ((self.a, expert), (self.b, policy))
+        with np.errstate(all="ignore"):
+            pulls = (np.where(m > 0, -m * derivatives.derivative(f, reward), 0.0) for f, m in sides)
+            return None, *pulls
 
     @formula
     def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
@@ -102,6 +121,14 @@ class Pairwise(Relative):
     ) -> Array:
         pairs = self.pair_loss(r_y[..., :, None] - r_own[..., None, :])
         return xp.weighted_mean(xp.weighted_mean(pairs, _pair(w_own)), w_y)
+
+    def pulls(
+        self, reward: FloatArray, expert: FloatArray, policy: FloatArray, rows: Any = None
+    ) -> tuple[Any, FloatArray, FloatArray]:
+        """From the slopes of the loss at all pairs."""
+        if self.writes("reward_risk") or not self.writes("pair_loss"):
+            return super().pulls(reward, expert, policy, rows)
+        return numeric_response.pulls_of_pairs(self.pair_loss, reward, expert, policy, rows)
 
     @formula
     def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
@@ -192,11 +219,19 @@ class Group(Relative):
     def finite_group_reward(
         self, expert: FloatArray, policy: FloatArray, expert_size: float, own_size: float
     ) -> FloatArray:
-        """Not in general: a mean over random groups of a risk that is no mean over responses."""
-        raise Unavailable(
-            f"{self.name} has no best response to finite groups: the definition gives no "
-            "finite_group_reward, and the exact laws' is another one"
-        )
+        """By Newton's method on the mean of the risk over all groups (:mod:`finite_groups`)."""
+        p, q = laws.check_laws(expert=expert, policy=policy)
+        sizes = expert_size, own_size
+        try:
+            found = finite_groups.best_response_to_groups(
+                self.reward_risk, p, q, self.reward, *sizes, self.up_to_constant
+            )
+        except ValueError as error:
+            raise Unavailable(
+                f"{self.name} has no best response to finite groups: {error}; the exact laws' is "
+                "another one, and the definition writes no finite_group_reward"
+            ) from None
+        return self.centred(found, p, q)
 
     def log_odds(
         self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray

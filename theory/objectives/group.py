@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+
 from theory import xp
 from theory.objectives import finite_groups
 from theory.objectives.base import Array
@@ -62,7 +64,8 @@ def _variance(r: Array, weight: Array | None) -> Array:
 def _log_mean_exp(x: Array, weight: Array | None) -> Array:
     namespace = xp.namespace(x, weight)
     weight = namespace.ones_like(x) if weight is None else weight
-    x, weight = namespace.broadcast_arrays(x, weight)
+    shape = np.broadcast_shapes(x.shape, weight.shape)
+    x, weight = (namespace.broadcast_to(v, shape) for v in (x, weight))
     low = namespace.full_like(x, -float("inf"))
     seen = weight > 0
     log_weight = namespace.where(seen, namespace.log(namespace.where(seen, weight, 1.0)), low)

@@ -147,7 +147,6 @@ def masked(x: Array, weight: Array | None) -> Array:
     if weight is None or not array_api_compat.is_array_api_obj(x):
         return x
     namespace = xp.namespace(x, weight)
-    x, weight = namespace.broadcast_arrays(x, weight)
     return namespace.where(weight > 0, x, namespace.zeros_like(x))
 
 

@@ -30,9 +30,13 @@ from theory.result import FloatArray
 PairLoss = Callable[[Any], Any]
 Risk = Callable[..., Any]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+IndexArray = np.ndarray[Any, np.dtype[np.intp]]
 MAX_NEWTON = 200
 PHANTOM = 1e-10
 """Weight of a further response whose pull on the others is neglected."""
+MOST_PAIRS = 2**21
+"""Pairs of outcomes of which pulls are computed; of larger laws some outcomes against all."""
+CHUNK = 2**20
 
 
 # --- pairs ---------------------------------------------------------------------------------------
@@ -190,6 +194,57 @@ def _refuse_separable(preference: FloatArray, law: FloatArray, name: str) -> Non
         )
 
 
+def pulls_of_pairs(
+    pair_loss: PairLoss,
+    r: FloatArray,
+    expert: FloatArray,
+    policy: FloatArray,
+    rows: IndexArray | None = None,
+) -> tuple[IndexArray | None, FloatArray, FloatArray]:
+    """Gradient of ``E_p E_q l(r - r')`` in the expert's and in the own rewards, O(pairs).
+
+        up_i = p_i sum_j q_j l'(r_i - r_j),   down_i = -q_i sum_j p_j l'(r_j - r_i)
+
+    Args:
+        pair_loss: the loss l. r: finite rewards (..., n). expert, policy: laws p, q (..., n).
+        rows: outcomes (..., m) to look at. None is all, or where they make more than
+            :data:`MOST_PAIRS` as many as make that, evenly spaced in the order of the rewards.
+
+    Returns:
+        The rows, None if all; up and down (..., m).
+    """
+    shape, n = r.shape, r.shape[-1]
+    if not r.any():
+        slope = float(derivatives.derivative(pair_loss, 0.0))
+        up, down = slope * expert * policy.sum(-1)[..., None], policy * expert.sum(-1)[..., None]
+        return rows, *(
+            x if rows is None else np.take_along_axis(x, rows, axis=-1) for x in (up, -slope * down)
+        )
+    most = max(MOST_PAIRS // max(r.size, 1), 8)
+    if rows is None and most < n:
+        spread = np.linspace(0, n - 1, most).round().astype(np.intp)
+        rows = np.argsort(r, axis=-1)[..., spread]
+    which = np.broadcast_to(np.arange(n), shape) if rows is None else rows
+    which = which.reshape(-1, which.shape[-1])
+    r, p, q = (x.reshape(-1, n) for x in (r, expert, policy))
+    up, down = np.zeros(which.shape), np.zeros(which.shape)
+    wide = max(CHUNK // n, 1)  # outcomes at once: some of a prompt, or all of some prompts
+    deep = max(wide // which.shape[-1], 1)
+    for first in range(0, len(r), deep):
+        prompts = np.arange(first, min(first + deep, len(r)))[:, None]
+        for left in range(0, which.shape[-1], wide):
+            at = which[prompts[:, 0], left : left + wide]
+            d = r[prompts, at][..., None] - r[prompts]
+            for out, own, law, sign in ((up, p, q, 1.0), (down, q, p, -1.0)):
+                slope = derivatives.derivative(pair_loss, sign * d)
+                weight = own[prompts, at][..., None] * law[prompts]
+                with np.errstate(invalid="ignore"):  # an infinite slope at no mass
+                    sums = np.where(weight > 0, weight * slope, 0.0).sum(-1)
+                out[prompts[:, 0], left : left + wide] = sign * sums
+    shown = (*shape[:-1], which.shape[-1])
+    return rows, up.reshape(shown), down.reshape(shown)
+
+
 # --- risks of all rewards at once ----------------------------------------------------------------
 
 
@@ -200,7 +255,10 @@ def risk_gradient(
     import torch
 
     with torch.enable_grad(), np.errstate(all="ignore"):
-        sides = [torch.tensor(r, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+        sides = [
+            torch.tensor(np.where(law > 0, r, 0.0), dtype=torch.float64, requires_grad=True)
+            for law in (expert, policy)
+        ]
         value = risk(*sides, torch.tensor(expert), torch.tensor(policy))
         on_expert, on_own = torch.autograd.grad(value.sum(), sides)
     return value.detach().numpy(), on_expert.numpy(), on_own.numpy()

@@ -73,7 +73,12 @@ class Spif(ChiSquareMixture, Pointwise):
     positive = ("c",)
     unit = ("alpha",)
     citation = "arXiv 2602.01357 (abstract: chi^2 variational objective); LS-IQ, arXiv 2303.00599"
-    notes = "Only the abstract is known: the loss is reconstructed from LS-IQ's mixture penalty."
+    notes = (
+        "Only the abstract is known: the loss is reconstructed from LS-IQ's mixture penalty. "
+        "A loss in code of the first author is this one with c = 2.02 or 1.01 at beta = 0.1 "
+        "(github.com/TobyLeelsz/reasoning-distillation-flowrl, branch sft_reward_model, commit "
+        "d1c2931): beyond the local threshold, effective step 2.48 or 4.95."
+    )
     potential_name = "KL(p||alpha p+(1-alpha)pi)/(2c(1-alpha)^2)"
 
 

@@ -23,8 +23,8 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from theory import arguments
-from theory.certificate import require_best_response, reward_gain
+from theory import arguments, laws
+from theory.certificate import BALANCE, require_best_response, response_imbalance, reward_gain
 from theory.errors import InvalidInput, Unavailable
 from theory.objectives import Objective
 from theory.result import Outcome, Solution
@@ -224,13 +224,18 @@ class OccupancyProblem:
         """The result, values per prompt, certified here by the payoffs.
 
         What the reward player could gain on the link's rewards (:func:`certificate.reward_gain`)
-        is added to the value of a saddle point and taken off the bound of an equilibrium.
+        is added to the value of a saddle point and taken off the bound of an equilibrium, which
+        there is none of where the loss says that the link's reward is no best response.
         """
         reward = self.best_rewards(at)
         more = self._per_prompt(reward_gain(self.obj, self.expert, at.occupancy, reward))
         saddle = self.kind == "saddle"
         primal = at.primal + more if saddle else at.primal
         dual = self.lower_bound(at) if saddle else self.lower_bound(at) - more
+        wrong = 0.0 if saddle else self._imbalance(at, reward)
+        if not (wrong <= BALANCE or float(np.max(more)) > tolerance):  # the payoffs say how wrong
+            dual = np.full_like(dual, -np.inf)
+            said += "; the link's reward is no best response of the loss at these occupancies"
         gap = primal - dual
         met = settled and bool(np.all(gap <= tolerance * np.maximum(1.0, np.abs(primal))))
         outcome = Outcome.CONVERGED if met else Outcome.NOT_CONVERGED
@@ -248,6 +253,19 @@ class OccupancyProblem:
             iterations=iterations,
             details={"occupancy": at.occupancy, **details},
         )
+
+    def _imbalance(self, at: Evaluation, reward: FloatArray) -> float:
+        """:func:`certificate.response_imbalance` of the link, of prompts together.
+
+        Payoffs take occupancies as they are. A loss of reward differences is one of laws: its link
+        is held to it at the occupancies divided by their sums.
+        """
+        e, d = self.expert.ravel(), at.occupancy.ravel()
+        r = reward.ravel()
+        if self.obj.up_to_constant:
+            e, d = e / e.sum(), d / d.sum()
+            r = np.asarray(self.obj.link(laws.log_ratio(e, d)))
+        return float(response_imbalance(self.obj, e, d, r))
 
 
 def _require(obj: Objective, kind: Kind) -> None:

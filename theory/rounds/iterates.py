@@ -23,7 +23,7 @@ from theory import laws
 from theory.objectives import Objective
 from theory.result import FloatArray
 
-BLOCK = 1 << 15  # entries: the few arrays of a block stay in a core's own cache
+BLOCK = 1 << 17  # entries: the few arrays of a block stay in cache, and calls cost little
 THREADED = 1 << 18  # entries from which starting threads pays
 SHARES = 4  # of the blocks for each core, so that a slow one is waited for less
 SMALLEST = 1e-290  # masses below it are continued in logarithms
@@ -292,11 +292,9 @@ class _Rounds:
                 exponent = np.asarray(self.obj.link_formula(u, gain))
             if self.ref is not None:
                 exponent = exponent - self.tau * np.log(q / self.ref[tile.block])
-            if exponent is u:
-                u *= 1.0 / (beta + self.tau)
-            else:
-                np.multiply(exponent, 1.0 / (beta + self.tau), out=u)
-            np.exp(u, out=u)
+            if beta + self.tau != 1.0:
+                exponent = np.multiply(exponent, 1.0 / (beta + self.tau), out=u)
+            np.exp(exponent, out=u)
         weights = self.path[t + 1][tile.block]
         with np.errstate(all="ignore"):
             np.multiply(q, u, out=weights)
@@ -366,19 +364,20 @@ def _careful_kl(p: FloatArray, u: FloatArray, reach: float) -> FloatArray:
     """``sum p (e^-u - 1 + u)`` by row: every term is non-negative, so nothing cancels."""
     if reach > FAR:
         return laws.kl_of_logratio(p, u, p * np.exp(-u))
-    count, size = 0, 1.0
-    while size > 1e-17 and count <= TERMS:
-        count += 1
-        size *= reach / (count + 2)
-    if count > TERMS:
-        term = np.expm1(-u)
-        term += u
-        return np.asarray(np.vecdot(p, term))
-    term = np.ones_like(u)  # u^2/2 (1 - u/3 (1 - u/4 (1 - ...)))
-    for k in range(count + 2, 2, -1):
+    coefficients = [0.5]  # of (e^-u - 1 + u)/u^2, as many as can be seen
+    while abs(coefficients[-1]) * reach ** (len(coefficients) - 1) > 1e-17:
+        if len(coefficients) > TERMS:
+            term = np.expm1(-u)
+            term += u
+            return np.asarray(np.vecdot(p, term))
+        coefficients.append(-coefficients[-1] / (len(coefficients) + 2))
+    coefficients.pop()  # the first that cannot be seen
+    weight = p * u
+    if len(coefficients) == 1:
+        return np.asarray(coefficients[0] * np.vecdot(weight, u))
+    weight *= u
+    term = np.full_like(u, coefficients.pop())
+    for coefficient in reversed(coefficients):
         term *= u
-        term *= -1.0 / k
-        term += 1.0
-    term *= u
-    term *= u
-    return np.asarray(0.5 * np.vecdot(p, term))
+        term += coefficient
+    return np.asarray(np.vecdot(weight, term))

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 from theory import arguments, laws, objectives, xp
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
+from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray, Outcome, Solution
 from theory.rounds.minimum import minimum
 from theory.rounds.two_step import reward_of_log_laws
@@ -27,9 +28,15 @@ GRADIENT_TOLERANCE = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class LogLinear:
-    """Exponential family over ``n`` outcomes: ``features`` (n, d), base log-law zero."""
+    """Exponential family over ``n`` outcomes: ``pi_theta ∝ exp(log_base + features theta)``.
+
+    Attributes:
+        features: (n, d), of full column rank modulo constants.
+        log_base: log of the base measure (n,), finite; none is the uniform one.
+    """
 
     features: FloatArray
+    log_base: FloatArray | None = None
 
     def __post_init__(self) -> None:
         """Refuse features that are not a finite matrix of full column rank modulo constants."""
@@ -46,13 +53,20 @@ class LogLinear:
                 f"features: {shape[1]} columns of rank {np.linalg.matrix_rank(centred)} modulo "
                 "constants; needed are identifiable parameters"
             )
+        if self.log_base is not None:
+            base = np.array(self.log_base, dtype=np.float64)
+            if base.shape != shape[:1] or not np.all(np.isfinite(base)):
+                raise InvalidInput(
+                    f"log_base: shape {base.shape}; needed are {shape[0]} finite numbers"
+                )
+            object.__setattr__(self, "log_base", base)
 
     def log_law(self, theta: Any) -> Any:
         """``log pi_theta``, shape (n,); numpy or torch like ``theta``."""
-        features = self.features
-        if xp.namespace(theta) is not xp.namespace(features):
-            features = xp.namespace(theta).asarray(features)
-        return xp.log_normalise(features @ theta)
+        level = _like(self.features, theta) @ theta
+        if self.log_base is not None:
+            level = level + _like(self.log_base, theta)
+        return xp.log_normalise(level)
 
     def law(self, theta: FloatArray) -> FloatArray:
         """``pi_theta``, shape (n,)."""
@@ -61,6 +75,18 @@ class LogLinear:
     def maximum_likelihood(self, expert: FloatArray) -> FloatArray:
         """``argmax_theta E_p log pi_theta``: the destination of SFT, shape (d,)."""
         return self._minimise(lambda theta: -(xp_dot(expert, self.log_law(theta))))
+
+    def destination(self, expert: FloatArray, temperature: float = 1.0) -> FloatArray:
+        """Log-law (n,) where one-step rounds rest if own *responses* are drawn at a temperature.
+
+        There ``pi^{1/T}``, normalised, has the expert's mean features: it is the maximum likelihood
+        of the class with the base measure to the power 1/T, and ``pi`` is its power T. Without a
+        base measure that is the class's own maximum likelihood to the power T (T15).
+        """
+        base = None if self.log_base is None else self.log_base / temperature
+        drawn = LogLinear(self.features, base)
+        best = np.asarray(drawn.log_law(drawn.maximum_likelihood(expert)))
+        return np.asarray(xp.log_normalise(temperature * best))
 
     def reverse_kl_projection(self, expert: FloatArray, start: FloatArray) -> FloatArray:
         """A local minimiser of ``KL(pi_theta||p)`` reached from ``start``, shape (d,)."""
@@ -114,7 +140,8 @@ class LogLinear:
             rounds: number of rounds.
             kind: what a round is.
             temperature: own responses are drawn from ``pi_t^(1/temperature)``, normalised, while
-                log-ratios divide by ``pi_t``: 1 is exact, anything else off-policy.
+                log-ratios divide by ``pi_t``: 1 is exact, anything else off-policy (whole responses
+                at a temperature, not each token at one).
             tau: weight of the anchor in the implicit reward ("one_step" only).
             ref: reference law of the anchor (n,), and the base of objectives whose opponent has
                 one (the start if not given).
@@ -200,16 +227,14 @@ class LogLinear:
             log_law = self.log_law(theta)
             prior = 0.0 if obj.reference_free else _like(log_q, log_law)
             ratio = log_law - prior
-            extras: dict[str, Any] = {}
-            if (tau > 0 and ref is not None) or "anchor" in obj.needs:
-                law = start if ref is None else ref
-                anchor = log_law - _like(laws.log_law(law), log_law)
-                extras = {"tau": tau, "expert_anchor": anchor, "policy_anchor": anchor}
+            anchor, extras = None, {}
+            if tau > 0 and ref is not None:
+                anchor = log_law - _like(laws.log_law(ref), log_law)
             if "history" in obj.needs:
-                extras |= {"history_logratio": ratio, "history_law": _like(start, log_law)}
-            return obj.risk(
-                ratio, ratio, beta, _like(expert, log_law), _like(own, log_law), **extras
-            )
+                extras = {"r_history": beta * ratio, "history_law": _like(start, log_law)}
+            reward = of_logratios(ratio, beta, anchor, tau)
+            weights = _like(expert, log_law), _like(own, log_law)
+            return obj.reward_risk(reward, reward, *weights, **extras)
 
         return risk
 

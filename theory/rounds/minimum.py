@@ -33,34 +33,38 @@ def minimum(
     """
     import torch
 
-    def at(theta: FloatArray) -> tuple[float, FloatArray]:
+    def at(theta: FloatArray) -> tuple[float, FloatArray, Callable[[], FloatArray]]:
         with torch.enable_grad():
             point = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
             value = risk(point)
-            (gradient,) = torch.autograd.grad(value, point)
-        return float(value.detach()), gradient.numpy()
+            (slope,) = torch.autograd.grad(value, point, create_graph=True)
+
+        def hessian() -> FloatArray:
+            rows = [torch.autograd.grad(s, point, retain_graph=True)[0] for s in slope]
+            return np.asarray(torch.stack(rows).numpy())
+
+        return float(value.detach()), slope.detach().numpy(), hessian
 
     def newton(theta: FloatArray) -> tuple[FloatArray, float]:
-        value, gradient = at(theta)
+        value, gradient, hessian = at(theta)
         for _ in range(NEWTON_STEPS):
             size = np.abs(gradient).max()
             if size <= 1e-14 or not np.isfinite(gradient).all():
                 break
-            with torch.enable_grad():
-                hessian = torch.autograd.functional.hessian(risk, torch.from_numpy(theta)).numpy()
-            step = np.linalg.lstsq(hessian, -gradient, rcond=1e-12)[0]
+            step = np.linalg.lstsq(hessian(), -gradient, rcond=1e-12)[0]
             after = at(theta + step)
             if not after[0] <= value + 1e-13 * (1.0 + abs(value)):
                 break
             if size < tolerance and np.abs(after[1]).max() >= size:
                 break
-            theta, (value, gradient) = theta + step, after
+            theta, (value, gradient, hessian) = theta + step, after
         return theta, float(np.abs(gradient).max())
 
     theta, size = newton(np.array(start, dtype=np.float64))
     if not size <= tolerance:
         with np.errstate(all="ignore"):  # of a risk without a least point
-            found = minimize(at, start, jac=True, method="BFGS", options={"gtol": 0.1 * tolerance})
+            options = {"gtol": 0.1 * tolerance}
+            found = minimize(lambda x: at(x)[:2], start, jac=True, method="BFGS", options=options)
         theta, size = newton(found.x)
     if not size <= tolerance:
         raise NotConverged(f"{what} stopped at gradient {size:.1e}", theta)

@@ -50,19 +50,9 @@ LOWEST = -700.0
 """Log-probability (and reward over s) at which an outcome that wants no mass is given none."""
 
 
-def slopes(formula: derivatives.Formula, r: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """First and second derivative of a formula at ``r``, from one autograd graph."""
-    import torch
-
-    point = torch.tensor(r, requires_grad=True)
-    value = formula(point)
-    if not value.requires_grad:
-        return np.zeros_like(r), np.zeros_like(r)
-    (first,) = torch.autograd.grad(value.sum(), point, create_graph=True)
-    if not first.requires_grad:
-        return first.detach().numpy(), np.zeros_like(r)
-    (second,) = torch.autograd.grad(first.sum(), point)
-    return first.detach().numpy(), second.numpy()
+def slopes(formula: derivatives.Formula, r: FloatArray) -> list[FloatArray]:
+    """First and second derivative of a formula at ``r``."""
+    return derivatives.with_derivatives(formula, r, 2)[1:]
 
 
 @lru_cache(maxsize=256)

@@ -50,6 +50,8 @@ class SampledRounds(Batch):
         samples: int | None = None,
         smoothing: float = 0.5,
         noise: str = "uniform",
+        fixed_data: bool = False,
+        per_expert: int = 1,
     ) -> None:
         """Set up; nothing is drawn before the first step.
 
@@ -63,12 +65,15 @@ class SampledRounds(Batch):
             samples: n of each side and round; None plays exact rounds.
             smoothing: a >= 0, in counts.
             noise: "uniform" over the N responses, or "own": the policy's own law.
+            fixed_data: whether all rounds have the same n expert samples; own ones are always new.
+            per_expert: K, own samples to an expert sample; they count 1/K each.
 
         Raises:
             InvalidInput: everything that is wrong, at once. Unavailable: no best response.
         """
         self.objective, self.samples, self.smoothing = objective, samples, smoothing
         self.rows, self.noise = rows.reset_index(drop=True), noise
+        self.fixed_data, self.per_expert = fixed_data, per_expert
         self.expert = torch.as_tensor(expert, dtype=torch.float64)
         self.log_start = torch.as_tensor(log_start, dtype=torch.float64)
         refuse(self._problems())
@@ -81,6 +86,7 @@ class SampledRounds(Batch):
         label = "sft" if objective is None else objective.label
         laws = digest(self.expert)
         self.identity = f"{label} n={samples} a={smoothing} noise={noise} expert={laws}"
+        self.identity += " fixed data" * fixed_data + f" K={per_expert}" * (per_expert != 1)
 
     def _problems(self) -> list[str]:
         out = self.row_problems()
@@ -99,6 +105,10 @@ class SampledRounds(Batch):
             out.append(f"smoothing={self.smoothing!r}; needed is >= 0")
         if self.noise not in ("uniform", "own"):
             out.append(f"noise={self.noise!r}; needed is 'uniform' or 'own'")
+        if self.fixed_data and self.noise == "own":
+            out.append("fixed_data: noise='own' draws labels from a policy that changes")
+        if self.per_expert < 1 or self.per_expert != int(self.per_expert):
+            out.append(f"per_expert={self.per_expert!r}; needed is a whole number >= 1")
         return out
 
     # -- the simulation ---------------------------------------------------------------------------
@@ -163,7 +173,9 @@ class SampledRounds(Batch):
             u = torch.where(dead, 0.0, p.log() - log_q)
         else:
             a = self.smoothing
-            p, q = self.counts("expert", p, step) + a, self.counts("own", q, step) + a
+            k = self.per_expert
+            p = self.counts("expert", p, 0 if self.fixed_data else step) + a
+            q = self.counts("own", q, step, self.samples * k) / k + a
             u = torch.where((p == 0) & (q == 0), 0.0, p.log() - q.log())
             p, q = p / p.sum(-1, keepdim=True), q / q.sum(-1, keepdim=True)
         return best_response(obj, u, p, q)
@@ -171,19 +183,23 @@ class SampledRounds(Batch):
     def _likelihood(self, labels: Tensor, seen: Tensor, step: int) -> tuple[Tensor, Tensor]:
         if self.samples is None:
             return labels.log(), seen
-        seen = seen + self.counts("expert", labels, step)
+        if self.fixed_data:
+            seen = self.counts("expert", labels, 0)
+        else:
+            seen = seen + self.counts("expert", labels, step)
         return xp.log_normalise((seen + self.smoothing).log()), seen
 
-    def counts(self, side: str, law: Tensor, step: int) -> Tensor:
+    def counts(self, side: str, law: Tensor, step: int, samples: int | None = None) -> Tensor:
         """Counts (rows, N) of n draws by inversion; rows of one seed share the n numbers.
 
         The numbers are sorted once a seed and each law's distribution function is looked up among
         them: the cost of a row does not grow with n.
         """
-        assert self.samples is not None
+        n = self.samples if samples is None else samples
+        assert n is not None
         if law.shape[-1] < 2:
-            return torch.full_like(law, self.samples)
-        numbers = self.streams.uniform(side, step, (self.samples,)).sort(-1).values
+            return torch.full_like(law, n)
+        numbers = self.streams.uniform(side, step, (n,)).sort(-1).values
         cdf = law.cumsum(-1)
         cdf = cdf / cdf[:, -1:]
         wanted = cdf[self._members].flatten(1).contiguous()

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from theory import objectives, preferences
-from theory.errors import InvalidInput, Unavailable
+from theory.errors import InvalidInput
 from theory.objectives import Objective
 from theory.objectives.implicit import implicit_reward
 from toy_games.dynamics.self_play import sft_scale
@@ -348,12 +348,7 @@ def _of_tokens(problem: EstimationProblem, logits: Tensor) -> Tensor:
 
 def known_of_groups(objective: Objective) -> bool:
     """Whether a closed form of its best response to groups exists: its risk is quadratic (T17)."""
-    even = np.array([0.5, 0.5])
-    try:
-        objective.finite_group_reward(even, even, 2, 2)
-    except Unavailable:
-        return False
-    return True
+    return objective.has_loss or objective.writes("finite_group_reward")
 
 
 def _of_groups(loss: _Loss, size: int) -> Tensor:

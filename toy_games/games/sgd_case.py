@@ -213,10 +213,9 @@ class Case:
 
         Theory's closed form (T4, T6) where the opponent is pi_t; with an anchor at the expert
         ``(beta - R'(0))/(beta + tau)``; of the geometric opponent ``(1 - w)(1 - R'(0)/beta)``; else
-        (T-SPIN, finite groups) the derivative of the exact round by central differences. To first
-        order a group of G sees its variances short by 1/G (reconstruction, T17): Renyi's curvature,
-        all variance, shrinks by ``1 - 1/G``, centred SPIF's, half of it variance, by ``1 -
-        1/(2G)``, and the effective step grows by as much.
+        (T-SPIN, finite groups) the derivative of the exact round by central differences; to first
+        order groups lengthen the effective step by `theory.objectives.finite_groups`'
+        ``renyi_local_gain`` and ``centred_local_gain``.
         """
         obj = self.objective
         if obj is None:

@@ -38,15 +38,41 @@ def breaking_distance(step: Any, inner: float = 0.0) -> FloatArray:
 
 
 def noise_floor(step: Any, outcomes: int, samples: Any, own: Any = 0.0) -> FloatArray:
-    """Stationary KL(p||pi) of sampled rounds near the expert, ``(N-1)/n s/(2-s)``, for s < 2.
+    """Stationary KL(p||pi) near the expert with fresh samples each round, ``(N-1)/n s/(2-s)``.
 
-    The log-ratio is an autoregression with factor 1 - s, driven by s times the errors of both
-    empirical laws, whose variances under p sum to ``2 (N-1)/n`` (reconstruction, T6 linearised).
-    A share ``own`` of expert labels that are the policy's own makes the factor 1 - s (1 - own) and
-    leaves the errors as they are.
+    For s < 2, n expert and n own samples. The log-ratio is an autoregression with factor 1 - s,
+    driven by s times the errors of both empirical laws, whose variances under p sum to
+    ``2 (N-1)/n`` (reconstruction, T6 linearised). That it vanishes with s is endless data's:
+    on one data set it is `fixed_data_floor`. A share ``own`` of expert labels that are the policy's
+    own makes the factor 1 - s (1 - own) and leaves the errors as they are.
     """
     s, pull = np.asarray(step, dtype=float), np.asarray(step) * (1.0 - np.asarray(own))
     return np.asarray((outcomes - 1) / np.asarray(samples) * s**2 / (pull * (2.0 - pull)))
+
+
+def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1) -> FloatArray:
+    """Stationary KL(p||pi) near the expert on one data set of n: ``(N-1)/2n (1 + s/((2-s)K))``.
+
+    For s < 2. The data's own error, ``(N-1)/2n``, is the maximum-likelihood law's and stays, for
+    every objective and step; around that law the fresh own samples, K an expert sample, make the
+    rest (reconstruction, T6 linearised). At K = 1 that is 2/(2-s) times SFT's KL, never below it.
+    """
+    s = np.asarray(step, dtype=float)
+    noise = s / ((2.0 - s) * np.asarray(per_expert, dtype=float))
+    return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
+
+
+def history_threshold(share: Any) -> FloatArray:
+    """Effective step below which rounds with opponent ``(1-m) pi_t + m pi_{t-1}`` are stable.
+
+    ``min(1/m, 2/(1-2m))``, m within [0, 1]: 2 without history, 4 at m = 1/4 and 1 at m = 1. The
+    log-ratio near the expert has ``z^2 - (1 - s(1-m)) z + s m`` (reconstruction, T6 linearised),
+    for every objective with a link.
+    """
+    m = np.asarray(share, dtype=float)
+    with np.errstate(divide="ignore"):
+        turning = np.where(m < 0.5, 2.0 / np.where(m < 0.5, 1.0 - 2.0 * m, 1.0), np.inf)
+        return np.minimum(1.0 / m, turning)
 
 
 def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> FloatArray:

@@ -42,6 +42,18 @@ def theirs(name, beta, scale=same):
     return factor * losses + shift
 
 
+@pytest.mark.parametrize("beta", BETAS)
+def test_sppo_hard_is_the_first_author_s_loss_without_its_ridge(beta):
+    """1/2 (r - 1/2)^2 + 1/2 (r' + 1/2)^2 is beta^2/2 times TRL's; the ridge adds squares."""
+    r, r_own = (beta * u for u in ratios(torch.float64))
+    plain = 0.5 * (r - 0.5).square() + 0.5 * (r_own + 0.5).square()
+    scaled = beta**2 / 2 * theirs("sppo_hard", beta)
+    torch.testing.assert_close(plain, scaled, rtol=1e-5, atol=1e-6)  # TRL's are of float32
+    spif = objectives.get("spif", c=2.02).loss(r / beta, r_own / beta, beta)
+    ridge = plain + 0.005 * (r.square() + r_own.square())
+    torch.testing.assert_close(ridge, 0.5 * spif + 0.25, rtol=1e-12, atol=1e-12)
+
+
 def ratios(dtype, averaged=False):
     """Log-ratios (n,) of chosen and rejected responses; averaged over their tokens if so."""
     out = []

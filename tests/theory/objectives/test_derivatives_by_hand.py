@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from theory import xp
 from theory.errors import InvalidInput
 from theory.objectives import derivatives
 
@@ -62,6 +63,27 @@ def test_a_link_whose_interior_is_off_zero():
     close(found, np.exp(u))
 
 
+def test_log_odds_only_where_both_sides_pull():
+    """a = r - r^2/2 stops rising at 1; a = r + 0 log(3 - r) has a slope, but no value, beyond 3."""
+    found = derivatives.log_odds(lambda r: r - r**2 / 2, lambda r: -r, np.array([0.5, 1.0, 2.0]))
+    np.testing.assert_allclose(found, [np.log(2.0), np.nan, np.nan])
+    found = derivatives.log_odds(lambda r: r + 0.0 * xp.log(3.0 - r), lambda r: -r,
+                                 np.array([1.0, 4.0]))  # fmt: skip
+    np.testing.assert_allclose(found, [0.0, np.nan])
+    found = derivatives.log_odds(lambda r: r, lambda r: r**2, np.array([-0.5, 0.5]))
+    np.testing.assert_allclose(found, [0.0, np.nan])
+
+
+def test_an_interval_far_out_does_not_disturb_the_one_at_zero():
+    """-b' = e^r within (-1, 1) and 1e-3 beyond 3, where a reward would cost next to nothing."""
+
+    def b(r):
+        inner = xp.where(r < 1.0, -xp.exp(r), xp.where(r < 3.0, r, -1e-3 * r))
+        return xp.where(r < -1.0, r, inner)
+
+    close(derivatives.invert_link(lambda r: r, b, np.array([-INF, -0.5])), [-1.0, -0.5])
+
+
 def test_potentials_by_quadrature():
     """Of R = u: ``int_0^u v e^-v dv = 1 - (1 + u) e^-u``."""
     u = np.array([-2.0, 0.0, 0.5, 30.0, INF])
@@ -75,7 +97,9 @@ def test_potentials_by_quadrature():
 def test_ranges_of_slopes():
     close(derivatives.slope_range(lambda u: 3.0 * u), (3.0, 3.0))
     close(derivatives.slope_range(lambda u: (u / 2).tanh()), (0.0, 0.5), 1e-6)
-    close(derivatives.slope_range(lambda u: -2 * (u - 0.3123).tanh()), (-2.0, 0.0), 1e-6)
+    close(derivatives.slope_range(lambda u: -2 * (u - 0.3123).tanh()), (-2.0, 0.0), 1e-11)
+    bump = 5.5 * np.sqrt(np.pi) / 2  # slope e^{-((u - 540)/5.5)^2}, between the last grid points
+    close(derivatives.slope_range(lambda u: bump * ((u - 540.0) / 5.5).erf()), (0.0, 1.0), 1e-6)
     low, high = derivatives.slope_range(lambda u: -(-u).expm1() / 2)
     assert low == pytest.approx(0.0, abs=1e-9)
     assert high == INF

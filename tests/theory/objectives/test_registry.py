@@ -151,8 +151,30 @@ def test_finite_groups_of_every_form() -> None:
     np.testing.assert_allclose(one, objectives.get("ipo(margin=1)").reward(p, q), atol=1e-12)
     exact = centred.finite_group_reward(p, q, math.inf, math.inf)
     np.testing.assert_allclose(exact, centred.reward(p, q), atol=1e-12)
-    with pytest.raises(Unavailable, match="renyi has no best response to finite groups"):
-        objectives.get("renyi").finite_group_reward(p, q, 2, 2)
+    with pytest.raises(Unavailable, match=r"renyi has no best response to finite groups.*too many"):
+        objectives.get("renyi").finite_group_reward(p, q, 64, 64)
+
+
+def test_finite_groups_of_a_risk_without_a_closed_form() -> None:
+    """The minimiser of the mean over all groups: centred SPIF's, found from its risk alone."""
+    known = objectives.get("centred_spif(c=2)")
+
+    class Twin(Group):
+        def group_risk(self, r_y, r_own, w_y, w_own):
+            return known.group_risk(r_y, r_own, w_y, w_own)
+
+    twin = Twin()
+    p, q = laws.random_law(np.random.default_rng(1), (2, 3, 4), 1.0)
+    for sizes in ((1, 1), (1, 2), (2, 3), (math.inf, 2), (1, math.inf)):
+        wanted = known.finite_group_reward(p, q, *sizes)
+        np.testing.assert_allclose(twin.finite_group_reward(p, q, *sizes), wanted, atol=1e-12)
+    p, q = laws.random_law(np.random.default_rng(2), (2, 1, 200), 1.0)  # taken together by u
+    wanted = known.finite_group_reward(p, q, 1, 2)
+    off = laws.expect(0.5 * (p + q), np.square(twin.finite_group_reward(p, q, 1, 2) - wanted))
+    change = laws.expect(0.5 * (p + q), np.square(wanted - known.reward(p, q)))
+    assert off < 1e-3 * change
+    with pytest.raises(Unavailable, match="no best response to them was found"):
+        objectives.get("renyi").finite_group_reward(p[:, :4], q[:, :4], 1, 1)  # linear
 
 
 @pytest.mark.parametrize("name", ["spif", "ipo", "centred_spif", "renyi", "sppo"])

@@ -16,6 +16,7 @@ from tests.theory.preference_strategies import (
     SCALES,
     SMOOTH,
     PreferenceGame,
+    interior_game,
     interior_games,
     preference_games,
 )
@@ -253,6 +254,63 @@ def test_last_iterate_never_comes_nearer_to_an_interior_equilibrium(
     growth = np.log((path[:-1] * weight).sum(-1))
     claim.close(np.diff(distance), growth, 1e-11, rtol=1e-9, what="growth of KL a round")
     claim.below(-np.diff(distance), 0.0, what="KL never falls", atol=1e-13)
+
+
+@pytest.mark.parametrize("obj", [o for o in SMOOTH if o.name != "alpha_spin"], ids=label)
+@pytest.mark.claim("T12", "C3", rung="exact")
+def test_near_an_interior_equilibrium_every_smooth_link_moves_away(claim, obj: Objective) -> None:
+    """KL(z||pi) grows by ``g^2 E_z m^2/(2 beta^2)`` there, m = 2P(y > pi) - 1, g = 2 R'(0)."""
+    P, z = interior_game(np.random.default_rng(8), 4, 0.4)
+    gain = preferences.local_gain(obj)
+    for beta in (gain, 4.0 * gain):
+        start = z * (1.0 + 1e-4 * np.array([1.0, -0.6, 0.4, -0.2]))
+        path = preferences.self_play(P, start / start.sum(), obj, beta, 1).policies
+        assert path is not None
+        margin = (2.0 * P - 1.0) @ path[0]
+        predicted = gain**2 * (z * margin**2).sum() / (2.0 * beta**2)
+        growth = np.diff(laws.kl_stable(z, path))
+        claim.close(
+            growth / predicted, 1.0, 5e-3, what="growth of KL a round over its second order"
+        )
+
+
+@pytest.mark.claim("T12", "C3", rung="exact", kind="refutes", condition=NEEDS_LINEAR)
+@pytest.mark.parametrize(("name", "least"), [("gail", 0.15), ("policy_only", 0.5)])
+def test_far_from_it_other_links_come_nearer(claim, name: str, least: float) -> None:
+    """Rock-paper-scissors of strength .8 from (.6, .3, .1): by a sixth and by half."""
+    P, z, start = preferences.rock_paper_scissors(0.8), np.full(3, 1 / 3), np.array([0.6, 0.3, 0.1])
+    path = preferences.self_play(P, start, objectives.get(name), 5.0, 600).policies
+    assert path is not None
+    distance = laws.kl(z, path)
+    claim.exhibits(1.0 - distance[-200:].max() / distance[0], least, what="share of KL(z||pi) lost")
+    claim.exhibits(-np.diff(distance).min(), 0.005, what="largest fall of KL(z||pi) in a round")
+    linear = preferences.self_play(P, start, SPIF, 5.0, 500).policies
+    assert linear is not None
+    claim.below(-np.diff(laws.kl(z, linear)), 0.0, what="SPIF: KL never falls", atol=1e-13)
+
+
+@pytest.mark.claim("T12", "C3", rung="exact", kind="refutes", condition=NEEDS_LINEAR)
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("spin", 0.005),
+        ("exponential", 0.005),
+        ("iq_learn", 0.15),
+        ("policy_only", 0.15),
+        ("gail", 0.1),
+    ],
+)
+def test_single_rounds_of_other_links_come_nearer(claim, name: str, share: float) -> None:
+    """Of 150 random games, starts and steps: 2 % of rounds for u, a quarter for the others."""
+    rng, obj = np.random.default_rng(77), objectives.get(name)
+    change = []
+    for _ in range(150):
+        P, z = interior_game(rng, int(rng.integers(3, 7)), rng.uniform(0.1, 1.0))
+        q, beta = laws.random_law(rng, z.shape, rng.uniform(0.1, 1.5)), 10 ** rng.uniform(-0.5, 1.7)
+        weight = q * np.exp((reward := obj.preference_response(P, q)) / beta - reward.max() / beta)
+        change.append(laws.kl(z, weight / weight.sum()) - laws.kl(z, q))
+    claim.exhibits(-np.min(change), 4e-4, what="largest fall of KL(z||pi), 150 rounds")
+    claim.exhibits(np.mean(np.array(change) < -1e-12), share, what="share of rounds where it falls")
 
 
 @pytest.mark.claim("T12", "C3", rung="exact", kind="necessity", condition=NEEDS_ANCHOR)

@@ -120,6 +120,10 @@ CALLS: Calls = {
         lambda: LogLinear(np.zeros(3)),
         r"features: shape \(3,\); needed is a finite matrix \(n, d\)",
     ),
+    "LogLinear: base": (
+        lambda: LogLinear(np.eye(3)[:, :2], [0.0, np.inf, 0.0]),
+        r"log_base: shape \(3,\); needed are 3 finite numbers",
+    ),
     "LogLinear: text": (lambda: LogLinear("x"), r"features: not an array of numbers"),
     "LogLinear: rank": (
         lambda: LogLinear(np.ones((3, 2))),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.theory.strategies import Instance, games, label
 from theory import laws, objectives, self_play
 from theory.result import FloatArray
+from theory.rounds.predictions import spif_reach
 from theory.rounds.two_step import gibbs_step, reward_of_log_laws
 
 SPIF = [objectives.get("spif", c=1.0), objectives.get("centred_spif", c=0.5)]
@@ -60,12 +61,51 @@ def test_global_convergence(claim, obj, game: Instance, eta: float) -> None:
 )
 @given(game=games(max_n=20, max_spread=1.0), eta=st.floats(4.2, 7.0))
 def test_beyond_the_threshold_it_cycles_in_bounds(claim, obj, game: Instance, eta: float) -> None:
-    """(c), (d): eta > 4 leaves the expert, but late iterates keep max |u| < 2 eta."""
+    """(c), (d): eta > 4 leaves the expert, but late iterates stay within the reach, below 2 eta."""
     assume(laws.total_variation(game.expert, game.start).min() > 1e-3)
     path = self_play(game.expert, game.start, obj, beta=1 / (eta * obj.c), rounds=800)
     late = path.details["max_logratio"][-200:]
     claim.exhibits(late.max(0), at_least=0.02, what="late max |u|: it does not settle")
-    claim.below(late.max(0), 2 * eta, what="late max |u| < 2 eta")
+    u = laws.log_ratio(game.expert, path.policies[-200:])
+    reach = spif_reach(eta)
+    claim.below(u.max((0, -1)), reach.above, what="late max u against B*")
+    claim.below(-u.min((0, -1)), reach.below, what="late max -u")
+    assert max(reach) < 2 * eta
+
+
+@pytest.mark.claim("T8", "C5", rung="exact")
+@pytest.mark.parametrize(
+    ("eta", "n", "attained"), [(8.0, 6, 0.97), (12.0, 6, 0.99), (20.0, 6, 0.99)]
+)
+def test_the_reach_is_attained(claim, eta: float, n: int, attained: float) -> None:
+    """(d): B* = G + eta s - 2 artanh s is the sharp constant; 2 eta is a fifth or more above it."""
+    p, q = laws.random_law(np.random.default_rng(12), (2, 40, n), 1.0)
+    u = laws.log_ratio(p, self_play(p, q, SPIF[0], beta=1 / eta, rounds=900).policies[400:])
+    x, s = np.exp(np.linspace(1e-3, 12.0, 200_001)), np.sqrt(1 - 2 / eta)
+    envelope = np.logaddexp(eta * (x - 1) / (x + 1) - np.log(x), np.log1p(-1 / x) - eta)
+    by_hand = envelope.max() + eta * s - 2 * np.arctanh(s)
+    claim.close(spif_reach(eta).above, by_hand, 1e-7, what="B* by hand")
+    claim.below(u.max(), by_hand, what="late max u against B*")
+    claim.exhibits(u.max() / by_hand, attained, what="late max u over B*")
+    claim.below(-u.min(), spif_reach(eta).below, what="late max -u")
+
+
+@pytest.mark.claim("T8", rung="exact")
+def test_the_reach_from_below(claim) -> None:
+    """It is less than that from above, and no pair of laws of ratio below e^{B*} has less Z."""
+    for eta in (1.7, 2.5, 4.0, 8.0, 30.0, 200.0):
+        above, below = spif_reach(eta)
+        claim.below(below, above, what="reach below against above")
+        claim.below(above, 2 * eta, what="B* against 2 eta")
+    assert spif_reach(1.59) == (0.0, 0.0)
+    eta, (above, below) = 6.0, spif_reach(6.0)
+    s = np.sqrt(1 - 2 / eta)
+    least = below - (eta * s - 2 * np.arctanh(s))  # -inf log Z
+    low, high = np.linspace(0.0, 0.999, 1001)[:, None], np.exp(np.linspace(1e-3, above, 301))
+    share = (1 - low) / (high - low)  # two ratios of mean one under q
+    ratios = [np.exp(eta * (x - 1) / (x + 1)) for x in (low, high)]
+    z = (1 - share) * ratios[0] + share * ratios[1]
+    claim.close(-np.log(z.min()), least, 1e-4, what="-inf log Z over pairs of two outcomes")
 
 
 def lyapunov(eta: float, seed: int, n: int = 50, burn_in: int = 500, rounds: int = 600) -> float:

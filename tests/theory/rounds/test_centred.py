@@ -9,20 +9,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
+from scipy.stats import binom
 
 from tests.theory.strategies import games
 from theory import laws, objectives
 from theory.errors import InvalidInput
 from theory.objectives.finite_groups import (
+    centred_local_gain,
     expected_group_loss,
     finite_group_link,
     group_coefficients,
+    renyi_local_gain,
 )
 from theory.rounds.one_step import one_step_round
 
 SIZES = st.sampled_from([1, 2, 3, 8, math.inf])
 GAMMA = st.floats(0.3, 3.0)
+RENYI_GROUPS = [(0.2, 2, 8), (0.9, 8, 2), (0.5, 3, 3), (0.35, 5, 2)]  # order, G, K
 
 
 @pytest.mark.claim("T17", rung="exact")
@@ -107,6 +111,76 @@ def test_one_pair_is_ipo_and_infinite_groups_are_exact(claim, game, c):
     claim.close(exact.gain, 1.0, 1e-12, what="gain of infinite groups")
     centred = objectives.get("centred_spif", c=c).reward(p, q)
     claim.close(exact.reward, centred, 1e-10, what="infinite groups against the exact link")
+
+
+@pytest.mark.claim("T17", rung="exact")
+@given(game=games(max_n=6, max_spread=8.0), c=GAMMA, expert_size=SIZES, own_size=SIZES)
+def test_the_gain_lies_between_disjoint_and_equal_laws(claim, game, c, expert_size, own_size):
+    p, q = game.expert, game.start
+    a, b = group_coefficients(expert_size, own_size)
+    gain = finite_group_link(p, q, c, expert_size, own_size).gain
+    near = centred_local_gain(expert_size, own_size)
+    claim.close(near * (a + b), 1.0, 1e-14, what="1/(A+B)")
+    claim.below(gain, near, atol=1e-13, what="gain against 1/(A+B)")
+    claim.below(-gain, -4 * a * b / (a + b) ** 2, atol=1e-13, what="minus gain, -4AB/(A+B)^2")
+    close = finite_group_link(p, p * (1 - 1e-6) + q * 1e-6, c, expert_size, own_size).gain
+    claim.close(close, near, 1e-4, what="gain near the expert")
+    left, right = np.array([0.3, 0.7, 0.0]), np.array([0.0, 0.0, 1.0])
+    apart = finite_group_link(left, right, c, expert_size, own_size).gain
+    claim.close(apart, 4 * a * b / (a + b) ** 2, 1e-13, what="gain of disjoint laws")
+
+
+@pytest.mark.claim(
+    "T17", rung="exact", kind="refutes", condition="a gain of 1 is that of exact laws alone"
+)
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_disjoint_laws_have_gain_one_too(claim, size):
+    left, right = np.array([0.4, 0.6, 0.0]), np.array([0.0, 0.0, 1.0])
+    gain = finite_group_link(left, right, 0.7, size, size).gain
+    claim.close(gain, 1.0, 1e-14, what="gain of groups of equal size, disjoint laws")
+    near = finite_group_link(left, left * 0.9 + right * 0.1, 0.7, size, size).gain
+    claim.exhibits(near - 1.0, 0.05, what="gain less 1 beside it, overlapping laws")
+
+
+@pytest.mark.claim("T17", "T6", rung="exact")
+@pytest.mark.parametrize(("order", "expert_size", "own_size"), RENYI_GROUPS)
+def test_renyi_s_gain_with_groups_of_two_sizes(claim, order, expert_size, own_size):
+    """By all groups of two outcomes one by one: the best response near the expert over u."""
+    p = np.array([0.3, 0.7])
+    slopes = []
+    for sign in (1.0, -1.0):
+        q = p * np.exp(sign * np.array([1e-4, 0.0]))
+        q /= q.sum()
+        u = np.log(p[0] / q[0]) - np.log(p[1] / q[1])
+        slopes.append(renyi_group_response(p, q, order, expert_size, own_size) / u)
+    gain = renyi_local_gain(order, expert_size, own_size)
+    claim.close(np.mean(slopes), gain, 1e-5, rtol=1e-5, what="reward over u near the expert")
+    if expert_size != own_size:
+        old = expert_size / (expert_size - 1)
+        claim.exhibits(abs(old / gain - 1), 0.1, what="off G/(G-1), relative")
+
+
+def renyi_group_response(p, q, order, expert_size, own_size):
+    """Reward gap of two outcomes that minimises the expected risk of all groups."""
+    renyi = objectives.get("renyi", order=order)
+    mine, theirs = (np.arange(size + 1) for size in (expert_size, own_size))
+    weight = np.outer(binom.pmf(mine, expert_size, p[0]), binom.pmf(theirs, own_size, q[0])).ravel()
+    i, j = (x.ravel() for x in np.indices((expert_size + 1, own_size + 1)))
+    first = [np.arange(size) < k[:, None] for size, k in ((expert_size, i), (own_size, j))]
+
+    def slope(gap):
+        up, down = (renyi.reward_risk(*((gap + h) * f for f in first)) for h in (1e-5, -1e-5))
+        return float(weight @ (up - down)) / 2e-5
+
+    return brentq(slope, -0.1, 0.1, xtol=1e-13)
+
+
+def test_the_gain_of_one_pair_of_renyi_is_infinite():
+    assert renyi_local_gain(0.3, 1, 1) == math.inf
+    assert renyi_local_gain(0.3, math.inf, math.inf) == 1.0
+    for wrong in ({"order": 1.0}, {"expert_size": 0.5}, {"own_size": 0}):
+        with pytest.raises(InvalidInput, match=next(iter(wrong))):
+            renyi_local_gain(**{"order": 0.5, "expert_size": 2, "own_size": 2} | wrong)
 
 
 @pytest.mark.claim("T17", rung="exact")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import root
 
 from tests.theory.strategies import label
 from theory import Unavailable, laws, objectives, self_play, theory_card
@@ -187,3 +188,72 @@ def test_an_opponent_of_its_own_is_played_in_a_class_too() -> None:
     np.testing.assert_allclose(found.policies, exact.policies, atol=1e-8)
     with pytest.raises(Unavailable, match="its opponent is not pi_t"):
         local_rate_one_step(obj, 1.7)
+
+
+# --- own samples at a temperature ----------------------------------------------------------------
+
+SPIN = objectives.get("spin")
+
+
+@pytest.mark.claim("T15", rung="exact")
+@pytest.mark.parametrize("temperature", [0.7, 1.3])
+@pytest.mark.parametrize("spread", [0.0, 1.5])
+def test_the_destination_at_a_temperature(claim, temperature: float, spread: float) -> None:
+    """MLE^T of the class with the base measure to the power 1/T; by exact SPIN rounds."""
+    rng = np.random.default_rng(40)
+    model = LogLinear(rng.standard_normal((8, 2)), spread * rng.standard_normal(8))
+    expert = laws.random_law(rng, (8,), 1.0)
+    found = model.self_play(expert, np.zeros(2), SPIN, 1.2, 60, temperature=temperature).policy
+    drawn = found ** (1 / temperature)
+    drawn /= drawn.sum()
+    claim.close(drawn @ model.features, expert @ model.features, 1e-8, what="mean features drawn")
+    claim.close(found, np.exp(model.destination(expert, temperature)), 1e-8, what="destination")
+    best = model.law(model.maximum_likelihood(expert)) ** temperature
+    off = laws.total_variation(found, best / best.sum())
+    if spread == 0.0:
+        claim.below(off, 1e-8, what="TV to MLE^T, no base measure")
+
+
+@pytest.mark.claim(
+    "T15", rung="exact", kind="refutes", condition="no base measure (MLE^T at a temperature)"
+)
+def test_with_a_base_measure_it_is_not_the_mle_to_that_power(claim) -> None:
+    """Base measures of standard deviation 1.5 nats, T = .7: another law, up to a TV of .1."""
+    off = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        model = LogLinear(rng.standard_normal((8, 2)), 1.5 * rng.standard_normal(8))
+        expert = laws.random_law(rng, (8,), 1.5)
+        best = model.law(model.maximum_likelihood(expert)) ** 0.7
+        there = np.exp(model.destination(expert, 0.7))
+        off.append(laws.total_variation(there, best / best.sum()))
+    claim.exhibits(np.max(off), 0.07, what="largest TV between the destination and MLE^T")
+    claim.exhibits(np.median(off), 0.04, what="median TV between the destination and MLE^T")
+
+
+@pytest.mark.claim(
+    "T15", rung="exact", kind="refutes", condition="whole responses, not tokens, at the temperature"
+)
+def test_tokens_at_a_temperature_end_elsewhere(claim) -> None:
+    """Two tokens of a three-letter alphabet, each drawn at T = .6: not MLE^T, and by how much."""
+    off = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        model, expert = LogLinear(rng.standard_normal((9, 2))), laws.random_law(rng, (9,), 1.0)
+
+        def drawn(theta: FloatArray, model: LogLinear = model) -> FloatArray:
+            law = model.law(theta).reshape(3, 3)
+            first = law.sum(-1) ** (1 / 0.6)
+            then = (law / law.sum(-1, keepdims=True)) ** (1 / 0.6)
+            return (first / first.sum())[:, None] * then / then.sum(-1, keepdims=True)
+
+        def missed(theta: FloatArray, model: LogLinear = model, p: FloatArray = expert) -> Any:
+            return (drawn(theta).ravel() - p) @ model.features
+
+        found = root(missed, 0.6 * model.maximum_likelihood(expert), tol=1e-12)
+        assert found.success
+        there, exact = model.law(found.x), np.exp(model.destination(expert, 0.6))
+        off.append(laws.total_variation(there, exact))
+    claim.exhibits(np.max(off), 0.01, what="largest TV between tokens and responses at T = .6")
+    claim.exhibits(np.min(off), 1e-5, what="least TV between tokens and responses at T = .6")
+    claim.below(np.max(off), 0.1, what="largest TV between tokens and responses at T = .6")

@@ -19,6 +19,7 @@ from theory.result import FloatArray
 from theory.rounds.one_step import _problem, local_rate_one_step, one_step_round, partition_gap
 from theory.rounds.one_step_global import _bounds, _grid
 from theory.rounds.one_step_near import fold_toward, single_fold
+from theory.rounds.predictions import LongStep, gap_slope, long_step
 
 NO_ONE_STEP = {
     "gail": "log",
@@ -135,6 +136,23 @@ def test_pointwise_losses_differ_from_the_two_step_round(claim, obj):
     claim.exhibits(gap, 1e-3, what="TV between one step and two steps at beta = 1.7")
 
 
+@pytest.mark.claim("T3", rung="exact", kind="refutes", condition="the least risk is attained")
+def test_no_round_where_the_least_risk_is_not_attained(claim):
+    """SPIN on disjoint laws: its risk falls to 0 along a ray of policies, and no law attains it."""
+    p, q = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    prior = np.log([0.5, 0.5])  # pi_t, of which q is a sample
+    risks = []
+    for size in (5.0, 10.0, 20.0, 40.0):
+        log_pi = np.array([0.0, -size]) - np.log1p(np.exp(-size))
+        risks.append(float(SPIN.risk(log_pi - prior, log_pi - prior, 1.0, p, q)))
+    claim.close(risks, np.log1p(np.exp([-5.0, -10.0, -20.0, -40.0])), 1e-12, what="risk: -> 0")
+    claim.exhibits(-np.diff(np.log(risks)), 4.9, what="its fall along the ray, nats")
+    with pytest.raises(InvalidInput, match="no law follows"):
+        one_step_round(p, q, SPIN, 1.0)
+    bounded = one_step_round(p, q, objectives.get("ipo", margin=1.0), 1.0)
+    assert bounded.converged.all()  # a squared loss attains its least risk there as well
+
+
 @pytest.mark.claim("T3", rung="exact")
 @pytest.mark.parametrize(
     ("name", "beta"),
@@ -230,17 +248,91 @@ def test_stationarity_of_spif_as_stated(claim, game, beta, c):
     claim.close((p + q) * found.reward, (p - q) / c + found.policy * total, 1e-9, what="(p+q) r")
 
 
+def long_round(p: FloatArray, q: FloatArray, eta: float) -> FloatArray:
+    """One-step SPIF of one prompt, Z >= 1: its stationarity, solved by Lambert's function.
+
+    ``w = eta sigma pi/(p+q)`` has ``w + log w = log(eta sigma q/(p+q)) + eta t``, any sigma."""
+
+    def law(log_sigma: float) -> FloatArray:
+        level = log_sigma + np.log(eta * q / (p + q)) + eta * (p - q) / (p + q)
+        log_w = np.where(level > 1.0, np.log(np.maximum(level, 1.0)), level)
+        for _ in range(12):  # Newton
+            log_w = log_w + (level - np.exp(log_w) - log_w) / (1.0 + np.exp(log_w))
+        return np.exp(log_w - log_sigma) * (p + q) / eta
+
+    return law(brentq(lambda x: law(x).sum() - 1.0, -40.0, 3.0, xtol=1e-14))
+
+
+def off_limit(p: FloatArray, q: FloatArray, eta: float) -> tuple[float, LongStep]:
+    """Total variation of a one-step round from its limit, and what is said of it."""
+    said = long_step(p, q, eta)
+    return float(laws.total_variation(long_round(p, q, eta), said.law)), said
+
+
 @pytest.mark.claim("T4", rung="exact")
 @given(game=games(), eta=st.floats(1e2, 1e5), c=st.floats(0.3, 3.0))
+@settings(max_examples=5)
 def test_one_step_spif_cannot_take_a_long_step(claim, game, eta, c):
     """Its law tends to ``(p - q)+`` as the step grows, where a two-step round ends on one outcome:
-    rewards above 0 are held by pi <= 1, so what is left is p's excess, within log(eta)/eta."""
+    rewards above 0 are held by pi <= 1, so what is left is p's excess."""
     p, q = game.expert, game.start
     excess = np.maximum(p - q, 0.0)
-    limit = excess / excess.sum(-1, keepdims=True)
     found = one_step_round(p, q, objectives.get("spif", c=c), 1.0 / (eta * c)).policy
-    bound = np.log(eta) / (eta * laws.total_variation(p, q))
-    claim.below(laws.total_variation(found, limit), bound, what="TV to (p - q)+, normalised")
+    said = long_step(p, q, eta)
+    claim.close(said.law, excess / laws.total_variation(p, q)[:, None], 1e-9, what="its limit")
+    off = laws.total_variation(found, said.law)
+    claim.below(off, said.at_most, atol=1e-9, what="TV to (p - q)+, normalised")
+    rows = [long_round(*row, eta) for row in zip(p, q, strict=True)]
+    claim.close(found, np.stack(rows), 1e-7, what="the round against Lambert's function")
+
+
+@pytest.mark.claim("T4", rung="exact")
+@given(game=games(max_spread=20.0), eta=st.floats(0.0, 5.0).map(lambda x: 10**x))
+def test_by_when_a_long_step_is_there(claim, game, eta):
+    """Where Z >= 1: between what ``q e^{eta t}`` leaves out and ``(p + q) log(1/q)/(eta TV)``."""
+    for p, q in zip(game.expert, game.start, strict=True):
+        if laws.total_variation(p, q) < 1e-6 or partition_gap(p, q, SPIF, 1.0 / eta) < 1e-9:
+            continue
+        off, said = off_limit(p, q, eta)
+        claim.below(off, said.at_most, atol=1e-9, what="TV to (p - q)+, normalised")
+        claim.below(said.at_least, off, atol=1e-9, what="what q e^{eta t} leaves out of it")
+
+
+@pytest.mark.claim("T4", rung="exact")
+def test_what_long_steps_are_off_by_is_attained(claim):
+    """From above by outcomes of p = q, which leave last; in general it is of order 1/eta."""
+    for excess, eta in ((1e-3, 1e6), (0.1, 1e9)):
+        p = np.array([excess, 1e-200, 1.0 - excess])
+        q = np.array([1e-3 * excess, 0.999 * excess, 1.0 - excess])
+        off, said = off_limit(p, q, eta)
+        size = eta * excess * 0.999 / 2.0
+        tie = brentq(lambda w, size=size: w * np.expm1(w) - size, 0.0, 50.0)
+        nats = np.array([max(tie, -np.log(q[0])), tie, tie])
+        bound = ((p + q) * nats).sum() / (eta * excess * 0.999)
+        claim.close(said.at_most, bound, 1e-12, rtol=1e-9, what="the bound by hand")
+        claim.below(off, bound, what="TV to the limit, ties")
+        claim.exhibits(off / bound, 0.96 if excess < 0.01 else 0.89, what="that TV over its bound")
+    p, q = laws.random_law(np.random.default_rng(21), (2, 12, 6), 1.0)
+    for row in zip(p, q, strict=True):
+        if (row[0] > row[1]).sum() > 1:
+            off, said = off_limit(*row, 3e4)
+            claim.close(off / said.first_order, 1.0, 0.05, what="TV to the limit, to first order")
+
+
+@pytest.mark.claim(
+    "T4", rung="exact", kind="refutes", condition="eta far above log 1/q wherever p > q"
+)
+@pytest.mark.parametrize(("rare", "eta"), [(1e-50, 100.0), (1e-12, 20.0)])
+def test_a_response_that_the_opponent_hardly_gives_is_not_reached(claim, rare, eta):
+    """Not within log(eta)/(eta TV): ``pi <= q e^{eta t}`` keeps 99.7 % of the limit away."""
+    p, q = np.array([0.3, 0.001, 0.699]), np.array([rare, 3e-4, 1.0 - 3e-4 - rare])
+    off, said = off_limit(p, q, eta)
+    found = one_step_round(p, q, SPIF, 1.0 / eta, branch="global").policy
+    claim.close(found, long_round(p, q, eta), 1e-9, what="the round against Lambert's function")
+    claim.exhibits(partition_gap(p, q, SPIF, 1.0 / eta), 2.0, what="log Z")
+    claim.exhibits(off, 0.997, what="TV to (p - q)+, normalised")
+    claim.exhibits(off / (np.log(eta) / (eta * laws.total_variation(p, q))), 2.0, what="old bound")
+    claim.close(off, said.at_least, 1e-6, what="TV to the limit against its lower bound")
 
 
 @pytest.mark.claim("T4", rung="exact")
@@ -302,6 +394,34 @@ def test_partition_gap_near_the_expert(claim, game, eta, c):
     gap = partition_gap(p, q, objectives.get("spif", c=c), 1.0 / (eta * c))
     delta = laws.triangular(p, q)
     claim.close(gap / delta, eta * (eta - 2) / 4, 2e-3, what="log Z / Delta near p")
+
+
+@pytest.mark.claim("T4", rung="exact")
+@given(game=games(max_n=20, max_spread=6.0), eta=st.floats(0.1, 6.0))
+def test_partition_gap_is_a_mean_over_outcomes(claim, game, eta):
+    """``(Z - 1)/Delta`` is the mean of ``gap_slope`` at weights ``(p - q)^2/(p + q)``."""
+    p, q = game.expert, game.start
+    t, weight = (p - q) / (p + q), np.square(p - q) / (p + q)
+    slopes = gap_slope(t, eta)
+    excess = np.expm1(partition_gap(p, q, SPIF, 1.0 / eta))
+    claim.close(excess, (weight * slopes).sum(-1), 1e-13 * np.exp(eta), what="Z - 1")
+    delta = laws.triangular(p, q)
+    claim.below(excess, slopes.max(-1) * delta, atol=1e-13 * np.exp(eta), what="Z - 1, from above")
+    claim.below(slopes.min(-1) * delta, excess, atol=1e-13 * np.exp(eta), what="Z - 1, from below")
+
+
+@pytest.mark.claim(
+    "T4", rung="exact", kind="refutes", condition="max |u| -> 0, not only Delta -> 0"
+)
+@pytest.mark.parametrize(("eta", "slope"), [(0.5, -0.1435), (1.0, -0.1321), (3.0, 0.5498)])
+def test_a_small_delta_is_not_enough_for_the_gap(claim, eta, slope):
+    """Where the expert misses a rare response, log Z/Delta tends to e^-eta - 1 + eta/2."""
+    for rare in (1e-4, 1e-6):
+        p, q = np.array([1.0, 0.0]), np.array([1.0 - rare, rare])
+        found = partition_gap(p, q, SPIF, 1.0 / eta) / laws.triangular(p, q)
+        claim.close(found, slope, 2e-4, what="log Z / Delta, one response missing")
+        claim.close(found, gap_slope(-1.0, eta), 2 * rare, what="its slope at t = -1")
+        claim.exhibits(abs(found - eta * (eta - 2) / 4), 0.04, what="off the slope near p")
 
 
 @pytest.mark.claim("T4", rung="exact")

@@ -129,7 +129,7 @@ def _where(condition: Any, yes: Any, no: Any) -> Any:
 SHIFT = sp.Symbol("largest_entry", real=True)
 """What `max` returns: log-sum-exp must not depend on what it subtracts."""
 
-_SAME = ("abs", "asarray", "broadcast_arrays", "errstate", "expand_dims", "full_like", "mean")
+_SAME = ("abs", "asarray", "broadcast_to", "errstate", "expand_dims", "full_like", "mean")
 _SAME += ("ones_like", "prod", "square", "squeeze", "sum")
 NAMESPACE = types.SimpleNamespace(
     **{name: getattr(np, name) for name in _SAME},

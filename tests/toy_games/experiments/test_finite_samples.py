@@ -258,6 +258,36 @@ def test_the_example_of_three_outcomes(claim):
     claim.close(at, [3.3, 5.4, 7.7, 10.0], 0.06, what="logit range at 1e2 ... 1e5 steps")
 
 
+@pytest.mark.claim(
+    "T13", rung="exact", kind="refutes", condition="no sample is on both sides (targets +-1/c)"
+)
+def test_a_sample_on_both_sides_asks_for_its_link_alone(claim):
+    """Expert samples {1, 2}, own sample {2}: the second asks for q e^{R/beta}, R(log 1/2) = -1/3.
+
+    With +-eta on the samples there would be no room at eta = 1/2, nor would there be attained what
+    is attained: the loss of the best response, by a policy that leaves .087 to the third."""
+    spif, q = objectives.get("spif"), np.array([0.4, 0.3, 0.3])
+    data, own = np.array([0.5, 0.5, 0.0]), np.array([0.0, 1.0, 0.0])
+    claim.close(spif.reward(data, own)[:2], [1.0, -1 / 3], 1e-14, what="rewards on the samples")
+    for eta, room in ((0.5, True), (0.8, False)):
+        asked = float(demanded_mass(spif, 1 / eta, data, own, q))
+        claim.close(asked, 0.4 * np.exp(eta) + 0.3 * np.exp(-eta / 3), 1e-14, what="mass asked for")
+        assert (asked < 1) == room
+        for old in (0.4 * np.exp(eta) + 0.3 * np.exp(eta), 0.7 * np.exp(eta) + 0.3 * np.exp(-eta)):
+            claim.exhibits(old, 1.15, what="mass asked for if the shared sample counted as +-1/c")
+    with pytest.raises(InvalidInput, match="attained"):
+        squared_limit(1.0, 2.0, data, own, q)
+    law = np.array([0.4 * np.exp(0.5), 0.3 * np.exp(-1 / 6), 0.0])
+    law[2] = 1.0 - law.sum()
+    reward = 2.0 * np.log(law / q)
+    least = float(spif.risk(0.5 * reward, 0.5 * reward, 2.0, data, own))
+    seen = spif.reward(data, own)
+    claim.close(least, -spif.value(data, own, seen), 1e-14, what="loss of that policy: the least")
+    claim.close(law[2], 0.0866, 1e-4, what="mass that is left")
+    limit = squared_limit(1.0, 1.25, data, own, q)
+    claim.exhibits(-limit.multiplier, 0.05, what="pull on the unseen outcome at eta = .8")
+
+
 @pytest.mark.claim("T13", "C4", rung="dynamics")
 @given(st.integers(0, 10**6), st.sampled_from(["disjoint", "partial"]), st.floats(0.2, 3.0))
 def test_pointwise_spif_attains_its_minimum_iff_there_is_room(claim, seed, overlap, eta):

@@ -14,7 +14,11 @@ from scipy.linalg import solve_discrete_lyapunov
 from lab.stats import fit_line
 from theory import objectives
 from theory.errors import InvalidInput
-from theory.objectives.finite_groups import finite_group_link
+from theory.objectives.finite_groups import (
+    centred_local_gain,
+    finite_group_link,
+    renyi_local_gain,
+)
 from toy_games import launch
 from toy_games.dynamics.self_play import Data, SelfPlay, sft_scale
 from toy_games.engine import simulator
@@ -204,10 +208,10 @@ def test_the_enumerated_limit_of_groups_is_t17s(claim, group, step, seed):
 @pytest.mark.claim("T6", "T17", rung="exact")
 @pytest.mark.parametrize("group", [2, 3, 5])
 def test_groups_lengthen_the_effective_step(claim, group):
-    for name, gain in (
-        ("centred_spif", 2 * group / (2 * group - 1)),
-        ("renyi", group / (group - 1)),
-    ):
+    gains = {"centred_spif": 2 * group / (2 * group - 1), "renyi": group / (group - 1)}
+    assert centred_local_gain(group, group) == pytest.approx(gains["centred_spif"], rel=1e-14)
+    assert renyi_local_gain(0.5, group, group) == pytest.approx(gains["renyi"], rel=1e-14)
+    for name, gain in gains.items():
         found = Case(name, seed=11).local_factor(0.6, group)
         claim.close(found, 1.0 - 0.6 * gain, 1e-4, what="local factor of a round with groups")
 

@@ -152,6 +152,19 @@ def test_factors_distances_and_floors_of_rounds():
     close(stability.inner_factor(4.0, 0.1 * log(0.5) / log(0.975), 0.1), -1.0)
     close(stability.noise_floor(0.5, 3, 100), 2 / 100 * 0.5 / 1.5)
     close(stability.noise_floor(0.5, 3, 100, own=0.5), 2 / 100 * 0.25 / (0.25 * 1.75))
+    close(stability.fixed_data_floor([1.0, 0.5], 3, 100), 2 / 200 * np.array([2.0, 4 / 3]))
+    close(stability.fixed_data_floor(1.6, 3, 100, 4), 2 / 200 * 2.0)
+    close(stability.history_threshold([0.0, 0.1, 0.25, 0.4, 0.75, 1.0]),
+          [2.0, 2.5, 4.0, 2.5, 4 / 3, 1.0])  # fmt: skip
+
+
+def test_the_floor_on_one_data_set_is_that_of_its_recursion():
+    for step, per_expert in ((0.1, 1), (0.9, 3), (1.7, 1)):
+        around = 0.0  # variance of the log-ratio to the data's own law, in units of (N-1)/n
+        for _ in range(500):
+            around = (1 - step) ** 2 * around + step**2 / per_expert
+        found = stability.fixed_data_floor(step, 11, 50, per_expert)
+        close(found, 0.5 * 10 / 50 * (around + 1.0))
 
 
 # -- responses in nobody's data -------------------------------------------------------------------

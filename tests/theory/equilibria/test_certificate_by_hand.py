@@ -1,0 +1,76 @@
+"""Bounds of what a player can still gain, against maxima worked by hand."""
+
+import numpy as np
+import pytest
+
+from theory import certificate, equilibrium, objectives, xp
+from theory.equilibria.problem import checked
+from theory.equilibria.solve import certified
+from theory.objectives import Pointwise
+
+SPIF = objectives.get("spif")
+P = np.array([[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]])
+Q = np.array([[0.3, 0.3, 0.4], [0.6, 0.3, 0.1]])
+REF = np.array([0.2, 0.5, 0.3])
+
+
+class Exponential(Pointwise):
+    """a = r, b = -e^r: best at log(p/q), with p and q apart unbounded on each side."""
+
+    name = "exponential pay"
+
+    def a(self, r):
+        return r
+
+    def b(self, r):
+        return -xp.exp(r)
+
+
+def test_bounds_of_spifs_equilibrium():
+    """D = 2 KL(p || (p+q)/2), whose gradient in q is -(p - q)/(p + q)."""
+    divergence = (2 * P * np.log(2 * P / (P + Q))).sum(-1)
+    reward = (P - Q) / (P + Q)
+    linear = divergence + (Q * reward).sum(-1)
+    value, bound = certificate.equilibrium_bounds(SPIF, P, Q, None, 0.0)
+    np.testing.assert_allclose(value, divergence, rtol=1e-12)
+    np.testing.assert_allclose(bound, linear - reward.max(-1), rtol=1e-11)
+    value, bound = certificate.equilibrium_bounds(SPIF, P, Q, REF, 0.25)
+    anchored = divergence + 0.25 * (Q * np.log(Q / REF)).sum(-1)
+    np.testing.assert_allclose(value, anchored, rtol=1e-12)
+    soft = 0.25 * np.log((REF * np.exp(reward / 0.25)).sum(-1))
+    np.testing.assert_allclose(bound, linear - soft, rtol=1e-11)
+
+
+def test_a_parabolas_gain_is_half_its_curvature_times_the_square():
+    """(p - q) r - 0.3 (p + q) r^2/2, also where one side has no mass."""
+    p, q = np.array([0.5, 0.1, 0.4, 0.0]), np.array([0.2, 0.3, 0.0, 0.5])
+    best = (p - q) / (p + q) / 0.3
+    for r in (best, np.zeros(4), best + 7.0, np.array([-30.0, 4.0, 3.0, 9.0])):
+        gain = certificate.reward_gain(objectives.get("spif", c=0.3), p, q, r)
+        np.testing.assert_allclose(gain, 0.15 * (p + q) * (best - r) ** 2, rtol=1e-11, atol=1e-15)
+
+
+def test_the_gain_of_an_exponential_payoff_far_from_its_best():
+    p, q = np.array([0.5, 0.1, 0.3]), np.array([0.25, 0.4, 0.3])
+    best = np.log(p / q)
+    for r in (best + 20.0, best - 20.0, best + 0.5):
+        exact = p * (best - r) - q * (np.exp(best) - np.exp(r))
+        gain = certificate.reward_gain(Exponential(), p, q, r)
+        np.testing.assert_allclose(gain, exact, rtol=1e-9)
+    endless = certificate.reward_gain(Exponential(), np.array([0.2]), np.zeros(1), np.zeros(1))
+    assert endless.tolist() == [np.inf]
+
+
+def test_one_bad_prompt_of_two_is_named():
+    game = checked("equilibrium", P, REF, SPIF, 0.3, "fast", None, 10)
+    good = equilibrium(P, REF, SPIF, 0.3).policy
+    found = certified(game, np.array([good[0], [0.4, 0.4, 0.2]]), 0, "nobody", 1e-9, False)
+    assert found.gap[0] < 1e-12 < 1e-3 < found.gap[1]
+    assert not found.converged
+    assert "certified gap" in found.status
+    assert "above the tolerance" in found.status
+    reward = (P[1] - found.policy[1]) / (P[1] + found.policy[1])
+    target = REF * np.exp(reward / 0.3)
+    log_target = np.log(target / target.sum())
+    exact = 0.3 * (found.policy[1] * (np.log(found.policy[1]) - log_target)).sum()
+    assert found.gap[1] == pytest.approx(exact, rel=1e-7)  # a reward nearby proves a bit more

@@ -1,0 +1,146 @@
+"""What theory says of SPIF's rounds beyond first order: partition gap, reach, long steps (T4, T8d).
+
+All reconstruction, for ``alpha = 1/2`` and the step ``eta = 1/(beta c)``; ``t = (p-q)/(p+q)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from theory import laws
+from theory.errors import InvalidInput
+from theory.result import FloatArray
+
+
+class Reach(NamedTuple):
+    """Bounds of late two-step SPIF rounds, in nats: ``-below <= log p/pi_t <= above``."""
+
+    above: float
+    below: float
+
+
+def largest_log_partition(eta: float) -> float:
+    """``G``, the supremum of ``log E_q e^{eta t}`` over all pairs of laws, in nats.
+
+    It is 0 up to ``eta = 1.5936...``, where ``2 exp(-eta) = 2 - eta``, and attained by two
+    outcomes of which the expert misses one.
+
+    Raises:
+        InvalidInput: eta is not a number > 0.
+    """
+    _step(eta)
+
+    def missing(log_x: float) -> float:
+        x = np.exp(log_x)
+        shown = -log_x + eta * np.tanh(0.5 * log_x)
+        return -float(np.logaddexp(shown, np.log1p(-1.0 / x) - eta))
+
+    # (h(x) - h(0))/x, h = e^{eta t}, rises and then falls: h is convex and then concave
+    found = minimize_scalar(
+        missing, bounds=(1e-12, np.log(4.0 * eta + 4.0)), method="bounded", options={"xatol": 1e-12}
+    )
+    return max(0.0, -float(found.fun))
+
+
+def spif_reach(eta: float) -> Reach:
+    """Where late log-ratios of SPIF's two-step rounds lie for any start of common support (T8d).
+
+    ``above`` is ``B* = G + eta s - 2 artanh s``, ``s = sqrt(1 - 2/eta)``, which chaotic orbits
+    attain to half a per cent from eta = 12 on; ``below`` is not attained, and is less.
+
+    Raises:
+        InvalidInput: eta is not a number > 0.
+
+    >>> [round(x, 2) for x in spif_reach(8.0)]
+    [8.59, 5.36]
+    """
+    gap = largest_log_partition(eta)
+    s = np.sqrt(max(0.0, 1.0 - 2.0 / eta))
+    turn = eta * s - 2.0 * np.arctanh(s)  # sup of u - eta tanh(u/2) over u <= 0
+    above = max(2.0 * np.arctanh(gap / eta), gap + turn)
+    # the least E_q h of ratios below X = e^above: the convex envelope of h at 1 is a chord to X
+    inverse, top = np.exp(-above), np.exp(eta * np.tanh(0.5 * above) - above)
+
+    def chord(x: float) -> float:
+        low = np.exp(eta * (x - 1.0) / (x + 1.0))
+        return float((low * (1.0 - inverse) + top * (1.0 - x)) / (1.0 - inverse * x))
+
+    found = minimize_scalar(chord, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-12})
+    least = max(0.0, -float(np.log(found.fun)))
+    return Reach(float(above), float(max(2.0 * np.arctanh(least / eta), least + turn)))
+
+
+def gap_slope(t: Any, eta: float) -> FloatArray:
+    """``[(e^{eta t} - 1)(1 - t) - eta t]/(2 t^2)``: an outcome's part in the partition gap (T4a).
+
+    Its mean over outcomes of weight ``(p-q)^2/(p+q)`` is exactly ``(Z - 1)/Delta``. It is
+    ``eta (eta - 2)/4`` at t = 0, and ``e^{-eta} - 1 + eta/2`` at -1, where the expert misses one.
+
+    Args:
+        t: ``(p-q)/(p+q)``, within [-1, 1], any shape.
+        eta: ``1/(beta c)``.
+    """
+    _step(eta)
+    t = np.asarray(t, dtype=float)
+    near = np.abs(t) < 1e-5
+    safe = np.where(near, 1.0, t)
+    exact = (np.expm1(eta * safe) * (1.0 - safe) - eta * safe) / (2.0 * safe**2)
+    return np.where(near, eta * (eta - 2.0) / 4.0 + t * eta**2 * (eta - 3.0) / 12.0, exact)
+
+
+class LongStep(NamedTuple):
+    """One-step pointwise SPIF with a long step (T4d), each (...) but ``law``."""
+
+    law: FloatArray
+    """``max(p - q, 0)/TV(p, q)`` (..., n), the limit as eta grows at fixed laws."""
+    at_least: FloatArray
+    """The round's total variation distance to it is at least this, if Z >= 1."""
+    at_most: FloatArray
+    """And at most this, if Z >= 1 and eta >= 1."""
+    first_order: FloatArray
+    """The distance to first order in 1/eta, where no outcome has p = q > 0."""
+
+
+def long_step(expert: FloatArray, policy: FloatArray, eta: float) -> LongStep:
+    """How near a one-step pointwise SPIF round of step ``eta`` comes to its limit (T4d).
+
+    Args:
+        expert, policy: laws (..., n) that differ; the policy with mass wherever the expert has.
+        eta: ``1/(beta c)``.
+
+    Raises:
+        InvalidInput: laws, a step that is not > 0, or laws that are equal.
+    """
+    _step(eta)
+    p, q = laws.check_laws(expert=expert, policy=policy)
+    excess = np.maximum(p - q, 0.0)
+    total = excess.sum(-1, keepdims=True)
+    if not (total > 0).all():
+        raise InvalidInput("expert, policy: equal laws; needed are laws that differ")
+    more, law = excess > 0, excess / total
+    seen = np.where(more & (q > 0), q, 1.0)
+    ratio = eta * (p - q) / np.where(p + q > 0, p + q, 1.0)
+    # pi <= q e^{eta t}: a response of small q is not reached by short steps
+    reached = np.exp(np.minimum(np.log(seen) + ratio, 0.0))
+    at_least = np.where(more, np.maximum(law - reached, 0.0), 0.0).sum(-1)
+    nats = np.maximum(_nats_of_ties(0.5 * eta * total), -np.log(seen))
+    at_most = ((p + q) * nats).sum(-1) / (eta * total[..., 0])
+    pull = np.where(more, (p + q) * np.log(np.where(more, law, 1.0) / seen), 0.0) / total
+    shift = law * pull.sum(-1, keepdims=True) - pull
+    return LongStep(law, at_least, at_most, 0.5 * np.abs(shift).sum(-1) / eta)
+
+
+def _nats_of_ties(size: FloatArray) -> FloatArray:
+    """Root w of ``w (e^w - 1) = size``: what keeps an outcome of p = q from leaving at once."""
+    w = np.log1p(size) + 1.0
+    for _ in range(40):  # Newton from above on a convex function
+        w = w - (w * np.expm1(w) - size) / (np.expm1(w) + w * np.exp(w))
+    return w
+
+
+def _step(eta: float) -> None:
+    if not (np.isscalar(eta) and np.isfinite(eta) and eta > 0):
+        raise InvalidInput(f"eta={eta!r}; needed is a number > 0")
