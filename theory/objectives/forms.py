@@ -58,8 +58,8 @@ class Pointwise(Objective):
             return super().pulls(reward, expert, policy, rows)
         sides = ((self.a, expert), (self.b, policy))
         with np.errstate(all="ignore"):
-            pulls = (np.where(m > 0, -m * derivatives.derivative(f, reward), 0.0) for f, m in sides)
-            return None, *pulls
+            pulls = [np.where(m > 0, -m * derivatives.derivative(f, reward), 0.0) for f, m in sides]
+        return None, pulls[0], pulls[1]
 
     @formula
     def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:

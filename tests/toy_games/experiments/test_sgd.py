@@ -425,7 +425,7 @@ def test_a_group_risk_without_a_round_is_left_out_with_the_reason(tmp_path) -> N
         "from theory import xp\nfrom theory.objectives import Group, register\n\n\n"
         "@register('level')\nclass Level(Group):\n"
         "    def group_risk(self, r_y, r_own, w_y, w_own):\n"
-        "        spread = xp.weighted_mean(r_y * r_y, w_y) + xp.weighted_mean(r_own * r_own, w_own)\n"
+        "        spread = xp.weighted_mean(r_y**2, w_y) + xp.weighted_mean(r_own**2, w_own)\n"
         "        return spread - xp.weighted_mean(r_y, w_y) + xp.weighted_mean(r_own, w_own)\n"
     )
     for part in ("round", "floor"):
