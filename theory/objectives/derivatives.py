@@ -23,7 +23,7 @@ EPSILON, LEAST = 2.0**-52, 2e-20
 
 
 def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
-    """Elementwise derivative of a formula written for torch, by autograd in float64.
+    """Elementwise derivative (shape of x) of a formula written for torch, by autograd in float64.
 
     Raises:
         InvalidInput: the formula fails on torch tensors.
