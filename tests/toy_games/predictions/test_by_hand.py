@@ -316,6 +316,10 @@ def test_the_slope_of_a_line_and_its_ripple():
 # -- classes that cannot represent the expert -----------------------------------------------------
 
 
+def test_the_bound_of_a_class():
+    close(misspecification.finite_class_bound(10, 0.1, 50), 2 * log(100.0) / 50)
+
+
 def test_spins_threshold_and_its_rounds_of_steps():
     s_p, s_q = np.eye(2), np.diag([1.0, 3.0])
     close(misspecification.spin_threshold(s_p, s_q), 0.75)
