@@ -142,5 +142,5 @@ def _nats_of_ties(size: FloatArray) -> FloatArray:
 
 
 def _step(eta: float) -> None:
-    if not (np.isscalar(eta) and np.isfinite(eta) and eta > 0):
+    if not (isinstance(eta, (int, float, np.number)) and 0 < eta < np.inf):
         raise InvalidInput(f"eta={eta!r}; needed is a number > 0")
