@@ -18,7 +18,8 @@ from figures.report.render import Evidence, in_short, render
 from figures.report.status import statuses
 from figures.toy_games import audit
 from lab.evidence import CODE
-from lab.files import source_digest, write_whole
+from lab.files import source_digest
+from theory.files import write_whole
 
 REPORT = ROOT / "paper_repro.md"
 PAGES = RESULTS / "evidence"

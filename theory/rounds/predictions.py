@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from theory import laws
-from theory.errors import InvalidInput
+from theory import arguments, laws
+from theory.errors import InvalidInput, refuse
 from theory.result import FloatArray
 
 
@@ -31,7 +31,7 @@ def largest_log_partition(eta: float) -> float:
     Raises:
         InvalidInput: eta is not a number > 0.
     """
-    _step(eta)
+    refuse(arguments.number("eta", eta))
 
     def missing(log_x: float) -> float:
         x = np.exp(log_x)
@@ -83,7 +83,7 @@ def gap_slope(t: Any, eta: float) -> FloatArray:
         t: ``(p-q)/(p+q)``, within [-1, 1], any shape.
         eta: ``1/(beta c)``.
     """
-    _step(eta)
+    refuse(arguments.number("eta", eta))
     t = np.asarray(t, dtype=float)
     near = np.abs(t) < 1e-5
     safe = np.where(near, 1.0, t)
@@ -114,7 +114,7 @@ def long_step(expert: FloatArray, policy: FloatArray, eta: float) -> LongStep:
     Raises:
         InvalidInput: laws, a step that is not > 0, or laws that are equal.
     """
-    _step(eta)
+    refuse(arguments.number("eta", eta))
     p, q = laws.check_laws(expert=expert, policy=policy)
     excess = np.maximum(p - q, 0.0)
     total = excess.sum(-1, keepdims=True)
@@ -139,8 +139,3 @@ def _nats_of_ties(size: FloatArray) -> FloatArray:
     for _ in range(40):  # Newton from above on a convex function
         w = w - (w * np.expm1(w) - size) / (np.expm1(w) + w * np.exp(w))
     return w
-
-
-def _step(eta: float) -> None:
-    if not (np.isscalar(eta) and np.isfinite(eta) and eta > 0):
-        raise InvalidInput(f"eta={eta!r}; needed is a number > 0")
