@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import os
 import platform
@@ -56,8 +56,14 @@ def source_digest(folder: Path) -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Of Python and of those of the packages that are installed."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+    known = {package: _version(package) for package in packages}
+    return {"python": platform.python_version()} | {k: v for k, v in known.items() if v}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    """Read once a process: every checkpoint asks for it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,7 @@ def markdown_table(cards: list[TheoryCard]) -> str:
     return "\n".join(lines)
 
 
+@lru_cache(maxsize=64)
 def _slope_range(obj: Objective) -> tuple[float, float]:
     """``(mu, L)``; of a link that jumps, no step is small enough."""
     obj.require("link")

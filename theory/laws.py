@@ -25,7 +25,7 @@ def is_real(x: Any) -> bool:
 
 
 def as_numbers(x: Any) -> FloatArray:
-    """The values as float64; torch tensors are detached. TypeError, ValueError: no numbers."""
+    """The values as float64 (same shape), torch detached. TypeError, ValueError: no numbers."""
     if hasattr(x, "detach"):
         x = x.detach().cpu().double()
     x = np.asarray(x)
@@ -78,7 +78,7 @@ def _as_float64(law: Any) -> FloatArray:
 
 
 def check_laws(**laws: Any) -> tuple[FloatArray, ...]:
-    """Return the laws as float64 arrays of one common shape, or refuse with all problems.
+    """Return the laws as float64 arrays of one common shape (..., n), or refuse with all problems.
 
     A law that needs no conversion is returned as it is, not copied.
     """
@@ -111,20 +111,20 @@ def support_problems(inner: Any, inner_name: str, outer: Any, name: str) -> list
 
 
 def log_law(law: FloatArray) -> FloatArray:
-    """Logarithm with -inf at 0, without a warning."""
+    """Logarithm (nats, same shape) with -inf at 0, without a warning."""
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(law))
 
 
 def log_ratio(expert: FloatArray, policy: FloatArray) -> FloatArray:
-    """``u = log p/q``: +-inf where one side is 0, and 0 on padding (both sides 0)."""
+    """``u = log p/q`` (..., n), nats: +-inf where one side is 0, 0 on padding (both sides 0)."""
     with np.errstate(invalid="ignore"):
         u = log_law(expert) - log_law(policy)
     return np.where((expert == 0) & (policy == 0), 0.0, u)
 
 
 def expect(law: FloatArray, value: FloatArray) -> FloatArray:
-    """``E_law[value]``; entries of probability 0 are ignored, infinite ones included."""
+    """``E_law[value]``, (..., n) to (...); entries of probability 0 are ignored, infinite too."""
     return np.asarray(np.sum(law * np.where(law > 0, value, 0.0), axis=-1))
 
 
@@ -134,14 +134,14 @@ def kl(p: FloatArray, q: FloatArray) -> FloatArray:
 
 
 def log_quotient(q: FloatArray, p: FloatArray) -> FloatArray:
-    """``log q/p`` of positive numbers, with full relative accuracy also where q is next to p."""
+    """``log q/p`` (nats, elementwise) of positive numbers, exact also where q is next to p."""
     with np.errstate(divide="ignore", invalid="ignore"):
         change = (q - p) / p
         return np.where(np.abs(change) < 0.5, np.log1p(change), np.log(q) - np.log(p))
 
 
 def without_subnormals(p: FloatArray) -> FloatArray:
-    """Positive probabilities raised to 1e-300, whose ratios are within the floating-point range."""
+    """Positive probabilities (same shape) raised to 1e-300, so that their ratios are finite."""
     return np.where(p > 0, np.maximum(p, 1e-300), p)
 
 
@@ -171,29 +171,29 @@ def kl_of_logratio(p: FloatArray, u: FloatArray, q: FloatArray) -> FloatArray:
 
 
 def entropy(p: FloatArray) -> FloatArray:
-    """Shannon entropy in nats."""
+    """Shannon entropy (...) of laws (..., n), nats."""
     return np.asarray(-xlogy(p, p).sum(-1))
 
 
 def total_variation(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Total variation distance, in [0, 1]."""
+    """Total variation distance (...) of laws (..., n), in [0, 1]."""
     return np.asarray(0.5 * np.abs(p - q).sum(-1))
 
 
 def triangular(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Triangular discrimination ``Delta = sum (p - q)^2 / (p + q)``, in [0, 2]."""
+    """Triangular discrimination ``Delta = sum (p - q)^2 / (p + q)``, shape (...), in [0, 2]."""
     total = p + q
     return np.asarray((np.square(p - q) / np.where(total > 0, total, 1.0)).sum(-1))
 
 
 def js(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Jensen-Shannon divergence with equal weights, in [0, log 2]."""
+    """Jensen-Shannon divergence (...) with equal weights, nats, in [0, log 2]."""
     middle = 0.5 * (p + q)
     return 0.5 * (kl(p, middle) + kl(q, middle))
 
 
 def pearson(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Pearson ``chi^2(p || q) = sum (p - q)^2 / q``."""
+    """Pearson ``chi^2(p || q) = sum (p - q)^2 / q``, shape (...), no unit."""
     with np.errstate(divide="ignore", invalid="ignore"):
         term = np.square(p - q) / q
     return np.asarray(np.where((p == 0) & (q == 0), 0.0, term).sum(-1))

@@ -104,7 +104,7 @@ def risk_of_rewards(obj: Objective, p: FloatArray, q: FloatArray) -> Callable[[A
 
 
 def centred(r: FloatArray, law: FloatArray) -> FloatArray:
-    """``r - E_law[r]``."""
+    """``r - E_law[r]``, (..., n) in nats."""
     return r - laws.expect(law, r)[..., None]
 
 

@@ -214,7 +214,7 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
             left += survivors
             text = " ".join((root / module).read_text(encoding="utf-8").split())
             for key in equivalent(root):
-                if key[0] == module and key[2] not in text:
+                if key[0] == module and " ".join(key[2].split()) not in text:
                     print(f"listed as equivalent, but gone: {', '.join(key)}")
             print(f"{module}: " + ", ".join(f"{k} {v}" for k, v in counts.items()))
     for survivor in left:

@@ -150,7 +150,7 @@ def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> Kn
         for word in text.split():
             counts[word] = counts.get(word, 0) + 1
     tokenizer = word_tokenizer(sorted(counts, key=lambda w: (-counts[w], w)))
-    sequences = [tuple(tokenizer(text)["input_ids"]) for text in texts]
+    sequences = [tuple(ids) for ids in tokenizer(texts)["input_ids"]]
     eos = int(tokenizer.eos_token_id)
     expert = Ngram(sequences, len(tokenizer), eos, order)
     first = sorted({sequence[0] for sequence in sequences})

@@ -245,6 +245,11 @@ def _refined(
     seen, kinds = sampled, {GROUPS: GROUPS}
     if seen is None:
         if not game.objective.up_to_constant:
+            even = np.full((1, 2), 0.5)
+            try:
+                where_near(even, even, game, even)
+            except Unavailable as error:  # nor would it with more responses
+                return None, TWO_STEP, str(error)
             few = f"one-step rounds are of a prompt's laws, and none has {FEWEST} responses"
             return None, TWO_STEP, few
         seen, kinds = _pooled(points), {GROUPS: GROUPS_POOLED}

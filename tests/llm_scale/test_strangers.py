@@ -1,6 +1,7 @@
 """Objectives that nobody here wrote: a run and its report give them what a built-in of their form
 gets."""
 
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 from lab.specs import objective_of
 from llm_scale.measure import telemetry
-from llm_scale.measure.predicted import ONE_STEP, TWO_STEP, RewardTerms, as_trained
+from llm_scale.measure.predicted import GROUPS, ONE_STEP, TWO_STEP, RewardTerms, as_trained
 from llm_scale.measure.telemetry import Measured
 from tests.llm_scale.commands import call, metrics
-from theory import laws
+from theory import laws, xp
+from theory.objectives import Group
 
 FILES = Path(__file__).parents[1] / "strangers"
 SMALL = ("--device=cpu", "--prompts=48", "--held-out=24", "--batch=8", "--rounds=1",
@@ -43,7 +45,9 @@ def runs(request, tmp_path_factory):
 def test_a_run_measures_a_stranger_as_a_built_in(runs):
     for name, built_in in LIKE.items():
         own = runs[1][name]
-        assert own.keys() | BOUNDS == runs[1][built_in].keys() | BOUNDS, name
+        unknown = own.keys() & {"reward_bound_reason"}  # why, where BOUNDS are not there
+        assert bool(unknown) == (name != "rooted" and "reward_low" in runs[1][built_in])
+        assert (own.keys() - unknown) | BOUNDS == runs[1][built_in].keys() | BOUNDS, name
         assert all(np.isfinite(v) for v in own.values() if isinstance(v, float)), name
 
 
@@ -74,11 +78,72 @@ def test_a_policy_that_obeys_the_theory_of_a_stranger_is_seen_to(name):
     at, side = (prompt, np.concatenate(outcome)), np.repeat(["expert", "own"], 600)
     measured = Measured(prompt, side, *(np.log(law[at]) for law in (q, after, p)))
     row = telemetry.summary(measured, game, telemetry.predictions(measured, game))
-    assert row["prediction"] == (ONE_STEP if name == "rooted" else TWO_STEP)
+    kinds = {"huber": TWO_STEP, "softmargin": GROUPS, "rooted": ONE_STEP}
+    assert row["prediction"] == kinds[name]
+    assert "prediction_reason" not in row
     assert row["predicted_slope"] == pytest.approx(1.0, abs=0.1)
     assert row["predicted_correlation"] > 0.995
     assert row["contraction"] == pytest.approx(row["contraction_predicted"], abs=0.05)
     assert row["contraction_local"] == pytest.approx(1 - game.objective.slope_at_zero / 1.5)
+
+
+class Fisher(Group):
+    """Means apart, in units of a spread around 0: no constant is free, and no link is known."""
+
+    def group_risk(self, r_y, r_own, w_y, w_own):
+        gap = xp.weighted_mean(r_y, w_y) - xp.weighted_mean(r_own, w_own)
+        second = xp.weighted_mean(xp.square(r_y), w_y) + xp.weighted_mean(xp.square(r_own), w_own)
+        return 0.05 * second + 0.25 * xp.square(second) - gap
+
+
+def rewarded(objective, prompts=2, responses=20, **how):
+    """A round's row from drawn laws, and what was measured."""
+    rng = np.random.default_rng(5)
+    p, q, new = laws.random_law(rng, (3, prompts, 8), 1.0)
+    prompt, side = np.tile(np.repeat(np.arange(prompts), responses), 2), ["expert", "own"]
+    at = prompt, rng.integers(8, size=len(prompt))
+    sides = np.repeat(side, prompts * responses)
+    measured = Measured(prompt, sides, *(np.log(law[at]) for law in (q, new, p)))
+    game = RewardTerms(objective, 1.0, **how)
+    return telemetry.summary(measured, game, telemetry.predictions(measured, game))
+
+
+def test_a_row_says_which_prediction_it_has_and_why_no_other():
+    row = rewarded(Fisher())
+    assert row["prediction"] == TWO_STEP
+    assert "no one-step round: its risk changes when all rewards shift" in row["prediction_reason"]
+    assert "depends on both laws" in row["reward_bound_reason"]
+    many = rewarded(objective_of(spec("softmargin")), own_samples=64, expert_samples=64)
+    assert many["prediction"] == TWO_STEP
+    assert "too many to go through" in many["prediction_reason"]
+    few = rewarded(objective_of("spif"), prompts=20, responses=2)
+    assert "none has 16 responses" in few["prediction_reason"]
+    for objective, how, reason in (
+        ("spin_hinge", {}, "staircase"),
+        ("sppo", {}, "preference"),
+        ("spif", {"level": "token"}, "per token"),
+    ):
+        row = rewarded(objective_of(objective), **how)
+        assert "prediction" not in row
+        assert reason in row["prediction_reason"]
+    for known in ("spif", "ipo", "centred_spif"):
+        assert not rewarded(objective_of(known)).keys() & {
+            "prediction_reason",
+            "reward_bound_reason",
+        }
+
+
+def test_a_report_says_once_why_a_prediction_or_bound_is_missing(tmp_path):
+    path = tmp_path / "fisher.py"
+    lines = inspect.getsource(Fisher)
+    path.write_text(f"from theory import xp\nfrom theory.objectives import Group, register\n\n\n"
+                    f"@register('fisher')\n{lines}")  # fmt: skip
+    (row,) = rows(tmp_path / "run", f"{path}:fisher")
+    assert row["prediction"] == TWO_STEP
+    call("report", tmp_path / "run", "--out", tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert text.count("the prediction is the two-step link, as fisher has no one-step round") == 1
+    assert text.count("no bound of the rewards is known, as fisher has no link") == 1
 
 
 @pytest.mark.parametrize("name", LIKE)

@@ -191,5 +191,5 @@ def _run(program: Any, settings: dict[str, Any]) -> Any:
 
 
 def accuracy(game: Game, gap: FloatArray) -> FloatArray:
-    """Bound of max |pi - minimiser| from the gap, as the value is tau-strongly convex in l1."""
+    """Bound (...) of max |pi - minimiser| from the gap: the value is tau-strongly convex in l1."""
     return np.asarray(np.sqrt(0.5 * gap / game.tau))

@@ -156,7 +156,7 @@ def certified(
     tolerance: float,
     raise_on_failure: bool,
 ) -> Solution:
-    """Attach value, reward and certificate to a policy, wherever it came from."""
+    """Attach value, reward and certificate to a policy (..., n), wherever it came from."""
     p, obj = game.expert, game.obj
     delta = game.delta_of(policy) if game.has_gain else None
     if game.tau > 0:

@@ -208,7 +208,7 @@ class Objective:
 
     @formula
     def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
-        """:meth:`reward` of valid laws, up to a constant where that is free: by the link."""
+        """:meth:`reward` (..., n) of valid laws by the link, up to a constant if that is free."""
         delta = laws.triangular(expert, policy)[..., None]
         return np.asarray(self.link(laws.log_ratio(expert, policy), delta))
 
@@ -229,7 +229,7 @@ class Objective:
     def reference_free_response(
         self, expert: FloatArray, policy: FloatArray, history: FloatArray | None = None
     ) -> FloatArray:
-        """Minimiser of the risk over rewards where they stand for ``beta log pi``, not centred."""
+        """Minimiser (..., n) of the risk over rewards that are ``beta log pi``, not centred."""
         raise Unavailable(f"{self.name} has no one-step round: no best response in beta log pi")
 
     @formula
@@ -371,7 +371,8 @@ class Objective:
     def log_odds(
         self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray
     ) -> FloatArray:
-        """``u`` at which a further response would get reward ``r`` beside ``reward``; NaN: none."""
+        """``u`` (..., m), nats, at which a further response would get reward ``r`` (..., m) beside
+        ``reward`` (..., n); NaN: none."""
         raise Unavailable(f"{self.name} has no link of laws: it has one of u")
 
     def link_at_equal_laws(self, u: Array) -> Array:
@@ -465,7 +466,8 @@ class Objective:
         return self.centred(self.best_response(p, q, **extras), p, q)
 
     def centred(self, r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
-        """``r`` as :meth:`reward` gives it: 0 on padding, of mean 0 if only defined up to that."""
+        """``r`` (..., n) as :meth:`reward` gives it: 0 on padding, of mean 0 if only defined up to
+        that."""
         padding = (p == 0) & (q == 0)
         if not self.up_to_constant:
             return np.where(padding, 0.0, r)

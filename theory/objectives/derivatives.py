@@ -23,7 +23,7 @@ EPSILON, LEAST = 2.0**-52, 2e-20
 
 
 def derivative(formula: Formula, x: Any, order: int = 1) -> FloatArray:
-    """Elementwise derivative of a formula written for torch, by autograd in float64.
+    """Elementwise derivative (shape of x) of a formula written for torch, by autograd in float64.
 
     Raises:
         InvalidInput: the formula fails on torch tensors.
@@ -119,9 +119,9 @@ def invert_link(a: Formula, b: Formula, u: Any) -> Any:
         InvalidInput: no reward was found at which ``a' > 0 > b'``.
     """
     target = np.asarray(u.detach().cpu() if hasattr(u, "detach") else u, dtype=np.float64)
-    inside, low, high = _reach(a, b)
-    r = np.where(target > 0, high, low)
-    inner = np.isfinite(target)
+    inside, (low, high), (least, most) = _reach(a, b)
+    r = np.where(target >= most, high, np.where(target <= least, low, np.nan))
+    inner = (least < target) & (target < most)
     r[inner] = invert(lambda x: log_odds(a, b, x), target[inner], np.asarray(inside))
     r = np.where(np.abs(r) > 1e300, np.copysign(np.inf, r), r)
     if not hasattr(u, "detach"):
@@ -136,13 +136,15 @@ def invert_link(a: Formula, b: Formula, u: Any) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _reach(a: Formula, b: Formula) -> tuple[float, float, float]:
-    """A reward near 0 at which ``a' > 0 > b'``, and the rewards at log-ratios -inf and +inf."""
+def _reach(a: Formula, b: Formula) -> tuple[float, FloatArray, FloatArray]:
+    """A reward near 0 at which ``a' > 0 > b'``, the least and largest reward, and the log-ratios
+    from which on they are the answer: infinite, or those a rounding before a bound."""
     inside = float(np.sinh(_interior(a, b)))
     ends = np.array([-np.inf, np.inf])
     r = invert(lambda x: log_odds(a, b, x), ends, np.asarray(inside))
-    low, high = np.where(_leaves_range(a, b, r, inside), ends, r)
-    return inside, float(low), float(high)
+    odds = log_odds(a, b, r + 1e-14 * (inside - r))
+    open_ = _leaves_range(a, b, r, inside)
+    return inside, np.where(open_, ends, r), np.where(open_ | np.isnan(odds), ends, odds)
 
 
 def log_odds(a: Formula, b: Formula, r: FloatArray) -> FloatArray:

@@ -172,16 +172,13 @@ def best_response_to_groups(
     p, q = expert.reshape(-1, n), policy.reshape(-1, n)
     kinds = _kinds(len(p), n, expert_size, own_size)
     which = _alike(p, q, kinds)
-    few_p, few_q = (
-        np.stack([np.bincount(*row, kinds) for row in zip(which, law, strict=True)])
-        for law in (p, q)
-    )
+    few_p, few_q = _gathered(which, p, kinds), _gathered(which, q, kinds)
     expected = _expected(risk, kinds, expert_size, own_size)
     try:
         found = numeric_response.of_risk(expected, few_p, few_q, free)
         if kinds == n:
             return np.take_along_axis(found, which, axis=-1).reshape(expert.shape)
-        change = found - numeric_response.of_risk(risk, few_p, few_q, free)
+        change: FloatArray = found - numeric_response.of_risk(risk, few_p, few_q, free)
     except NotConverged as error:
         raise ValueError(f"no best response to them was found ({error})") from None
     u, at = laws.log_ratio(p, q), laws.log_ratio(few_p, few_q)
@@ -224,6 +221,12 @@ def _alike(p: FloatArray, q: FloatArray, kinds: int) -> Any:
     out = np.empty_like(kind)
     np.put_along_axis(out, order, kind, axis=-1)
     return out
+
+
+def _gathered(which: Any, law: FloatArray, kinds: int) -> FloatArray:
+    """Mass of every kind (prompts, kinds)."""
+    rows = [np.bincount(*row, kinds) for row in zip(which, law, strict=True)]
+    return np.stack(rows).astype(np.float64)
 
 
 def _expected(

@@ -53,13 +53,13 @@ class Pointwise(Objective):
     def pulls(
         self, reward: FloatArray, expert: FloatArray, policy: FloatArray, rows: Any = None
     ) -> tuple[Any, FloatArray, FloatArray]:
-        """From the payoffs, whose masses may be any measure's."""
+        """From the payoffs, (..., n); masses may be any measure's."""
         if self.missing("saddle"):
             return super().pulls(reward, expert, policy, rows)
         sides = ((self.a, expert), (self.b, policy))
         with np.errstate(all="ignore"):
-            pulls = (np.where(m > 0, -m * derivatives.derivative(f, reward), 0.0) for f, m in sides)
-            return None, *pulls
+            pulls = [np.where(m > 0, -m * derivatives.derivative(f, reward), 0.0) for f, m in sides]
+        return None, pulls[0], pulls[1]
 
     @formula
     def reward_loss(self, r_y: Array, r_own: Array, **extras: Any) -> Array:
@@ -125,14 +125,14 @@ class Pairwise(Relative):
     def pulls(
         self, reward: FloatArray, expert: FloatArray, policy: FloatArray, rows: Any = None
     ) -> tuple[Any, FloatArray, FloatArray]:
-        """From the slopes of the loss at all pairs."""
+        """From the slopes of the loss at all pairs (:func:`pulls_of_pairs`)."""
         if self.writes("reward_risk") or not self.writes("pair_loss"):
             return super().pulls(reward, expert, policy, rows)
         return numeric_response.pulls_of_pairs(self.pair_loss, reward, expert, policy, rows)
 
     @formula
     def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
-        """By the link, or without one by Newton's method on all pairs."""
+        """(..., n) by the link, or without one by Newton's method on all pairs."""
         if self.has_link:
             return super().best_response(expert, policy, **extras)
         return numeric_response.of_laws(expert, policy, self.pair_loss)
@@ -146,7 +146,7 @@ class Pairwise(Relative):
     def reference_free_response(
         self, expert: FloatArray, policy: FloatArray, history: FloatArray | None = None
     ) -> FloatArray:
-        """Of the pairs alone; a history term is the definition's own."""
+        """Of the pairs alone, (..., n); a history term is the definition's own."""
         if history is not None:
             raise Unavailable(f"{self.name} has no one-step round: its history term is not known")
         return numeric_response.of_laws(expert, policy, self.pair_loss)
@@ -202,7 +202,7 @@ class Group(Relative):
 
     @formula
     def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
-        """By the link, or without one by Newton's method on the risk."""
+        """(..., n) by the link, or without one by Newton's method on the risk."""
         if self.has_link:
             return super().best_response(expert, policy, **extras)
         return numeric_response.of_risk(self.reward_risk, expert, policy, self.up_to_constant)
@@ -236,7 +236,7 @@ class Group(Relative):
     def log_odds(
         self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray
     ) -> FloatArray:
-        """From the slopes of the risk in one more expert and one more own response."""
+        """(..., m), from the slopes of the risk in one more expert and one more own response."""
         return numeric_response.log_odds_of_risk(self.reward_risk, r, reward, expert, policy)
 
 

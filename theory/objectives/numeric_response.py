@@ -215,11 +215,12 @@ def pulls_of_pairs(
     """
     shape, n = r.shape, r.shape[-1]
     if not r.any():
-        slope = float(derivatives.derivative(pair_loss, 0.0))
-        up, down = slope * expert * policy.sum(-1)[..., None], policy * expert.sum(-1)[..., None]
-        return rows, *(
-            x if rows is None else np.take_along_axis(x, rows, axis=-1) for x in (up, -slope * down)
-        )
+        push = float(derivatives.derivative(pair_loss, 0.0))
+        up, down = push * expert * policy.sum(-1)[..., None], policy * expert.sum(-1)[..., None]
+        down = -push * down
+        if rows is not None:
+            up, down = (np.take_along_axis(x, rows, axis=-1) for x in (up, down))
+        return rows, up, down
     most = max(MOST_PAIRS // max(r.size, 1), 8)
     if rows is None and most < n:
         spread = np.linspace(0, n - 1, most).round().astype(np.intp)

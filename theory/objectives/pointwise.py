@@ -282,6 +282,7 @@ class Brier(ToReverseKL, Pointwise):
         return -xp.square(xp.sigmoid(r))
 
     def concave_in(self, r: Array) -> Array:
+        """The probability ``s(r)``."""
         return xp.sigmoid(r)
 
     def conic_game(self, expert: Any, policy: Any) -> conic.Conic:

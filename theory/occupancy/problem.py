@@ -168,7 +168,7 @@ class OccupancyProblem:
         return value
 
     def evaluate(self, log_policy: FloatArray) -> Evaluation:
-        """Occupancy, best response and value of a policy."""
+        """Occupancy, best response and value of a log-policy (S, A), nats."""
         game, tau = self.game, self.tau
         policy = np.where(self.open, np.exp(log_policy), 0.0)
         reach, mass = game.forward(policy, log=False)

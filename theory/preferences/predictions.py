@@ -83,7 +83,15 @@ def anchored_rate(beta: float, tau: float) -> float:
 
 
 def anchored_beta(preference: Any, tau: float, scale: float = 1.0) -> FloatArray:
-    """``Lip^2/tau``: the least ``beta`` that guarantees :func:`anchored_rate`, shape (...)."""
+    """``Lip^2/tau``: the least ``beta`` that guarantees :func:`anchored_rate` (T12).
+
+    Args:
+        preference: P (..., n, n), ``P(y > y')``. tau: weight of the anchor, > 0.
+        scale: payoff per win rate ``g``, nats.
+
+    Returns:
+        beta, shape (...), in the unit of tau.
+    """
     return _lipschitz(preference, scale) ** 2 / tau
 
 
@@ -133,7 +141,15 @@ def cycle_speed(preference: Any, policy: Any, scale: float = 1.0) -> FloatArray:
 def local_growth(
     preference: Any, policy: Any, beta: float, tau: float, scale: float = 1.0
 ) -> FloatArray:
-    """``sqrt(beta^2 + sigma^2)/(beta + tau)``: growth of the fastest cycle a round near ``z``."""
+    """``sqrt(beta^2 + sigma^2)/(beta + tau)``: growth a round of the fastest cycle at ``z`` (T12).
+
+    Args:
+        preference: P (..., n, n). policy: the equilibrium z, (..., n).
+        beta, tau: weights of the step and of the anchor, >= 0. scale: payoff per win rate, nats.
+
+    Returns:
+        Factor (...) on the distance to z: below 1 where rounds are locally stable.
+    """
     sigma = cycle_speed(preference, policy, scale)
     return np.asarray(np.sqrt(beta**2 + sigma**2) / (beta + tau))
 
@@ -141,7 +157,8 @@ def local_growth(
 def local_threshold(preference: Any, policy: Any, tau: float, scale: float = 1.0) -> FloatArray:
     """Least locally stable ``beta``: ``sigma^2 < 2 beta tau + tau^2`` (T12, sharp), shape (...).
 
-    0 if every step is stable; +inf at ``tau = 0`` where ``sigma > 0``: no step is.
+    0 if every step is stable; +inf at ``tau = 0`` where ``sigma > 0``: no step is. Arguments as in
+    :func:`local_growth`.
     """
     sigma = cycle_speed(preference, policy, scale)
     if tau > 0:

@@ -58,7 +58,7 @@ def require_reward(obj: Any) -> Objective:
 
 
 def best_response(preference: FloatArray, law: FloatArray, obj: Objective) -> FloatArray:
-    """As :func:`reward`, without checks."""
+    """As :func:`reward` (P (..., n, n) and law (..., n) to nats (..., n)), without checks."""
     return obj.preference_response(preference, law)
 
 

@@ -82,14 +82,14 @@ def regularised_gap(
 
 
 def plain_gap(preference: FloatArray, law: FloatArray) -> FloatArray:
-    """As :func:`duality_gap`, without checks."""
+    """As :func:`duality_gap` of P (..., n, n) and law (..., n), shape (...), without checks."""
     return np.asarray(expected_win(2.0 * preference - 1.0, law).max(-1))
 
 
 def anchored_gap(
     preference: FloatArray, log_policy: FloatArray, log_ref: FloatArray, tau: float, scale: float
 ) -> FloatArray:
-    """As :func:`regularised_gap` from log-policies, without checks."""
+    """As :func:`regularised_gap` from log-policies (..., n), (...) in nats, without checks."""
     log_br = _soft_response(preference, np.exp(log_policy), log_ref, tau, scale)
     with np.errstate(invalid="ignore"):
         u = np.where(np.isneginf(log_policy), 0.0, log_policy - log_br)

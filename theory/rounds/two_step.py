@@ -117,7 +117,8 @@ def self_play(
 
 
 def reward_of_log_laws(obj: Objective, log_p: FloatArray, log_q: FloatArray) -> FloatArray:
-    """Best response to laws given by logarithms, not centred; finite wherever both have mass."""
+    """Best response (..., n), nats, to laws given by logarithms; not centred, finite wherever both
+    have mass."""
     if not obj.has_link:
         return obj.reward(np.exp(log_p), np.exp(log_q))
     p, q = np.exp(log_p), np.exp(log_q)
@@ -131,7 +132,11 @@ def reward_of_log_laws(obj: Objective, log_p: FloatArray, log_q: FloatArray) -> 
 def gibbs_step(
     log_q: FloatArray, reward: FloatArray, beta: float, log_ref: FloatArray | None, tau: float
 ) -> FloatArray:
-    """``log`` of the policy step T2, normalised on the last axis; mass 0 stays 0."""
+    """``log`` (..., n) of the policy step T2, normalised on the last axis; mass 0 stays 0.
+
+    Args:
+        log_q: opponent's log-law (..., n). reward: nats, same shape. log_ref: the anchor's log-law.
+    """
     anchor = 0.0 if tau == 0 or log_ref is None else tau * log_ref
     with np.errstate(invalid="ignore"):
         weight = (beta * log_q + anchor + reward) / (beta + tau)

@@ -58,22 +58,27 @@ class TokenLayout:
 
     @property
     def n_states(self) -> int:
+        """Number of states S."""
         return int(self.next_state.shape[0])
 
     @property
     def n_actions(self) -> int:
+        """Number of actions A: tokens, the end included."""
         return int(self.next_state.shape[1])
 
     @property
     def n_prompts(self) -> int:
+        """Number of prompts: states 0 to n_prompts - 1 are their starts."""
         return int(self.prompt.max()) + 1
 
     @property
     def horizon(self) -> int:
+        """Largest number of tokens of a response."""
         return int(self.depth[-1]) + 1
 
     @cached_property
     def is_tree(self) -> bool:
+        """Whether no state is reached on two ways."""
         return len(self.edges) == self.n_states - self.n_prompts
 
     @cached_property
@@ -91,6 +96,7 @@ class TokenLayout:
 
     @cached_property
     def edge_start(self) -> IntArray:
+        """(S + 1,): the edges to state s are ``edges[edge_start[s]:edge_start[s + 1]]``."""
         flat = self.next_state.reshape(-1)
         counts = np.bincount(flat[flat >= 0], minlength=self.n_states)
         return np.concatenate([[0], np.cumsum(counts)])

@@ -11,8 +11,7 @@ Every policy step is the exact one (T2); only what it is paid is estimated (reco
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,28 +19,18 @@ import torch
 from torch import Tensor
 
 from lab.specs import objective_of
-from lab.streams import Streams, draw
+from lab.streams import draw
 from theory import preferences, xp
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray
+from toy_games.engine.rows import Batch, Column, digest
 from toy_games.engine.simulator import State
 from toy_games.engine.trainable import of_pairs
 
 NASH_MD = "nash_md"
 NASH_MD_SCALE = 0.5  # reward of a certain win, INPO's
 DRAWS = ("comparisons", "pairs")
-# default, least value (None: exclusive 0), whether a whole number
-COLUMNS: dict[str, tuple[float, float | None, bool]] = {
-    "beta": (1.0, 0, False),
-    "beta_growth": (0.0, 0, False),
-    "tau": (0.0, 0.0, False),
-    "samples": (0, 0, True),
-    "self_comparison": (0, 0, True),
-    "horizon": (0, 0, True),
-    "rate": (0.1, None, False),
-    "steps_per_round": (100, 1, True),
-}
 
 
 class Algorithm(NamedTuple):
@@ -77,8 +66,19 @@ def algorithm_of(spec: str) -> Algorithm:
     return Algorithm(spec, None if spec == NASH_MD else objective_of(spec))
 
 
-class PreferenceBatch:
+class PreferenceBatch(Batch):
     """The rows that all dynamics share: games, starts, anchors and weights; checked on entry."""
+
+    columns: ClassVar[dict[str, Column]] = {
+        "beta": Column(1.0),
+        "beta_growth": Column(0.0),
+        "tau": Column(0.0),
+        "samples": Column(0, whole=True),
+        "self_comparison": Column(0, whole=True),
+        "horizon": Column(0, whole=True),
+        "rate": Column(0.1, positive=True),
+        "steps_per_round": Column(100, positive=True, whole=True),
+    }
 
     def __init__(
         self, rows: pd.DataFrame, preference: Any, start: Any, ref: Any = None, target: Any = None
@@ -86,7 +86,7 @@ class PreferenceBatch:
         """Set up.
 
         Args:
-            rows: one line a run: ``seed``, and any of `COLUMNS`; other columns are labels. Round
+            rows: one line a run: ``seed``, and any of `columns`; other columns are labels. Round
                 t (from 0) has the weight ``beta + beta_growth t``; rows rest after ``horizon``
                 rounds, if that is not 0.
             preference: ``P`` (n, n) or (rows, n, n).
@@ -98,7 +98,7 @@ class PreferenceBatch:
             InvalidInput: everything that is wrong, at once.
         """
         self.rows = rows.reset_index(drop=True)
-        problems = row_problems(self.rows)
+        problems = self.row_problems()
         checked = preferences.check_preference(preference)
         count, n = len(self.rows), checked.shape[-1]
         given = {"start": start, "ref": start if ref is None else ref}
@@ -124,15 +124,7 @@ class PreferenceBatch:
         refuse(["rows: needed is beta + tau > 0"] if (self.beta + self.tau <= 0).any() else [])
         self.samples = self.column("samples").to(torch.int64)
         self.own = self.column("self_comparison") > 0
-        self.streams = Streams(self.rows["seed"].tolist())
-        tensors = (self.preference, self.log_start, self.log_ref, self.target)
-        whole = b"".join(t.numpy().tobytes() for t in tensors)
-        self.identity = hashlib.sha256(whole).hexdigest()[:16]
-
-    def column(self, name: str) -> Tensor:
-        """One number a row, float64."""
-        given = self.rows[name] if name in self.rows else [COLUMNS[name][0]] * len(self.rows)
-        return torch.tensor(np.asarray(given, dtype=np.float64))
+        self.identity = digest(self.preference, self.log_start, self.log_ref, self.target)
 
     def win_rate(self, law: Tensor) -> Tensor:
         """Exact ``P(y > law)`` (rows, n)."""
@@ -327,22 +319,3 @@ def _rank_two(generator: np.random.Generator, n: int, strength: float) -> FloatA
         area = np.log(chance) - np.log1p(-chance)
         if (area.min(-1) < -1e-6).all():
             return np.asarray(0.5 + 0.5 * strength * area / np.abs(area).max())
-
-
-def row_problems(rows: pd.DataFrame) -> list[str]:
-    """What is wrong with the rows of a batch, all of it."""
-    if not len(rows) or "seed" not in rows:
-        return ["rows: needed is a line for every run, with its 'seed'"]
-    problems = []
-    limits = {"seed": (0, 0, True), **COLUMNS}
-    for name in (name for name in limits if name in rows):
-        _, least, whole = limits[name]
-        for i, value in enumerate(rows[name]):
-            number = isinstance(value, (int, float, np.number, np.bool_))
-            good = number and value < np.inf and (value > 0 if least is None else value >= least)
-            if not good or (whole and value != int(value)):
-                kind = "a whole number" if whole else "a number"
-                needed = f"{kind} {'> 0' if least is None else f'>= {least:g}'}"
-                problems.append(f"rows: {name}={value!r} in line {i}; needed is {needed}")
-                break
-    return problems

@@ -11,8 +11,7 @@ the exact round by its samples alone; without samples it is the exact round.
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +23,7 @@ from theory import xp
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
 from toy_games.dynamics.best_response import best_response
+from toy_games.engine.rows import Batch, Column, digest
 from toy_games.engine.simulator import State
 
 LARGEST = 1e6
@@ -33,8 +33,13 @@ REACHED = 1.0
 """Nats of log-ratio and of KL at which the burn-in is over."""
 
 
-class SampledRounds:
+class SampledRounds(Batch):
     """A batch of runs with one objective; a step is a round. See `simulator.Simulation`."""
+
+    columns: ClassVar[dict[str, Column]] = {
+        "beta": Column(None, positive=True),
+        "label_noise": Column(0.0, below=1.0),
+    }
 
     def __init__(
         self,
@@ -74,28 +79,17 @@ class SampledRounds:
         refuse(self._problems())
         if objective is not None:
             objective.require("reward")
-        share = self.rows.get("label_noise", pd.Series(0.0, self.rows.index))
-        self.share = torch.tensor(share.to_numpy(dtype=np.float64))[:, None]
-        self.beta = torch.tensor(self.rows["beta"].to_numpy(dtype=np.float64))[:, None]
+        self.share, self.beta = self.column("label_noise")[:, None], self.column("beta")[:, None]
         self.seeds, group = np.unique(self.rows["seed"], return_inverse=True)
         self.streams = Streams(self.seeds.tolist())
         self._members = _members(group, len(self.seeds))
         label = "sft" if objective is None else objective.label
-        laws = hashlib.sha256(self.expert.numpy().tobytes()).hexdigest()[:16]
+        laws = digest(self.expert)
         self.identity = f"{label} n={samples} a={smoothing} noise={noise} expert={laws}"
         self.identity += " fixed data" * fixed_data + f" K={per_expert}" * (per_expert != 1)
 
     def _problems(self) -> list[str]:
-        out = []
-        for name, good, needed in (
-            ("seed", lambda c: (c >= 0).all(), "whole numbers >= 0"),
-            ("beta", lambda c: ((c > 0) & np.isfinite(c)).all(), "finite and > 0"),
-            ("label_noise", lambda c: ((c >= 0) & (c < 1)).all(), "within [0, 1)"),
-        ):
-            if name not in self.rows:
-                out += [] if name == "label_noise" else [f"rows: no column {name!r}"]
-            elif not good(self.rows[name].to_numpy(dtype=np.float64)):
-                out.append(f"rows: {name}: needed are numbers {needed}")
+        out = self.row_problems()
         shapes = tuple(self.expert.shape), tuple(self.log_start.shape)
         if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][0] != len(self.rows):
             out.append(

@@ -12,33 +12,25 @@ first steps (`sft_scale`).
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from lab.streams import Streams, draw, frequencies
+from lab.streams import draw, frequencies
 from theory import objectives, xp
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from theory.objectives.implicit import implicit_reward
 from toy_games.engine.policies import Policy
+from toy_games.engine.rows import Batch, Column, digest
 from toy_games.engine.simulator import State
 from toy_games.engine.trainable import grouped, no_expert
 
 Measure = Callable[["SelfPlay", State, int], Tensor]
-SETTINGS: dict[str, tuple[float, str]] = {
-    "beta": (0.0, "> 0"),
-    "rate": (0.0, "> 0"),
-    "tau": (-1e-300, ">= 0"),
-    "temperature": (0.0, "> 0"),
-    "steps_per_round": (0.0, "a whole number > 0"),
-}
-DEFAULTS = {"beta": 1.0, "rate": 0.1, "tau": 0.0, "temperature": 1.0, "steps_per_round": 100}
 FOREVER = 10**12
 """``steps_per_round`` of a round that never ends."""
 
@@ -72,8 +64,16 @@ class Data:
         return out
 
 
-class SelfPlay:
+class SelfPlay(Batch):
     """A batch of self-play runs with one objective and one class of policies; see `simulator`."""
+
+    columns: ClassVar[dict[str, Column]] = {
+        "beta": Column(1.0, positive=True),
+        "rate": Column(0.1, positive=True),
+        "tau": Column(0.0),
+        "temperature": Column(1.0, positive=True),
+        "steps_per_round": Column(100, positive=True, whole=True),
+    }
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class SelfPlay:
         self.grouped = grouped(self.objective)
         self.rows = rows.reset_index(drop=True)
         self.measures = dict(MEASURES if measures is None else measures)
-        problems = [*data.problems(), *_row_problems(self.rows)]
+        problems = [*data.problems(), *self.row_problems()]
         count = len(self.rows)
         laws, law_problems = _laws(expert, (count, *policy.shape))
         theta = torch.as_tensor(start, dtype=torch.float64)
@@ -156,16 +156,10 @@ class SelfPlay:
             name: torch.as_tensor(value, dtype=torch.float64)
             for name, value in (given or {}).items()
         }
-        self.streams = Streams(self.rows["seed"].tolist())
         label = "sft" if self.objective is None else self.objective.label
         self.identity = (
-            f"{label} {type(policy).__name__} {policy.shape} {data} {_digest(laws)} {half_after}"
+            f"{label} {type(policy).__name__} {policy.shape} {data} {digest(laws)} {half_after}"
         )
-
-    def column(self, name: str) -> Tensor:
-        """One number a row, float64."""
-        given = self.rows[name] if name in self.rows else [DEFAULTS[name]] * len(self.rows)
-        return torch.tensor(np.asarray(given, dtype=np.float64))
 
     # -- the simulation ---------------------------------------------------------------------------
 
@@ -326,25 +320,6 @@ MEASURES: dict[str, Measure] = {
 # -- checks ---------------------------------------------------------------------------------------
 
 
-def _row_problems(rows: pd.DataFrame) -> list[str]:
-    if not len(rows):
-        return ["rows: empty; needed is a line for every run"]
-    problems: list[str] = []
-    if "seed" not in rows:
-        return [*problems, "rows: no column 'seed'"]
-    seeds = rows["seed"]
-    if not all(isinstance(s, (int, np.integer)) and s >= 0 for s in seeds):
-        problems.append("rows: seed: needed are whole numbers >= 0")
-    for name, (least, needed) in SETTINGS.items():
-        for i, value in enumerate(rows.get(name, ())):
-            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-            whole = name != "steps_per_round" or (number and value == int(value))
-            if not number or not least < value < np.inf or not whole:
-                problems.append(f"rows: {name}={value!r} in line {i}; needed is {needed}")
-                break
-    return problems
-
-
 def _laws(expert: Any, shape: tuple[int, int, int]) -> tuple[Tensor | None, list[str]]:
     try:
         laws = torch.as_tensor(expert, dtype=torch.float64)
@@ -368,7 +343,3 @@ def _refuse_unplayable(objective: Objective | None) -> None:
     if why := no_expert(objective):
         raise Unavailable(f"{objective.name}: {why}")
     objective.require("risk")
-
-
-def _digest(laws: Tensor) -> str:
-    return hashlib.sha256(laws.contiguous().numpy().tobytes()).hexdigest()[:16]

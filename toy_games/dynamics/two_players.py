@@ -15,27 +15,26 @@ and a step of ``1/(beta+tau)`` is exactly the KL-proximal step T2 of a self-play
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from lab.streams import Streams, frequencies
+from lab.streams import frequencies
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from toy_games.dynamics.best_response import best_response
 from toy_games.engine.policies import PADDING, Policy, Softmax
 from toy_games.engine.rewards import Rewards, Table
+from toy_games.engine.rows import Batch, Column, digest
 from toy_games.engine.simulator import State
 from toy_games.engine.trainable import grouped
 
 METHODS = ("simultaneous", "alternating", "extragradient", "optimistic")
 PAYS = ("saddle", "rounds")
-COLUMNS = {"step_policy": 0.1, "step_reward": 0.1, "tau": 0.0}
 Laws = tuple[Tensor, Tensor]
 Measure = Callable[["Players", State], Tensor]
 
@@ -74,8 +73,14 @@ class Rules:
         return out
 
 
-class Players:
+class Players(Batch):
     """A batch of games with one objective and one class a player; a `simulator.Simulation`."""
+
+    columns: ClassVar[dict[str, Column]] = {
+        "step_policy": Column(0.1, positive=True),
+        "step_reward": Column(0.1, positive=True),
+        "tau": Column(0.0),
+    }
 
     def __init__(
         self,
@@ -114,7 +119,7 @@ class Players:
         self.rows = rows.reset_index(drop=True)
         self.measures = dict(MEASURES if measures is None else measures)
         full = (len(self.rows), *policy.shape)
-        problems = [*rules.problems(), *_row_problems(self.rows)]
+        problems = [*rules.problems(), *self.row_problems()]
         if policy.shape != rewards.shape:
             problems.append(f"policy and rewards: shapes {policy.shape} and {rewards.shape} differ")
         if rules.natural and not isinstance(policy, Softmax):
@@ -142,7 +147,7 @@ class Players:
         refuse(problems)
         _refuse_unplayable(objective, rules)
         self.expert, self._theta, self._phi = (t for t in found.values() if t is not None)
-        column = self._column
+        column = self.column
         self.step_policy, self.step_reward = column("step_policy"), column("step_reward")
         self.tau = column("tau")
         log_start = policy.log_law(self._theta)
@@ -152,18 +157,13 @@ class Players:
             torch.as_tensor(law, dtype=torch.float64).expand(full),
             torch.as_tensor(reward, dtype=torch.float64).expand(full),
         )
-        self.streams = Streams(self.rows["seed"].tolist())
         parts = (self.expert, self.log_ref, *self.target)
         self.identity = " ".join(
             [
                 f"{objective.label} {type(policy).__name__} {type(rewards).__name__} {rules}",
-                *(_digest(part) for part in parts),
+                *(digest(part) for part in parts),
             ]
         )
-
-    def _column(self, name: str) -> Tensor:
-        given = self.rows[name] if name in self.rows else [COLUMNS[name]] * len(self.rows)
-        return torch.tensor(np.asarray(given, dtype=np.float64))
 
     # -- the simulation ---------------------------------------------------------------------------
 
@@ -379,19 +379,6 @@ def _own(parameters: Tensor, graph: bool) -> Tensor:
     return parameters.clone() if graph else parameters.detach().requires_grad_()
 
 
-def _row_problems(rows: pd.DataFrame) -> list[str]:
-    if not len(rows):
-        return ["rows: empty; needed is a line for every run"]
-    out = [] if "seed" in rows else ["rows: no column 'seed'"]
-    for name in COLUMNS:
-        values = pd.to_numeric(rows[name], errors="coerce") if name in rows else pd.Series([1.0])
-        good = np.isfinite(values) & ((values > 0) | ((values == 0) & (name == "tau")))
-        if not good.all():
-            bad = rows[name].tolist()[int(np.argmin(good))]
-            out.append(f"rows: {name}={bad!r}; needed is {'>= 0' if name == 'tau' else '> 0'}")
-    return out
-
-
 def _expanded(given: Any, shape: tuple[int, ...]) -> Tensor | None:
     try:
         tensor = torch.as_tensor(given, dtype=torch.float64).expand(shape).clone()
@@ -410,7 +397,3 @@ def _refuse_unplayable(objective: Objective, rules: Rules) -> None:
         objective.require("saddle")
     if grouped(objective) and rules.batch is not None:
         raise Unavailable(f"{objective.name}: a group's risk is not linear in laws; use exact ones")
-
-
-def _digest(tensor: Tensor) -> str:
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()[:16]

@@ -75,32 +75,26 @@ class Settings(BaseSettings):
         64, "pairs a gradient step on the real text, a multiple of 8", ge=8, multiple=8
     )
 
+    def seeds_of(self, many: bool = False) -> list[int]:
+        """The seeds themselves; ``many``: those of the tabular rounds."""
+        count = self.rounds_seeds if many else self.seeds
+        return list(range(self.first_seed, self.first_seed + count))
+
 
 def cells(settings: Settings) -> list[Cell]:
     """One cell a part and objective."""
-    s = settings
-    seeds = tuple(range(s.first_seed, s.first_seed + s.seeds))
-    many = tuple(range(s.first_seed, s.first_seed + s.rounds_seeds))
-    one = {"seeds": seeds, "effective_step": s.effective_step, "rate": s.rate}
-    one["outcomes"] = s.outcomes
-    rounds = {"seeds": seeds, "effective_step": s.rounds_step, "per_round": s.steps_per_round}
-    out = []
+    s, out = settings, []
     for spec in s.objectives:
-        out.append(Cell(f"descent {spec}", descent, {"spec": spec, **one, "steps": s.steps}))
+        given = {"s": s, "spec": spec}
+        out.append(Cell(f"descent {spec}", descent, given))
         if bends(objective_of(spec)):
-            last = {"last": s.flow_steps}
-            out.append(Cell(f"flow {spec}", flow, {"spec": spec, **one, **last}))
+            out.append(Cell(f"flow {spec}", flow, given))
         else:
             out.append(left_out("flow", spec, "its loss is not curved at reward 0: no smooth flow"))
-    given = {"seeds": seeds, "etas": s.etas, "outcomes": s.outcomes, "rate": s.rate}
-    out.append(Cell("threshold", threshold, {**given, "last": s.flow_steps}))
+    out.append(Cell("threshold", threshold, {"s": s}))
     for spec in (*s.objectives, "sft"):
-        tabular = {"support": s.support, "sizes": s.sizes, "steps": s.total_steps}
-        tabular |= {"rate": s.rounds_rate, "seeds": many}
-        out.append(Cell(f"rounds {spec}", rounds_of, {"spec": spec, **rounds, **tabular}))
-        phrases = {"words": s.words, "sizes": s.text_sizes, "steps": s.text_steps}
-        phrases |= {"rate": s.text_rate, "batch": s.batch}
-        out.append(Cell(f"text {spec}", text, {"spec": spec, **rounds, **phrases}))
+        out.append(Cell(f"rounds {spec}", rounds_of, {"s": s, "spec": spec}))
+        out.append(Cell(f"text {spec}", text, {"s": s, "spec": spec}))
     return out
 
 
@@ -125,14 +119,12 @@ def samples(seed: int, overlap: str, outcomes: int) -> tuple[FloatArray, ...]:
     return p, q, *drawn
 
 
-def one_round(
-    spec: str, seeds: Sequence[int], effective_step: float, rate: float, outcomes: int
-) -> SelfPlay:
+def one_round(s: Settings, spec: str) -> SelfPlay:
     """The batch of all seeds and overlaps, one objective."""
     objective = objective_of(spec)
-    rows = pd.DataFrame([{"seed": s, "overlap": o} for o in OVERLAPS for s in seeds])
-    rows = rows.assign(beta=beta_at(objective, effective_step), rate=rate)
-    parts = [samples(r.seed, r.overlap, outcomes) for r in rows.itertuples()]
+    rows = pd.DataFrame([{"seed": i, "overlap": o} for o in OVERLAPS for i in s.seeds_of()])
+    rows = rows.assign(beta=beta_at(objective, s.effective_step), rate=s.rate)
+    parts = [samples(r.seed, r.overlap, s.outcomes) for r in rows.itertuples()]
     p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
     return on_both(objective, rows, p, q, data, own)
 
@@ -148,43 +140,30 @@ def on_both(
     return SelfPlay(policy, objective, rows, p, start, EXACT, ON_SAMPLES, given=given)
 
 
-def descent(
-    spec: str, steps: int, checkpoint: Any = None, progress: bool = True, **given: Any
-) -> pd.DataFrame:
+def descent(s: Settings, spec: str, **how: Any) -> pd.DataFrame:
     """One round by full-batch gradient descent."""
-    run = one_round(spec, **given)
-    table = simulator.run(run, log_steps(steps, 4), checkpoint, progress)
+    table = simulator.run(one_round(s, spec), log_steps(s.steps, 4), **how)
     return _labelled(table.assign(time=table.step.astype(float)), "descent", spec)
 
 
-def flow(
-    spec: str, last: float, checkpoint: Any = None, progress: bool = True, **given: Any
-) -> pd.DataFrame:
+def flow(s: Settings, spec: str, **how: Any) -> pd.DataFrame:
     """One round by gradient flow, measured five times a decade."""
-    run = Flow(one_round(spec, **given), last)
-    table = simulator.run(run, [*range(0, run.steps, 5), run.steps], checkpoint, progress)
+    run = Flow(one_round(s, spec), s.flow_steps)
+    table = simulator.run(run, [*range(0, run.steps, 5), run.steps], **how)
     return _labelled(table, "flow", spec)
 
 
-def threshold(
-    seeds: Sequence[int],
-    etas: tuple[float, ...],
-    outcomes: int,
-    rate: float,
-    last: float,
-    checkpoint: Any = None,
-    progress: bool = True,
-) -> pd.DataFrame:
+def threshold(s: Settings, **how: Any) -> pd.DataFrame:
     """Pointwise SPIF on disjoint samples; ``demanded`` is the mass that its targets ask for."""
     objective = objectives.get("spif")
-    rows = pd.DataFrame([{"seed": s, "eta": e} for e in etas for s in seeds])
-    rows = rows.assign(beta=1.0 / rows.eta, rate=rate)
-    parts = [samples(s, "disjoint", outcomes) for s in rows.seed]
+    rows = pd.DataFrame([{"seed": i, "eta": e} for e in s.etas for i in s.seeds_of()])
+    rows = rows.assign(beta=1.0 / rows.eta, rate=s.rate)
+    parts = [samples(i, "disjoint", s.outcomes) for i in rows.seed]
     p, q, data, own = (np.stack(part)[:, None] for part in zip(*parts, strict=True))
     beta = rows.beta.to_numpy()
     rows["demanded"] = demanded_mass(objective, beta[:, None], data[:, 0], own[:, 0], q[:, 0])
-    run = Flow(on_both(objective, rows, p, q, data, own), last)
-    table = simulator.run(run, [*range(0, run.steps, 5), run.steps], checkpoint, progress)
+    run = Flow(on_both(objective, rows, p, q, data, own), s.flow_steps)
+    table = simulator.run(run, [*range(0, run.steps, 5), run.steps], **how)
     return _labelled(table, "threshold", "spif")
 
 
@@ -193,41 +172,25 @@ def threshold(
 OVERFITTING = {"kl": kl_to_expert, "missing": missing_mass}
 
 
-def rounds_of(
-    spec: str,
-    support: int,
-    sizes: tuple[int, ...],
-    steps: int,
-    checkpoint: Any = None,
-    progress: bool = True,
-    **given: Any,
-) -> pd.DataFrame:
+def rounds_of(s: Settings, spec: str, **how: Any) -> pd.DataFrame:
     """Tabular rounds on n expert samples of a random expert, own responses in expectation."""
-    rows = _rows(spec, sizes, **given)
-    experts = [laws.random_law(_rng(seed), (1, support), 1.5) for seed in rows.seed]
-    start = np.zeros(support)
-    run = _on_n_samples(Softmax(support), spec, rows, np.stack(experts), start, EXACT)
-    table = simulator.run(run, log_steps(steps, 8), checkpoint, progress)
+    rows = _rows(s, spec, s.sizes, s.seeds_of(many=True), s.rounds_rate)
+    experts = [laws.random_law(_rng(seed), (1, s.support), 1.5) for seed in rows.seed]
+    start = np.zeros(s.support)
+    run = _on_n_samples(Softmax(s.support), spec, rows, np.stack(experts), start, EXACT)
+    table = simulator.run(run, log_steps(s.total_steps, 8), **how)
     return _labelled(table, "rounds", spec)
 
 
-def text(
-    spec: str,
-    words: int,
-    sizes: tuple[int, ...],
-    steps: int,
-    batch: int | None,
-    checkpoint: Any = None,
-    progress: bool = True,
-    **given: Any,
-) -> pd.DataFrame:
-    """A tabular token policy on n phrases of real text; ``batch`` None takes expectations."""
-    phrases = _phrases(words)
+def text(s: Settings, spec: str, exact: bool = False, **how: Any) -> pd.DataFrame:
+    """A tabular token policy on n phrases of real text; ``exact`` takes expectations."""
+    phrases = _phrases(s.words)
     policy = Tokens(phrases.game)
-    rows = _rows(spec, sizes, **given)
+    rows = _rows(s, spec, s.text_sizes, s.seeds_of(), s.text_rate)
     experts = np.repeat(phrases.law[None], len(rows), 0)
-    run = _on_n_samples(policy, spec, rows, experts, np.zeros(policy.size), Data(batch=batch))
-    table = simulator.run(run, log_steps(steps, 8), checkpoint, progress)
+    data = EXACT if exact else Data(batch=s.batch)
+    run = _on_n_samples(policy, spec, rows, experts, np.zeros(policy.size), data)
+    table = simulator.run(run, log_steps(s.text_steps, 8), **how)
     return _labelled(table, "text", spec)
 
 
@@ -238,16 +201,11 @@ def _phrases(words: int) -> Phrases:
 
 
 def _rows(
-    spec: str,
-    sizes: tuple[int, ...],
-    seeds: Sequence[int],
-    effective_step: float,
-    per_round: int,
-    rate: float,
+    s: Settings, spec: str, sizes: Sequence[int], seeds: Sequence[int], rate: float
 ) -> pd.DataFrame:
-    rows = pd.DataFrame([{"seed": s, "n": n} for n in sizes for s in seeds])
-    beta = beta_at(objective_of(spec), effective_step)
-    return rows.assign(beta=beta, rate=rate, steps_per_round=per_round)
+    rows = pd.DataFrame([{"seed": i, "n": n} for n in sizes for i in seeds])
+    beta = beta_at(objective_of(spec), s.rounds_step)
+    return rows.assign(beta=beta, rate=rate, steps_per_round=s.steps_per_round)
 
 
 def _on_n_samples(

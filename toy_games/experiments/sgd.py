@@ -100,6 +100,8 @@ def cells(settings: Settings) -> list[Cell]:
 
 def lacking(part: str, case: Case) -> str | None:
     """Why a part is not for an objective; None if it is."""
+    if case.no_round:
+        return case.no_round
     if not case.has_round and part != "round":
         return "its loss has no curvature at reward 0, hence no one exact round to be held to"
     if part == "steps" and not case.starts_as_sft:

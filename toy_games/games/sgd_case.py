@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from lab.specs import objective_of
-from theory import TokenMDP, self_play, xp
+from theory import TokenMDP, Unavailable, self_play, xp
 from theory.objectives import Objective
 from theory.result import FloatArray
 from theory.rounds import log_linear
@@ -80,6 +80,18 @@ class Case:
     def has_round(self) -> bool:
         """Whether one law is the exact round: a curved loss, no hinge of many minimisers."""
         return bends(self.objective)
+
+    @cached_property
+    def no_round(self) -> str | None:
+        """Why no exact round is known at all: of a group risk that sees the level of rewards."""
+        if self.objective is None or not self.grouped:
+            return None
+        even = np.array([0.5, 0.5])
+        try:
+            one_step_round(even, even, self.objective, 1.0)
+        except Unavailable as error:
+            return str(error)
+        return None
 
     @property
     def starts_as_sft(self) -> bool:

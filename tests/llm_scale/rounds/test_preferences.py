@@ -1,15 +1,12 @@
 """Preference rounds of a language model: who is compared, what is equal, what theory predicts."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from lab.specs import objective_of
-from llm_scale.__main__ import app
 from llm_scale.data.items import Item, Response
 from llm_scale.data.oracles import BradleyTerry, Cyclic, Judge, build, overlap, probe
 from llm_scale.launch import prepare
@@ -17,6 +14,7 @@ from llm_scale.measure import preferences as preference_telemetry
 from llm_scale.settings import Settings
 from llm_scale.train import losses
 from tests.llm_scale import tiny_game
+from tests.llm_scale.commands import metrics, outcome, train
 from theory import preferences
 from theory.errors import InvalidInput
 from theory.rounds.one_step import one_step_round
@@ -340,11 +338,6 @@ LOOP = {
 }  # fmt: skip
 
 
-def call(out, **more):
-    flags = [f"--{k.replace('_', '-')}={v}" for k, v in (LOOP | more).items()]
-    return CliRunner().invoke(app, ["train", "--out", str(out), *flags])
-
-
 @pytest.mark.parametrize(
     "given",
     [
@@ -354,16 +347,13 @@ def call(out, **more):
     ids=lambda g: g["objective"],
 )
 def test_the_loop_measures_wins_and_resumes_bitwise(tmp_path, interrupt, given):
-    assert call(tmp_path / "whole", **given).exit_code == 0
-    rows = (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()
-    row = [json.loads(line) for line in rows if '"round"' in line][-1]
+    assert train(tmp_path / "whole", **LOOP, **given).exit_code == 0
+    row = metrics(tmp_path / "whole")[-1]
     assert 0 < row["win_rate"] < 1
     assert row["win_rate_base_se"] > 0
     assert row["preference_slope_predicted"] == pytest.approx(0.5)
     assert "kl" not in row, "there is no expert to be near to"
     interrupt(11)
-    assert call(tmp_path / "cut", **given).exit_code != 0
-    assert call(tmp_path / "cut", **given).exit_code == 0
-    for name in ("metrics.jsonl", "final/model.safetensors"):
-        whole, cut = ((tmp_path / run / name).read_bytes() for run in ("whole", "cut"))
-        assert whole == cut
+    assert train(tmp_path / "cut", **LOOP, **given).exit_code != 0
+    assert train(tmp_path / "cut", **LOOP, **given).exit_code == 0
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")

@@ -1,17 +1,14 @@
 """Rewards per token in the conditional form: what is drawn, what the loss is, what theory says."""
 
 import dataclasses
-import json
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from typer.testing import CliRunner
 
 from lab.specs import objective_of
-from llm_scale.__main__ import app
 from llm_scale.launch import prepare
 from llm_scale.measure import tokens as token_telemetry
 from llm_scale.measure.predicted import RewardTerms
@@ -19,6 +16,7 @@ from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
 from llm_scale.train import losses
 from tests.llm_scale import tiny_game
+from tests.llm_scale.commands import metrics, outcome, train
 from theory import TokenMDP, self_play
 
 
@@ -335,27 +333,16 @@ LOOP = {
 }  # fmt: skip
 
 
-def call(out, **more):
-    flags = [f"--{k.replace('_', '-')}={v}" for k, v in (LOOP | more).items()]
-    return CliRunner().invoke(app, ["train", "--out", str(out), *flags])
-
-
 def test_the_loop_resumes_bitwise_and_batches_change_nothing(tmp_path, interrupt):
     given = {"objective": "centred_spif", "own_samples": 3, "tau": 0.1}
-    assert call(tmp_path / "whole", **given).exit_code == 0
-    assert call(tmp_path / "small", **given, tokens_per_batch=40).exit_code == 0
+    assert train(tmp_path / "whole", **LOOP, **given).exit_code == 0
+    assert train(tmp_path / "small", **LOOP, **given, tokens_per_batch=40).exit_code == 0
     interrupt(11)
-    assert call(tmp_path / "cut", **given).exit_code != 0
-    assert call(tmp_path / "cut", **given).exit_code == 0
-    for name in ("metrics.jsonl", "final/model.safetensors"):
-        whole, cut = ((tmp_path / run / name).read_bytes() for run in ("whole", "cut"))
-        assert whole == cut
+    assert train(tmp_path / "cut", **LOOP, **given).exit_code != 0
+    assert train(tmp_path / "cut", **LOOP, **given).exit_code == 0
+    assert outcome(tmp_path / "cut") == outcome(tmp_path / "whole")
     seen = [
-        [
-            json.loads(line)["loss"]
-            for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()
-            if '"loss"' in line
-        ]
+        [row["loss"] for row in metrics(tmp_path / run) if "loss" in row]
         for run in ("whole", "small")
     ]
     np.testing.assert_allclose(seen[0], seen[1], rtol=1e-4)

@@ -21,16 +21,12 @@ from llm_scale.launch import run_folder
 from llm_scale.settings import Settings
 from llm_scale.store import read, state
 from llm_scale.train import Diverged, assemble, train
-from tests.llm_scale.commands import call
+from tests.llm_scale.commands import call, outcome
 from theory.errors import InvalidInput
 
 SMALL = ("--device=cpu", "--prompts=16", "--held-out=8", "--batch=4", "--rounds=2", "--cosines=0",
          "--steps-per-round=6", "--sft-steps=3", "--checkpoint-every=2",
          "--opponent=base")  # fmt: skip
-
-
-def outcome(out):
-    return [(out / n).read_bytes() for n in ("metrics.jsonl", "final/model.safetensors")]
 
 
 def stopped(out, name, at, *more):

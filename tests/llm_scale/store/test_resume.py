@@ -17,7 +17,7 @@ from llm_scale.__main__ import app
 from llm_scale.models import weights
 from llm_scale.models.language import Language
 from llm_scale.store import checkpoint
-from tests.llm_scale.commands import call, metrics
+from tests.llm_scale.commands import call, metrics, outcome
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
@@ -34,11 +34,6 @@ SMALL = {
 def command(out, **more):
     flags = [f"--{k.replace('_', '-')}={v}" for k, v in (SMALL | more).items()]
     return ["train", "--out", str(out), "--device=cpu", *flags]
-
-
-def outcome(out):
-    """All that must be equal: the metrics, byte for byte, and the final weights."""
-    return (out / "metrics.jsonl").read_bytes(), (out / "final" / "model.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")

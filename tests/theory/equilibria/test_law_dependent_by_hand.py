@@ -1,8 +1,10 @@
 """A pair loss without a written link: the squared margin's answer is known by hand."""
 
 import numpy as np
+import pytest
 
 from theory import equilibrium, xp
+from theory.errors import InvalidInput
 from theory.objectives import Pairwise
 
 P = np.array([[0.5, 0.3, 0.2, 0.0], [0.1, 0.6, 0.3, 0.0]])
@@ -35,6 +37,14 @@ def test_the_fixed_point_of_a_squared_margin():
     assert np.isnan(found.primal).all()
     assert (found.details["reward_gradient"] <= 1e-10).all()
     assert found.iterations <= 8
+
+
+def test_an_expert_beyond_the_reference_is_refused():
+    with pytest.raises(InvalidInput, match="expert has mass"):
+        equilibrium([0.5, 0.5], [1.0, 0.0], Square(), tau=0.2)
+    np.testing.assert_array_equal(
+        equilibrium([0.5, 0.5], [1.0, 0.0], Square(), tau=0.0).policy, [0.5, 0.5]
+    )
 
 
 def test_without_an_anchor_the_policy_is_the_expert():

@@ -44,6 +44,13 @@ def test_the_anchor_weighs_a_tenth_by_default(solve):
     assert np.abs(found.policy - solve(P, REF, "spif", 1.1).policy).max() > 0.05
 
 
+@pytest.mark.parametrize("tau", [0.02, 0.2, 2.0])
+def test_few_evaluations_of_the_pay_are_enough(tau):
+    """The log-ratios move with the multiplier before they are solved for again."""
+    for solve in (saddle_point, equilibrium):
+        assert solve(P, REF, "spif", tau).iterations <= 7
+
+
 def test_a_reward_that_jumps_is_found_within_the_jump():
     """The second prompt's expert is the reference, where every reward within the jump will do."""
     expert = np.array([[0.5, 0.3, 0.2], [0.2, 0.3, 0.5]])

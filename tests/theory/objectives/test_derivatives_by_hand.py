@@ -22,7 +22,7 @@ def test_derivatives_of_any_order():
     close(derivatives.derivative(lambda r: 0.0 * r.detach() + 2.0, [1.0, 2.0]), [0.0, 0.0])
 
 
-def test_an_inverse_by_bisection_stays_within_its_domain():
+def test_an_inverse_stays_within_its_domain():
     def odds(r):
         return np.where((r > -1.0) & (r < 3.0), 2.0 * r, np.nan)
 
@@ -30,6 +30,31 @@ def test_an_inverse_by_bisection_stays_within_its_domain():
     found = derivatives.invert(odds, target, np.array(0.5))
     close(found, [0.5, -0.95, 2.995, 3.0, -1.0, -1.0])
     close(derivatives.invert(lambda r: r, np.array([1e200, -1e-4]), np.array(0.0)), [1e200, -1e-4])
+
+
+@pytest.mark.parametrize(
+    ("odds", "inverse", "most"),
+    [
+        (lambda r: 2.0 * np.arctanh(r), lambda u: np.tanh(u / 2), 18),
+        (lambda r: r, lambda u: u, 13),
+        (lambda r: r**3, np.cbrt, 15),
+    ],
+    ids=["bounded", "linear", "flat at 0"],
+)
+def test_an_inverse_takes_few_evaluations(odds, inverse, most):
+    """Bisection to the last digit takes 70."""
+    asked = []
+
+    def counted(r):
+        asked.append(r)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return odds(r)
+
+    u = np.linspace(-6.0, 6.0, 13)
+    np.testing.assert_allclose(
+        derivatives.invert(counted, u, np.array(0.0)), inverse(u), rtol=1e-14, atol=1e-16
+    )
+    assert len(asked) <= most, len(asked)
 
 
 def test_links_of_squared_penalties():

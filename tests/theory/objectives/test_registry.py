@@ -174,7 +174,7 @@ def test_finite_groups_of_a_risk_without_a_closed_form() -> None:
     change = laws.expect(0.5 * (p + q), np.square(wanted - known.reward(p, q)))
     assert off < 1e-3 * change
     with pytest.raises(Unavailable, match="no best response to them was found"):
-        objectives.get("renyi").finite_group_reward(p[:, :4], q[:, :4], 1, 1)  # linear
+        objectives.get("renyi").finite_group_reward([0.6, 0.4], [0.3, 0.7], 1, 1)  # linear
 
 
 @pytest.mark.parametrize("name", ["spif", "ipo", "centred_spif", "renyi", "sppo"])

@@ -92,9 +92,12 @@ def test_the_near_branch_over_its_fold():
     assert "ends at its fold on 1 of 1" in found.status
 
 
-def test_an_outcome_without_expert_mass_may_want_mass():
+@pytest.mark.parametrize(
+    ("p", "q"), [([0.7, 0.3, 0.0], [0.3, 0.3, 0.4]), ([1.0, 0.0], [0.71, 0.29])]
+)
+def test_an_outcome_without_expert_mass_may_want_mass(p, q):
     """AIRL pays -inf there, its two-step mass 0; at Z = sum sqrt(p q) < 1 it has some."""
-    p, q = np.array([0.7, 0.3, 0.0]), np.array([0.3, 0.3, 0.4])
+    p, q = np.array(p), np.array(q)
     found = one_step_round(p, q, "airl", 2.0)
     check_equations(found, p, q, 2.0, airl_slopes)
     assert found.multiplier > 0

@@ -88,6 +88,7 @@ def end(policies, kl, reach=(1.0, 1.0)):
     [
         ([A], [0.3], (1, 1), Outcome.NO_ROUNDS, "no rounds were asked for (told; one-step: new)"),
         ([B, A, A], [0.5, 0.3, 0.3], (1, 1), Outcome.CONVERGED, "converged: the last round moved"),
+        ([B, A, A], [0.5, 0.3, 0.3 + 1e-14], (1, 1), Outcome.CONVERGED, "converged: the last"),
         ([B, A, A], [0.1, 0.3, 0.4], (1, 1), Outcome.DIVERGED, "diverged: the policy collapsed"),
         ([B, A, A], [0.5, 0.4, 0.3], (1, 1), Outcome.MOVING, "moving: KL(expert||policy) went"),
         ([B, A, A], [0.5, 0.3, 0.4], (1, 1), Outcome.MOVING, "moving: KL(expert||policy) went"),

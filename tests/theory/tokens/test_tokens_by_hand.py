@@ -70,13 +70,13 @@ def test_of_many_bad_states_three_are_named():
 
 @pytest.mark.parametrize("concentration", [0.5, 3.0])
 def test_random_policies_are_dirichlet(concentration):
-    """Of two actions: E log p = psi(c) - psi(2c), E p^2 = (c + 1)/(2 (2c + 1))."""
-    game = TokenMDP.tree(2, 1)
+    """Of three actions: E log p = psi(c) - psi(3c), E p^2 = (c + 1)/(3 (3c + 1))."""
+    game = TokenMDP.tree(3, 1)
     drawn = game.random_policy(np.random.default_rng(0), concentration, (20_000,))
     np.testing.assert_allclose(np.exp(drawn).sum(-1), 1.0, rtol=1e-12)
-    expected = digamma(concentration) - digamma(2 * concentration)
+    expected = digamma(concentration) - digamma(3 * concentration)
     assert drawn.mean() == pytest.approx(expected, rel=0.03)
-    square = (concentration + 1) / (2 * (2 * concentration + 1))
+    square = (concentration + 1) / (3 * (3 * concentration + 1))
     assert np.exp(2 * drawn).mean() == pytest.approx(square, rel=0.02)
 
 

@@ -27,7 +27,7 @@ from toy_games.predictions.finite_samples import (
 )
 
 SEEDS = range(500, 508)
-ROUNDS = {"effective_step": 0.5, "per_round": 20, "rate": 1.0}
+OWN = {"first_seed": SEEDS[0], "seeds": len(SEEDS)}
 
 
 def one_round(name, p, q, data, own, beta, rate):
@@ -45,15 +45,8 @@ def last_of(run, time, per_decade=25):
 
 @functools.cache
 def flowed(name, last=1e8, outcomes=15, effective_step=1.7):
-    return finite.flow(
-        name,
-        last,
-        seeds=SEEDS,
-        effective_step=effective_step,
-        rate=0.3,
-        outcomes=outcomes,
-        progress=False,
-    )
+    given = {"effective_step": effective_step, "rate": 0.3, "outcomes": outcomes}
+    return finite.flow(finite.Settings(**OWN, **given, flow_steps=last), name, progress=False)
 
 
 def late_slopes(table, overlap, column, since=1e6, outcomes=15):
@@ -104,7 +97,9 @@ def test_a_flow_says_what_it_cannot_do(given_times):
 
 def test_an_interrupted_flow_resumes_to_the_same_table(tmp_path):
     def flow():
-        return Flow(finite.one_round("spif", [3, 4], 1.0, 0.5, 10), 1e3)
+        return Flow(
+            finite.one_round(finite.Settings(first_seed=3, seeds=2, outcomes=10), "spif"), 1e3
+        )
 
     class Interrupted(Flow):
         def advance(self, state, step):
@@ -339,15 +334,8 @@ def test_without_unseen_outcomes_pointwise_spif_attains_its_minimum(claim):
 
 @pytest.mark.claim("T13", rung="dynamics")
 def test_the_hinge_stops_when_every_margin_is_one(claim):
-    table = finite.descent(
-        "spin_hinge",
-        600,
-        seeds=SEEDS,
-        effective_step=1.0,
-        rate=0.1,
-        outcomes=12,
-        progress=False,
-    )
+    s = finite.Settings(**OWN, rate=0.1, outcomes=12, steps=600)
+    table = finite.descent(s, "spin_hinge", progress=False)
     end = table[(table.step == 600) & (table.overlap == "disjoint")]
     claim.exhibits(end.margin, 1.0, what="least margin")
     claim.close(end.gradient_norm, np.zeros(len(end)), 0.0, what="gradient norm, exactly")
@@ -359,7 +347,7 @@ def test_the_hinge_stops_when_every_margin_is_one(claim):
     "T13", rung="dynamics", kind="necessity", condition="samples are separable (hinge)"
 )
 def test_on_shared_outcomes_the_hinge_does_not_stop(claim):
-    run = finite.one_round("spin_hinge", SEEDS, 1.0, 0.1, 12)
+    run = finite.one_round(finite.Settings(**OWN, rate=0.1, outcomes=12), "spin_hinge")
     table = simulator.run(run, [2000], progress=False)
     end = table[table.overlap == "same"]
     claim.exhibits(end.gradient_norm, 1e-4, what="gradient norm after 2000 steps: it chatters")
@@ -370,9 +358,8 @@ def test_on_shared_outcomes_the_hinge_does_not_stop(claim):
 
 @functools.cache
 def rounds(name, steps=3000, sizes=(8,)):
-    return finite.rounds_of(
-        name, support=20, sizes=sizes, steps=steps, seeds=range(700, 716), progress=False, **ROUNDS
-    )
+    given = {"sizes": sizes, "total_steps": steps, "first_seed": 700, "rounds_seeds": 16}
+    return finite.rounds_of(finite.Settings(support=20, **given), name, progress=False)
 
 
 @pytest.mark.claim("T13", "T15", rung="dynamics")
@@ -402,10 +389,8 @@ def paired(name, sizes, when):
     """KL minus SFT's: mean and standard error over 24 seeds, by n."""
     ends = []
     for which in (name, "sft"):
-        table = finite.rounds_of(
-            which, support=25, sizes=sizes, steps=600, seeds=range(800, 824), progress=False,
-            **ROUNDS
-        )  # fmt: skip
+        s = finite.Settings(support=25, sizes=sizes, total_steps=600, first_seed=800)
+        table = finite.rounds_of(s, which, progress=False)
         kl = table if when is None else table[table.step == min(table.step[table.step >= when])]
         ends.append(kl.groupby(["n", "seed"]).kl.min())
     gap = (ends[0] - ends[1]).groupby("n")
@@ -453,19 +438,17 @@ def test_outside_of_the_class_the_bound_fails(claim):
 
 @pytest.mark.claim("T13", "T15", rung="dynamics")
 def test_on_real_text_overfitting_grows_by_the_missing_mass(claim):
-    def slopes(name, batch):
-        table = finite.text(
-            name, words=5, sizes=(10,), steps=1000, batch=batch, seeds=range(300, 312),
-            progress=False, **ROUNDS
-        )  # fmt: skip
+    def slopes(name, exact):
+        s = finite.Settings(text_sizes=(10,), first_seed=300, seeds=12)
+        table = finite.text(s, name, exact, progress=False)
         late = table[table.step >= 300].groupby("seed")
         slope = [fit_line(np.log(one.step), one.kl).slope for _, one in late]
         return np.array(slope), table.groupby("seed").missing.first().to_numpy()
 
-    exact, missing = slopes("sft", None)
+    exact, missing = slopes("sft", True)
     # unseen paths leave seen prefixes at O(1/t): the window's own middle is at t = 550
     claim.close(exact, missing, 0.005, 0.15, what="KL per log of the steps, SFT without noise")
-    noisy, _ = slopes("spin", 64)
+    noisy, _ = slopes("spin", False)
     error = 4.0 * (noisy - exact).std(ddof=1) / np.sqrt(len(noisy))
     # slower by up to four rounds (80 steps), as on tabular policies; the window starts at 300
     delay = missing.mean() * 80 / 300
@@ -496,11 +479,13 @@ def test_the_experiment_has_all_parts_and_sft_beside_them():
 
 
 def test_a_row_is_the_same_alone():
-    several = finite.descent(
-        "ipo", 30, seeds=[4, 5], effective_step=1.0, rate=0.5, outcomes=9, progress=False
-    )
-    alone = finite.descent(
-        "ipo", 30, seeds=[5], effective_step=1.0, rate=0.5, outcomes=9, progress=False
+    several, alone = (
+        finite.descent(
+            finite.Settings(first_seed=first, seeds=6 - first, steps=30, outcomes=9),
+            "ipo",
+            progress=False,
+        )
+        for first in (4, 5)
     )
     several = several[several.seed == 5].reset_index(drop=True)
     pd.testing.assert_frame_equal(several, alone, rtol=1e-12)

@@ -612,7 +612,7 @@ def test_bad_batches_are_refused_with_all_problems():
     assert "goes with sppo" in str(raised.value)
     with pytest.raises(InvalidInput, match="2 own responses"):
         PlugIn(rows_of(3, samples=1), P, start)
-    with pytest.raises(InvalidInput, match="its 'seed'"):
+    with pytest.raises(InvalidInput, match="no column 'seed'"):
         PlugIn(pd.DataFrame({"samples": [2]}), P[0], start[0])
     with pytest.raises(InvalidInput, match="there are rps"):
         games("chess", 3, [], 0.5)

@@ -25,7 +25,7 @@ from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.trainable import notes
 from toy_games.experiments import sgd
-from toy_games.experiments.sgd import PLAYED, Settings
+from toy_games.experiments.sgd import PLAYED, Settings, lacking
 from toy_games.games.sgd_case import Case, chain_factor, least_hinge
 from toy_games.predictions.linearised import RoundLoss, distance, fisher
 
@@ -420,3 +420,18 @@ def test_factors_are_those_of_a_geometric_sequence():
     assert isinstance(case.policy, Tokens)
     near = case.beside(case.expert.log(), 0.01)
     assert float(distance(near, case.expert.log())) == pytest.approx(0.01, rel=0.05)
+
+
+def test_a_group_risk_without_a_round_is_left_out_with_the_reason(tmp_path) -> None:
+    """A stranger's that sees the level of rewards: said before work, and the others run."""
+    path = tmp_path / "level.py"
+    path.write_text(
+        "from theory import xp\nfrom theory.objectives import Group, register\n\n\n"
+        "@register('level')\nclass Level(Group):\n"
+        "    def group_risk(self, r_y, r_own, w_y, w_own):\n"
+        "        spread = xp.weighted_mean(r_y**2, w_y) + xp.weighted_mean(r_own**2, w_own)\n"
+        "        return spread - xp.weighted_mean(r_y, w_y) + xp.weighted_mean(r_own, w_own)\n"
+    )
+    for part in ("round", "floor"):
+        assert "its risk changes when all rewards shift" in lacking(part, Case(f"{path}:level"))
+    assert lacking("round", Case("renyi")) is None

@@ -167,6 +167,21 @@ def test_the_floor_on_one_data_set_is_that_of_its_recursion():
         close(found, 0.5 * 10 / 50 * (around + 1.0))
 
 
+def test_rare_responses_rise_and_fall_at_the_rewards_of_one_sample():
+    """IPO's link tanh(u/2)/(1 + Delta/2): Delta is 2 at worst for a rise, 0 for a fall."""
+    ipo, step, samples = objectives.get("ipo"), 0.5, 40
+    beta = 0.5 / step  # the slope at 0 over the effective step
+    shown = (samples * 0.01 + 0.5) / 0.5
+    rise = (shown - 1) / (shown + 1) / 2 / beta
+    close(stability.slowest_rate(ipo, step, samples, 0.01), rise)
+    kept = exp((1 / 3 - 1) / (1 / 3 + 1) / beta)
+    close(
+        stability.tail_mass(ipo, step, samples, [1, 8]), 1 / (1 - kept) / samples / np.array([1, 8])
+    )
+    kept = exp((0.2 - 1) / (0.2 + 1) / beta)
+    close(stability.tail_mass(ipo, step, samples, 2, 0.25), 1 / (1 - kept) / samples / 2)
+
+
 # -- responses in nobody's data -------------------------------------------------------------------
 
 DATA, OWN, START = np.array([0.75, 0.25, 0.0]), np.array([0.25, 0.75, 0.0]), [0.4, 0.4, 0.2]
@@ -274,6 +289,26 @@ def test_the_growth_of_a_distance_is_read_off_the_linear_regime():
     assert abs(slope - predicted)[0] <= error[0] < 0.05
 
 
+def test_the_linear_regime_of_two_rows(monkeypatch):
+    """Row 0 enters at a distance of e^-4 and leaves for good; row 1 grows slowly all the time."""
+    time = np.arange(101.0)
+    first = np.where(time < 10, -1.0 + 0.1 * time, -4.0 - 0.2 * (time - 10))
+    first = np.where(time < 90, first, np.where(time < 95, -1.0, -10.0))
+    size = np.exp(np.stack([first, -20.0 + 0.05 * time], -1))
+    asked = {}
+
+    def run(players, record, checkpoint, progress):
+        asked.update(record=record, measures=players.measures)
+        return pd.DataFrame({"distance": size.ravel()})
+
+    monkeypatch.setattr(two_players.simulator, "run", run)
+    slope, resolution = two_players.growth(SimpleNamespace(), 100)
+    close(slope, [-0.2, 0.05], 1e-9)
+    close(resolution, 0.0)
+    np.testing.assert_array_equal(asked["record"], time)
+    assert asked["measures"] == {"distance": two_players.distance}
+
+
 def test_where_a_rate_turns_positive():
     low, high = np.array([0.01, 0.01, 0.01]), np.array([10.0, 10.0, 10.0])
     at = np.array([0.3, 1e3, 2.0])[:, None]
@@ -292,6 +327,10 @@ def test_the_slope_of_a_line_and_its_ripple():
 
 
 # -- classes that cannot represent the expert -----------------------------------------------------
+
+
+def test_the_bound_of_a_class():
+    close(misspecification.finite_class_bound(10, 0.1, 50), 2 * log(100.0) / 50)
 
 
 def test_spins_threshold_and_its_rounds_of_steps():
@@ -372,6 +411,14 @@ def test_the_margin_of_one_pair():
 def test_what_a_best_response_asks_for():
     close(finite_samples.bounded_range(SPIF, DATA, OWN), 1.0)
     close(finite_samples.demanded_mass(SPIF, 2.0, DATA, OWN, np.array(START)), 0.8 * cosh(0.25))
+
+
+def test_what_samples_of_different_outcomes_ask_for():
+    """SPIF pays 1 where only the expert was seen, -1 where only the policy was."""
+    data, own, law = np.eye(3)[0], np.eye(3)[1], np.array([0.5, 0.2, 0.3])
+    asked = finite_samples.demanded_mass(SPIF, 2.0, data, own, law)
+    close(asked, 0.5 * exp(0.5) + 0.2 * exp(-0.5))
+    close(finite_samples.bounded_range(SPIF, data, own), 2.0)
 
 
 def test_the_limit_of_a_round_that_asks_for_too_much():

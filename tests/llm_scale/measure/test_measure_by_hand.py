@@ -1,0 +1,68 @@
+"""Directions of gradients and slopes over tokens, from a few numbers."""
+
+import numpy as np
+import pytest
+import torch
+
+from llm_scale.measure import gradients
+from llm_scale.measure.tokens import regression
+
+
+@pytest.mark.parametrize(
+    ("steps", "count", "expected"),
+    [
+        (10, 4, [0, 3, 6, 9]),
+        (10, 2, [0, 9]),
+        (10, 1, [0]),
+        (3, 5, [0, 1, 2]),
+        (1, 3, [0]),
+        (0, 2, []),
+        (2, 0, []),
+    ],
+)
+def test_points_at_equal_distance(steps, count, expected):
+    assert gradients.points(steps, count) == expected
+
+
+def direction(played, sft):
+    """Of two parameters with the given gradients (None: none)."""
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
+    parameters[0].grad = torch.full((2,), 99.0)  # left over from before
+
+    def accumulate(plain):
+        for parameter, values in zip(parameters, sft if plain else played, strict=True):
+            if values is not None:
+                assert parameter.grad is None
+                parameter.grad = torch.tensor(values)
+        return 0.0
+
+    found = gradients.cosine_to_sft(accumulate, parameters)
+    assert all(parameter.grad is None for parameter in parameters)
+    return found
+
+
+def test_the_cosine_of_two_gradients():
+    found = direction([[3.0, 4.0], None], [[4.0, 3.0], [1.0]])
+    assert found["cosine"] == pytest.approx(24 / np.sqrt(25 * 26))
+    assert found["gradient_ratio"] == pytest.approx(np.sqrt(25 / 26))
+    both = direction([[1.0, 0.0], [2.0]], [[1.0, 0.0], [1.0]])
+    assert both["cosine"] == pytest.approx(3 / np.sqrt(5 * 2))
+    assert direction([None, None], [[4.0, 3.0], [1.0]]) == {}
+    assert direction([[3.0, 4.0], None], [None, [0.0]]) == {}
+
+
+def test_a_weighted_slope_over_tokens():
+    """Each position's weights sum to 1 and its values are centred; NaN positions do not count."""
+    x = np.array([[0.0, 1.0, 3.0], [2.0, 0.0, 1.0], [np.nan, 1.0, 0.0]])
+    y = np.array([[0.5, 1.0, 4.0], [3.0, 0.0, 1.0], [9.0, 9.0, 9.0]])
+    weight = np.array([[2.0, 1.0, 1.0], [0.1, 0.2, 0.1], [1.0, 1.0, 1.0]])
+    share = (weight / weight.sum(-1, keepdims=True))[:2]
+    a, b = (v[:2] - (share * v[:2]).sum(-1, keepdims=True) for v in (x, y))
+    found = regression("token", x, y, weight, np.array([0, 1, 1]))
+    assert found["token_slope"] == pytest.approx((share * a * b).sum() / (share * a * a).sum())
+    correlation = (share * a * b).sum() / np.sqrt((share * a * a).sum() * (share * b * b).sum())
+    assert found["token_correlation"] == pytest.approx(correlation)
+    flat = np.ones((3, 3))
+    assert regression("token", flat, y, weight, np.array([0, 1, 1])) == {}
+    assert regression("token", x, flat, weight, np.array([0, 1, 1])) == {}
+    assert regression("token", flat * np.nan, y, weight, np.array([0, 1, 1])) == {}
