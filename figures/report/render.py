@@ -114,40 +114,32 @@ def _theorems(evidence: Evidence) -> str:
         "",
         "; ".join(f"*{word}*: {MEANING[word]}" for word in list(MEANING)[:5]) + ". *sharp in* a "
         "premise: seen to fail when it alone is dropped "
-        "([premises](figures/report/premises.toml)). Margin: the largest share of a derived "
-        "tolerance that was used.",
+        "([premises](figures/report/premises.toml)).",
     ]
     for claim in evidence.of("T"):
-        deductive = [c for c in claim.clauses if c.comparison is None]
-        proofs = {clause.proof for clause in deductive} - {""}
-        proof = f" · [proof](theory/README.md#{next(iter(proofs))})" if proofs else ""
-        lines += [
-            "",
-            f"**{claim.id} {claim.title}** · [evidence](results/evidence/{claim.id}.md){proof}",
-            "",
-            "| clause | status | margin | a test |",
-            "|---|---|---|---|",
-        ]
-        for clause in deductive:
-            status = evidence.statuses[clause.id]
-            lines.append(
-                f"| `{clause.id.partition('.')[2]}` {cell_of_table(clause.says)} | "
-                f"**{status.word}**{_sharp(status)} | "
-                f"{tightest(status.records)} | {_test(status)} |"
-            )
+        found = [evidence.statuses[c.id] for c in claim.clauses if c.comparison is None]
+        lines += ["", " · ".join([f"**{claim.id} {claim.title}**", *_links(claim, found)]), ""]
+        for word in MEANING:
+            said = [f"`{s.clause.id}` {s.clause.says}{_sharp(s)}" for s in found if s.word == word]
+            if said:
+                lines.append(f"- *{word}*: {' '.join(said)}")
     return "\n".join(lines)
 
 
+def _links(claim: Claim, found: Sequence[Status]) -> list[str]:
+    """To the evidence, the proof, the first of the tests that support; and the tightest margin."""
+    links = [f"[evidence](results/evidence/{claim.id}.md)"]
+    proofs = {status.clause.proof for status in found} - {""}
+    links += [f"[proof](theory/README.md#{anchor})" for anchor in sorted(proofs)]
+    records = [r for status in found for r in status.records if not r.drops]
+    tests = sorted({r.function for r in records})
+    links += [f"[test, 1 of {len(tests)}]({place(tests[0])})"] if tests else []
+    margin = tightest(records)
+    return [*links, f"{margin} of a tolerance used"] if margin else links
+
+
 def _sharp(status: Status) -> str:
-    return f", sharp in {', '.join(status.sharp)}" if status.sharp else ""
-
-
-def _test(status: Status) -> str:
-    """A link to the first test that supports, and how many there are."""
-    tests = sorted({r.function for r in status.records if not r.drops})
-    if not tests:
-        return "–"
-    return f"[1 of {len(tests)}]({place(tests[0])})"
+    return f" (sharp in {', '.join(status.sharp)})" if status.sharp else ""
 
 
 def _signatures(evidence: Evidence) -> str:
@@ -166,7 +158,7 @@ def _signatures(evidence: Evidence) -> str:
             status = evidence.statuses[clause.id]
             if not claim.id.startswith("S") and clause.comparison is None:
                 continue
-            says = f"[{clause.id}](results/evidence/{claim.id}.md) {cell_of_table(clause.says)}"
+            says = f"`{clause.id}` {cell_of_table(clause.says)}"
             regime = ", ".join(status.regimes) or "–"
             if clause.comparison is None:
                 tests = sum(1 for _ in {r.function for r in status.records})

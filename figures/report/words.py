@@ -14,14 +14,10 @@ from figures.report.records import Record
 
 def cell_number(cell: Cell, comparison: Comparison) -> str:
     """Mean of a cell with its 95 % interval and unit."""
-    if comparison.predicted:
-        what = "off the prediction by "
-    else:
-        what = ""
     sign = "+" if (cell.against or comparison.minus or comparison.predicted) else ""
     digits = _digits(cell.half)
     low, high = (f"{x:.{digits}f}" for x in (cell.mean - cell.half, cell.mean + cell.half))
-    return f"{what}{cell.mean:{sign}.{digits}f} [{low}, {high}] {comparison.unit}"
+    return f"{cell.mean:{sign}.{digits}f} [{low}, {high}] {comparison.unit}"
 
 
 def _digits(half: float) -> int:
@@ -87,7 +83,7 @@ def tightest(records: Iterable[Record]) -> str:
         for row in record.checks
         if row["check"] == "close" and row.get("because", "rounding") != "chosen"
     ]
-    return f"{max(shares):.0%} of tolerance" if shares else ""
+    return f"{max(shares):.0%}" if shares else ""
 
 
 def tightness(check: str, worst: dict[str, float]) -> float:
