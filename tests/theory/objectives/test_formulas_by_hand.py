@@ -356,6 +356,8 @@ def test_a_risk_with_weights_and_an_anchor():
     close(found, (w[:, None] * v * loss).sum() / (w.sum() * v.sum()))
     many = objectives.get("spin").risk(np.stack([x, y]), y, beta)
     close(many[0], objectives.get("spin").risk(x, y, beta))
+    many = objectives.get("spin").risk(x, np.stack([y, x, y]), beta)
+    close(many[2], objectives.get("spin").risk(x, y, beta))
     with pytest.raises(InvalidInput, match="within"):
         objectives.get("sppo").reward(P, Q, expert_preference=P, policy_preference=-Q)
     with pytest.raises(InvalidInput, match="within"):
