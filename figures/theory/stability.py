@@ -29,6 +29,7 @@ CAPTION = (
     "rounds on random laws; lines: theory."
 )
 CLAIMS = ("T6", "T7", "T8", "C4", "C5")
+REALISATIONS = ("bifurcation", "lyapunov")
 
 DRAWN = ("spin", "iq_learn", "spif", "ipo")
 MAP = ["spin", "airl", "nwj", "renyi", "exponential", "spif", "centred_spif", "ipo"]

@@ -34,6 +34,19 @@ def test_rounding_is_no_difference_and_all_else_is_said(table):
     assert tidy.difference(table.assign(series="x"), table) == "other rows: 3, were 3"
 
 
+def test_tolerances_are_those_that_are_stated(table):
+    def moved(by, **how):
+        return tidy.difference(table.assign(y=table.y + by), table, **how)
+
+    wide = table.assign(low=[np.nan, np.nan, 0.2], high=[np.nan, np.nan, 0.3])
+    for shift, agrees in ((0.009, True), (0.011, False)):  # of an interval 0.1 wide
+        new = wide.assign(y=wide.y + [0.0, 0.0, shift])
+        assert (tidy.difference(new, wide) == "") is agrees
+    assert moved([0.0, 0.02, 0.0]) != ""
+    assert moved([0.0, 0.02, 0.0], realisations=["a"]) == ""
+    assert "other range of a chaotic curve" in moved([0.0, 0.2, 0.0], realisations=["a"])
+
+
 def test_means_are_those_of_the_intervals(table):
     runs = table.loc[[0] * 4].assign(x=2.0, y=[1.0, 10.0, 100.0, 1000.0])
     rows = Rows()
