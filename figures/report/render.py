@@ -120,7 +120,7 @@ def _theorems(evidence: Evidence) -> str:
         found = [evidence.statuses[c.id] for c in claim.clauses if c.comparison is None]
         lines += ["", " · ".join([f"**{claim.id} {claim.title}**", *_links(claim, found)]), ""]
         for word in MEANING:
-            said = [f"`{s.clause.id}` {s.clause.says}{_sharp(s)}" for s in found if s.word == word]
+            said = [_said(s) for s in found if s.word == word]
             if said:
                 lines.append(f"- *{word}*: {' '.join(said)}")
     return "\n".join(lines)
@@ -138,8 +138,11 @@ def _links(claim: Claim, found: Sequence[Status]) -> list[str]:
     return [*links, f"{margin} of a tolerance used"] if margin else links
 
 
-def _sharp(status: Status) -> str:
-    return f" (sharp in {', '.join(status.sharp)})" if status.sharp else ""
+def _said(status: Status) -> str:
+    """A clause under its claim, with the premises it was seen to need."""
+    name = status.clause.id.partition(".")[2]
+    sharp = f" (sharp in {', '.join(status.sharp)})" if status.sharp else ""
+    return f"`{name}` {status.clause.says}{sharp}"
 
 
 def _signatures(evidence: Evidence) -> str:
@@ -197,11 +200,8 @@ def _section(claim: Claim, evidence: Evidence) -> str:
         lines.append(f"Numbers: {text['number']}")
     if text["change"]:
         lines.append(f"What would change the answer: {text['change']}")
-    gaps = [claim.gaps] if claim.gaps else []
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
-    if absent:
-        gaps.append(f"No evidence in: {', '.join(absent)}.")
-    lines.append("Gaps: " + (" ".join(gaps) or "none."))
+    lines.append(f"Not known in: {', '.join(absent)}. {claim.gaps}".strip())
     return "\n\n".join(lines)
 
 
