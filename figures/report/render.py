@@ -114,7 +114,8 @@ def _theorems(evidence: Evidence) -> str:
         "",
         "; ".join(f"*{word}*: {MEANING[word]}" for word in list(MEANING)[:5]) + ". *sharp in* a "
         "premise: seen to fail when it alone is dropped "
-        "([premises](figures/report/premises.toml)).",
+        "([premises](figures/report/premises.toml)). Margin: the share of a tolerance that was "
+        "used.",
     ]
     for claim in evidence.of("T"):
         found = [evidence.statuses[c.id] for c in claim.clauses if c.comparison is None]
@@ -135,7 +136,7 @@ def _links(claim: Claim, found: Sequence[Status]) -> list[str]:
     tests = sorted({r.function for r in records})
     links += [f"[test, 1 of {len(tests)}]({place(tests[0])})"] if tests else []
     margin = tightest(records)
-    return [*links, f"{margin} of a tolerance used"] if margin else links
+    return [*links, f"margin {margin}"] if margin else links
 
 
 def _said(status: Status) -> str:
@@ -152,43 +153,39 @@ def _signatures(evidence: Evidence) -> str:
         "Means over seeds, paired; a cell is one length, rate, effective step and round, and every "
         "recorded one counts. *yes* and *no* by 95 % intervals that are corrected for the number "
         "of empirical clauses. All comparisons so far were written down after the runs.",
-        "",
-        "| clause | status | regime | means of the cells | cells |",
-        "|---|---|---|---|---|",
     ]
-    for claim in evidence.claims:
-        for clause in claim.clauses:
-            status = evidence.statuses[clause.id]
-            if not claim.id.startswith("S") and clause.comparison is None:
-                continue
-            says = f"`{clause.id}` {cell_of_table(clause.says)}"
-            regime = ", ".join(status.regimes) or "–"
-            if clause.comparison is None:
-                tests = sum(1 for _ in {r.function for r in status.records})
-                lines.append(f"| {says} | **{status.word}** | {regime} | {tests} tests | – |")
-                continue
-            means = f"{span(status.cells)} {clause.comparison.unit}"
-            word = f"**{status.word}**" + (f": {status.why}" if status.why else "")
-            lines.append(
-                f"| {says} | {word} | {regime} | {means} | "
-                f"{tally(status.cells, clause.comparison)} |"
-            )
+    asked = [
+        evidence.statuses[clause.id]
+        for claim in evidence.claims
+        for clause in claim.clauses
+        if claim.id.startswith("S") or clause.comparison is not None
+    ]
+    for regime in [*REGIMES, ""]:
+        found = [s for s in asked if regime in s.regimes or not (regime or s.regimes)]
+        if found:
+            name = f"Regime *{regime}*: {REGIMES[regime]}" if regime else "No evidence"
+            lines += ["", name, "", "| clause | status | means of the cells | cells |"]
+            lines += ["|---|---|---|---|", *map(_signature, found)]
     return "\n".join(lines)
+
+
+def _signature(status: Status) -> str:
+    says = f"`{status.clause.id}` {cell_of_table(status.clause.says)}"
+    word = f"**{status.word}**" + (f": {status.why}" if status.why else "")
+    ask = status.clause.comparison
+    if ask is None:
+        return f"| {says} | {word} | – | – |"
+    means = f"{span(status.cells)} {ask.unit}"
+    return f"| {says} | {word} | {means} | {tally(status.cells, ask)} |"
 
 
 def _section(claim: Claim, evidence: Evidence) -> str:
     answer = evidence.answers[claim.id]
-    text = {name: filled(getattr(answer, name), evidence.statuses)
-            for name in ("answer", "true_where", "not_where", "number", "change")}  # fmt: skip
     lines = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id} {claim.title}',
         f"*{claim.statement}* ({claim.source})",
-        f"**{text['answer']}**",
+        f"{answer.question} **{filled(answer.answer, evidence.statuses)}**",
     ]
-    if text["true_where"]:
-        lines.append(f"True: {text['true_where']}")
-    if text["not_where"]:
-        lines.append(f"Not: {text['not_where']}")
     if answer.figure:
         lines.append(f"![{answer.figure}](figures/out/{answer.figure}.png)")
     for head, cited in (("For", answer.because), ("Against", answer.against or {})):
@@ -196,10 +193,16 @@ def _section(claim: Claim, evidence: Evidence) -> str:
             lines.append(
                 f"{head}: " + "; ".join(_cited(id_, evidence.statuses) for id_ in cited) + "."
             )
-    if text["number"]:
-        lines.append(f"Numbers: {text['number']}")
-    if text["change"]:
-        lines.append(f"What would change the answer: {text['change']}")
+    shown = []
+    for id_ in answer.cited:
+        status = evidence.statuses[id_]
+        if ask := status.clause.comparison:
+            means = f"{span(status.cells)} {ask.unit}"
+            shown.append(f"{id_} {means} ({tally(status.cells, ask)})")
+    if shown:
+        lines.append(f"Numbers: {'; '.join(shown)}.")
+    if answer.change:
+        lines.append(f"What would change the answer: {answer.change}")
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
     lines.append(f"Not known in: {', '.join(absent)}. {claim.gaps}".strip())
     return "\n\n".join(lines)

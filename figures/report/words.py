@@ -35,7 +35,8 @@ def tally(cells: Iterable[Cell], comparison: Comparison) -> str:
     words = [cell.word for cell in found]
     parts = [f"{w} in {words.count(w)}" for w in ("yes", "no", "mixed", "undecided") if w in words]
     text = f"{', '.join(parts)} of {len(found)} cells"
-    if comparison.predicted or comparison.bound is not None:
+    plain = not (comparison.predicted or comparison.bound is not None)
+    if not plain or set(words) in ({"yes"}, {"no"}):
         return text
     less, more = (sum(s * c.mean > c.half for c in found) for s in (-1, 1))
     return f"{text}; alone at 95 %: less in {less}, more in {more}"
