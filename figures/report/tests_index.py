@@ -12,7 +12,11 @@ from figures.catalogue import ROOT
 @cache
 def _lines(path: Path) -> dict[str, int]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {n.name: n.lineno for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    found = {n.name: n.lineno for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    for node in tree.body:  # a test that another function made
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = node.lineno
+    return found
 
 
 def place(test: str, root: Path = ROOT) -> str:

@@ -40,6 +40,8 @@ def minimum(
             (slope,) = torch.autograd.grad(value, point, create_graph=True)
 
         def hessian() -> FloatArray:
+            if not slope.requires_grad:  # of a linear risk
+                return np.zeros((len(theta), len(theta)))
             rows = [torch.autograd.grad(s, point, retain_graph=True)[0] for s in slope]
             return np.asarray(torch.stack(rows).numpy())
 

@@ -90,7 +90,7 @@ def test_the_machine_readable_file_follows_its_schema(evidence):
     read = json.loads(machine.as_text(data))
     schema = machine.schema()
     follows(read, schema)
-    read["claims"][0]["clauses"][0]["status"] = "surely"
+    next(c for c in read["claims"] if c["clauses"])["clauses"][0]["status"] = "surely"
     with pytest.raises(AssertionError):
         follows(read, schema)
 
@@ -105,8 +105,8 @@ def follows(value, schema):
         assert value == schema["const"]
     if "type" in schema:
         names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        assert isinstance(value, tuple(k for n in names for k in [kinds[n]] if k) if len(names) > 1
-                          else kinds[names[0]]), value  # fmt: skip
+        known = [kinds[name] for name in names]
+        assert any(isinstance(value, kind) for kind in known), value
     if "pattern" in schema:
         assert re.search(schema["pattern"], value), value
     if "properties" in schema:

@@ -298,7 +298,7 @@ def test_telemetry_finds_the_token_link():
     found = token_telemetry.measured(who, who, known.held_out(), known.expert, game)
     assert found == {}, "a policy that has not moved has no reward to compare"
     p, q = np.random.default_rng(0).dirichlet(np.ones(4), size=(2, 5))
-    link, refined = token_telemetry.predictions(p, q, RewardTerms(objective_of("spin"), 2.0))
+    link, refined, *_ = token_telemetry.predictions(p, q, RewardTerms(objective_of("spin"), 2.0))
     np.testing.assert_allclose(link, np.log(p / q))
     np.testing.assert_allclose(refined, link)
     row = token_telemetry.regression("x", link, 0.7 * link + 1.0, 0.5 * (p + q), np.arange(5))

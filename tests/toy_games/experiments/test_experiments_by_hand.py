@@ -1,6 +1,7 @@
 """What experiments are made of: their parts, their laws and samples, and small tables by hand."""
 
 from math import exp, inf
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -33,37 +34,58 @@ def by_name(module, **settings):
     return {cell.name: cell for cell in found}
 
 
+EMPTY = SimpleNamespace(name="")  # an estimator, where none is computed
+
+
 # -- parts ----------------------------------------------------------------------------------------
 
 
-def test_parts_of_audit_and_dumping():
-    made = by_name(audit, size=4, seeds=5, samples=7, instance=2, beta=0.3, distance=0.1)
-    common = {"instance": 2, "beta": 0.3, "distance": 0.1, "seeds": 5, "samples": 7}
-    assert made["text"].arguments == {"case": "text", "size": 4, **common}
-    assert made["sizes"].arguments == {"sizes": (2, 4, 8), **common}
-    made = by_name(dumping, step=0.4, seeds=3)
+def test_parts_of_audit_and_dumping(monkeypatch):
+    s = audit.Settings(size=4, seeds=5, samples=7, instance=2, beta=0.3, distance=0.1)
+    made = {cell.name: cell for cell in audit.cells(s)}
+    assert made["text"].arguments == {"case": "text", "s": s}
+    assert made["sizes"].arguments == {"s": s}
+    seen = []
+    monkeypatch.setattr(audit, "make_problem", lambda *given: given)
+    for name in ("catalogue", "shrinking"):
+        monkeypatch.setattr(audit, name, lambda *given: seen.append(given) or [EMPTY])
+    described = []
+    monkeypatch.setattr(
+        audit, "describe", lambda *given: described.append(given) or pd.DataFrame({"name": []})
+    )
+    made["text"].call(**made["text"].arguments)
+    assert seen == [(("text", 2, 0.3, 0.1), 4)]
+    assert described == [("text", EMPTY, range(5), 7)]
+    made["sizes"].call(**made["sizes"].arguments)
+    assert seen[1:] == [(("small", 2, 0.3, 0.1), size) for size in (2, 4, 8)]
+    assert described[1:] == [("sizes", EMPTY, range(5), 7)] * 3
+    s = dumping.Settings(step=0.4, seeds=3)
+    made = {cell.name: cell for cell in dumping.cells(s)}
     assert len(made) == 49
-    common = {"step": 0.4, "seeds": 3}
-    escape = made["escape-spif"].arguments
-    assert (escape["shares"], escape["step"], escape["steps"]) == ((0.8,), 0.4, 3600)
-    assert made["text-sft-neural"].arguments == {
-        "spec": "sft", "policy": "neural", "rate": 0.05, "steps": 300, **common,
-    }  # fmt: skip
+    assert made["escape-spif"].arguments == {"s": s, "spec": "spif"}
+    assert (s.shares[0], s.step, s.escape_steps) == (0.8, 0.4, 3600)
+    assert made["text-sft-neural"].arguments == {"s": s, "spec": "sft", "policy": "neural"}
+    assert (s.text_rate, s.text_steps) == (0.05, 300)
     assert made["samples-spif-64-4"].arguments == {
-        "spec": "spif", "size": 64, "samples": 4, "rounds": 1, "steps": 1000, **common,
+        "s": s, "spec": "spif", "size": 64, "samples": 4, "rounds": 1, "steps": 1000,
     }  # fmt: skip
     assert made["rounds-ipo"].arguments == {
-        "spec": "ipo", "size": 64, "samples": 64, "rounds": 5, "steps": 600, **common,
+        "s": s, "spec": "ipo", "size": 64, "samples": 64, "rounds": 5, "steps": 600,
     }  # fmt: skip
-    assert made["path-sppo"].arguments["batches"] == (64,)
+    assert made["path-sppo"].arguments == {"s": s, "spec": "sppo"}
+    assert s.batches == (64,)
 
 
 def test_parts_of_samples_and_misspecification():
-    made = by_name(finite_samples, first_seed=3, seeds=2, rounds_seeds=4)
-    assert made["descent spin"].arguments["seeds"] == (3, 4)
-    assert made["threshold"].arguments["seeds"] == (3, 4)
-    assert made["rounds sft"].arguments["seeds"] == (3, 4, 5, 6)
-    assert made["text sft"].arguments["seeds"] == (3, 4)
+    s = finite_samples.Settings(
+        first_seed=3, seeds=2, rounds_seeds=4, steps=10, flow_steps=1, total_steps=1, text_steps=1
+    )
+    made = {cell.name: cell for cell in finite_samples.cells(s)}
+    for name, seeds in {
+        "descent spin": [3, 4], "threshold": [3, 4], "rounds sft": [3, 4, 5, 6], "text sft": [3, 4],
+    }.items():  # fmt: skip
+        table = made[name].call(**made[name].arguments, progress=False)
+        assert table.seed.unique().tolist() == seeds
     made = by_name(misspecification)
     assert list(made) == [
         "ladder", "text order 0", "text order 1", "text order 3", "text width 1", "text width 2",
@@ -78,40 +100,50 @@ def test_parts_of_samples_and_misspecification():
 
 
 def test_parts_of_two_players():
-    made = by_name(players, seeds=2, steps=90, step=1.2, tau=0.07)
+    s = players.Settings(seeds=2, steps=90, step=1.2, tau=0.07)
+    made = {cell.name: cell for cell in players.cells(s)}
     assert len(made) == 82
-    s = players.Settings()
-    slow = made["noise-sft"].arguments
-    assert (slow["step"], slow["steps"]) == (1.2 / s.slower, 90 * s.slower)
-    rates = made["rates-ipm(bound=5)-saddle-optimistic"].arguments
-    assert (rates["steps"], rates["tau"], rates["step"]) == (60, 0.0, 1.2)
-    assert made["rates-spif-rounds-optimistic"].arguments["tau"] == 0.07
-    short = by_name(players, steps=21)["rates-spif-rounds-optimistic"].arguments
-    assert short["steps"] == 20
+    slow = made["noise-sft"].call(**made["noise-sft"].arguments, progress=False)
+    assert slow.rate.unique().tolist() == [1.2 / s.slower]
+    assert slow["step"].max() == 90 * s.slower
+    part = made["rates-ipm(bound=5)-saddle-optimistic"]
+    rates = part.call(**part.arguments)
+    assert rates[["step", "tau", "step_policy"]].drop_duplicates().to_numpy().tolist() == [
+        [60, 0.0, 1.2]
+    ]
+    part = made["rates-spif-rounds-optimistic"]
+    assert part.call(**part.arguments).tau.unique().tolist() == [0.07]
+    short = by_name(players, steps=21)["rates-spif-rounds-optimistic"]
+    assert short.call(**short.arguments)["step"].unique().tolist() == [20]
     assert made["features-4-True"].arguments == {
         "count": 4, "natural": True, "seeds": 2, "steps": 180,
     }  # fmt: skip
     assert made["classes-sft"].arguments == {"kind": "sft", "seeds": 2, "steps": 270}
-    size = {"seeds": 2, "outcomes": s.outcomes, "spread": s.spread}
-    assert made["limit-airl-1"].arguments == {"spec": "airl", "count": 1, **size}
+    assert made["limit-airl-1"].arguments == {"s": s, "spec": "airl", "count": 1}
+    assert s.instances == (2, s.outcomes, s.spread)
     networks = [cell.arguments for name, cell in made.items() if name.startswith("network")]
     assert {(n["steps"], n["tau"], n["seeds"]) for n in networks} == {(360, 0.07, 2)}
 
 
 def test_parts_of_preferences_descent_and_stability():
-    made = by_name(preferences, first_seed=2, seeds=3)
+    s = preferences.Settings(first_seed=2, seeds=3, steps=1, groups=7)
+    made = {cell.name: cell for cell in preferences.cells(s)}
     assert len(made) == 20
-    common = {"first_seed": 2, "seeds": 3}
-    assert made["bias"].arguments.items() >= ({"responses": 5, "strength": 0.9} | common).items()
-    s = preferences.Settings()
-    assert (made["bias"].arguments["samples"], made["bias"].arguments["groups"]) == (
-        s.samples, s.groups,
-    )  # fmt: skip
-    assert made["round"].arguments["samples"] == s.pair_samples
-    assert made["round"].arguments.items() >= common.items()
-    assert made["loss-dpo"].arguments["samples"] == (0, *s.pair_samples)
+    assert (s.responses, s.strength) == (5, 0.9)
+    assert [x.shape for x in preferences.instances(s)] == [(3, 5, 5), (3, 5)]
+
+    def table(name):
+        found = made[name].call(**made[name].arguments, progress=False)
+        assert found.seed.unique().tolist() == [2, 3, 4]
+        return found
+
+    bias = table("bias")
+    assert tuple(bias.samples.unique()) == s.samples
+    assert bias["step"].unique().tolist() == [7]
+    assert tuple(table("round").samples) == tuple(np.repeat(s.pair_samples, 3))
+    assert tuple(table("loss-dpo").samples.unique()) == (0, *s.pair_samples)
     kept = tuple(k for k in s.pair_samples if k <= s.group_limit)
-    assert made["loss-sppo"].arguments["samples"] == (0, *kept)
+    assert tuple(table("loss-sppo").samples.unique()) == (0, *kept)
     assert preferences._no_scale("sppo") is None
     assert preferences._no_scale("spif(c=2)") is None
     assert "left out" in next(n for n in made if "comparisons-dpo" in n)
@@ -161,18 +193,23 @@ def test_laws_of_many_outcomes():
 
 
 def test_half_of_the_missing_mass_escapes_as_predicted():
-    found = dumping.escape("spif", (0.8,), (0.03,), (1, 2), 120, 0.5, progress=False)
+    s = dumping.Settings(masses=(0.03,), counts=(1, 2), escape_steps=120, step=0.5)
+    found = dumping.escape(s, "spif", progress=False)
     assert len(found) == 2
     left = 1 - 0.97 * (0.2 * exp(0.6) + 0.8 * exp(-0.6))  # beta is 1
     close(found.end, left, 1e-9)
     assert (found.steps_to_half / found.predicted_steps - 1).abs().max() < 0.05
     assert found.steps_to_half.iloc[1] > found.steps_to_half.iloc[0]
-    nothing = dumping.escape("spif", (0.8,), (0.4,), (1,), 4, 0.5, progress=False)
+    s = dumping.Settings(masses=(0.4,), counts=(1,), escape_steps=4, step=0.5)
+    nothing = dumping.escape(s, "spif", progress=False)
     assert nothing.predicted_steps.tolist() == [inf]
 
 
 def test_a_path_begins_at_the_start():
-    found = dumping.path("spif", (0.8,), 0.1, (0,), 0.3, 4, 0.5, 3, progress=False)
+    s = dumping.Settings(
+        shares=(0.8,), rare=0.1, batches=(0,), path_rate=0.3, path_steps=4, step=0.5, seeds=3
+    )
+    found = dumping.path(s, "spif", progress=False)
     first = found[found["step"] == 0]
     close(first.third, 0.1)
     close(first.reward_third, 0.0)
@@ -205,7 +242,8 @@ def test_tables_and_rounds_of_samples():
     table = finite_samples._labelled(pd.DataFrame({"a": [1]}), "flow", "spif")
     assert list(table.columns) == ["part", "objective", "a"]
     assert table.iloc[0].tolist() == ["flow", "spif", 1]
-    run = finite_samples.one_round("spif", [0, 1], 0.5, 0.3, 12)
+    s = finite_samples.Settings(seeds=2, effective_step=0.5, rate=0.3, outcomes=12)
+    run = finite_samples.one_round(s, "spif")
     assert len(run.rows) == 6
     close(run.rows.beta, 1.0)
     for i, row in enumerate(run.rows.itertuples()):
@@ -213,13 +251,15 @@ def test_tables_and_rounds_of_samples():
         close(run.start()["data"][i, 0], data)
         close(run.start()["own"][i, 0], own)
         close(run.log_law(run.start())[i, 0].exp(), q)
-    rows = finite_samples._rows("spin", (4, 9), (0, 1, 2), 0.5, 7, 0.2)
+    s = finite_samples.Settings(
+        rounds_step=0.5, steps_per_round=7, rounds_rate=0.2, support=5, sizes=(3,), total_steps=2,
+        first_seed=4, rounds_seeds=1,
+    )  # fmt: skip
+    rows = finite_samples._rows(s, "spin", (4, 9), (0, 1, 2), 0.2)
     assert rows.n.tolist() == [4, 4, 4, 9, 9, 9]
     assert rows.seed.tolist() == [0, 1, 2, 0, 1, 2]
     assert (rows.beta.unique(), rows.steps_per_round.unique()) == (2.0, 7)
-    first = finite_samples.rounds_of(
-        "spin", 5, (3,), 2, seeds=(4,), effective_step=0.5, per_round=7, rate=0.2, progress=False
-    )
+    first = finite_samples.rounds_of(s, "spin", progress=False)
     law = Streams([4]).generator(0, "expert").standard_normal((1, 5))
     expected = np.exp(1.5 * law - np.logaddexp.reduce(1.5 * law, axis=-1))
     kl = (expected * np.log(expected * 5)).sum()
@@ -290,8 +330,9 @@ def test_what_is_audited():
 
 
 def test_many_reward_steps_are_the_exact_rounds():
-    found = players.limit("spif", 8, 1, 4, 0.4, progress=False)
-    few = players.limit("spif", 1, 1, 4, 0.4, progress=False)
+    s = players.Settings(seeds=1, outcomes=4, spread=0.4)
+    found = players.limit(s, "spif", 8, progress=False)
+    few = players.limit(s, "spif", 1, progress=False)
     assert 0 < 5 * found.worst.max() < few.worst.min() < 0.5
     assert found.step_policy.tolist() == [1 / 1.1]
     expert, ref, _ = instance(2, 4, 0.4)
@@ -300,7 +341,8 @@ def test_many_reward_steps_are_the_exact_rounds():
 
 
 def test_trajectories_record_at_equal_distance():
-    found = players.trajectories("spif", "simultaneous", 1.0, 2, 4, 0.4, 6, progress=False)
-    assert sorted(found["step"].unique()) == list(range(7))
+    s = players.Settings(step=1.0, seeds=2, outcomes=4, spread=0.4, steps=20)
+    found = players.trajectories(s, "spif", "simultaneous", progress=False)
+    assert sorted(found["step"].unique()) == list(range(21))
     assert found.groupby("seed").predicted.nunique().tolist() == [1, 1]
     assert (found.predicted < 0).all()
