@@ -66,6 +66,11 @@ def test_parts_of_audit_and_dumping(monkeypatch):
     assert (s.shares[0], s.step, s.escape_steps) == (0.8, 0.4, 3600)
     assert made["text-sft-neural"].arguments == {"s": s, "spec": "sft", "policy": "neural"}
     assert (s.text_rate, s.text_steps) == (0.05, 300)
+    short = dumping.Settings(step=0.4, seeds=3, text_steps=2)
+    read = dumping.text(short, "sft", "neural", progress=False)
+    assert read[["seed", "rate", "step"]].to_numpy().tolist() == [
+        [seed, 0.05, step] for step in (0, 2) for seed in range(3)
+    ]
     assert made["samples-spif-64-4"].arguments == {
         "s": s, "spec": "spif", "size": 64, "samples": 4, "rounds": 1, "steps": 1000,
     }  # fmt: skip
@@ -196,6 +201,9 @@ def test_half_of_the_missing_mass_escapes_as_predicted():
     s = dumping.Settings(masses=(0.03,), counts=(1, 2), escape_steps=120, step=0.5)
     found = dumping.escape(s, "spif", progress=False)
     assert len(found) == 2
+    assert found[["share", "beta", "step"]].drop_duplicates().to_numpy().tolist() == [
+        [0.8, 1.0, 120]
+    ]
     left = 1 - 0.97 * (0.2 * exp(0.6) + 0.8 * exp(-0.6))  # beta is 1
     close(found.end, left, 1e-9)
     assert (found.steps_to_half / found.predicted_steps - 1).abs().max() < 0.05
