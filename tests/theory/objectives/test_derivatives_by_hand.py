@@ -1,5 +1,7 @@
 """Derivatives, inverses and ranges of formulas whose answers are known in closed form."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,10 @@ def test_ranges_of_slopes():
     low, high = derivatives.slope_range(lambda u: u + (1 + u**2).sqrt())  # 0 to 2, slowly
     np.testing.assert_allclose((low, high), (0.0, 2.0), atol=1e-4)
     assert np.isnan(derivatives.slope_range(lambda u: u * np.nan)).all()
+
+
+def test_where_values_go_that_are_found_nearer_and_nearer():
+    assert derivatives.end_of([1.0, 2.0, 4.0, 8.0], 1.5) == math.inf
+    assert derivatives.end_of([8.0, 4.0, 2.0, 1.0], 1.5) == 0.0
+    assert derivatives.end_of([9.0, 1.0, 1.5, 1.7, 1.7], 1.5) == 1.7
+    assert derivatives.end_of([1.0, 2.0, 4.0], 1.5) == 4.0  # too few to tell

@@ -214,3 +214,17 @@ def test_the_shipped_text_makes_an_expert(pairs):
 def test_impossible_experts_are_refused(texts, settings, message):
     with pytest.raises(InvalidInput, match=message):
         TokenMDP.from_text(texts, **settings)
+
+
+def test_books_are_drawn_until_the_share_is_reached():
+    """Of books of 1, 2 and 3 pairs in any order: those that begin before half of the pairs."""
+    counts = dict(zip("abc", (1, 2, 3), strict=True))
+    pairs = [text.Pair(b, f"{i}", f"{i}") for b, n in counts.items() for i in range(n)]
+    for seed in range(6):
+        order = np.random.default_rng(seed).permutation(3)
+        sizes = [(1, 2, 3)[i] for i in order]
+        begun = [order[k] for k in range(3) if sum(sizes[:k]) < 3]
+        wanted = {"abc"[i] for i in begun}
+        if len(wanted) < 3:
+            _, held = text.split_by_book(pairs, 0.5, np.random.default_rng(seed))
+            assert {p.book for p in held} == wanted
