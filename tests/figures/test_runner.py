@@ -118,18 +118,24 @@ def test_a_table_that_agrees_is_left_as_it_is_and_drawn(folder, tmp_path, monkey
 
 
 def test_from_the_shell_the_figures_and_the_report_are_made(folder, tmp_path):
-    leave = shutil.ignore_patterns("theory", "toy_games", "llm_scale", "out", "__pycache__")
-    shutil.copytree(Path(runner.__file__).parent, tmp_path / "figures", ignore=leave)
-    (tmp_path / "figures" / "theory").mkdir()
+    """On a copy of the package and the records, with a figure more."""
+    leave = shutil.ignore_patterns("out", "__pycache__")
+    home = Path(runner.__file__).parent
+    shutil.copytree(home, tmp_path / "figures", ignore=leave)
+    shutil.copytree(home.parent / "results", tmp_path / "results")
+    shutil.copy(home.parent / "README.md", tmp_path)
+    (tmp_path / "figures" / "out").mkdir()
+    shutil.copy(OUT / "audit.csv", tmp_path / "figures" / "out")
     shutil.copy(folder / "theory" / "one.py", tmp_path / "figures" / "theory")
-    shutil.copy(folder / "theory" / "three.py", tmp_path / "figures" / "theory")
     command = [sys.executable, "-m", "figures", "one"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert b"[1/1] one: " in done.stderr
-    made = sorted(path.name for path in (tmp_path / "figures" / "out").iterdir())
-    assert made == ["one.csv", "one.pdf", "one.png"]
-    assert "![one](figures/out/one.png)" in (tmp_path / "paper_repro.md").read_text()
+    made = {path.name for path in (tmp_path / "figures" / "out").iterdir()}
+    assert made == {"audit.csv", "one.csv", "one.pdf", "one.png"}
+    assert "## The six claims" in (tmp_path / "paper_repro.md").read_text()
+    page = (tmp_path / "results" / "evidence" / "T1.md").read_text()
+    assert "![one](../../figures/out/one.png)" in page
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_names(folder, capsys):
