@@ -25,7 +25,7 @@ from theory.errors import InvalidInput, NotConverged, Unavailable
 from theory.objectives import Objective, derivatives, numeric_response
 from theory.objectives.base import PREFERENCE
 from theory.result import FloatArray
-from theory.theorem_checks import CHECKS, Instance
+from theory.theorem_checks import CHECKS, Comparisons, Instance
 
 REWARDS = np.sinh(np.linspace(-7.6, 7.6, 305))
 """Rewards (nats) within +-1000 at which payoffs and pair losses are looked at; 0 among them."""
@@ -136,49 +136,10 @@ def _theorem(check: Callable[..., None], obj: Objective, games: int = 3) -> str:
         spreads = rng.uniform(0.2, 2.0, 3)
         expert, start, ref = (laws.random_law(rng, shape, float(s)) for s in spreads)
         try:
-            check(obj, Instance(expert, start, ref, rng), _Comparisons())
+            check(obj, Instance(expert, start, ref, rng), Comparisons())
         except (AssertionError, InvalidInput, NotConverged) as error:
             return str(error).partition("\n")[0]
     return ""
-
-
-class _Comparisons:
-    """A recorder that raises, and keeps nothing."""
-
-    def close(
-        self,
-        actual: Any,
-        predicted: Any,
-        atol: float,
-        rtol: float = 0.0,
-        what: str = "",
-        because: str = "rounding",
-    ) -> None:
-        a, p = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (actual, predicted)))
-        with np.errstate(all="ignore"):
-            error = np.where(a == p, 0.0, np.abs(a - p))
-            over = ~(error <= atol + rtol * np.where(np.isfinite(p), np.abs(p), 0.0))
-        if over.any():
-            raise AssertionError(f"{what}: {a[over][0]:.6g} against {p[over][0]:.6g}")
-
-    def below(
-        self,
-        value: Any,
-        bound: Any,
-        what: str = "",
-        atol: float = 0.0,
-        because: str = "rounding",
-    ) -> None:
-        v, b = np.broadcast_arrays(np.asarray(value, float), np.asarray(bound, float))
-        over = ~(v <= b + atol)
-        if over.any():
-            raise AssertionError(f"{what}: {v[over][0]:.6g} is above {b[over][0]:.6g}")
-
-    def exhibits(
-        self, value: Any, at_least: float, what: str = "", because: str = "chosen"
-    ) -> None:
-        if not np.all(np.asarray(value) >= at_least):
-            raise AssertionError(f"{what}: {np.min(value):.6g} is below {at_least:.6g}")
 
 
 # --- the quick checks ----------------------------------------------------------------------------

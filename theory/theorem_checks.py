@@ -1,7 +1,7 @@
 """Generic checks: what the theorems say of every objective, whoever wrote it.
 
-Each check is a function ``check(obj, game, claim)``: it compares on a random game and reports to a
-recorder, whose methods raise AssertionError with a sentence. The tests over the registry run them
+Each check is a function ``check(obj, game, claim)``: it compares on a random game and reports to
+``claim``, whose methods raise AssertionError with a sentence. The tests over the registry run them
 with their own recorder on drawn games; ``check_objective(obj, thorough=True)`` runs them all. A
 check that does not apply to an objective is left out by ``CHECKS``, with the reason.
 """
@@ -9,7 +9,7 @@ check that does not apply to an objective is left out by ``CHECKS``, with the re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import elementwise, minimize
@@ -31,8 +31,8 @@ class Instance(NamedTuple):
     rng: np.random.Generator
 
 
-class Recorder(Protocol):
-    """What a check reports to; a comparison that fails raises AssertionError.
+class Comparisons:
+    """What a check reports to: AssertionError if a comparison fails. A recorder keeps margins too.
 
     ``because`` is the reason of the tolerance: rounding, solver, expansion, chosen...
     """
@@ -47,6 +47,12 @@ class Recorder(Protocol):
         because: str = "rounding",
     ) -> None:
         """``|actual - predicted| <= atol + rtol |predicted|``."""
+        a, p = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (actual, predicted)))
+        with np.errstate(all="ignore"):
+            error = np.where(a == p, 0.0, np.abs(a - p))
+            over = ~(error <= atol + rtol * np.where(np.isfinite(p), np.abs(p), 0.0))
+        if over.any():
+            raise AssertionError(f"{what}: {a[over][0]:.6g} against {p[over][0]:.6g}")
 
     def below(
         self,
@@ -57,14 +63,20 @@ class Recorder(Protocol):
         because: str = "rounding",
     ) -> None:
         """``value <= bound + atol``."""
+        v, b = np.broadcast_arrays(np.asarray(value, float), np.asarray(bound, float))
+        over = ~(v <= b + atol)
+        if over.any():
+            raise AssertionError(f"{what}: {v[over][0]:.6g} is above {b[over][0]:.6g}")
 
     def exhibits(
         self, value: Any, at_least: float, what: str = "", because: str = "chosen"
     ) -> None:
         """``value >= at_least``."""
+        if not np.all(np.asarray(value) >= at_least):
+            raise AssertionError(f"{what}: {np.min(value):.6g} is below {at_least:.6g}")
 
 
-Check = Callable[[Objective, Instance, Recorder], None]
+Check = Callable[[Objective, Instance, Comparisons], None]
 RATIOS = np.array([0.0, 1e-8, -1e-8, 3.0, -3.0, 700.0, -700.0])
 
 
@@ -134,7 +146,7 @@ def _hold(condition: Any, sentence: str) -> None:
 # --- T1: best response and link ------------------------------------------------------------------
 
 
-def check_best_response(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_best_response(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T1: the reward is what an optimiser finds that knows the payoffs (or the risk) alone."""
     p, q = game.expert, game.start
     if obj.form == "pointwise":
@@ -153,7 +165,7 @@ def check_best_response(obj: Objective, game: Instance, claim: Recorder) -> None
         claim.below(best, float(risk(as_torch(other))), what="no other reward is better")
 
 
-def check_optimised_risk(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_optimised_risk(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T1 for pairwise and group risks: BFGS from zero ends at the reward (laws near uniform)."""
     p, q = 0.5 * (game.expert + 1 / game.expert.shape[-1]), 0.5 * (game.start + game.ref)
     p, q = p[0, :5] / p[0, :5].sum(), q[0, :5] + 0.1
@@ -168,7 +180,7 @@ def check_optimised_risk(obj: Objective, game: Instance, claim: Recorder) -> Non
     claim.close(obj.reward(p, q), at_best, atol=1e-5, what="argmin by BFGS", because="solver")
 
 
-def check_link_shape(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_link_shape(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T1: the link increases from its lower to its upper bound, and reaches them at -+inf."""
     for delta in (0.0, float(game.rng.uniform(0, 2)), 2.0):
         u = np.sort(game.rng.uniform(-700, 700, 200))
@@ -191,7 +203,7 @@ def check_link_shape(obj: Objective, game: Instance, claim: Recorder) -> None:
     claim.close(np.array([obj.link(-np.inf, 0.0), obj.link(np.inf, 0.0)]), bounds, 0, what="bounds")
 
 
-def check_slope(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_slope(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """The slope by automatic differentiation is that of finite differences of the link."""
     u = game.rng.uniform(-8, 8, 40)
     delta = float(game.rng.uniform(0, 2))
@@ -206,7 +218,7 @@ def check_slope(obj: Objective, game: Instance, claim: Recorder) -> None:
     )
 
 
-def check_derived_link(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_derived_link(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T1: the link is the inverse of ``u = log(-b'(r)/a'(r))``, numerically and at any point."""
     u = np.concatenate([game.rng.uniform(-15, 15, 20), RATIOS[:5]])
     r = np.asarray(obj.link(u))
@@ -214,7 +226,7 @@ def check_derived_link(obj: Objective, game: Instance, claim: Recorder) -> None:
     claim.close(derived, r, atol=1e-9, rtol=1e-8, what="inverse of log(-b'/a')")
 
 
-def check_one_sided(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_one_sided(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """Supports: p = 0 < q gets the lower bound, q = 0 < p the upper one, padding 0 and no say."""
     p, q = game.expert.copy(), game.start.copy()
     n = p.shape[-1]
@@ -245,7 +257,7 @@ def check_one_sided(obj: Objective, game: Instance, claim: Recorder) -> None:
 # --- losses --------------------------------------------------------------------------------------
 
 
-def check_extremes(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_extremes(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """Log-ratios of +-700 nats: no NaN in value or gradient of loss, risk and link, any dtype."""
     import torch
 
@@ -275,7 +287,7 @@ def check_extremes(obj: Objective, game: Instance, claim: Recorder) -> None:
                 claim.close(torch.isnan(gradient), 0.0, atol=0, what=f"NaN in the {verb}'s slope")
 
 
-def check_numpy_and_torch(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_numpy_and_torch(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """One definition serves numpy and torch: same values in double and in single precision."""
     import torch
 
@@ -298,7 +310,7 @@ def check_numpy_and_torch(obj: Objective, game: Instance, claim: Recorder) -> No
         claim.close(at(*single) / scale, ours / scale, atol=2e-5, what=what, because="chosen")
 
 
-def check_risk_is_expectation(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_risk_is_expectation(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """The risk under weights is the mean of the loss over all pairs of responses."""
     p, q = game.expert, game.start
     x, y = game.rng.uniform(-2, 2, (2, *p.shape))
@@ -319,7 +331,7 @@ def check_risk_is_expectation(obj: Objective, game: Instance, claim: Recorder) -
 # --- what follows: potential, card, rounds, game -------------------------------------------------
 
 
-def check_potential(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_potential(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T5: closed form and quadrature agree; zero at p, positive elsewhere."""
     p, q = game.expert, game.start
     potential = obj.potential(q, p)
@@ -330,7 +342,7 @@ def check_potential(obj: Objective, game: Instance, claim: Recorder) -> None:
     claim.below(np.zeros(len(p)), potential, atol=1e-14, what="D_Phi >= 0")
 
 
-def check_card(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_card(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T6: the card's L and mu enclose the slope everywhere and are nearly attained."""
     card = theory_card(obj)
     u = np.concatenate([np.linspace(-40, 40, 4001), RATIOS])
@@ -344,7 +356,7 @@ def check_card(obj: Objective, game: Instance, claim: Recorder) -> None:
     _hold(bool(str(card)), f"{obj.name}: an empty card")
 
 
-def check_round(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_round(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T2 and T6: a round multiplies the policy by e^{r/beta}; at beta >= L the KL falls."""
     p, q = game.expert, game.start
     card = theory_card(obj)
@@ -358,7 +370,7 @@ def check_round(obj: Objective, game: Instance, claim: Recorder) -> None:
         claim.below(kl[1:], kl[:-1], atol=1e-13 * (1 + kl.max()), what="KL(p||pi_t) falls")
 
 
-def check_conic_game(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_conic_game(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """The conic form is the game's value: the best response's payoff, at any policy."""
     import cvxpy as cp
 
@@ -371,7 +383,7 @@ def check_conic_game(obj: Objective, game: Instance, claim: Recorder) -> None:
     claim.close(program.value, payoff, atol=1e-6, rtol=1e-6, what=what, because="solver")
 
 
-def check_conic_potential(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_conic_potential(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """The conic form is the potential, at any policy."""
     import cvxpy as cp
 
@@ -384,7 +396,7 @@ def check_conic_potential(obj: Objective, game: Instance, claim: Recorder) -> No
     claim.close(program.value, expected, atol=1e-6, rtol=1e-6, what=what, because="solver")
 
 
-def check_saddle_point(obj: Objective, game: Instance, claim: Recorder) -> None:
+def check_saddle_point(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T10: the fast solver's certificate, and the convex solver's policy."""
     p, ref = game.expert[:1], game.ref[:1]
     fast = saddle_point(p, ref, obj, tau=0.3)
