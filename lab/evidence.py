@@ -30,7 +30,8 @@ REGIMES = {
     "135M": "a pretrained language model of 135 M weights",
 }
 INSTANCES = {"symbolic": "identities", "tabular": "games"}  # what one is, else: runs
-BECAUSE = ("rounding", "solver", "expansion", "sampling", "theory", "chosen")
+CHOSEN = "chosen"
+BECAUSE = ("rounding", "solver", "expansion", "sampling", "theory", CHOSEN)
 ROUNDING = 1e-6
 PROFILE = "evidence"
 _CLAUSE = re.compile(r"[CTS][0-9]+\.[a-z][a-z0-9_]*")

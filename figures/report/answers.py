@@ -9,10 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from figures.report.claims import HERE, Claim
-from figures.report.empirical import OPEN as NO_RUNS
 from figures.report.empirical import Cell
 from figures.report.status import OPEN, Status
-from figures.report.words import cell_number
+from figures.report.words import cell_number, tally
 
 _NUMBER = re.compile(r"\{([CTS]\d+\.\w+)(?:: ?([^}]*))?\}")
 
@@ -23,7 +22,8 @@ class Answer:
 
     Attributes:
         question, answer: in a sentence each; true_where, not_where, number, change: what qualifies
-            it, "{C6.x: steps=64}" stands for the number of that cell, "{T7.path}" for a status.
+            it; "{C6.x: steps=64}" stands for the number of that cell, "{C6.x: cells}" for how all
+            fall, "{T7.path}" for a status.
         figure: name of a figure; command: what repeats the evidence.
         because, against: status of every clause that speaks for and against it.
         regimes: where it is known.
@@ -77,7 +77,7 @@ def problems(
             elif statuses[clause].word != word:
                 wrong.append(f"{id_} cites {clause} as {word!r}; it is {statuses[clause].word!r}")
         cited = [statuses[clause] for clause in answer.cited if clause in statuses]
-        known = {regime for s in cited if s.word not in (OPEN, NO_RUNS) for regime in s.regimes}
+        known = {regime for s in cited if s.word != OPEN for regime in s.regimes}
         wrong += [f"{id_}: no cited clause has evidence in the regime {regime!r}"
                   for regime in answer.regimes if regime not in known]  # fmt: skip
         if answer.figure and answer.figure not in figures:
@@ -109,11 +109,14 @@ def filled(text: str, statuses: Mapping[str, Status]) -> str:
             raise ValueError(f"{match.group()}: no such clause")
         if where is None:
             return str(statuses[id_].word)
+        comparison = statuses[id_].clause.comparison
+        if comparison is None:
+            raise ValueError(f"{match.group()}: {id_} compares nothing")
+        if where.strip() == "cells":
+            return tally(statuses[id_].cells, comparison)
         found = [cell for cell in statuses[id_].cells if _fits(cell, where)]
         if len(found) != 1:
             raise ValueError(f"{match.group()} fits {len(found)} cells; needed is one")
-        comparison = statuses[id_].clause.comparison
-        assert comparison is not None
         return cell_number(found[0], comparison)
 
     return _NUMBER.sub(number, text)

@@ -9,7 +9,7 @@ from typing import Any
 from figures.report.answers import Answer, filled
 from figures.report.claims import Claim
 from figures.report.records import independent
-from figures.report.status import MEANING, Status
+from figures.report.status import DEDUCED, MEANING, Status
 from figures.report.tests_index import place
 from figures.report.words import cell_of_table, counted, span, tally, tightest
 from lab.evidence import REGIMES
@@ -119,7 +119,7 @@ def _theorems(evidence: Evidence) -> str:
     lines = [
         "## The theorems, a line each",
         "",
-        "; ".join(f"*{word}*: {MEANING[word]}" for word in list(MEANING)[:5]) + ". *sharp in* a "
+        "; ".join(f"*{word}*: {MEANING[word]}" for word in DEDUCED) + ". *sharp in* a "
         "premise: seen to fail when it alone is dropped "
         "([premises](figures/report/premises.toml)). Margin: the share of a tolerance that was "
         "used.",

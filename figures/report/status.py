@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from figures.report.claims import PROVABLE, Claim, Clause
-from figures.report.empirical import Cell, cells, decide
+from figures.report.empirical import OPEN, Cell, cells, decide
 from figures.report.records import Record
 from lab.evidence import REGIMES
 
-PROVED, CONFIRMED, OBSERVED, SHOWN, REFUTED, OPEN = (
+PROVED, CONFIRMED, OBSERVED, SHOWN, REFUTED = DEDUCED = (
     "proved",
     "confirmed",
     "observed",
     "shown",
     "refuted",
-    "open",
 )
 MEANING = {
     PROVED: "a linked proof, and algebra or exact games that agree with it, none that fails",

@@ -10,6 +10,7 @@ import numpy as np
 from figures.report.claims import Comparison
 from figures.report.empirical import OPEN, Cell
 from figures.report.records import Record
+from lab.evidence import CHOSEN
 
 
 def cell_number(cell: Cell, comparison: Comparison) -> str:
@@ -52,14 +53,19 @@ def margins(group: Iterable[Record]) -> str:
     """The worst of every kind of check over a group of records."""
     worst: dict[tuple[str, str, str], dict[str, float]] = {}
     for row in (row for record in group for row in record.checks):
-        key = (row["check"], row["what"], row.get("because", "rounding"))
+        key = (row["check"], row["what"], row["because"])
         new = {name: float(value) for name, value in row["worst"].items()}
-        if key not in worst or tightness(key[0], new) > tightness(key[0], worst[key]):
+        if key not in worst or _rank(key[0], new) > _rank(key[0], worst[key]):
             worst[key] = new
     return "; ".join(
         _margin(check, what, because, found)
         for (check, what, because), found in sorted(worst.items())
     )
+
+
+def _rank(check: str, worst: dict[str, float]) -> tuple[float, list[tuple[str, float]]]:
+    """Nearest to failing last; of equal ones, whichever order they came in, always the same."""
+    return tightness(check, worst), sorted(worst.items())
 
 
 def _margin(check: str, what: str, because: str, worst: dict[str, float]) -> str:
@@ -68,7 +74,7 @@ def _margin(check: str, what: str, because: str, worst: dict[str, float]) -> str
         return f"{name}error {worst['error']:.3g}, allowed {worst['tolerance']:.3g} ({because})"
     if check == "below":
         slack = f"slack {worst['slack']:.3g} to the bound {worst['bound']:.3g}"
-        return f"{name}{slack}" + (f" ({because})" if because == "chosen" else "")
+        return f"{name}{slack}" + (f" ({because})" if because == CHOSEN else "")
     if check == "exhibits":
         asked = "predicted" if because == "theory" else f"asked for ({because})"
         return f"{name}{worst['value']:.3g} seen, at least {worst['at_least']:.3g} {asked}"
@@ -82,7 +88,7 @@ def tightest(records: Iterable[Record]) -> str:
         for record in records
         if not record.drops
         for row in record.checks
-        if row["check"] == "close" and row.get("because", "rounding") != "chosen"
+        if row["check"] == "close" and row["because"] != CHOSEN
     ]
     return f"{max(shares):.0%}" if shares else ""
 

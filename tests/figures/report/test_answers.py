@@ -36,6 +36,7 @@ def wrong(answer, statuses=STATUSES):
 
 def test_an_answer_that_says_what_the_evidence_says():
     assert wrong(GOOD) == []
+    assert filled("{C1.better: cells}", STATUSES) == "yes in 2 of 2 cells"
     assert filled(GOOD.answer, STATUSES) == "Yes: -0.200 [-0.250, -0.150] nats; proved."
 
 
@@ -50,6 +51,7 @@ def test_an_answer_that_says_what_the_evidence_says():
         ({"number": "{C1.better: round=0}"}, "fits 2 cells"),
         ({"number": "{C1.better: steps=1}"}, "fits 0 cells"),
         ({"number": "{C1.gone}"}, "no such clause"),
+        ({"number": "{C1.rule: cells}"}, "C1.rule compares nothing"),
     ],
 )
 def test_an_answer_that_says_something_else_is_refused(change, said):

@@ -12,7 +12,12 @@ from figures.report.empirical import cells, decide, with_arms
 from figures.report.records import Record, independent, read_records
 from figures.report.status import MEANING, status, statuses
 
-CLOSE = {"check": "close", "what": "x", "worst": {"error": 1e-9, "tolerance": 1e-8}}
+CLOSE = {
+    "check": "close",
+    "what": "x",
+    "because": "rounding",
+    "worst": {"error": 1e-9, "tolerance": 1e-8},
+}
 CHOSEN = {"check": "exhibits", "what": "x", "because": "chosen",
           "worst": {"value": 2.0, "at_least": 1.0}}  # fmt: skip
 PROVABLE = Clause("T1.x", "It is so.", "identity", ("room", "covered"), "t1")
