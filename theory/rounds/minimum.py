@@ -12,6 +12,8 @@ from theory.errors import NotConverged
 from theory.result import FloatArray
 
 NEWTON_STEPS = 60
+FLAT = 1e-9
+"""Curvature, of the largest, below which a direction is flat: no step is taken along it."""
 
 
 def minimum(
@@ -53,7 +55,7 @@ def minimum(
             size = np.abs(gradient).max()
             if size <= 1e-14 or not np.isfinite(gradient).all():
                 break
-            step = np.linalg.lstsq(hessian(), -gradient, rcond=1e-12)[0]
+            step = np.linalg.lstsq(hessian(), -gradient, rcond=FLAT)[0]
             after = at(theta + step)
             if not after[0] <= value + 1e-13 * (1.0 + abs(value)):
                 break
