@@ -193,7 +193,7 @@ class _Rounds:
     def look(self, tile: _Tile) -> None:
         """Sums and least masses of a block, before the first round."""
         p, q = self.p[tile.block], self.path[0][tile.block]
-        self.expert[tile.sums], self.mass[tile.sums] = p.sum(-1), q.sum(-1)
+        self.expert[tile.sums] = p.sum(-1)
         self.least[tile.sums] = np.minimum(p.min(-1), q.min(-1))
         if self.ref is not None:
             self.least[tile.sums] = np.minimum(self.least[tile.sums], self.ref[tile.block].min(-1))

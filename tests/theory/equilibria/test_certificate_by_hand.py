@@ -74,3 +74,49 @@ def test_one_bad_prompt_of_two_is_named():
     log_target = np.log(target / target.sum())
     exact = 0.3 * (found.policy[1] * (np.log(found.policy[1]) - log_target)).sum()
     assert found.gap[1] == pytest.approx(exact, rel=1e-7)  # a reward nearby proves a bit more
+
+
+class Parabola(Pointwise):
+    """a = -(1 - r)^2, b = -(1 + r)^2: beyond +-1 each turns."""
+
+    name = "parabola"
+
+    def a(self, r):
+        return -xp.square(1 - r)
+
+    def b(self, r):
+        return -xp.square(1 + r)
+
+
+def test_the_gain_where_one_side_turns_at_the_best_reward():
+    """Without own mass the best is 1, exactly where a turns; without expert mass it is -1."""
+    p, q = np.array([0.5, 0.0, 0.5, 0.0]), np.array([0.0, 0.3, 0.0, 0.3])
+    gain = certificate.reward_gain(Parabola(), p, q, np.array([0.25, 0.25, 4.0, -7.0]))
+    exact = [0.5 * 0.75**2, 0.3 * 1.25**2, 0.5 * 9.0, 0.3 * 36.0]
+    np.testing.assert_allclose(gain, exact, rtol=1e-12)
+
+
+class Ratio(Pointwise):
+    """a = log r, b = -r (r > 0) in a small unit: best at p/q, and a pulls without end at 0."""
+
+    name = "density ratio"
+    reward_domain = (0.0, np.inf)
+
+    def a(self, r):
+        return 1e-12 * xp.log(r)
+
+    def b(self, r):
+        return -1e-12 * r
+
+
+def test_an_imbalance_has_no_unit_even_where_payoffs_are_infinite_at_reward_zero():
+    right, p, q = P[0] / Q[0], P[0], Q[0]
+    assert certificate.response_imbalance(Ratio(), p, q, right) <= certificate.BALANCE
+    assert certificate.response_imbalance(Ratio(), p, q, 1.5 * right) > 0.1
+    assert certificate.response_imbalance(Ratio(), p, q, right * [1.0, 1.0, 3.0]) > 0.1
+
+
+def test_at_tau_zero_the_gap_is_what_the_reward_player_could_still_gain():
+    game = checked("equilibrium", P, REF, SPIF, 0.0, "fast", None, 10)
+    found = certified(game, P, 0, "nobody", 1e-9, False)
+    np.testing.assert_allclose(found.gap, 0.0, atol=1e-15)

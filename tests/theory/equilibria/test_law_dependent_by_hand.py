@@ -52,3 +52,10 @@ def test_without_an_anchor_the_policy_is_the_expert():
     np.testing.assert_array_equal(found.policy, P)
     assert (found.iterations, found.gap.tolist()) == (0, [0.0, 0.0])
     np.testing.assert_allclose(found.reward, 0.0, atol=1e-12)
+
+
+def test_a_gap_above_its_tolerance_is_not_converged():
+    """Rounding alone is more than 1e-300 nats."""
+    found = equilibrium(P, REF, Square(), tau=0.2, tolerance=1e-300, raise_on_failure=False)
+    assert found.gap.max() > 1e-300
+    assert not found.converged

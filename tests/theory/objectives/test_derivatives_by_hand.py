@@ -140,3 +140,18 @@ def test_where_values_go_that_are_found_nearer_and_nearer():
     assert derivatives.end_of([8.0, 4.0, 2.0, 1.0], 1.5) == 0.0
     assert derivatives.end_of([9.0, 1.0, 1.5, 1.7, 1.7], 1.5) == 1.7
     assert derivatives.end_of([1.0, 2.0, 4.0], 1.5) == 4.0  # too few to tell
+
+
+@pytest.mark.parametrize(
+    ("values", "end"),
+    [
+        ([1.0, 2.0, 4.0, 8.0], INF),
+        ([8.0, 4.0, 2.0, 1.0], 0.0),
+        ([1.0, 2.0, 4.0, 5.0], 5.0),
+        ([7.0, 1.0, 2.0, 4.0, 8.0], INF),
+        ([1.0, 2.0, 4.0], 4.0),  # three values are too few to say
+        ([4.0, 2.0, 1.0], 1.0),
+    ],
+)
+def test_where_values_go_takes_three_steps_of_one_kind(values, end):
+    assert derivatives.end_of(values, 2.0) == end

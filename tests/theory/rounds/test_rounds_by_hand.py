@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
-from theory import TokenMDP, self_play
+from theory import TokenMDP, objectives, self_play
+from theory.errors import InvalidInput
 from theory.result import Outcome
+from theory.rounds.iterates import two_step_rounds
 from theory.rounds.log_linear import LogLinear
+from theory.rounds.predictions import gap_slope
 from theory.rounds.two_step import ending
 
 
@@ -54,6 +57,32 @@ def test_from_which_round_log_ratios_are_no_numbers():
     np.testing.assert_allclose(found.details["kl"][:first], kl, rtol=1e-10)
     assert np.isinf(found.details["kl"][first:]).all()
     assert found.outcome is Outcome.DIVERGED
+
+
+def test_rounds_without_an_anchor_by_default():
+    """SPIN at beta = 2: sqrt(p q), normalised; outcomes in blocks of one row."""
+    p, q = np.array([[0.7, 0.2, 0.1], [0.2, 0.2, 0.6]]), np.array([[0.2, 0.5, 0.3]] * 2)
+    found = two_step_rounds(objectives.get("spin"), p, q, [2.0], 1)
+    last = np.sqrt(p * q) / np.sqrt(p * q).sum(-1, keepdims=True)
+    np.testing.assert_allclose(found.policies, [q, last], rtol=1e-14)
+    kl = [(p * np.log(p / law)).sum(-1) for law in (q, last)]
+    np.testing.assert_allclose(found.kl, kl, rtol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.5, 4.0])
+def test_the_gap_slope_of_outcomes_near_the_expert(eta):
+    """eta (eta - 2)/4 at t = 0; its series and its formula meet where they change."""
+    assert gap_slope(0.0, eta) == pytest.approx(eta * (eta - 2) / 4, rel=1e-15)
+    below, above = gap_slope([0.9999e-5, 1.0001e-5], eta)
+    assert below == pytest.approx(above, rel=2e-6)
+    tenth = (np.expm1(0.1 * eta) * 0.9 - 0.1 * eta) / 0.02
+    assert gap_slope(0.1, eta) == pytest.approx(tenth, rel=1e-14)
+
+
+@pytest.mark.parametrize("base", [[0.1, np.nan], [np.inf, 0.0], [0.1, 0.2, 0.3], [[0.1, 0.2]]])
+def test_a_base_is_a_finite_number_for_each_outcome(base):
+    with pytest.raises(InvalidInput, match="log_base: shape .*; needed are 2 finite numbers"):
+        LogLinear(np.array([[0.0], [1.0]]), np.array(base))
 
 
 @pytest.mark.parametrize("rounds", [1, 3])

@@ -124,3 +124,10 @@ def test_common_phrases_use_few_words():
     three = ["the cat", "the cat", "the dog", "the cat"]
     assert text.common_phrases(texts, 3, 2, 2) == three
     assert text.common_phrases(texts, 3, 3, 9) == ["one two three"]
+
+
+def test_books_are_held_out_until_their_pairs_reach_the_share():
+    """Ten books of one pair: 0, 1, 2, 3 < 3.5."""
+    pairs = [text.Pair(f"book {i}", "x", "y") for i in range(10)]
+    kept, held = text.split_by_book(pairs, 0.35, np.random.default_rng(0))
+    assert (len(kept), len(held)) == (6, 4)

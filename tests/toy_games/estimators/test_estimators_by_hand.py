@@ -84,3 +84,13 @@ def test_first_gradients_of_a_loss_on_log_ratios_a_token(problem):
             assert audit(found).unexplained < 1e-10
     for found in losses.stale_samples(problem):
         assert audit(found).unexplained < 1e-10, found.name
+
+
+def test_the_square_penalty_on_old_samples(problem):
+    """E_old[(log pi - log ref)^2]/2: its mean gradient over draws of the old law."""
+    (found,) = [e for e in rewards.kl_penalties(problem) if e.name == "k2 as a loss, old samples"]
+    theta = problem.theta.clone().requires_grad_()
+    apart = problem.log_law(theta[None])[0] - problem.log_ref
+    (exact,) = torch.autograd.grad(0.5 * (apart**2 * problem.log_t.exp()).sum(), theta)
+    np.testing.assert_allclose(audit(found).mean, exact, atol=1e-12)
+    torch.testing.assert_close(found.predicted, exact)

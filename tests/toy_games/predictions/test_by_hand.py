@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy.linalg import solve_discrete_lyapunov
 
-from theory import objectives, preferences
-from theory.errors import InvalidInput, Unavailable
+from theory import TokenMDP, objectives, preferences
+from theory.errors import InvalidInput, NotConverged, Unavailable
 from toy_games.dynamics.measures import NOTHING
 from toy_games.dynamics.two_players import Players, Rules
-from toy_games.engine.policies import Softmax
+from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.rewards import Table
 from toy_games.predictions import (
     finite_samples,
@@ -88,6 +88,29 @@ def test_noise_away_from_the_minimum_and_tiny_curvature():
     close(spin_of_two().noise(logits(0.0)).numpy(), spread * np.array([[1, -1], [-1, 1]]))
     tiny = dataclasses.replace(spin_of_two(), beta=1e-6).near(logits(0.0))
     close(tiny.values.numpy() * 1e12, [2 * 0.5 / 4], 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_common_shift_of_all_logits_has_no_curvature(seed):
+    """Three responses have two directions, however rounding turns the third."""
+    rng = np.random.default_rng(seed)
+    expert, opponent = (torch.from_numpy(rng.dirichlet(np.ones(3))) for _ in range(2))
+    round_ = linearised.RoundLoss(Softmax(3), SPIN, expert, opponent.log(), 2.0)
+    theta = torch.from_numpy(rng.standard_normal(3))
+    local = round_.near(theta)
+    assert local.values.shape == (2,)
+    close(local.values.sum(), round_.hessian(theta).trace(), 1e-9)
+
+
+def test_a_round_that_starts_where_one_parameter_is_lost():
+    game = TokenMDP.tree(3, 2)
+    policy = Tokens(game)
+    law = torch.full((game.n_responses,), 1.0 / game.n_responses, dtype=torch.float64)
+    round_ = linearised.RoundLoss(policy, None, law, law.log(), 1.0)
+    start = policy.initial(np.random.default_rng(0), 0.5)
+    start[-1] = np.nan
+    with pytest.raises(NotConverged, match="the round starts where steps have diverged"):
+        round_.minimise(start)
 
 
 def test_the_examples_of_pairs_and_of_groups():
