@@ -81,7 +81,7 @@ def test_the_gap_slope_of_outcomes_near_the_expert(eta):
 
 @pytest.mark.parametrize("base", [[0.1, np.nan], [np.inf, 0.0], [0.1, 0.2, 0.3], [[0.1, 0.2]]])
 def test_a_base_is_a_finite_number_for_each_outcome(base):
-    with pytest.raises(InvalidInput, match="log_base: shape .*; needed are 2 finite numbers"):
+    with pytest.raises(InvalidInput, match=r"log_base: shape .*; needed are 2 finite numbers"):
         LogLinear(np.array([[0.0], [1.0]]), np.array(base))
 
 
