@@ -9,7 +9,7 @@ from figures import tidy
 from figures.catalogue import OUT, RESULTS, ROOT, catalogue
 from figures.recorded import llm_tiny
 from figures.report import machine
-from figures.report.answers import problems, read_answers
+from figures.report.answers import filled, problems, read_answers
 from figures.report.claims import read_claims, read_premises
 from figures.report.empirical import with_arms
 from figures.report.pages import page
@@ -71,7 +71,9 @@ def files(evidence: Evidence) -> dict[Path, str]:
     }
     for claim in evidence.claims:
         figures = [(n, evidence.captions[n]) for n, claims in shown.items() if claim.id in claims]
-        text = page(claim, evidence.statuses, evidence.premises, figures)
+        answer = evidence.answers.get(claim.id)
+        said = filled(answer.answer, evidence.statuses) if answer else ""
+        text = page(claim, evidence.statuses, evidence.premises, figures, said)
         found[PAGES / f"{claim.id}.md"] = text
     found[PAGES / "estimators.md"] = audit.in_words(tidy.read(OUT / "audit.csv"))
     return found

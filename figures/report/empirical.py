@@ -31,9 +31,10 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """In words."""
+        """In words; rounds are counted from 1 here, from 0 in the record."""
         rival = f" less {self.against}" if self.against else ""
-        at = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in self.at.items())
+        shown = self.at | ({"round": self.at["round"] + 1} if "round" in self.at else {})
+        at = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in shown.items())
         return f"{self.arm}{rival} ({at})"
 
 

@@ -16,13 +16,15 @@ def page(
     statuses: Mapping[str, Status],
     premises: Mapping[str, str],
     figures: Sequence[tuple[str, str]],
+    answer: str = "",
 ) -> str:
-    """The page of a claim as Markdown; figures are names with captions."""
+    """The page of a claim as Markdown; figures are names with captions, answer is the report's."""
     lines = [
         f"# {claim.id} {claim.title}",
         "<!-- Rendered by `python -m figures.report`. Do not edit. -->",
         f"Source: {claim.source}. [Report](../../paper_repro.md)."
-        + (f"\n\n*{claim.statement}*" if claim.statement else ""),
+        + (f"\n\n*{claim.statement}*" if claim.statement else "")
+        + (f"\n\n**{answer}**" if answer else ""),
     ]
     for clause in claim.clauses:
         status = statuses[clause.id]

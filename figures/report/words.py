@@ -17,6 +17,8 @@ def cell_number(cell: Cell, comparison: Comparison) -> str:
     """Mean of a cell with its 95 % interval and unit."""
     sign = "+" if (cell.against or comparison.minus or comparison.predicted) else ""
     digits = _digits(cell.half)
+    if not np.isfinite(cell.half):
+        return f"{cell.mean:{sign}.{digits}f} {comparison.unit}, one seed"
     low, high = (f"{x:.{digits}f}" for x in (cell.mean - cell.half, cell.mean + cell.half))
     return f"{cell.mean:{sign}.{digits}f} [{low}, {high}] {comparison.unit}"
 

@@ -574,7 +574,7 @@ def test_warm_starts_do_not_avoid_it(claim):
     claim.exhibits(near.dumped_mass, 0.5, what="mass on an outcome that p and q give 0.001")
 
 
-@pytest.mark.claim("T4.no_dumping", "T3.one_loss_is_a_round", regime="tabular")
+@pytest.mark.claim("T4.shift_invariant", "T3.one_loss_is_a_round", regime="tabular")
 @pytest.mark.parametrize("law", [DUMPING, WARM])
 @pytest.mark.parametrize("name", ["ipo", "centred_spif"])
 def test_no_dumping_by_shift_invariant_losses(claim, name, law):

@@ -103,7 +103,7 @@ def test_at_another_temperature_the_first_gradient_is_not_sfts(claim, classes, t
 # -- T15: the destination -------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T15.fixed_point", regime="dynamics")
+@pytest.mark.claim("T15.fixed_point", "S7.destination", regime="dynamics")
 def test_one_loss_on_one_model_ends_at_the_maximum_of_likelihood(claim, ladder):
     """Gradient descent on exact laws, every capacity: SFT, one-step rounds and linear rewards."""
     for method in ("sft", "spin", "spif", "ipo", "moment matching"):
@@ -149,7 +149,7 @@ def test_two_step_rounds_end_where_their_potential_is_stationary(claim):
             claim.close(slope, 0.0, atol=1e-6, what=f"{spec}: gradient of the potential")
 
 
-@pytest.mark.claim("T15.fixed_point", regime="dynamics")
+@pytest.mark.claim("T15.fixed_point", "S7.destination", regime="dynamics")
 def test_minibatch_rounds_end_within_their_noise_of_the_mle(claim):
     """TV falls as the square root of the rate: ratio (1 + t/h)^(-1/2) between two times."""
     it = Ladder.random(range(40, 100), [3], 12, 0.8)
@@ -187,9 +187,9 @@ def elsewhere():
     "methods",
     [
         pytest.param(("spin, temperature 0.7", "spin, temperature 1.3"), marks=pytest.mark.claim(
-            "T15.fixed_point", regime="dynamics", drops="own_from_current")),
+            "T15.fixed_point", "S7.destination", regime="dynamics", drops="own_from_current")),
         pytest.param(("spin, anchor 0.5",), marks=pytest.mark.claim(
-            "T15.fixed_point", regime="dynamics", drops="own_reference")),
+            "T15.fixed_point", "S7.destination", regime="dynamics", drops="own_reference")),
         pytest.param(("spin, two steps",), marks=pytest.mark.claim(
             "T15.two_step_elsewhere", regime="dynamics")),
     ],
@@ -316,7 +316,7 @@ def test_the_bound_fails_when_the_expert_is_no_member(claim):
 # -- real text ------------------------------------------------------------------------------------
 
 
-@pytest.mark.claim("T15.fixed_point", regime="dynamics")
+@pytest.mark.claim("T15.fixed_point", "S7.destination", regime="dynamics")
 def test_on_real_text_one_step_self_play_ends_beside_sft(claim, text):
     """Order 0, 150 phrases, minibatches: several times nearer to the MLE than two steps."""
     part = text[(text["class"] == "order") & (text.capacity == 0)]
