@@ -16,6 +16,7 @@ from figures import draw, style
 from figures.recorded import by_name, llm_tiny
 from figures.style import note, shown
 from figures.tidy import THEORY, Rows
+from theory.rounds.predictions import spif_reach
 
 CAPTION = (
     "The tiny language model of figure llm_link, 256 steps a round, means and 95 % Student "
@@ -23,7 +24,7 @@ CAPTION = (
     "at equal steps and at equal compute (twice the batch). (b) Learning rates at effective step "
     "1, 64 steps; grey: the start. (c, d) Effective step 10: KL and the largest |log p/pi| after "
     "each round, and what the exact round from the same law gives (dashes; pointwise SPIF: its "
-    "one-step law; centred SPIF: K = 4, one round, finite-group link); line in (d): 2 eta. (e) "
+    "one-step law; centred SPIF: K = 4, one round, finite-group link); line in (d): B*. (e) "
     "KL of four laws: the exact round; the exact round with the learned reward's slope alone; "
     "with its residual alone; the trained model. (f) IPO with a penalty on the level of both "
     "rewards, from none (IPO) to 1 (pointwise SPIF) at one effective step; dashes: exact rounds of "
@@ -56,7 +57,7 @@ def table() -> pd.DataFrame:
         exact = far[far.name == name].groupby("after")[["kl_predicted", "max_u_predicted"]].mean()
         rows.add("rounds", name, "exact", THEORY, exact.index, exact.kl_predicted)
         rows.add("bound", name, "exact", THEORY, exact.index, exact.max_u_predicted)
-    rows.add("bound", "expert", "2 eta", THEORY, [0.8, 2.2], 2.0 * ETA)
+    rows.add("bound", "expert", "B*", THEORY, [0.8, 2.2], max(spif_reach(ETA)))
     first = far[far["round"] == 0]
     for at, column in enumerate(PARTS):
         for name in FARTHEST:
@@ -134,7 +135,7 @@ def _bound(ax: Axes, table: pd.DataFrame) -> None:
     _draw(ax, table, "bound", spread=0.11)
     style.log(ax, "y", x=[1, 2], y=[10, 30, 100, 300])
     ax.set_ylim(bottom=6.0)
-    note(ax, 0.97, 0.05, "line: 2η   dashes: exact round", fontsize=7, ha="right")
+    note(ax, 0.97, 0.05, "line: B*   dashes: exact round", fontsize=7, ha="right")
     style.label(ax, "rounds", "largest |log p/π| [nats]", "Step 10: largest ratio")
 
 

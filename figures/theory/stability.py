@@ -20,13 +20,14 @@ from figures.tidy import MEASURED, THEORY, Rows, curves, path_of
 from theory import laws, objectives, self_play, theory_card, xp
 from theory.objectives import Objective
 from theory.result import FloatArray
+from theory.rounds.predictions import spif_reach
 
 CAPTION = (
     "Stability against the effective step R'(0)/beta, the same scale for every objective. "
     "Black line: the threshold 2; white bars: the step R'(0)/L up to which descent is "
-    "guaranteed from everywhere; max|u| < 2 eta: SPIF's bound; between 1/2 and 1 times beta c "
-    "max u_0 rounds: its burn-in until max u = O(1), u = log p/pi. Points and colours: exact "
-    "rounds on random laws; lines: theory."
+    "guaranteed from everywhere; B*: SPIF's bound on late u = log p/pi, above and below 0 (less "
+    "than 2 eta); between 1/2 and 1 times beta c max u_0 rounds: its burn-in until max u = O(1). "
+    "Points and colours: exact rounds on random laws; lines: theory."
 )
 CLAIMS = ("T6", "T7", "T8", "C4", "C5")
 REALISATIONS = ("bifurcation", "lyapunov")
@@ -50,7 +51,8 @@ def table() -> pd.DataFrame:
         size = [late_size(obj, expert, start, card.slope_at_zero / s) for s in STEPS]
         rows.add("map", name, "largest late |u|", MEASURED, STEPS, size)
         rows.add("map", name, "descent", THEORY, card.slope_at_zero / card.descent_beta, 0.0)
-    rows.add("map", "spif", "2 eta", THEORY, STEPS[STEPS >= 2.0], 4.0 * STEPS[STEPS >= 2.0])
+    beyond = STEPS[STEPS > 2.0]
+    rows.add("map", "spif", "B*", THEORY, beyond, [max(spif_reach(2.0 * s)) for s in beyond])
     _bifurcation(rows)
     _burn_in(rows, rng)
     return rows.table()
@@ -84,7 +86,10 @@ def _bifurcation(rows: Rows) -> None:
         if t >= total - kept:
             rows.add("bifurcation", "spif", "u", MEASURED, eta, np.round(u[:, 2], 4))
     rows.add("lyapunov", "spif", "exponent", MEASURED, eta, growth / (total - burn))
-    rows.add("bifurcation", "spif", "2 eta", THEORY, [3.0, 11.0], [6.0, 22.0])
+    grid = np.linspace(3.0, 11.0, 33)
+    above, below = np.array([spif_reach(x) for x in grid]).T
+    rows.add("bifurcation", "spif", "B* above", THEORY, grid, above)
+    rows.add("bifurcation", "spif", "B* below", THEORY, grid, -below)
 
 
 def _burn_in(rows: Rows, rng: np.random.Generator) -> None:
@@ -133,7 +138,7 @@ def _sizes(ax: Axes, table: pd.DataFrame) -> None:
     style.log(ax, x=TICKS, y=levels)
     ax.set_ylim(6e-4, 2.5e4)
     ax.legend(loc="upper left", bbox_to_anchor=(-0.02, 0.95), handletextpad=0.1)
-    mark(ax, 5.2, 65, "2η", color=style.BLUE)
+    mark(ax, 5.2, 45, "B*", color=style.BLUE)
     style.label(ax, "effective step R'(0)/β", "largest late |log p/π| [nats]", "Beyond step 2 …")
 
 
@@ -165,14 +170,13 @@ def _map(ax: Axes, table: pd.DataFrame) -> None:
 def _orbit(ax: Axes, below: Axes, table: pd.DataFrame) -> None:
     bound = style.line("spif") | {"linewidth": 1.2}
     draw.lines(ax, table, "bifurcation", lambda *_: bound)
-    draw.lines(ax, table.assign(y=-table.y), "bifurcation", lambda *_: bound)
     for _, _, rows in curves(table, "bifurcation", MEASURED):
         ax.plot(rows.x, rows.y, **style.points("expert", "."), markersize=2.0, rasterized=True)
     for one in (ax, below):
         one.axvline(4.0, color="k", linewidth=1.2)
         one.set_xlim(3.0, 11.0)
     ax.set_ylim(-12, 16)
-    mark(ax, 4.9, 13.6, "bounds ±2η", color=style.BLUE)
+    mark(ax, 7.2, 13.2, "bounds B*", color=style.BLUE)
     mark(ax, 4.1, -10.5, "η = 4")
     ax.set_xticklabels([])
     style.label(ax, "", "late log p/π of\noutcome 3 [nats]", "SPIF: two-cycle, doubling, chaos")
