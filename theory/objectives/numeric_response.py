@@ -355,8 +355,9 @@ def _backtracked(
     share, good = np.ones((len(r), 1)), np.zeros(len(r), dtype=bool)
     for _ in range(50):
         after, on_expert, on_own = risk_gradient(risk, r + share * step, p, q)
-        size = np.maximum(scale, _pull(on_expert, on_own))
-        balance = (np.abs(on_expert + on_own) / (mass * size)).max(-1)
+        with np.errstate(all="ignore"):  # a step too long leaves the range of numbers
+            size = np.maximum(scale, _pull(on_expert, on_own))
+            balance = (np.abs(on_expert + on_own) / (mass * size)).max(-1)
         flat = 1e-12 * (1.0 + np.abs(value))
         good = (after < value - flat) | ((after <= value + flat) & (balance < worst))
         if good.all():

@@ -155,3 +155,14 @@ def test_where_values_go_that_are_found_nearer_and_nearer():
 )
 def test_where_values_go_takes_three_steps_of_one_kind(values, end):
     assert derivatives.end_of(values, 2.0) == end
+
+
+def test_the_slope_of_a_link_far_away_has_a_small_limit():
+    """u/1000 + sign(u) log(1 + |u|): slopes fall from 1.001 to .001 on both sides."""
+
+    def link(u):
+        return 1e-3 * u + xp.sign(u) * xp.log1p(xp.abs(u))
+
+    low, high = derivatives.slope_range(link)
+    assert low == pytest.approx(1e-3, rel=0.02)  # extrapolated: d/u and not yet its square
+    assert high == pytest.approx(1.001, rel=1e-6)
