@@ -1,6 +1,7 @@
 """A run that is killed at any moment and started again ends bitwise as one that was not."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from llm_scale.store import checkpoint
 from tests.llm_scale.commands import call, metrics, outcome
 
 ROOT = Path(__file__).parents[3]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # as the run in this process
 SMALL = {
     "prompts": 32,
     "held_out": 16,
@@ -73,7 +75,7 @@ def test_kill_9_at_any_moment(whole, tmp_path):
     line = [sys.executable, "-m", "llm_scale", *command(out)]
     written = out / "metrics.jsonl"
     for lines in (4, 12):  # within the SFT start, and within the first round: wherever that is
-        process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(line, cwd=ROOT, stderr=subprocess.DEVNULL, env=ONE_THREAD)
         began = time.monotonic()
         while time.monotonic() - began < 60:
             if written.exists() and written.read_bytes().count(b"\n") >= lines:
@@ -81,7 +83,7 @@ def test_kill_9_at_any_moment(whole, tmp_path):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it was at work"
-    subprocess.run(line, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(line, cwd=ROOT, check=True, stderr=subprocess.DEVNULL, env=ONE_THREAD)
     assert outcome(out) == outcome(whole)
 
 
