@@ -24,8 +24,11 @@ def context(model: Any) -> int | None:
 
 
 def states(model: Any, ids: Tensor, **seen: Tensor) -> Tensor:
-    """Last hidden states (B, L, d) of tokens (B, L)."""
-    out: Tensor = model.base_model(input_ids=ids, **seen).last_hidden_state
+    """Last hidden states (B, L, d) of tokens (B, L).
+
+    No cache is made: it would hold memory, and a layer that is computed again would fill it twice.
+    """
+    out: Tensor = model.base_model(input_ids=ids, use_cache=False, **seen).last_hidden_state
     return out
 
 
