@@ -24,7 +24,7 @@ from llm_scale.settings import Settings
 
 LOOKED_AT = 64
 """Items whose lengths stand for all."""
-TRIED = 256
+TRIED = 128
 """Padded tokens of the forward and backward pass that is timed, and no less than one response."""
 SAMPLED = 4
 """Tokens of the responses whose sampling is timed."""
@@ -133,13 +133,11 @@ def tried(language: Language, pairs: Sequence[Pair], machine: Machine) -> tuple[
     """Bytes kept and seconds taken by a token of a forward and backward pass; nothing changes."""
     scorer = Scorer(language.model)
     size = sum(len(p) + len(r) for p, r in pairs)
-    _passes(scorer, pairs[:1], machine)  # the first call of a kernel takes longer
+    with machine.precision():  # first, as the first call of a kernel takes longer
+        kept, _ = saved_bytes(lambda: sequence_log_probs(scorer, pairs), list(scorer.parameters()))
     began = time.perf_counter()
     _passes(scorer, pairs, machine)
-    seconds = (time.perf_counter() - began) / size
-    with machine.precision():
-        kept, _ = saved_bytes(lambda: sequence_log_probs(scorer, pairs), list(scorer.parameters()))
-    return kept / size, seconds
+    return kept / size, (time.perf_counter() - began) / size
 
 
 def saved_bytes(forward: Any, parameters: Sequence[Tensor]) -> tuple[int, Any]:

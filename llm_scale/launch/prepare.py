@@ -12,7 +12,6 @@ from lab.specs import objective_of
 from llm_scale import models, processes
 from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response
-from llm_scale.launch import estimate
 from llm_scale.models import output, probe, recompute
 from llm_scale.models.player import Machine
 from llm_scale.oracle_spec import NONE
@@ -48,7 +47,7 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
     """Load or make everything, then meet the other processes.
 
     Args:
-        say: told by the first process what is worth knowing of the model, and the run's size.
+        say: told by the first process what is worth knowing of the model.
 
     Raises:
         InvalidInput: whatever is wrong with model and data, or does not fit together.
@@ -59,7 +58,7 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
     made = replace(made, language=_fitted(settings, made, notes.append))
     processes.start(machine.device)
     if processes.rank() == 0:
-        for note in (*notes, estimate.line(settings, made.language, made.task, machine)):
+        for note in notes:
             say(note)
     return made
 

@@ -15,7 +15,7 @@ import torch
 from lab.files import folder_problems
 from llm_scale import processes
 from llm_scale import train as training
-from llm_scale.launch import prepare
+from llm_scale.launch import estimate, prepare
 from llm_scale.measure import telemetry
 from llm_scale.settings import Settings
 from llm_scale.store import identity
@@ -79,6 +79,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
             raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
     lead = processes.rank() == 0
+    if lead:
+        say(estimate.line(settings, parts.language, parts.task, parts.machine))
     try:
         with _alone(out) if lead else contextlib.nullcontext():
             training.train(

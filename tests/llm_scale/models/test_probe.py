@@ -97,3 +97,15 @@ def test_plans_end_one_response_first_and_have_no_end_within(language):
     assert [len(r) for _, r in pairs] == [probe.ENDED, probe.HORIZON, probe.HORIZON]
     assert pairs[0][1][-1] == 0
     assert not {0, 5} & {t for p, r in pairs for t in (*p, *r[:-1])}
+
+
+def test_a_multimodal_model_is_sampled_and_scored_by_its_text_part():
+    text = SMALL | {"vocab_size": 270}
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "image_size": 14, "patch_size": 14}  # fmt: skip
+    values = {"text_config": text, "vision_config": vision, "mm_tokens_per_image": 1}
+    config = transformers.Gemma3Config(**values, image_token_index=5)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    language = Language(model, models.byte_tokenizer(["a light"], size=262))
+    assert type(model).__name__ == "Gemma3ForConditionalGeneration"
+    assert probe.fitted(language, 32).past == "cache"
