@@ -55,8 +55,7 @@ def fitted(
         scorer = Scorer(model)
         pairs = planned(language, SHORT)
         alone = _alone(scorer, pairs)
-        beside = _gap(_scored(scorer, pairs), alone)
-        ways = [(way, _sampled(language, pairs, way)) for way in get_args(Past)]
+        batch = _scored(scorer, pairs)
     except InvalidInput:
         raise
     except Exception as error:  # whatever a class raises that is no causal LM of tokens alone
@@ -65,20 +64,21 @@ def fitted(
             f"{kind} cannot be run as a causal language model of text alone "
             f"({type(error).__name__}: {first[:160]})"
         ) from error
-    if beside > 1.0:
+    if _gap(batch, alone) > 1.0:
         raise InvalidInput(
             f"{kind}: log pi of a token depends on what is beside it in a batch or follows it (by "
-            f"{_nats(_scored(scorer, pairs), alone)}): it is no causal language model"
+            f"{_nats(batch, alone)}): it is no causal language model"
         )
-    for way, seen in ways:
+    refuse_switch(language, longest)
+    apart = ""
+    for way in get_args(Past):
+        seen = _sampled(language, pairs, way)
         if seen is not None and _gap(seen, alone) <= 1.0:
             if way in SLOW:
                 say(f"{kind}: {SLOW[way]}")
-            chosen = dataclasses.replace(language, past=way)
-            refuse_switch(chosen, longest)
-            return chosen
-    gap = min(_nats(seen, alone) for _, seen in ways if seen is not None)
-    raise InvalidInput(f"{kind}: what is sampled is not what is scored (a token differs by {gap})")
+            return dataclasses.replace(language, past=way)
+        apart = apart if seen is None else f" (a token differs by {_nats(seen, alone)})"
+    raise InvalidInput(f"{kind}: what is sampled is not what is scored{apart}")
 
 
 def refuse_switch(language: Language, longest: int) -> None:
