@@ -79,10 +79,10 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
             raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
     lead = processes.rank() == 0
-    if lead:
-        say(estimate.line(settings, parts.language, parts.task, parts.machine))
     try:
         with _alone(out) if lead else contextlib.nullcontext():
+            if lead:
+                say(estimate.line(settings, parts.language, parts.task, parts.machine))
             training.train(
                 training.assemble(settings, out, parts.language, parts.task),
                 lambda row: say(telemetry.line(row)) if lead else None,

@@ -94,7 +94,7 @@ class Player:
                 self.settings.generate_batch,
                 combine,
                 lambda n: bar.update(n) and None,
-                self.language.past,
+                past=self.language.past,
             )
         together = processes.together(list(zip(drawn, log_probs, strict=True)))
         return [r for r, _ in together], [p for _, p in together]

@@ -1,5 +1,6 @@
 """A response ends where its model says; what disagrees is said aloud."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,8 +10,11 @@ from transformers import AutoTokenizer, GenerationConfig
 from lab import streams
 from llm_scale import models
 from llm_scale.data.prompts import encode_response
+from llm_scale.measure.held_out import random_response
 from llm_scale.models import ends
+from llm_scale.models.player import Machine, Player
 from llm_scale.models.sample import generate
+from llm_scale.settings import Settings
 from tests.llm_scale.commands import call, metrics
 from theory.errors import InvalidInput
 
@@ -158,3 +162,16 @@ def test_named_chat_templates_come_through_a_run_and_its_resumption(saved, tmp_p
     loaded = AutoTokenizer.from_pretrained(final, local_files_only=True)
     assert set(loaded.chat_template) == {"default", "tool_use"}
     assert len(metrics(tmp_path / "run")) > 3
+
+
+def test_random_responses_have_one_end_and_it_is_last(chat):
+    settings = Settings(max_new_tokens=30, device="cpu")
+    language = models.tiny(chat, 0, CPU, width=16, layers=1, heads=2)
+    several = dataclasses.replace(language, ends=(number(chat, "<e>"), 0, 7))
+    player = Player(several, settings, Machine(CPU, torch.float32))
+    seen = set()
+    for ident in range(200):
+        *words, last = random_response(player, ident).tokens
+        assert last == number(chat, "<e>")
+        seen |= set(words)
+    assert seen == set(range(len(chat))) - set(several.ends)
