@@ -39,7 +39,8 @@ class Memory:
         optimiser: AdamW's two moments and a count, 8 bytes a parameter that trains and 4 a tensor.
         activations: what the backward pass keeps of the largest forward pass: bytes a padded token
             as found on a small one, times `Settings.tokens_per_batch` or a step's tokens if these
-            are fewer; and three times the logits of one chunk.
+            are fewer; and three times the logits of one chunk. With `Settings.recompute` the
+            inputs of all layers are added, and that of the one layer at work is not.
         cache: keys and values of the responses sampled at a time, at their longest:
             2 x layers x key heads x head width x bytes a number x tokens x responses.
     """
@@ -111,6 +112,7 @@ def memory(
     rows = min(s.generate_batch, task.size * s.own_samples)
     cached = language.past != "none" and s.level != "token"
     wide = torch.empty((), dtype=machine.dtype).element_size()
+    bytes_a_token += wide * layer_inputs(model) if s.recompute else 0
     return Memory(
         weights=sum(p.numel() * p.element_size() for p in model.parameters()),
         gradients=held,
@@ -120,13 +122,19 @@ def memory(
     )
 
 
+def layer_inputs(model: Any) -> int:
+    """Numbers that a token is to all layers together."""
+    config = output.text_config(model)
+    return int(getattr(config, "num_hidden_layers", 0) * getattr(config, "hidden_size", 0))
+
+
 def cache_width(model: Any) -> int:
     """Numbers that a token leaves in the cache: keys and values of all layers."""
     config = output.text_config(model)
     heads = getattr(config, "num_attention_heads", None) or 1
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    width = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
     keys = getattr(config, "num_key_value_heads", None) or heads
-    return 2 * int(config.num_hidden_layers) * int(keys) * int(width)
+    return 2 * int(getattr(config, "num_hidden_layers", 0)) * int(keys) * int(width)
 
 
 def tried(language: Language, pairs: Sequence[Pair], machine: Machine) -> tuple[float, float]:
@@ -143,7 +151,7 @@ def tried(language: Language, pairs: Sequence[Pair], machine: Machine) -> tuple[
 def saved_bytes(forward: Any, parameters: Sequence[Tensor]) -> tuple[int, Any]:
     """Bytes that a forward pass keeps for the backward one, each storage once; and its result.
 
-    Weights do not count; what a recomputed layer keeps, its inputs, does.
+    Weights do not count, nor do inputs of layers that are computed again: see `layer_inputs`.
     """
     known = {p.untyped_storage().data_ptr() for p in parameters}
     seen: dict[int, tuple[int, Tensor]] = {}  # a storage that is held keeps its address

@@ -6,7 +6,7 @@ import pytest
 import torch
 import transformers
 
-from llm_scale.launch.estimate import saved_bytes
+from llm_scale.launch.estimate import layer_inputs, saved_bytes
 from llm_scale.models import recompute
 from llm_scale.models.score import Scorer, sequence_log_probs
 from tests.llm_scale.models.test_architectures import KINDS
@@ -35,8 +35,9 @@ def test_the_same_gradients_with_less_kept(name):
     less, again, same = seen(model)
     assert torch.equal(again, log_probs)
     assert max(float((a - b).abs().max()) for a, b in zip(gradients, same, strict=True)) < 1e-6
-    inputs = 4 * 2 * 32 * len(PAIRS) * 12  # of both layers: padded tokens of 32 numbers
-    assert less + inputs < 0.5 * kept
+    assert layer_inputs(model) == 2 * 32
+    padded = len(PAIRS) * 12
+    assert less + 4 * padded * layer_inputs(model) < 0.5 * kept
 
 
 def test_a_copy_recomputes_its_own_layers():
