@@ -25,7 +25,15 @@ class Settings(BaseSettings):
     """
 
     # what is trained, on what
-    model: str = option("tiny", "'tiny' (made on the spot) or a directory of a causal LM")
+    model: str = option(
+        "tiny", "'tiny' (made on the spot), a directory of a causal LM, or ORG/NAME on the Hub"
+    )
+    width: int = option(64, "of the tiny model's hidden states, a multiple of 2 heads", ge=2)
+    layers: int = option(2, "of the tiny model", ge=1)
+    heads: int = option(4, "of the tiny model's attention", ge=1)
+    vocabulary: int = option(
+        512, "tokens of the tiny model, bytes and frequent pairs of them (at most)", ge=257
+    )
     task: str = option(
         "phrases",
         "'phrases' (known expert), 'verses' (shipped real text), or a JSONL file of pairs",
@@ -92,6 +100,9 @@ class Settings(BaseSettings):
         of=("auto", "float32", "bfloat16"),
     )
     tokens_per_batch: int = option(8192, "padded tokens of one forward pass in training", ge=1)
+    recompute: bool = option(
+        False, "compute layers again in the backward pass: less memory, a third more time"
+    )
     generate_batch: int = option(64, "responses generated at a time", ge=1)
     checkpoint_every: int = option(50, "optimiser steps between checkpoints", ge=1)
 

@@ -73,7 +73,7 @@ def train(
 
     Args:
         on_round: told every round's row when it is measured.
-        say: told what was resumed, and what was wrong with a checkpoint.
+        say: told what was resumed, and what is wrong with a checkpoint or a round's responses.
 
     Raises:
         Diverged: a loss, gradient or log-probability is not finite; nothing was updated by it.
@@ -85,7 +85,7 @@ def train(
     for round_ in range(state.round, s.rounds):  # -1 is the SFT start
         began = time.monotonic()
         if state.phase is Phase.BEGIN:
-            sample_and_score(parts, state)
+            sample_and_score(parts, state, say)
         steps = s.sft_steps if round_ == SFT_ROUND else s.steps_per_round
         played = None if round_ == SFT_ROUND else parts.objective
         left = range(state.step, steps)
@@ -183,8 +183,13 @@ def new_optimiser(parts: Parts) -> torch.optim.Optimizer:
     return torch.optim.AdamW(parameters, lr=s.lr, weight_decay=s.weight_decay, fused=True)
 
 
-def sample_and_score(parts: Parts, state: State) -> None:
-    """Draw the round's responses and score all of them once; the checkpoint holds them."""
+def sample_and_score(
+    parts: Parts, state: State, say: Callable[[str], None] = lambda text: None
+) -> None:
+    """Draw the round's responses and score all of them once; the checkpoint holds them.
+
+    ``say`` is told what is wrong with them.
+    """
     s, player, store, objective = parts.settings, parts.player, parts.store, parts.objective
     state.phase = Phase.TRAIN
     if state.round == SFT_ROUND:
@@ -206,6 +211,8 @@ def sample_and_score(parts: Parts, state: State) -> None:
         state.data, state.monitors = made.data, monitors.of_round(player, made)
         look = partial(references, player, objective=objective, previous=previous, base=base)
         state.previous = now
+    for warning in monitors.warnings(state.monitors, s, player.machine.dtype):
+        say(f"{state.name}: {warning}")
     state.monitors |= monitors.of_policy(player.language, items)
     state.held = HeldOut.draw(player, held, own, look) if held else HeldOut.none()
     store.save(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from theory.errors import InvalidInput
@@ -45,20 +46,26 @@ def _chat(tokenizer: Any, prompt: str) -> str:
     return str(made)
 
 
-def encode_response(tokenizer: Any, response: str, horizon: int) -> tuple[list[int], bool]:
-    """Tokens of a response with its EOS, cut at the horizon; and whether it was cut.
+def encode_response(
+    tokenizer: Any, response: str, horizon: int, ends: Sequence[int] = ()
+) -> tuple[list[int], bool]:
+    """Tokens of a response with its end, cut at the horizon; and whether it was cut.
 
-    A response that is cut gets no EOS: length alone must not tell real from generated ones.
+    A response that is cut gets no end: length alone must not tell real from generated ones.
+
+    Args:
+        tokenizer: of transformers. response: text. horizon: tokens at most.
+        ends: all tokens that end a response, the first closes this one; empty: the tokenizer's EOS.
 
     Raises:
         InvalidInput: a text that the tokenizer reads as the end of a response.
     """
-    eos = int(tokenizer.eos_token_id)
+    ends = ends or (int(tokenizer.eos_token_id),)
     ids = [int(i) for i in tokenizer(response, add_special_tokens=False)["input_ids"]]
-    if eos in ids:
-        text = tokenizer.decode([eos])
+    if within := [i for i in ids if i in ends]:
+        text = tokenizer.decode(within[:1])
         raise InvalidInput(
             f"response {response[:40]!r} has the end token {text!r} within, or a word that the "
             "tokenizer does not know and reads as that"
         )
-    return [*ids, eos][:horizon], len(ids) >= horizon
+    return [*ids, ends[0]][:horizon], len(ids) >= horizon

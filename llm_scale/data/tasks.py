@@ -182,15 +182,18 @@ def there(path: Path) -> None:
         )
 
 
-def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
-    """A task from a JSONL file. InvalidInput: bad lines, long prompts, or too few pairs."""
+def pair_file(path: Path, tokenizer: Any, settings: Settings, ends: Sequence[int] = ()) -> PairFile:
+    """A task from a JSONL file, its responses closed as `encode_response` says.
+
+    InvalidInput: bad lines, long prompts, or too few pairs.
+    """
     format_prompt(tokenizer, "prompt", settings.prompt_style)  # a bad template is said once
     items, problems, samples = [], [], settings.expert_samples
     single = f"expert_samples={samples}: a file of pairs has 1 response to a prompt"
     for i, (line, (prompt, response)) in enumerate(numbered_pairs(path)):
         try:
             ids = tuple(format_prompt(tokenizer, prompt, settings.prompt_style))
-            tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens)
+            tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens, ends)
         except InvalidInput as error:
             problems += [f"{path}:{line}: {problem}" for problem in error.problems]
             continue

@@ -42,6 +42,7 @@ class Verses:
     train: tuple[Pair, ...]
     held: tuple[Pair, ...]
     settings: Settings
+    ends: tuple[int, ...] = ()
     expert: Expert | None = None
     _made: dict[int, Item] = field(default_factory=dict, repr=False, compare=False)
 
@@ -86,20 +87,22 @@ class Verses:
             pair = self.train[number] if number < kept else self.held[number - kept]
             s = self.settings
             prompt = format_prompt(self.tokenizer, prompt_of(pair), s.prompt_style)
-            tokens, cut = encode_response(self.tokenizer, pair.response, s.max_new_tokens)
+            tokens, cut = encode_response(
+                self.tokenizer, pair.response, s.max_new_tokens, self.ends
+            )
             self._made[number] = Item(number, tuple(prompt), (Response(tuple(tokens), cut),))
         return self._made[number]
 
 
-def verses(settings: Settings, tokenizer: Any) -> Verses:
-    """The task for a tokenizer.
+def verses(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> Verses:
+    """The task for a tokenizer, and the tokens that end a response as of `encode_response`.
 
     Raises:
         InvalidInput: more verses held out than there are, prompts that are too long, or a wish for
             more than the one wording that there is.
     """
     train, held = split_by_book(load_pairs(), HELD_OUT_BOOKS)
-    task = Verses(tokenizer, tuple(train), tuple(held), settings)
+    task = Verses(tokenizer, tuple(train), tuple(held), settings, tuple(ends))
     problems = []
     if settings.held_out > len(held):
         problems.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from llm_scale.data import tasks, verses
 from llm_scale.data.items import Tokens
 from llm_scale.data.prompts import encode_response, format_prompt
 from llm_scale.measure.telemetry import mean
+from llm_scale.models import hub, output, probe
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Pair
 from llm_scale.settings import Settings
@@ -43,18 +44,23 @@ class Opened:
     task: str
 
 
-def opened(path: Path, given: dict[str, Any]) -> Opened:
+def opened(
+    path: Path, given: dict[str, Any], say: Callable[[str], None] = lambda text: None
+) -> Opened:
     """Load the model of a run's folder or of a directory, with some settings replaced.
+
+    ``say`` is told what is worth knowing of the model.
 
     Raises:
         InvalidInput: nothing to load there, or settings that do not work.
     """
-    where, settings = model_of(path)
+    where, settings = (path, {}) if hub.is_name(path) else model_of(path)
     start = settings or {"max_new_tokens": HORIZON}
     unread = {"task": "phrases", "objective": "sft", "oracle": "none"}  # may name files long gone
     made: Settings = make(Settings, start | {"model": str(where)} | unread | given)
     machine = Machine.of(made)
-    language = models.load(where, torch.float32, machine.device)
+    language = models.load(where, torch.float32, machine.device, made.prompt_style, say)
+    language = probe.fitted(language, 0, say)
     return Opened(Player(language, made, machine), made, settings.get("task", ""))
 
 
@@ -88,7 +94,7 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
     Raises:
         InvalidInput: prompts that do not fit into the model's context, or have unknown words.
     """
-    tokenizer, eos = model.player.language.tokenizer, model.player.language.eos
+    tokenizer = model.player.language.tokenizer
     refuse(_unknown_words(tokenizer, prompts))
     formatted = [tuple(format_prompt(tokenizer, p, model.settings.prompt_style)) for p in prompts]
     _refuse_long(model, formatted)
@@ -102,7 +108,6 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
     out = []
     for i, (response, log_prob) in enumerate(zip(drawn, log_probs, strict=True)):
         words = response.tokens if response.truncated else response.tokens[:-1]
-        assert response.truncated == (response.tokens[-1] != eos)
         record = {"prompt": prompts[i // count], "sample": i % count}
         record["response"] = str(tokenizer.decode(list(words)))
         record |= {"tokens": len(response.tokens), "truncated": response.truncated}
@@ -111,13 +116,14 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
 
 
 def _refuse_long(model: Opened, prompts: Sequence[Tokens]) -> None:
-    room = getattr(model.player.language.model.config, "max_position_embeddings", None)
-    longest = model.settings.max_new_tokens
+    language, longest = model.player.language, model.settings.max_new_tokens
+    room = output.context(language.model)
     refuse(
         f"prompt {i}: {len(p)} tokens and {longest} of a response; the model's context is {room}"
         for i, p in enumerate(prompts, 1)
         if room is not None and len(p) + longest > room
     )
+    probe.refuse_switch(language, max(map(len, prompts), default=0) + longest)
 
 
 @dataclass(frozen=True)
@@ -141,14 +147,14 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     Raises:
         InvalidInput: unreadable data, or a task with other words than the model's.
     """
-    own = model.player.language.tokenizer
+    own, ends = model.player.language.tokenizer, model.player.language.ends
     if data and data not in tasks.NAMED:
         lines = tasks.numbered_pairs(Path(data))[: count or None]
         texts = [(prompt, response) for _, (prompt, response) in lines]
         s = model.settings
         made = []
         for prompt, response in texts:
-            tokens, cut = encode_response(own, response, s.max_new_tokens)
+            tokens, cut = encode_response(own, response, s.max_new_tokens, ends)
             ids = tuple(format_prompt(own, prompt, s.prompt_style))
             made.append(((ids, tuple(tokens)), cut))
         _refuse_long(model, [pair[0] for pair, _ in made])
@@ -166,7 +172,7 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     elif name == verses.NAME:
         return _verses(model, count)
     else:
-        task = tasks.pair_file(Path(name), own, model.settings)
+        task = tasks.pair_file(Path(name), own, model.settings, ends)
     items = task.held_out()[: count or None]
     if not items:
         raise InvalidInput(f"the run on {name} has no held-out prompts; say --data FILE.jsonl")
@@ -181,6 +187,7 @@ def _verses(model: Opened, count: int) -> ScoredPairs:
     task = verses.verses(
         dataclasses.replace(model.settings, held_out=most, rounds=0, sft_steps=0),
         model.player.language.tokenizer,
+        model.player.language.ends,
     )
     items = task.held_out()
     pairs = [(item.prompt, item.expert[0].tokens) for item in items]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,8 +12,8 @@ from lab.specs import objective_of
 from llm_scale import models, processes
 from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response
+from llm_scale.models import output, probe, recompute
 from llm_scale.models.player import Machine
-from llm_scale.models.score import Scorer
 from llm_scale.oracle_spec import NONE
 from llm_scale.rounds.preferences import PreferenceRound
 from llm_scale.rounds.sequence import Round
@@ -43,17 +43,36 @@ def prepare(settings: Settings) -> Prepared:
     return load(settings)
 
 
-def load(settings: Settings) -> Prepared:
+def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> Prepared:
     """Load or make everything, then meet the other processes.
+
+    Args:
+        say: told by the first process what is worth knowing of the model.
 
     Raises:
         InvalidInput: whatever is wrong with model and data, or does not fit together.
     """
-    machine = Machine.of(settings)
-    made = _prepare(settings, machine)
+    machine, notes = Machine.of(settings), list[str]()
+    made = _prepare(settings, machine, notes.append)
     refuse(_fit_problems(settings, made))
+    made = replace(made, language=_fitted(settings, made, notes.append))
     processes.start(machine.device)
+    if processes.rank() == 0:
+        for note in notes:
+            say(note)
     return made
+
+
+def _fitted(settings: Settings, made: Prepared, say: Callable[[str], None]) -> models.Language:
+    """The language as it can be sampled. InvalidInput: it cannot, or has nothing to recompute."""
+    longest = made.task.longest_prompt + settings.max_new_tokens
+    try:
+        language = probe.fitted(made.language, longest, say)
+    except InvalidInput as error:
+        raise InvalidInput(f"model={settings.model!r}: {error}") from error
+    if settings.recompute:
+        recompute.switch_on(language.model)
+    return language
 
 
 def problems(settings: Settings) -> list[str]:
@@ -63,7 +82,7 @@ def problems(settings: Settings) -> list[str]:
     if settings.task not in tasks.NAMED:
         checks.append(lambda: tasks.there(Path(settings.task)))
     if settings.model != "tiny":
-        checks.append(lambda: models.directory(settings.model))
+        checks.append(lambda: models.there(settings.model))
     if ":" in settings.objective:  # a user's; the others' formulas are tested
         checks.append(lambda: _check_objective(settings.objective))
     for check in checks:
@@ -93,7 +112,7 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         out.append(
             f"batch={settings.batch}; {processes.announced()} processes need one prompt each"
         )
-    room = getattr(language.model.config, "max_position_embeddings", None)
+    room = output.context(language.model)
     needed = task.longest_prompt + settings.max_new_tokens
     if room is not None and needed > room:
         out.append(
@@ -107,13 +126,13 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         other = AutoTokenizer.from_pretrained(final, local_files_only=True)
         if other.get_vocab() != language.tokenizer.get_vocab():
             out.append(f"sft_run={settings.sft_run!r}: its model has other tokens")
-    try:
-        Scorer(language.model)
-    except InvalidInput as error:
-        out += [f"model={settings.model!r}: {problem}" for problem in error.problems]
-    for attempt in (_try_oracle, _try_objective):
+    attempts: list[Callable[[], None]] = [
+        lambda: _try_oracle(settings, task),
+        lambda: _try_objective(settings, task, language.eos),
+    ]
+    for attempt in attempts:
         try:
-            attempt(settings, task)
+            attempt()
         except InvalidInput as error:
             out += error.problems
     return out
@@ -125,12 +144,12 @@ def _try_oracle(settings: Settings, task: tasks.Task) -> None:
         oracles.probe(oracle, task.held_out() or task.items(0))
 
 
-def _try_objective(settings: Settings, task: tasks.Task) -> None:
+def _try_objective(settings: Settings, task: tasks.Task, eos: int) -> None:
     """One loss and its gradient, so that formulas and arguments fail before work and not in it."""
     objective = objective_of(settings.objective)
     if objective is None:
         return
-    data = _smallest(settings, objective, int(task.tokenizer.eos_token_id))
+    data = _smallest(settings, objective, eos)
     log_pi = (0.9 * data.current).requires_grad_()
     try:
         losses(objective, data, log_pi, settings.beta, settings.tau).mean().backward()
@@ -158,17 +177,20 @@ def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
     return Round([item], stored, stored, stored)
 
 
-def _prepare(settings: Settings, machine: Machine) -> Prepared:
-    if settings.model != "tiny":
-        language = models.load(settings.model, torch.float32, machine.device)
-        return Prepared(machine, language, _task(settings, language.tokenizer))
-    if settings.task == "phrases":
-        known = tasks.phrases(settings)
-        return Prepared(machine, models.tiny(known.tokenizer, settings.seed, machine.device), known)
+def _prepare(settings: Settings, machine: Machine, say: Callable[[str], None]) -> Prepared:
+    s = settings
+    if s.model != "tiny":
+        language = models.load(s.model, torch.float32, machine.device, s.prompt_style, say)
+        return Prepared(machine, language, _task(s, language))
+    size = {"width": s.width, "layers": s.layers, "heads": s.heads}
+    if s.task == "phrases":
+        known = tasks.phrases(s)
+        made = models.tiny(known.tokenizer, s.seed, machine.device, **size)
+        return Prepared(machine, made, known)
     texts = [pair.response for pair in load_pairs()[:TOKENIZER_TEXTS]]
-    tokenizer = models.byte_tokenizer(texts)
-    language = models.tiny(tokenizer, settings.seed, machine.device)
-    return Prepared(machine, language, _task(settings, tokenizer))
+    tokenizer = models.byte_tokenizer(texts, s.vocabulary)
+    language = models.tiny(tokenizer, s.seed, machine.device, **size)
+    return Prepared(machine, language, _task(s, language))
 
 
 def _sft_run_problems(settings: Settings) -> list[str]:
@@ -178,10 +200,28 @@ def _sft_run_problems(settings: Settings) -> list[str]:
     return [f"sft_run={settings.sft_run!r}: not the folder of a finished run (no final/ in it)"]
 
 
-def _task(settings: Settings, tokenizer: object) -> tasks.Task:
+def _task(settings: Settings, language: models.Language) -> tasks.Task:
     if settings.task == verses.NAME:
-        return verses.verses(settings, tokenizer)
-    return tasks.pair_file(Path(settings.task), tokenizer, settings)
+        return verses.verses(settings, language.tokenizer, language.ends)
+    return tasks.pair_file(Path(settings.task), language.tokenizer, settings, language.ends)
+
+
+def _size_problems(settings: Settings) -> list[str]:
+    """What does not go together of the sizes of the model made on the spot."""
+    s, plain = settings, Settings()
+    sizes = {name: getattr(s, name) for name in ("width", "layers", "heads", "vocabulary")}
+    given = [f"{name}={size}" for name, size in sizes.items() if size != getattr(plain, name)]
+    if s.model != "tiny":
+        told = "size of model='tiny'; another model has its own"
+        return [f"{', '.join(given)}: {told}"] if given else []
+    out = []
+    if s.width % (2 * s.heads):
+        out.append(
+            f"width={s.width}, heads={s.heads}; needed is a width that is a multiple of 2 heads"
+        )
+    if s.task == "phrases" and s.vocabulary != plain.vocabulary:
+        out.append(f"vocabulary={s.vocabulary}: task='phrases' has its own words; leave it out")
+    return out
 
 
 def combination_problems(settings: Settings) -> list[str]:
@@ -189,6 +229,7 @@ def combination_problems(settings: Settings) -> list[str]:
     objective = objective_of(settings.objective)
     name, problems = f"objective={settings.objective!r}", []
     by_oracle, by_token = settings.oracle != NONE, settings.level == "token"
+    problems += _size_problems(settings)
     if settings.task == "phrases" and settings.model != "tiny":
         problems.append(
             f"task='phrases' has its own words; it goes with model='tiny', not {settings.model!r}"

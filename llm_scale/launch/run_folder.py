@@ -15,7 +15,7 @@ import torch
 from lab.files import folder_problems
 from llm_scale import processes
 from llm_scale import train as training
-from llm_scale.launch import prepare
+from llm_scale.launch import estimate, prepare
 from llm_scale.measure import telemetry
 from llm_scale.settings import Settings
 from llm_scale.store import identity
@@ -69,7 +69,7 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     if finished(out, settings):
         say(f"{out}: finished before")
         return
-    parts = prepare.load(settings)
+    parts = prepare.load(settings, say)
     record = {"settings": dataclasses.asdict(settings), "versions": identity.versions()}
     record["files"] = identity.files(settings)
     if processes.rank() == 0 and not (out / RECORD).exists():
@@ -81,6 +81,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     lead = processes.rank() == 0
     try:
         with _alone(out) if lead else contextlib.nullcontext():
+            if lead:
+                say(estimate.line(settings, parts.language, parts.task, parts.machine))
             training.train(
                 training.assemble(settings, out, parts.language, parts.task),
                 lambda row: say(telemetry.line(row)) if lead else None,

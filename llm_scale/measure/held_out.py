@@ -142,11 +142,12 @@ def own_pairs(items: Sequence[Item]) -> list[Pair]:
 
 def random_response(player: Player, ident: int) -> Response:
     """Tokens drawn uniformly, of random length with EOS: like neither expert nor model."""
-    s, eos = player.settings, player.language.eos
+    s, language = player.settings, player.language
     rng = streams.generator(s.seed, "other", ident)
     length = int(rng.integers(1, s.max_new_tokens + 1))
-    drawn = rng.integers(len(player.language.tokenizer) - 1, size=length - 1)
-    return Response((*(int(t) + int(t >= eos) for t in drawn), eos), False)
+    words = np.setdiff1d(np.arange(len(language.tokenizer)), language.ends)
+    drawn = words[rng.integers(len(words), size=length - 1)]
+    return Response((*map(int, drawn), language.eos), False)
 
 
 def _known(expert: Expert | None, pairs: Sequence[Pair]) -> np.ndarray:

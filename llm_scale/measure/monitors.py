@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from llm_scale.data.items import Item, Response, Tokens
 from llm_scale.measure import telemetry
@@ -17,9 +19,12 @@ from llm_scale.models.player import Player
 from llm_scale.models.shared_prompts import row_length, shared_rows
 from llm_scale.rounds.begin import Started
 from llm_scale.rounds.tokens import TokenRound
+from llm_scale.settings import Settings
 
 TEMPERATURE = 1.0
 """Of `llm_scale.models.sample`, which has no other."""
+ROUNDED = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Nats a token that rounding stays far below, by the precision of computation (float32: 1e-5)."""
 RECOMPUTED = 32
 """Items, spread over the round, whose stored log-probabilities are computed again."""
 
@@ -48,6 +53,40 @@ def of_round(player: Player, made: Started) -> dict[str, Any]:
     whole = np.mean([_sent(i.prompt, i.responses, shares and not by_token) for i in items])
     out |= {"tokens_expert": float(expert), "tokens_own": float(whole - expert)}
     return out | telemetry.lengths(items)
+
+
+def warnings(row: Mapping[str, Any], settings: Settings, dtype: torch.dtype) -> list[str]:
+    """What is wrong with a round at its start, each with what helps against it.
+
+    Args:
+        row: `of_round`. settings: of the run. dtype: of computation.
+
+    Rounding errors of a response add up as a random walk: far above is `ROUNDED` times the root of
+    its longest length.
+    """
+    out, far = [], ROUNDED[dtype] * math.sqrt(settings.max_new_tokens)
+    told = {
+        "sampler_gap": "own responses are not samples of pi_t as it is scored",
+        "stored_gap": "log pi of a response depends on what is beside it in a batch",
+    }
+    for name, what in told.items():
+        if not row.get(name, 0.0) <= far:
+            out.append(
+                f"{name} is {row[name]:.2g} nats, rounding stays below {far:.2g}: {what}; the "
+                "round's rewards are off by as much; try --dtype float32, or another model class"
+            )
+    horizon = f"max_new_tokens={settings.max_new_tokens}"
+    if row.get("truncated_expert") == 1.0:
+        out.append(
+            f"all expert responses are cut at {horizon}: no end is trained, and the model will not "
+            "learn to stop; raise max_new_tokens"
+        )
+    if row.get("truncated_own") == 1.0:
+        out.append(
+            f"all own responses are cut at {horizon}: the model does not end them; raise "
+            "max_new_tokens, or begin with more sft_steps"
+        )
+    return [f"WARNING: {line}" for line in out]
 
 
 def _sent(prompt: Tokens, responses: Sequence[Response], shares: bool) -> int:

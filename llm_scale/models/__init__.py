@@ -1,7 +1,7 @@
 """Causal language models: load, save, sample, score."""
 
 from llm_scale.data.tokenizers import BYTE_VOCABULARY, EOS, byte_tokenizer, word_tokenizer
-from llm_scale.models.language import Language, directory, load, save, tiny
+from llm_scale.models.language import Language, directory, load, save, there, tiny
 
 __all__ = [
     "BYTE_VOCABULARY",
@@ -11,6 +11,7 @@ __all__ = [
     "directory",
     "load",
     "save",
+    "there",
     "tiny",
     "word_tokenizer",
 ]

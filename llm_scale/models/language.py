@@ -4,43 +4,72 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from llm_scale.models import ends as ends_of
+from llm_scale.models import hub
 from theory.errors import InvalidInput, refuse
+
+Past = Literal["cache", "kept rows", "none"]
+"""How the sampler goes from token to token: with a cache that drops finished rows, with one that
+keeps them, or by whole forward passes."""
 
 
 @dataclass(frozen=True)
 class Language:
-    """A model with its tokenizer; EOS also pads, so no mask is ever made by ``== pad``.
+    """A model with its tokenizer; EOS may also pad, so no mask is ever made by ``== pad``.
 
     The model stays in evaluation mode: dropout would make ``log pi`` of a response random.
+
+    Attributes:
+        ends: all tokens that end an own response, first the one that closes an expert's; empty is
+            the tokenizer's EOS.
+        past: what the sampler can do with this class; `llm_scale.models.probe` finds it out.
     """
 
     model: Any
     tokenizer: Any
+    ends: tuple[int, ...] = ()
+    past: Past = "cache"
+
+    def __post_init__(self) -> None:
+        if not self.ends:
+            object.__setattr__(self, "ends", (int(self.tokenizer.eos_token_id),))
 
     @property
     def eos(self) -> int:
-        return int(self.tokenizer.eos_token_id)
+        """What closes an expert response."""
+        return self.ends[0]
 
 
-def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Language:
-    """A causal LM and its tokenizer from a directory of transformers.
+def load(
+    where: str | Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    style: str = "auto",
+    say: Callable[[str], None] = lambda text: None,
+) -> Language:
+    """A causal LM and its tokenizer from a directory of transformers, or by its name on the Hub.
+
+    Args:
+        where: the directory, or ORG/NAME. dtype: of the weights. device: where they go.
+        style: of the prompts; decides whether the chat template's end counts.
+        say: told which tokens end a response if that is not plain, and which options are ignored.
 
     Raises:
-        InvalidInput: not a directory of a causal LM, weights that are missing, of other shapes or
-            not finite, no EOS, or tokens outside the vocabulary.
+        InvalidInput: not a causal LM, weights that are missing, of other shapes or not finite, no
+            end of a response, or tokens outside the vocabulary.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = directory(where)
+    path = hub.local(str(where)) if hub.is_name(where) else directory(where)
     try:
-        _config(path)
+        refuse(_kind_problems(_config(path)))
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         with _quiet():
             model, seen = AutoModelForCausalLM.from_pretrained(
@@ -50,38 +79,87 @@ def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Languag
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
+                return_dict=True,
             )
+    except InvalidInput as error:
+        raise InvalidInput(f"model={str(where)!r}: {error}") from error
     except Exception as error:  # transformers raises many kinds
         first = str(error).strip().splitlines()[:1]
         raise InvalidInput(f"model={str(where)!r}: cannot be loaded: {' '.join(first)}") from error
     problems = _weight_problems(model, seen)
-    if tokenizer.eos_token_id is None:
-        problems.append("its tokenizer has no EOS token")
+    ends: tuple[int, ...] = ()
+    said: list[str] = []
+    try:
+        ends, said = ends_of.find(model, tokenizer, style)
+    except InvalidInput as error:
+        problems += error.problems
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         problems.append(f"{len(tokenizer)} tokens, but {rows} rows of embeddings")
     refuse(f"model={str(where)!r}: {problem}" for problem in problems)
-    return Language(model.to(device).eval(), tokenizer)
+    for line in (*said, *ends_of.ignored_options(model)):
+        say(f"model={str(where)!r}: {line}")
+    _make_savable(model)
+    return Language(model.to(device).eval(), tokenizer, ends)
+
+
+def there(where: str) -> None:
+    """InvalidInput: neither a directory of a model nor a name that the Hub may know."""
+    if not hub.is_name(where):
+        directory(where)
 
 
 def directory(path: str | Path) -> Path:
     """The path, if a model may be there. InvalidInput: there is no config.json."""
+    adapter = Path(path) / "adapter_config.json"
+    if adapter.is_file():
+        raise InvalidInput(
+            f"model={str(path)!r}: an adapter (adapter_config.json), not a whole model; merge it "
+            "into its base model first and save that"
+        )
     if not (Path(path) / "config.json").is_file():
         raise InvalidInput(
-            f"model={str(path)!r}: no config.json there; needed is 'tiny' or a directory of a "
-            "Hugging Face causal LM (config.json, *.safetensors, tokenizer files); "
-            "`make model` gets the one of the presets"
+            f"model={str(path)!r}: no config.json there; needed is 'tiny', a directory of "
+            "a Hugging Face causal LM (config.json, *.safetensors, tokenizer files) or ORG/NAME on "
+            "the Hub; `make model` gets the one of the presets"
         )
     return Path(path)
 
 
-def _config(path: Path) -> None:
+def _config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"config.json is not JSON in UTF-8 ({error})") from error
     if not isinstance(config, dict):
         raise ValueError(f"config.json is a {type(config).__name__}; needed is an object")
+    return config
+
+
+def _kind_problems(config: dict[str, Any]) -> list[str]:
+    """Why whole weights in floating point cannot be had from these files."""
+    text = config.get("text_config")
+    nested = text.get("quantization_config") if isinstance(text, dict) else None
+    how = config.get("quantization_config") or nested
+    if not how:
+        return []
+    method = how.get("quant_method", "") if isinstance(how, dict) else ""
+    return [
+        f"its weights are quantised ({method or 'quantization_config'} in config.json), and whole "
+        "weights of integers cannot be trained; dequantise them first, or take the unquantised "
+        "model"
+    ]
+
+
+def _make_savable(model: Any) -> None:
+    """Options of sampling without ``do_sample`` are read, but not written, by transformers."""
+    config = getattr(model, "generation_config", None)
+    if config is None:
+        return
+    try:
+        config.validate(strict=True)
+    except ValueError:
+        config.do_sample = True
 
 
 def _weight_problems(model: Any, seen: dict[str, Any]) -> list[str]:
@@ -117,9 +195,19 @@ def _quiet() -> Iterator[None]:
 
 
 def tiny(
-    tokenizer: Any, seed: int, device: torch.device, width: int = 64, layers: int = 2
+    tokenizer: Any,
+    seed: int,
+    device: torch.device,
+    width: int = 64,
+    layers: int = 2,
+    heads: int = 4,
 ) -> Language:
-    """A randomly initialised Llama of about 0.1 M parameters for a tokenizer, float32."""
+    """A randomly initialised Llama for a tokenizer, float32; as it stands about 0.1 M parameters.
+
+    Args:
+        width: of the hidden states; a multiple of ``heads``, an even one for the rotation.
+        layers: of attention and feed-forward units (twice the width). heads: of attention.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -127,8 +215,8 @@ def tiny(
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         bos_token_id=None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,10 +90,11 @@ class Player:
                 [prompts[i] for i in share],
                 lambda i: noise(share[i]),
                 self.settings.max_new_tokens,
-                self.language.eos,
+                self.language.ends,
                 self.settings.generate_batch,
                 combine,
                 lambda n: bar.update(n) and None,
+                past=self.language.past,
             )
         together = processes.together(list(zip(drawn, log_probs, strict=True)))
         return [r for r, _ in together], [p for _, p in together]
@@ -101,6 +103,6 @@ class Player:
     def frozen(self, weights: Weights) -> Iterator[Player]:
         """Another player of the same kind with other weights, for the start of a round only."""
         model = copy.deepcopy(self.language.model)
-        language = models.Language(model, self.language.tokenizer)
+        language = dataclasses.replace(self.language, model=model)
         put(language, weights)
         yield Player(language, self.settings, self.machine)

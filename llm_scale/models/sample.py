@@ -15,6 +15,8 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from llm_scale.data.items import Response, Tokens
+from llm_scale.models import output
+from llm_scale.models.language import Past
 
 Combine = Callable[[list[Tensor]], Tensor]
 """Next-token log-laws (B, V) of several models to the log-law that is sampled."""
@@ -36,16 +38,101 @@ class _Cache(DynamicCache):
         return super().update(key_states, value_states, *args, **kwargs)
 
 
+class _Cached:
+    """Next-token laws of one model for a batch that grows; finished rows leave it."""
+
+    def __init__(self, model: Any, prompts: Sequence[Tokens]) -> None:
+        self.model, self.device = model, next(model.parameters()).device
+        longest = max(map(len, prompts))
+        ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for i, prompt in enumerate(prompts):  # padded on the left: the last column predicts
+            ids[i, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[i, longest - len(prompt) :] = 1
+        self.ids, self.mask = ids.to(self.device), mask.to(self.device)
+        self.cache = _Cache(config=model.config)
+
+    def next(self) -> Tensor:
+        """Log-law (B, V) of the next token of the rows that are left, float32."""
+        positions = (self.mask.cumsum(-1) - 1).clamp_min(0)[:, -self.ids.shape[1] :]
+        out = self.model(
+            input_ids=self.ids,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        law: Tensor = out.logits[:, -1].float().log_softmax(-1)
+        return law
+
+    def go_on(self, keep: Tensor | None, drawn: Tensor) -> None:
+        """Rows ``keep`` (None: all) stay, and have drawn tokens (rows, 1)."""
+        if keep is not None:
+            self.mask = self.mask[keep]
+            self.cache.batch_select_indices(keep)
+        self.ids = drawn
+        self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
+
+
+class _KeptRows(_Cached):
+    """The same for caches that cannot drop a row: finished ones go on, unread."""
+
+    def __init__(self, model: Any, prompts: Sequence[Tokens]) -> None:
+        super().__init__(model, prompts)
+        self.left = torch.arange(len(prompts), device=self.device)
+
+    def next(self) -> Tensor:
+        return super().next()[self.left]
+
+    def go_on(self, keep: Tensor | None, drawn: Tensor) -> None:
+        self.left = self.left if keep is None else self.left[keep]
+        ids = torch.zeros_like(self.mask[:, :1])
+        ids[self.left] = drawn
+        super().go_on(None, ids)
+
+
+class _Whole:
+    """The same without a cache: all tokens again for each, padded on the right as for scores."""
+
+    def __init__(self, model: Any, prompts: Sequence[Tokens]) -> None:
+        self.model, self.device = model, next(model.parameters()).device
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[*p, *(0,) * (longest - len(p))] for p in prompts])
+        self.ids, self.sizes = ids.to(self.device), torch.tensor([*map(len, prompts)])
+
+    def next(self) -> Tensor:
+        last = output.states(self.model, self.ids)[torch.arange(len(self.sizes)), self.sizes - 1]
+        return output.logits(self.model, last).float().log_softmax(-1)
+
+    def go_on(self, keep: Tensor | None, drawn: Tensor) -> None:
+        if keep is not None:
+            self.ids, self.sizes = self.ids[keep], self.sizes[keep.cpu()]
+        room = torch.zeros_like(self.ids[:, :1])
+        self.ids = torch.cat([self.ids, room], dim=1)
+        self.ids[torch.arange(len(self.sizes)), self.sizes] = drawn[:, 0]
+        self.sizes = self.sizes + 1
+        self.ids = self.ids[:, : int(self.sizes.max())]
+
+
+PASTS: dict[Past, Callable[[Any, Sequence[Tokens]], _Cached | _Whole]] = {
+    "cache": _Cached,
+    "kept rows": _KeptRows,
+    "none": _Whole,
+}
+
+
 @torch.no_grad()
 def generate(
     models: Sequence[Any],
     prompts: Sequence[Tokens],
     noise: Callable[[int], np.ndarray],
     horizon: int,
-    eos: int,
+    ends: Sequence[int],
     batch: int = 64,
     combine: Combine | None = None,
     advance: Callable[[int], None] = lambda n: None,
+    past: Past = "cache",
 ) -> tuple[list[Response], list[float]]:
     """One response to every prompt, and its log-probability as seen by the sampler.
 
@@ -53,20 +140,20 @@ def generate(
         models: one model, or several whose next-token laws ``combine`` joins.
         prompts: formatted tokens.
         noise: index of a prompt to its (horizon,) uniform numbers.
-        horizon: longest response, EOS included; one that is cut has no EOS and is marked.
-        eos: token that ends a response.
+        horizon: longest response, its end included; one that is cut has none and is marked.
+        ends: tokens that end a response.
         batch: responses at a time.
         combine: see `Combine`; None takes the first model's law.
         advance: told the number of finished responses, for a progress bar.
+        past: how to go from token to token, as the models' class allows.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     responses: list[Response | None] = [None] * len(prompts)
     log_probs = [0.0] * len(prompts)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        drawn = _batch(
-            models, [prompts[i] for i in chosen], [noise(i) for i in chosen], horizon, eos, combine
-        )
+        some, numbers = [prompts[i] for i in chosen], [noise(i) for i in chosen]
+        drawn = _batch([PASTS[past](m, some) for m in models], numbers, horizon, ends, combine)
         for i, (response, log_prob) in zip(chosen, drawn, strict=True):
             responses[i], log_probs[i] = response, log_prob
         advance(len(chosen))
@@ -74,46 +161,34 @@ def generate(
 
 
 def _batch(
-    models: Sequence[Any],
-    prompts: Sequence[Tokens],
+    laws: Sequence[_Cached | _Whole],
     noise: Sequence[np.ndarray],
     horizon: int,
-    eos: int,
+    ends: Sequence[int],
     combine: Combine | None,
 ) -> list[tuple[Response, float]]:
-    device = next(models[0].parameters()).device
-    longest = max(map(len, prompts))
-    ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for i, prompt in enumerate(prompts):  # padded on the left: the last column predicts
-        ids[i, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[i, longest - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    numbers = torch.from_numpy(np.stack(noise)).to(device)
-    caches = [_Cache(config=model.config) for model in models]
-    rows = torch.arange(len(prompts), device=device)
-    tokens = torch.full((len(prompts), horizon), -1, dtype=torch.int64, device=device)
-    total = torch.zeros(len(prompts), dtype=torch.float64, device=device)
+    device, count = laws[0].device, len(noise)
+    numbers, stop = torch.from_numpy(np.stack(noise)).to(device), torch.tensor(ends, device=device)
+    rows = torch.arange(count, device=device)
+    tokens = torch.full((count, horizon), -1, dtype=torch.int64, device=device)
+    total = torch.zeros(count, dtype=torch.float64, device=device)
     for h in range(horizon):
-        laws = [_next(m, c, ids, mask) for m, c in zip(models, caches, strict=True)]
-        law = laws[0] if combine is None else combine(laws)
+        seen = [each.next() for each in laws]
+        law = seen[0] if combine is None else combine(seen)
         drawn = inverted(law, numbers[rows, h][:, None])
         tokens[rows, h] = drawn[:, 0]
         total[rows] += law.gather(-1, drawn)[:, 0].double()
-        alive = drawn[:, 0] != eos
+        alive = ~torch.isin(drawn[:, 0], stop)
         if h + 1 == horizon or not bool(alive.any()):
             break
-        if not bool(alive.all()):
-            keep = alive.nonzero()[:, 0]
-            rows, drawn, mask = rows[keep], drawn[keep], mask[keep]
-            for cache in caches:
-                cache.batch_select_indices(keep)
-        ids = drawn
-        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+        keep = None if bool(alive.all()) else alive.nonzero()[:, 0]
+        rows, drawn = (rows, drawn) if keep is None else (rows[keep], drawn[keep])
+        for each in laws:
+            each.go_on(keep, drawn)
     out = []
     for row, log_prob in zip(tokens.tolist(), total.tolist(), strict=True):
         kept = tuple(t for t in row if t >= 0)
-        out.append((Response(kept, kept[-1] != eos), log_prob))
+        out.append((Response(kept, kept[-1] not in ends), log_prob))
     return out
 
 
@@ -122,17 +197,3 @@ def inverted(log_law: Tensor, numbers: Tensor) -> Tensor:
     cdf = log_law.double().exp().cumsum(-1)
     found = torch.searchsorted(cdf, numbers * cdf[:, -1:], right=True)
     return found.clamp_max(cdf.shape[-1] - 1)
-
-
-def _next(model: Any, cache: DynamicCache, ids: Tensor, mask: Tensor) -> Tensor:
-    """Log-law (B, V) of the next token, float32."""
-    positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-    out = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return out.logits[:, -1].float().log_softmax(-1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from llm_scale.data.items import Tokens
+from llm_scale.models import output
 from llm_scale.models.shared_prompts import (
     SHARED_FROM,
     Pair,
@@ -52,55 +53,53 @@ class Scorer(nn.Module):
         self.shares_prompts = self._can_share()
 
     def _probe(self) -> None:
-        """Compare with transformers' own logits: a model may scale or cap them afterwards.
+        """Compare with transformers' own logits: a model may change them in ways unknown here.
 
         Hidden states are also compared enlarged: a cap does not show on a new model's small logits.
         """
         device = next(self.model.parameters()).device
-        ids = torch.arange(4, device=device)[None] % self.model.config.vocab_size
-
-        def enlarge(_module: Any, _given: Any, out: Any) -> Any:
-            out.last_hidden_state = out.last_hidden_state * size
-            return out
-
-        handle = self.model.base_model.register_forward_hook(enlarge)
+        ids = torch.arange(4, device=device)[None] % output.vocabulary(self.model)
+        head = self.model.get_output_embeddings()
+        if head is None:
+            raise InvalidInput(f"{type(self.model).__name__} has no output layer over tokens")
+        size = 1.0
+        handle = head.register_forward_pre_hook(lambda _module, given: (size * given[0],))
         try:
             for size in (1.0, ENLARGED):
                 with torch.no_grad():
                     own = self.model(input_ids=ids).logits.float()
-                    ours = self._head(self.model.base_model(input_ids=ids).last_hidden_state)
-                if not torch.allclose(own, ours.float(), rtol=1e-4, atol=1e-4 * size):
+                    ours = output.logits(self.model, output.states(self.model, ids)).float()
+                if not torch.allclose(own, ours, rtol=1e-4, atol=1e-4 * size):
+                    apart = float((own - ours).abs().max())
                     raise InvalidInput(
-                        f"{type(self.model).__name__} changes its logits after the output layer, "
-                        "which the trainer does not support"
+                        f"{type(self.model).__name__} changes its logits in a way that is not in "
+                        f"its configuration (by up to {apart:.2g}), which the trainer does not "
+                        "support"
                     )
         finally:
             handle.remove()
 
     def _can_share(self) -> bool:
         """Whether the model sees exactly what a mask shows it (see `collate_shared`)."""
-        config = self.model.config
+        config = output.text_config(self.model)
         attention = getattr(config, "_attn_implementation", "")
         if attention != "sdpa" or getattr(config, "sliding_window", None):
             return False
         device = next(self.model.parameters()).device
-        tokens = tuple(i % config.vocab_size for i in range(SHARED_FROM))
+        tokens = tuple(i % output.vocabulary(self.model) for i in range(SHARED_FROM))
         pairs = [(tokens, tokens[a:b]) for a, b in ((0, 3), (5, 7), (2, 3))]
         try:
             with torch.no_grad():
                 single = [
-                    self.model.base_model(input_ids=torch.tensor([[*p, *r]], device=device))
+                    output.states(self.model, torch.tensor([[*p, *r]], device=device))
                     for p, r in pairs
                 ]
                 shared = self.hidden(*collate_shared(pairs, device)[:3])
-        except (TypeError, ValueError, RuntimeError):
+        except Exception:  # whatever a class raises that knows no such mask
             return False
-        alone = torch.cat([out.last_hidden_state[0, len(tokens) - 1 : -1] for out in single])
+        alone = torch.cat([hidden[0, len(tokens) - 1 : -1] for hidden in single])
         off, size = (x.square().mean().sqrt() for x in (shared - alone, alone))
         return bool(off <= SAME * size)
-
-    def _head(self, hidden: Tensor) -> Tensor:
-        return self.model.get_output_embeddings()(hidden)
 
     def forward(self, ids: Tensor, mask: Tensor | None, where: Tensor, targets: Tensor) -> Tensor:
         """Log-probabilities (T, m) of ``targets`` (T, m) at flat positions ``where`` (T,).
@@ -119,17 +118,16 @@ class Scorer(nn.Module):
         seen: dict[str, Tensor] = {}
         if mask is not None:
             seen = {"attention_mask": mask[:, None], "position_ids": mask.sum(-1) - 1}
-        states = self.model.base_model(input_ids=ids, **seen).last_hidden_state
-        return states.flatten(0, 1)[where]
+        return output.states(self.model, ids, **seen).flatten(0, 1)[where]
 
     def log_law(self, hidden: Tensor) -> Tensor:
         """Whole next-token log-laws (t, V) in float32 of a few hidden states (t, d)."""
-        return self._head(hidden).float().log_softmax(-1)
+        return output.logits(self.model, hidden).float().log_softmax(-1)
 
     @property
     def chunk(self) -> int:
         """Positions whose logits exist at a time."""
-        return max(1, CHUNK_LOGITS // self.model.config.vocab_size)
+        return max(1, CHUNK_LOGITS // output.vocabulary(self.model))
 
     def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         parts = []
@@ -142,7 +140,7 @@ class Scorer(nn.Module):
         return torch.cat(parts) if parts else hidden.new_zeros(targets.shape, dtype=torch.float32)
 
     def _chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        logits = self._head(hidden).float()
+        logits = output.logits(self.model, hidden).float()
         return logits.gather(-1, targets) - logits.logsumexp(-1, keepdim=True)
 
 

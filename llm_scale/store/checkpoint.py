@@ -66,7 +66,9 @@ def save(
                 save_file(plain, part / f"{name}.safetensors")
         for path in beside:
             _link(path, part / path.name)
-        state = state | {"files": {p.name: digest(p) for p in sorted(part.iterdir())}}
+        state = state | {
+            "files": {_name(p, part): digest(p) for p in sorted(part.rglob("*")) if p.is_file()}
+        }
         told = state | {"digest": _text_digest(state)}
         (part / STATE).write_text(json.dumps(told, indent=1), encoding="utf-8")
     for old in _numbered(folder)[:-KEPT]:
@@ -107,6 +109,11 @@ def set_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) 
         state.setdefault(int(index), {})[key] = tensor
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _name(path: Path, folder: Path) -> str:
+    """Of a file, in subfolders too: a tokenizer may keep its named chat templates in one."""
+    return path.relative_to(folder).as_posix()
 
 
 def _numbered(folder: Path) -> list[Path]:

@@ -341,7 +341,7 @@ def test_the_cache_under_autocast_has_its_precision_and_the_same_responses(monke
         prompts = [(0,), (0, 1), (0, 2, 3)] * 4
         luck = np.random.default_rng(0).random((len(prompts), 6))
         with torch.autocast("cpu", torch.bfloat16):
-            return sample.generate([who.language.model], prompts, lambda i: luck[i], 6, 0, 5)
+            return sample.generate([who.language.model], prompts, lambda i: luck[i], 6, (0,), 5)
 
     ours = drawn(sample._Cache)
     assert kept

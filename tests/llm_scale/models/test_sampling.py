@@ -19,7 +19,7 @@ def numbers(i, seed=0):
 
 def draw(language, prompts, seed=0, batch=64, horizon=HORIZON):
     return generate(
-        [language.model], prompts, lambda i: numbers(i, seed), horizon, language.eos, batch
+        [language.model], prompts, lambda i: numbers(i, seed), horizon, language.ends, batch
     )
 
 
@@ -35,7 +35,7 @@ def test_batch_size_and_order_do_not_change_what_is_drawn(language, prompts):
         [prompts[i] for i in order],
         lambda i: numbers(order[i]),
         HORIZON,
-        language.eos,
+        language.ends,
     )
     assert shuffled == [whole[i] for i in order]
 

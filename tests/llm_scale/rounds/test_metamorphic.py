@@ -217,7 +217,7 @@ class First:
         model = self.sampler if temperature == 1.0 else Tempered(self.sampler, temperature)
         drawn, _ = generate(
             [model], [i.prompt for i in items],
-            lambda j: streams.uniform(HORIZON, seed, "own", 0, j), HORIZON, self.language.eos, 512,
+            lambda j: streams.uniform(HORIZON, seed, "own", 0, j), HORIZON, self.language.ends, 512,
         )  # fmt: skip
         return [(i.prompt, r.tokens, r.truncated) for i, r in zip(items, drawn, strict=True)]
 
@@ -505,9 +505,9 @@ def test_prompts_with_the_padding_s_token_are_sampled_as_when_alone(directory):
     def number(i):
         return streams.uniform(6, 0, "own", 0, i)
 
-    whole, _ = generate([model], prompts, number, 6, eos)
+    whole, _ = generate([model], prompts, number, 6, (eos,))
     alone = [
-        generate([model], [p], lambda _, i=i: number(i), 6, eos)[0][0]
+        generate([model], [p], lambda _, i=i: number(i), 6, (eos,))[0][0]
         for i, p in enumerate(prompts)
     ]
     assert whole == alone
