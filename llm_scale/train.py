@@ -63,6 +63,11 @@ class Parts:
     objective: Objective | None
     oracle: Oracle | None
 
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that train."""
+        return list(weights.trained(self.player.language.model).values())
+
 
 def train(
     parts: Parts,
@@ -152,7 +157,7 @@ def optimise(parts: Parts, state: State, loss: float, steps: int) -> float:
     if not np.isfinite(loss):
         raise diverged(parts, state, state.step, "loss", loss)
     limit = s.clip if s.clip > 0 else float("inf")
-    norm = float(nn.utils.clip_grad_norm_(parts.player.language.model.parameters(), limit))
+    norm = float(nn.utils.clip_grad_norm_(parts.trained, limit))
     if not np.isfinite(norm):
         raise diverged(parts, state, state.step, "gradient's norm", norm)
     for group in state.optimiser.param_groups:
@@ -179,8 +184,8 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
 
 def new_optimiser(parts: Parts) -> torch.optim.Optimizer:
     """AdamW without any moments yet."""
-    s, parameters = parts.settings, parts.player.language.model.parameters()
-    return torch.optim.AdamW(parameters, lr=s.lr, weight_decay=s.weight_decay, fused=True)
+    s = parts.settings
+    return torch.optim.AdamW(parts.trained, lr=s.lr, weight_decay=s.weight_decay, fused=True)
 
 
 def sample_and_score(parts: Parts, state: State) -> None:
@@ -219,7 +224,7 @@ def direction(parts: Parts, state: State, steps: int) -> dict[str, float]:
     fixed = range(min(len(state.data.items), 2 * parts.settings.batch))
     found = gradients.cosine_to_sft(
         lambda sft: accumulate(parts, state.data, fixed, None if sft else parts.objective),
-        list(parts.player.language.model.parameters()),
+        parts.trained,
     )
     for name, here in (("start", at[0]), ("end", at[-1])):
         if found and state.step == here:
