@@ -116,7 +116,7 @@ def generate(
 
     asked = evaluate.read_prompts(file) if file is not None else asked
     given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
-    made = evaluate.responses(evaluate.opened(model, given), asked, count, seed)
+    made = evaluate.responses(evaluate.opened(model, given, _say), asked, count, seed)
     _put("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in made), out)
 
 
@@ -146,7 +146,7 @@ def evaluate_(
 
     refuse(file_problems(out) if out is not None else [])
     given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
-    opened = evaluate.opened(model, given)
+    opened = evaluate.opened(model, given, _say)
     examples = evaluate.examples(opened, data, count)
     row = evaluate.evaluated(opened, examples)
     if text_metrics:

@@ -178,7 +178,11 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
     if processes.size() > 1:
         scorer = nn.parallel.DistributedDataParallel(scorer)
     oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
-    store = Store(out, settings, language, Journal(out))
+    base = {}
+    if language.adapter is not None:
+        base = {"path": language.adapter.base_model_name_or_path or settings.model}
+        base["digest"] = weights.base_digest(language)
+    store = Store(out, settings, language, Journal(out), base)
     return Parts(settings, task, player, scorer, store, objective_of(settings.objective), oracle)
 
 

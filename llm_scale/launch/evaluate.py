@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,12 @@ class Opened:
     task: str
 
 
-def opened(path: Path, given: dict[str, Any]) -> Opened:
+def opened(
+    path: Path, given: dict[str, Any], say: Callable[[str], None] = lambda text: None
+) -> Opened:
     """Load the model of a run's folder or of a directory, with some settings replaced.
+
+    ``say`` is told what was done with its files.
 
     Raises:
         InvalidInput: nothing to load there, or settings that do not work.
@@ -54,7 +58,7 @@ def opened(path: Path, given: dict[str, Any]) -> Opened:
     unread = {"task": "phrases", "objective": "sft", "oracle": "none"}  # may name files long gone
     made: Settings = make(Settings, start | {"model": str(where)} | unread | given)
     machine = Machine.of(made)
-    language = models.load(where, torch.float32, machine.device)
+    language = models.load(where, torch.float32, machine.device, say)
     return Opened(Player(language, made, machine), made, settings.get("task", ""))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,13 +12,14 @@ from lab.specs import objective_of
 from llm_scale import models, processes
 from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response
+from llm_scale.models import lora
 from llm_scale.models.player import Machine
 from llm_scale.models.score import Scorer
 from llm_scale.oracle_spec import NONE
 from llm_scale.rounds.preferences import PreferenceRound
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
-from llm_scale.settings import Settings
+from llm_scale.settings import LINEAR, Settings
 from llm_scale.train import losses
 from theory.check import check_objective
 from theory.errors import InvalidInput, refuse
@@ -43,17 +44,24 @@ def prepare(settings: Settings) -> Prepared:
     return load(settings)
 
 
-def load(settings: Settings) -> Prepared:
+def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> Prepared:
     """Load or make everything, then meet the other processes.
+
+    Args:
+        say: told what was done with the model's files.
 
     Raises:
         InvalidInput: whatever is wrong with model and data, or does not fit together.
     """
     machine = Machine.of(settings)
-    made = _prepare(settings, machine)
+    made = _prepare(settings, machine, say)
     refuse(_fit_problems(settings, made))
     processes.start(machine.device)
-    return made
+    if not settings.lora:
+        return made
+    base = "" if settings.model == "tiny" else settings.model
+    shape = (settings.lora, settings.lora_alpha, settings.lora_targets)
+    return replace(made, language=lora.add(made.language, *shape, settings.seed, base))
 
 
 def problems(settings: Settings) -> list[str]:
@@ -107,6 +115,11 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         other = AutoTokenizer.from_pretrained(final, local_files_only=True)
         if other.get_vocab() != language.tokenizer.get_vocab():
             out.append(f"sft_run={settings.sft_run!r}: its model has other tokens")
+    if settings.lora:
+        try:
+            lora.targets_of(language.model, settings.lora_targets)
+        except InvalidInput as error:
+            out += error.problems
     try:
         Scorer(language.model)
     except InvalidInput as error:
@@ -158,9 +171,9 @@ def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
     return Round([item], stored, stored, stored)
 
 
-def _prepare(settings: Settings, machine: Machine) -> Prepared:
+def _prepare(settings: Settings, machine: Machine, say: Callable[[str], None]) -> Prepared:
     if settings.model != "tiny":
-        language = models.load(settings.model, torch.float32, machine.device)
+        language = models.load(settings.model, torch.float32, machine.device, say)
         return Prepared(machine, language, _task(settings, language.tokenizer))
     if settings.task == "phrases":
         known = tasks.phrases(settings)
@@ -198,6 +211,10 @@ def combination_problems(settings: Settings) -> list[str]:
             f"task='phrases' has its own format: prompt_style must be auto, not "
             f"{settings.prompt_style!r}"
         )
+    if settings.lora and not lora.installed():
+        problems.append(f"lora={settings.lora} {lora.NEEDED}")
+    if not settings.lora and (settings.lora_alpha or settings.lora_targets != LINEAR):
+        problems.append("lora_alpha and lora_targets are of an adapter: set lora to its rank")
     if settings.sft_run and settings.held_out == 0:
         problems.append("sft_run is compared with on held-out prompts; set held_out > 0")
     if by_oracle:

@@ -69,7 +69,7 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     if finished(out, settings):
         say(f"{out}: finished before")
         return
-    parts = prepare.load(settings)
+    parts = prepare.load(settings, say if processes.local() == 0 else lambda text: None)
     record = {"settings": dataclasses.asdict(settings), "versions": identity.versions()}
     record["files"] = identity.files(settings)
     if processes.rank() == 0 and not (out / RECORD).exists():

@@ -19,18 +19,20 @@ class Language:
     """A model with its tokenizer; EOS also pads, so no mask is ever made by ``== pad``.
 
     The model stays in evaluation mode: dropout would make ``log pi`` of a response random.
+    ``adapter`` is peft's configuration of the LoRA layers in the model; without, all weights train.
     """
 
     model: Any
     tokenizer: Any
+    adapter: Any = None
 
     @property
     def eos(self) -> int:
         return int(self.tokenizer.eos_token_id)
 
 
-def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Language:
-    """A causal LM and its tokenizer from a directory of transformers.
+def load_whole(path: Path, dtype: torch.dtype, device: torch.device) -> Language:
+    """A causal LM and its tokenizer from a directory of transformers with all of its weights.
 
     Raises:
         InvalidInput: not a directory of a causal LM, weights that are missing, of other shapes or
@@ -38,7 +40,6 @@ def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Languag
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = directory(where)
     try:
         _config(path)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -53,26 +54,15 @@ def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Languag
             )
     except Exception as error:  # transformers raises many kinds
         first = str(error).strip().splitlines()[:1]
-        raise InvalidInput(f"model={str(where)!r}: cannot be loaded: {' '.join(first)}") from error
-    problems = _weight_problems(model, seen)
+        raise InvalidInput(f"model={str(path)!r}: cannot be loaded: {' '.join(first)}") from error
+    problems = _key_problems(seen) or nonfinite(model)
     if tokenizer.eos_token_id is None:
         problems.append("its tokenizer has no EOS token")
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         problems.append(f"{len(tokenizer)} tokens, but {rows} rows of embeddings")
-    refuse(f"model={str(where)!r}: {problem}" for problem in problems)
+    refuse(f"model={str(path)!r}: {problem}" for problem in problems)
     return Language(model.to(device).eval(), tokenizer)
-
-
-def directory(path: str | Path) -> Path:
-    """The path, if a model may be there. InvalidInput: there is no config.json."""
-    if not (Path(path) / "config.json").is_file():
-        raise InvalidInput(
-            f"model={str(path)!r}: no config.json there; needed is 'tiny' or a directory of a "
-            "Hugging Face causal LM (config.json, *.safetensors, tokenizer files); "
-            "`make model` gets the one of the presets"
-        )
-    return Path(path)
 
 
 def _config(path: Path) -> None:
@@ -84,21 +74,25 @@ def _config(path: Path) -> None:
         raise ValueError(f"config.json is a {type(config).__name__}; needed is an object")
 
 
-def _weight_problems(model: Any, seen: dict[str, Any]) -> list[str]:
-    """Weights that transformers would make up, and weights that are no numbers."""
+def _key_problems(seen: dict[str, Any]) -> list[str]:
+    """Weights that transformers would make up."""
     out = []
     if missing := sorted(seen["missing_keys"]):
-        out.append(f"its files have no weights {_few(missing)}")
+        out.append(f"its files have no weights {few(missing)}")
     shapes = [f"{n} {tuple(a)} instead of {tuple(b)}" for n, a, b in seen["mismatched_keys"]]
     if shapes:
-        out.append(f"weights of other shapes than config.json says: {_few(sorted(shapes))}")
-    broken = [n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
-    if broken and not out:
-        out.append(f"weights that are not finite: {_few(broken)}")
+        out.append(f"weights of other shapes than config.json says: {few(sorted(shapes))}")
     return out
 
 
-def _few(names: Sequence[str], shown: int = 3) -> str:
+def nonfinite(model: Any) -> list[str]:
+    """Weights that are no numbers, as a problem."""
+    broken = [n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
+    return [f"weights that are not finite: {few(broken)}"] if broken else []
+
+
+def few(names: Sequence[str], shown: int = 3) -> str:
+    """Some of many names."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
@@ -139,17 +133,3 @@ def tiny(
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     return Language(model.to(device).eval(), tokenizer)
-
-
-def save(language: Language, directory: Path) -> None:
-    """Weights (safetensors), configuration and tokenizer, as plain transformers reads them."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a tiny model is saved every few seconds
-    language.model.save_pretrained(directory)
-    try:
-        language.tokenizer.save_pretrained(directory)
-    except Exception as error:  # of a full disk its library says so with this kind
-        if type(error) is not Exception:
-            raise
-        raise OSError(str(error)) from error
