@@ -29,7 +29,7 @@ from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
-from llm_scale.models import weights
+from llm_scale.models import lora, weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.rounds.batches import micro_batches, order
 from llm_scale.rounds.begin import begin, references
@@ -182,6 +182,7 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
     if language.adapter is not None:
         base = {"path": language.adapter.base_model_name_or_path or settings.model}
         base["digest"] = weights.base_digest(language)
+        lora.narrow(language, player.machine.dtype)
     store = Store(out, settings, language, Journal(out), base)
     return Parts(settings, task, player, scorer, store, objective_of(settings.objective), oracle)
 

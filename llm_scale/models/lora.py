@@ -64,6 +64,12 @@ def targets_of(model: Any, targets: str) -> list[str]:
     return names
 
 
+def layers_of(model: Any, targets: str) -> list[str]:
+    """Full names of the layers that get an update. InvalidInput: as `targets_of`."""
+    names = targets_of(model, targets)
+    return [n for n, _ in model.named_modules() if any(_ends(n, name) for name in names)]
+
+
 def add(
     language: Language, rank: int, alpha: float, targets: str, seed: int, base: str
 ) -> Language:
@@ -79,7 +85,7 @@ def add(
     from peft import LoraConfig, inject_adapter_in_model
 
     names = targets_of(language.model, targets)
-    kinds = {type(m) for n, m in language.model.named_modules() if any(_ends(n, t) for t in names)}
+    kinds = {type(language.model.get_submodule(n)) for n in layers_of(language.model, targets)}
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha or 2 * rank,
@@ -95,6 +101,18 @@ def add(
     config.inference_mode = True
     language.model.eval()
     return dataclasses.replace(language, adapter=config)
+
+
+@torch.no_grad()
+def narrow(language: Language, dtype: torch.dtype) -> None:
+    """Hold the base's linear layers as they are computed with: half of their memory in bfloat16.
+
+    Autocast would make them so in every pass. What trains stays as it is. Only called under
+    autocast from then on.
+    """
+    for name, parameter in language.model.named_parameters():
+        if ".base_layer." in name:
+            parameter.data = parameter.data.to(dtype)
 
 
 def save(language: Language, directory: Path) -> None:
