@@ -103,6 +103,11 @@ class Settings(BaseSettings):
         "auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16",
         of=("auto", "float32", "bfloat16"),
     )
+    sharded: bool = option(
+        False,
+        "several processes: each keeps a share of weights, gradients and moments (FSDP2) and not "
+        "all of them (DDP)",
+    )
     tokens_per_batch: int = option(8192, "padded tokens of one forward pass in training", ge=1)
     generate_batch: int = option(64, "responses generated at a time", ge=1)
     checkpoint_every: int = option(50, "optimiser steps between checkpoints", ge=1)

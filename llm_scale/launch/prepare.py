@@ -68,6 +68,8 @@ def problems(settings: Settings) -> list[str]:
     """All that can be said before anything is loaded: combinations, device, files."""
     out = combination_problems(settings) + _sft_run_problems(settings)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
+    if settings.sharded and processes.announced() == 1:
+        out.append("sharded is for several processes: start them with torchrun, or leave it out")
     if settings.task not in tasks.NAMED:
         checks.append(lambda: tasks.there(Path(settings.task)))
     if settings.model != "tiny":

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from llm_scale.models import lora
 from llm_scale.models.language import Language, few, load_whole, nonfinite
-from llm_scale.models.weights import Weights
+from llm_scale.models.weights import Weights, everything
 from theory.errors import InvalidInput, refuse
 
 ADAPTER = "adapter"
@@ -91,7 +91,7 @@ def _save_whole(language: Language, directory: Path, weights: Weights | None = N
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # a tiny model is saved every few seconds
-    language.model.save_pretrained(directory, state_dict=weights)
+    language.model.save_pretrained(directory, state_dict=weights or everything(language.model))
     _save_tokenizer(language, directory)
 
 

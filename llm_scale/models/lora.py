@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lab import streams
 from llm_scale.models.language import Language
-from llm_scale.models.weights import Weights, trained
+from llm_scale.models.weights import Weights, everything, trained
 from llm_scale.settings import LINEAR
 from theory.errors import refuse
 
@@ -143,11 +143,9 @@ def merged(language: Language) -> Weights:
         if isinstance(module, LoraLayer)
     }
     out: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        if ".lora_" in name or tensor.data_ptr() in seen:
+    for name, tensor in everything(model).items():
+        if ".lora_" in name:
             continue
-        seen.add(tensor.data_ptr())
         plain = name.replace(".base_layer.", ".")
         whole = tensor.float() if tensor.is_floating_point() else tensor
         out[plain] = (whole + updates[plain] if plain in updates else whole).detach().cpu()

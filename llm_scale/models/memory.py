@@ -15,8 +15,8 @@ With P weights of the model, of which P_lin are in linear layers but the output,
 
 with d hidden units, f in the MLP, kv those of keys (values as many), h heads: the tensors that
 torch keeps for the backward pass of a Llama layer (norm, attention, gated MLP). Where activations
-are computed again there are 4 d a layer and token and all of one layer. The output adds one chunk of
-logits three times. Key-value caches of sampling and what the allocator wastes are not in it.
+are computed again there are 4 d a layer and token and all of one layer. The output adds one chunk
+of logits three times. Key-value caches of sampling and what the allocator wastes are not in it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llm_scale.models import sharded
 from llm_scale.models.language import Language
 
 Weights = dict[str, Tensor]
@@ -29,7 +30,17 @@ def copy_of(language: Language) -> Weights:
 def put(language: Language, tensors: Weights) -> None:
     """Copy what trains into the model; KeyError if one is missing."""
     for name, parameter in trained(language.model).items():
-        parameter.copy_(tensors[name])
+        parameter.copy_(sharded.like(tensors[name], parameter))
+
+
+def everything(model: nn.Module) -> Weights:
+    """All that a model's files hold, tied weights once: its parameters and its lasting buffers."""
+    out = {name: p.detach() for name, p in model.named_parameters()}
+    for path, module in model.named_modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            if name not in module._non_persistent_buffers_set:
+                out[f"{path}.{name}".lstrip(".")] = buffer
+    return out
 
 
 def digest(language: Language) -> str:
@@ -46,7 +57,8 @@ def _digest(tensors: dict[str, nn.Parameter]) -> str:
     found = hashlib.sha256()
     for name, parameter in tensors.items():
         found.update(name.encode())
-        plain = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        # copied: a tensor that numpy looks into can never give its memory back
+        plain = parameter.detach().cpu().clone().contiguous().view(-1).view(torch.uint8)
         found.update(memoryview(plain.numpy()))
     return found.hexdigest()[:16]
 

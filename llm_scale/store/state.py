@@ -98,11 +98,9 @@ class Store:
 
     def save(self, state: State) -> None:
         """A checkpoint of the model and the state; the last two are kept."""
+        moments = checkpoint.optimiser_tensors(state.optimiser)
         if processes.rank() == 0:
-            files = {
-                "optimiser": checkpoint.optimiser_tensors(state.optimiser),
-                "previous": state.previous,
-            }
+            files = {"optimiser": moments, "previous": state.previous}
             if state.phase is Phase.TRAIN:
                 files["round"] = state.data.tensors()
                 files["held_out"] = state.held.tensors()
