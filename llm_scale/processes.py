@@ -69,7 +69,12 @@ def size() -> int:
 
 def mine(everything: Sequence[T]) -> list[T]:
     """This process's share: every size-th element."""
-    return list(everything[rank() :: size()])
+    return shares(everything)[rank()]
+
+
+def shares(everything: Sequence[T]) -> list[list[T]]:
+    """`mine` of every process."""
+    return [list(everything[i :: size()]) for i in range(size())]
 
 
 def together(share: Sequence[T]) -> list[T]:

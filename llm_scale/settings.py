@@ -12,6 +12,7 @@ from llm_scale import oracle_spec
 from theory.errors import InvalidInput
 
 PRESETS = Path(__file__).parent / "presets"
+LINEAR = "all-linear"
 Opponent = Literal["last", "mixture", "base"]
 Level = Literal["sequence", "token"]
 Style = Literal["auto", "chat", "plain"]
@@ -86,6 +87,17 @@ class Settings(BaseSettings):
     clip: float = option(1.0, "largest norm of the gradient (0: no clipping)", ge=0)
     sft_steps: int = option(0, "steps of SFT before the first round", ge=0)
     reset_optimiser: bool = option(True, "start every round with a fresh optimiser state")
+    # what of the weights trains
+    lora: int = option(
+        0, "rank of a LoRA adapter, which then trains in the place of all weights (0: none)", ge=0
+    )
+    lora_alpha: float = option(
+        0.0, "the adapter's update is alpha / rank B A (0: alpha is twice the rank)", ge=0
+    )
+    lora_targets: str = option(
+        LINEAR,
+        f"layers with an update: {LINEAR} (but the output), or names as q_proj,v_proj",
+    )
     # what is measured beside
     cosines: int = option(2, "points a round with the gradient's cosine to SFT's (0: none)", ge=0)
     sft_run: str = option("", "folder of a finished run; distances to its final model are measured")
@@ -98,6 +110,11 @@ class Settings(BaseSettings):
         "auto",
         "auto (bfloat16 on CUDA, float32 on the CPU), float32, bfloat16",
         of=("auto", "float32", "bfloat16"),
+    )
+    sharded: bool = option(
+        False,
+        "several processes: each keeps a share of weights, gradients and moments (FSDP2) and not "
+        "all of them (DDP)",
     )
     tokens_per_batch: int = option(8192, "padded tokens of one forward pass in training", ge=1)
     recompute: bool = option(

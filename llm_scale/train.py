@@ -29,9 +29,9 @@ from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
-from llm_scale.models import weights
+from llm_scale.models import lora, sharded, weights
 from llm_scale.models.player import Machine, Player
-from llm_scale.rounds.batches import micro_batches, order
+from llm_scale.rounds.batches import order, passes
 from llm_scale.rounds.begin import begin, references
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
@@ -63,6 +63,15 @@ class Parts:
     objective: Objective | None
     oracle: Oracle | None
 
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that train."""
+        return list(weights.trained(self.player.language.model).values())
+
+    def gathered(self) -> contextlib.AbstractContextManager[None]:
+        """Whole weights on every process: to sample, to score and to write."""
+        return sharded.gathered(self.player.scorer)
+
 
 def train(
     parts: Parts,
@@ -85,7 +94,8 @@ def train(
     for round_ in range(state.round, s.rounds):  # -1 is the SFT start
         began = time.monotonic()
         if state.phase is Phase.BEGIN:
-            sample_and_score(parts, state, say)
+            with parts.gathered():
+                sample_and_score(parts, state, say)
         steps = s.sft_steps if round_ == SFT_ROUND else s.steps_per_round
         played = None if round_ == SFT_ROUND else parts.objective
         left = range(state.step, steps)
@@ -98,21 +108,25 @@ def train(
             store.journal.write(row, state.total)
             last, due = state.step == steps, state.step % s.checkpoint_every == 0
             if last or due:
-                refuse_broken(parts, state, batch)
-            if due and not last:
-                store.save(state)
-        if round_ == SFT_ROUND:
-            store.keep("base")
-        else:
-            row = {"round": round_, **state.monitors, **measured(parts, state)}
-            store.journal.write(row, state.total)
-            store.journal.time(round_, time.monotonic() - began)
-            on_round(row)
+                with parts.gathered():
+                    refuse_broken(parts, state, batch)
+                    if due and not last:
+                        store.save(state)
+        with parts.gathered():
+            if round_ == SFT_ROUND:
+                store.keep("base")
+            else:
+                row = {"round": round_, **state.monitors, **measured(parts, state)}
+                store.journal.write(row, state.total)
+                store.journal.time(round_, time.monotonic() - began)
+                on_round(row)
         state.next_round()
         if s.reset_optimiser:
             state.optimiser = new_optimiser(parts)
-        store.save(state)
-    store.finish()
+        with parts.gathered():
+            store.save(state)
+    with parts.gathered():
+        store.finish()
 
 
 def losses(
@@ -130,13 +144,14 @@ def accumulate(
 ) -> float:
     """Add the gradient of the mean loss over items to the parameters; the loss itself."""
     s, total = parts.settings, 0.0
-    batches = micro_batches(data, processes.mine(chosen), s.tokens_per_batch)
-    for number, rows in enumerate(batches, 1):
+    batches, most = passes(data, chosen, s.tokens_per_batch)
+    padded = s.sharded * (most - len(batches))  # a pass gathers layers of all processes
+    for number, rows in enumerate([*batches, *batches[-1:] * padded], 1):
         with no_sync(parts.scorer, number == len(batches)), parts.player.machine.precision():
             batch = data.subset(rows)
             log_pi = batch.log_probs(parts.scorer)
             each = losses(objective, batch.to(log_pi.device), log_pi, s.beta, s.tau)
-            loss = each.sum() / len(chosen)
+            loss = (number <= len(batches)) * each.sum() / len(chosen)
             (loss * processes.size()).backward()
         total += float(loss.detach())
     return float(sum(processes.together([total]))) if processes.size() > 1 else total
@@ -152,7 +167,7 @@ def optimise(parts: Parts, state: State, loss: float, steps: int) -> float:
     if not np.isfinite(loss):
         raise diverged(parts, state, state.step, "loss", loss)
     limit = s.clip if s.clip > 0 else float("inf")
-    norm = float(nn.utils.clip_grad_norm_(parts.player.language.model.parameters(), limit))
+    norm = float(sharded.whole(nn.utils.clip_grad_norm_(parts.trained, limit)))
     if not np.isfinite(norm):
         raise diverged(parts, state, state.step, "gradient's norm", norm)
     for group in state.optimiser.param_groups:
@@ -169,18 +184,25 @@ def optimise(parts: Parts, state: State, loss: float, steps: int) -> float:
 def assemble(settings: Settings, out: Path, language: models.Language, task: Task) -> Parts:
     """A run's parts, in a folder."""
     player = Player(language, settings, Machine.of(settings))
-    scorer = player.scorer
-    if processes.size() > 1:
-        scorer = nn.parallel.DistributedDataParallel(scorer)
     oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
-    store = Store(out, settings, language, Journal(out))
+    base = {}
+    if language.adapter is not None:
+        base = {"path": language.adapter.base_model_name_or_path or settings.model}
+        base["digest"] = weights.base_digest(language)
+        lora.narrow(language, player.machine.dtype)
+    store = Store(out, settings, language, Journal(out), base)
+    scorer: nn.Module = player.scorer
+    if settings.sharded:
+        sharded.shard(scorer)
+    elif processes.size() > 1:
+        scorer = nn.parallel.DistributedDataParallel(scorer)
     return Parts(settings, task, player, scorer, store, objective_of(settings.objective), oracle)
 
 
 def new_optimiser(parts: Parts) -> torch.optim.Optimizer:
     """AdamW without any moments yet."""
-    s, parameters = parts.settings, parts.player.language.model.parameters()
-    return torch.optim.AdamW(parameters, lr=s.lr, weight_decay=s.weight_decay, fused=True)
+    s = parts.settings
+    return torch.optim.AdamW(parts.trained, lr=s.lr, weight_decay=s.weight_decay, fused=True)
 
 
 def sample_and_score(
@@ -226,7 +248,7 @@ def direction(parts: Parts, state: State, steps: int) -> dict[str, float]:
     fixed = range(min(len(state.data.items), 2 * parts.settings.batch))
     found = gradients.cosine_to_sft(
         lambda sft: accumulate(parts, state.data, fixed, None if sft else parts.objective),
-        list(parts.player.language.model.parameters()),
+        parts.trained,
     )
     for name, here in (("start", at[0]), ("end", at[-1])):
         if found and state.step == here:

@@ -49,7 +49,7 @@ def opened(
 ) -> Opened:
     """Load the model of a run's folder or of a directory, with some settings replaced.
 
-    ``say`` is told what is worth knowing of the model.
+    ``say`` is told what is worth knowing of the model and what was done with its files.
 
     Raises:
         InvalidInput: nothing to load there, or settings that do not work.

@@ -12,13 +12,13 @@ from lab.specs import objective_of
 from llm_scale import models, processes
 from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response
-from llm_scale.models import output, probe, recompute
+from llm_scale.models import lora, output, probe, recompute
 from llm_scale.models.player import Machine
 from llm_scale.oracle_spec import NONE
 from llm_scale.rounds.preferences import PreferenceRound
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
-from llm_scale.settings import Settings
+from llm_scale.settings import LINEAR, Settings
 from llm_scale.train import losses
 from theory.check import check_objective
 from theory.errors import InvalidInput, refuse
@@ -47,7 +47,7 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
     """Load or make everything, then meet the other processes.
 
     Args:
-        say: told by the first process what is worth knowing of the model.
+        say: told by the first process what is worth knowing of the model and its files.
 
     Raises:
         InvalidInput: whatever is wrong with model and data, or does not fit together.
@@ -57,6 +57,10 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
     refuse(_fit_problems(settings, made))
     made = replace(made, language=_fitted(settings, made, notes.append))
     processes.start(machine.device)
+    if settings.lora:
+        base = "" if settings.model == "tiny" else settings.model
+        shape = (settings.lora, settings.lora_alpha, settings.lora_targets)
+        made = replace(made, language=lora.add(made.language, *shape, settings.seed, base))
     if processes.rank() == 0:
         for note in notes:
             say(note)
@@ -79,6 +83,8 @@ def problems(settings: Settings) -> list[str]:
     """All that can be said before anything is loaded: combinations, device, files."""
     out = combination_problems(settings) + _sft_run_problems(settings)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
+    if settings.sharded and processes.announced() == 1:
+        out.append("sharded is for several processes: start them with torchrun, or leave it out")
     if settings.task not in tasks.NAMED:
         checks.append(lambda: tasks.there(Path(settings.task)))
     if settings.model != "tiny":
@@ -126,6 +132,11 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         other = AutoTokenizer.from_pretrained(final, local_files_only=True)
         if other.get_vocab() != language.tokenizer.get_vocab():
             out.append(f"sft_run={settings.sft_run!r}: its model has other tokens")
+    if settings.lora:
+        try:
+            lora.targets_of(language.model, settings.lora_targets)
+        except InvalidInput as error:
+            out += error.problems
     attempts: list[Callable[[], None]] = [
         lambda: _try_oracle(settings, task),
         lambda: _try_objective(settings, task, language.eos),
@@ -239,6 +250,10 @@ def combination_problems(settings: Settings) -> list[str]:
             f"task='phrases' has its own format: prompt_style must be auto, not "
             f"{settings.prompt_style!r}"
         )
+    if settings.lora and not lora.installed():
+        problems.append(f"lora={settings.lora} {lora.NEEDED}")
+    if not settings.lora and (settings.lora_alpha or settings.lora_targets != LINEAR):
+        problems.append("lora_alpha and lora_targets are of an adapter: set lora to its rank")
     if settings.sft_run and settings.held_out == 0:
         problems.append("sft_run is compared with on held-out prompts; set held_out > 0")
     if by_oracle:

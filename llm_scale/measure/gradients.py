@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from llm_scale.models.sharded import whole
+
 
 def points(steps: int, count: int) -> list[int]:
     """``count`` steps of a round at about equal distance, the first one always among them."""
@@ -42,7 +44,7 @@ def cosine_to_sft(
         own += _square(left)
         sft += _square(right)
         if left is not None and right is not None:
-            inner += float((left.double() * right.double()).sum())
+            inner += float(whole((left.double() * right.double()).sum()))
     _clear(parameters)
     if not (own > 0 and sft > 0):
         return {}
@@ -50,7 +52,7 @@ def cosine_to_sft(
 
 
 def _square(gradient: torch.Tensor | None) -> float:
-    return 0.0 if gradient is None else float(gradient.double().square().sum())
+    return 0.0 if gradient is None else float(whole(gradient.double().square().sum()))
 
 
 def _clear(parameters: Sequence[nn.Parameter]) -> None:

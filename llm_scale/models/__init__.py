@@ -1,7 +1,8 @@
 """Causal language models: load, save, sample, score."""
 
 from llm_scale.data.tokenizers import BYTE_VOCABULARY, EOS, byte_tokenizer, word_tokenizer
-from llm_scale.models.language import Language, directory, load, save, there, tiny
+from llm_scale.models.folders import directory, load, save, save_final, saved, there
+from llm_scale.models.language import Language, tiny
 
 __all__ = [
     "BYTE_VOCABULARY",
@@ -11,6 +12,8 @@ __all__ = [
     "directory",
     "load",
     "save",
+    "save_final",
+    "saved",
     "there",
     "tiny",
     "word_tokenizer",

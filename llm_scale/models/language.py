@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ from typing import Any, Literal
 import torch
 
 from llm_scale.models import ends as ends_of
-from llm_scale.models import hub
 from theory.errors import InvalidInput, refuse
 
 Past = Literal["cache", "kept rows", "none"]
@@ -30,15 +30,17 @@ class Language:
         ends: all tokens that end an own response, first the one that closes an expert's; empty is
             the tokenizer's EOS.
         past: what the sampler can do with this class; `llm_scale.models.probe` finds it out.
+        adapter: peft's configuration of the LoRA layers in the model; without, all weights train.
     """
 
     model: Any
     tokenizer: Any
     ends: tuple[int, ...] = ()
     past: Past = "cache"
+    adapter: Any = None
 
     def __post_init__(self) -> None:
-        if not self.ends:
+        if not self.ends and self.tokenizer.eos_token_id is not None:
             object.__setattr__(self, "ends", (int(self.tokenizer.eos_token_id),))
 
     @property
@@ -47,17 +49,17 @@ class Language:
         return self.ends[0]
 
 
-def load(
-    where: str | Path,
+def load_whole(
+    path: Path,
     dtype: torch.dtype,
     device: torch.device,
     style: str = "auto",
     say: Callable[[str], None] = lambda text: None,
 ) -> Language:
-    """A causal LM and its tokenizer from a directory of transformers, or by its name on the Hub.
+    """A causal LM and its tokenizer from a directory of transformers with all of its weights.
 
     Args:
-        where: the directory, or ORG/NAME. dtype: of the weights. device: where they go.
+        path: the directory. dtype: of the weights. device: where they go.
         style: of the prompts; decides whether the chat template's end counts.
         say: told which tokens end a response if that is not plain, and which options are ignored.
 
@@ -67,7 +69,6 @@ def load(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = hub.local(str(where)) if hub.is_name(where) else directory(where)
     try:
         refuse(_kind_problems(_config(path)))
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -82,48 +83,31 @@ def load(
                 return_dict=True,
             )
     except InvalidInput as error:
-        raise InvalidInput(f"model={str(where)!r}: {error}") from error
+        raise InvalidInput(f"model={str(path)!r}: {error}") from error
     except Exception as error:  # transformers raises many kinds
         first = str(error).strip().splitlines()[:1]
-        raise InvalidInput(f"model={str(where)!r}: cannot be loaded: {' '.join(first)}") from error
-    problems = _weight_problems(model, seen)
-    ends: tuple[int, ...] = ()
-    said: list[str] = []
-    try:
-        ends, said = ends_of.find(model, tokenizer, style)
-    except InvalidInput as error:
-        problems += error.problems
+        raise InvalidInput(f"model={str(path)!r}: cannot be loaded: {' '.join(first)}") from error
+    problems = _key_problems(seen) or nonfinite(model)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         problems.append(f"{len(tokenizer)} tokens, but {rows} rows of embeddings")
-    refuse(f"model={str(where)!r}: {problem}" for problem in problems)
-    for line in (*said, *ends_of.ignored_options(model)):
-        say(f"model={str(where)!r}: {line}")
+    refuse(f"model={str(path)!r}: {problem}" for problem in problems)
     _make_savable(model)
-    return Language(model.to(device).eval(), tokenizer, ends)
+    return with_ends(Language(model.to(device).eval(), tokenizer), str(path), style, say)
 
 
-def there(where: str) -> None:
-    """InvalidInput: neither a directory of a model nor a name that the Hub may know."""
-    if not hub.is_name(where):
-        directory(where)
+def with_ends(language: Language, name: str, style: str, say: Callable[[str], None]) -> Language:
+    """The language with all of its ends, which are said where they are not plain.
 
-
-def directory(path: str | Path) -> Path:
-    """The path, if a model may be there. InvalidInput: there is no config.json."""
-    adapter = Path(path) / "adapter_config.json"
-    if adapter.is_file():
-        raise InvalidInput(
-            f"model={str(path)!r}: an adapter (adapter_config.json), not a whole model; merge it "
-            "into its base model first and save that"
-        )
-    if not (Path(path) / "config.json").is_file():
-        raise InvalidInput(
-            f"model={str(path)!r}: no config.json there; needed is 'tiny', a directory of "
-            "a Hugging Face causal LM (config.json, *.safetensors, tokenizer files) or ORG/NAME on "
-            "the Hub; `make model` gets the one of the presets"
-        )
-    return Path(path)
+    InvalidInput: no token ends a response.
+    """
+    try:
+        ends, said = ends_of.find(language.model, language.tokenizer, style)
+    except InvalidInput as error:
+        raise InvalidInput(f"model={name!r}: {error}") from error
+    for line in (*said, *ends_of.ignored_options(language.model)):
+        say(f"model={name!r}: {line}")
+    return dataclasses.replace(language, ends=ends)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -162,21 +146,25 @@ def _make_savable(model: Any) -> None:
         config.do_sample = True
 
 
-def _weight_problems(model: Any, seen: dict[str, Any]) -> list[str]:
-    """Weights that transformers would make up, and weights that are no numbers."""
+def _key_problems(seen: dict[str, Any]) -> list[str]:
+    """Weights that transformers would make up."""
     out = []
     if missing := sorted(seen["missing_keys"]):
-        out.append(f"its files have no weights {_few(missing)}")
+        out.append(f"its files have no weights {few(missing)}")
     shapes = [f"{n} {tuple(a)} instead of {tuple(b)}" for n, a, b in seen["mismatched_keys"]]
     if shapes:
-        out.append(f"weights of other shapes than config.json says: {_few(sorted(shapes))}")
-    broken = [n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
-    if broken and not out:
-        out.append(f"weights that are not finite: {_few(broken)}")
+        out.append(f"weights of other shapes than config.json says: {few(sorted(shapes))}")
     return out
 
 
-def _few(names: Sequence[str], shown: int = 3) -> str:
+def nonfinite(model: Any) -> list[str]:
+    """Weights that are no numbers, as a problem."""
+    broken = [n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
+    return [f"weights that are not finite: {few(broken)}"] if broken else []
+
+
+def few(names: Sequence[str], shown: int = 3) -> str:
+    """Some of many names."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + more
 
@@ -227,17 +215,3 @@ def tiny(
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     return Language(model.to(device).eval(), tokenizer)
-
-
-def save(language: Language, directory: Path) -> None:
-    """Weights (safetensors), configuration and tokenizer, as plain transformers reads them."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # a tiny model is saved every few seconds
-    language.model.save_pretrained(directory)
-    try:
-        language.tokenizer.save_pretrained(directory)
-    except Exception as error:  # of a full disk its library says so with this kind
-        if type(error) is not Exception:
-            raise
-        raise OSError(str(error)) from error

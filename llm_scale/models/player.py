@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from llm_scale import models, processes
 from llm_scale.data.items import Response, Tokens
 from llm_scale.models.sample import Combine, generate
 from llm_scale.models.score import Pair, Scorer, score
-from llm_scale.models.weights import Weights, put
+from llm_scale.models.weights import Played, Weights
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput
 
@@ -60,11 +59,17 @@ class Machine:
 
 
 class Player:
-    """A language model that samples and scores; the only model in memory during training."""
+    """A language model that samples and scores; the only model in memory.
+
+    Attributes:
+        model: what is called to sample: ``language.model``, or that with other weights (`frozen`).
+        scorer: what is called to score.
+    """
 
     def __init__(self, language: models.Language, settings: Settings, machine: Machine) -> None:
         self.language, self.settings, self.machine = language, settings, machine
-        self.scorer: nn.Module = Scorer(language.model)
+        self.model: Any = language.model
+        self.scorer: nn.Module = Scorer(self.model)
 
     def score(self, pairs: Sequence[Pair], progress: bool = False) -> Tensor:
         """``log pi(y|x)`` (n,) in nats, float32 on the CPU: the forward pass of training."""
@@ -86,7 +91,7 @@ class Player:
         bar = progress(None, len(share), "response", processes.rank() == 0, what=what)
         with bar, self.machine.precision():
             drawn, log_probs = generate(
-                [self.language.model, *others],
+                [self.model, *others],
                 [prompts[i] for i in share],
                 lambda i: noise(share[i]),
                 self.settings.max_new_tokens,
@@ -101,8 +106,8 @@ class Player:
 
     @contextlib.contextmanager
     def frozen(self, weights: Weights) -> Iterator[Player]:
-        """Another player of the same kind with other weights, for the start of a round only."""
-        model = copy.deepcopy(self.language.model)
-        language = dataclasses.replace(self.language, model=model)
-        put(language, weights)
-        yield Player(language, self.settings, self.machine)
+        """This model played with other weights, beside itself: see `Played`. It never trains."""
+        other = copy.copy(self)
+        other.model = Played(self.language.model, weights)
+        other.scorer = Scorer(other.model, bool(self.scorer.shares_prompts))
+        yield other

@@ -45,12 +45,16 @@ class Scorer(nn.Module):
     A module of its own, so that torch's distributed wrappers see the whole computation.
     """
 
-    def __init__(self, model: Any) -> None:
-        """Wrap a transformers model; refuse one whose logits are not its output layer's."""
+    def __init__(self, model: Any, shares_prompts: bool | None = None) -> None:
+        """Wrap a transformers model; refuse one whose logits are not its output layer's.
+
+        ``shares_prompts`` is found out, unless it is known of the same model with other weights.
+        """
         super().__init__()
         self.model = model
-        self._probe()
-        self.shares_prompts = self._can_share()
+        if shares_prompts is None:
+            self._probe()
+        self.shares_prompts = self._can_share() if shares_prompts is None else shares_prompts
 
     def _probe(self) -> None:
         """Compare with transformers' own logits: a model may change them in ways unknown here.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lab import streams
+from llm_scale import processes
 from llm_scale.models.score import buckets
 from llm_scale.rounds.sequence import Round
 
@@ -22,6 +23,12 @@ def order(seed: int, round_: int, step: int, batch: int, items: int) -> list[int
 
 def _permutation(seed: int, round_: int, epoch: int, items: int) -> np.ndarray:
     return streams.generator(seed, "order", round_ + 2, epoch).permutation(items)
+
+
+def passes(data: Round, chosen: Sequence[int], tokens: int) -> tuple[list[list[int]], int]:
+    """This process's items of a step in forward passes, and the most that any process has."""
+    each = [micro_batches(data, share, tokens) for share in processes.shares(chosen)]
+    return each[processes.rank()], max(map(len, each))
 
 
 def micro_batches(data: Round, chosen: Sequence[int], tokens: int) -> list[list[int]]:

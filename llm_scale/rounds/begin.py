@@ -76,8 +76,8 @@ def begin(
     elif kind == "geometric":
         assert objective is not None
         with player.frozen(base) as other:
-            models = [other.language.model]
-            own, seen = player.sample(prompts, number, "own responses", models, join(objective))
+            join_with = join(objective)
+            own, seen = player.sample(prompts, number, "own responses", [other.model], join_with)
     else:
         own, seen = _from_mixture(player, prompts, number, keys, round_, previous)
     full = [

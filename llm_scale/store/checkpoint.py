@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lab.files import digest
 from llm_scale import models
+from llm_scale.models import sharded
 from theory.files import whole
 
 KEPT = 2
@@ -96,17 +97,21 @@ def latest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of the optimiser as flat tensors."""
+    """State of the optimiser as flat tensors; of one in shards all processes ask together."""
     state = optimiser.state_dict()["state"]
-    return {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()}
+    flat = {f"{i}.{k}": torch.as_tensor(v) for i, s in state.items() for k, v in s.items()}
+    return {name: sharded.whole(tensor) for name, tensor in flat.items()}
 
 
 def set_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Inverse of `optimiser_tensors` for an optimiser of the same parameters."""
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = tensor
+        moment = tensor.shape == parameters[int(index)].shape
+        value = sharded.like(tensor, parameters[int(index)]) if moment else tensor
+        state.setdefault(int(index), {})[key] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
 

@@ -58,7 +58,7 @@ def model_of(path: Path) -> tuple[Path, dict[str, Any]]:
         if found is None:
             raise InvalidInput(f"{path}: a run without a whole checkpoint yet; train it first")
         return found.path, settings
-    if (path / "config.json").is_file():
+    if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         return path, {}
     raise InvalidInput(
         f"{path}: neither the folder of a run ({RECORD}) nor a directory of a model (config.json)"

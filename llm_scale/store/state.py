@@ -85,26 +85,28 @@ class State:
 
 @dataclass(frozen=True)
 class Store:
-    """The folder of a run as it is written; only the first process writes."""
+    """The folder of a run as it is written; only the first process writes.
+
+    ``base`` is the path and the digest of what an adapter is for, and empty where all trains.
+    """
 
     out: Path
     settings: Settings
     language: models.Language
     journal: Journal
+    base: dict[str, str] = field(default_factory=dict)
 
     def save(self, state: State) -> None:
         """A checkpoint of the model and the state; the last two are kept."""
+        moments = checkpoint.optimiser_tensors(state.optimiser)
         if processes.rank() == 0:
-            files = {
-                "optimiser": checkpoint.optimiser_tensors(state.optimiser),
-                "previous": state.previous,
-            }
+            files = {"optimiser": moments, "previous": state.previous}
             if state.phase is Phase.TRAIN:
                 files["round"] = state.data.tensors()
                 files["held_out"] = state.held.tensors()
             where = {name: getattr(state, name) for name in ("round", "phase", "step", "total")}
             rest = {"mark": mark(self.settings), "metrics": self.journal.digest()}
-            told = where | rest | {"monitors": state.monitors}
+            told = where | rest | {"monitors": state.monitors, "base": self.base}
             kept = [self.out / name for name in KEPT_WEIGHTS if (self.out / name).exists()]
             folder = self.out / "checkpoints"
             checkpoint.save(folder, state.number, self.language, files, told, kept)
@@ -134,7 +136,12 @@ class Store:
                 f"{self.out / METRICS}: not what it was when {found.path} was written; nothing was "
                 "changed; put it back, or choose another --out"
             )
-        weights.put(self.language, found.tensors("model"))
+        if told.get("base", {}) != self.base:
+            raise InvalidInput(
+                f"{found.path}: an adapter of another base than {self.base.get('path') or 'this'}: "
+                "that was changed since; nothing was done; put it back, or choose another --out"
+            )
+        weights.put(self.language, models.saved(self.language, found.tensors))
         checkpoint.set_optimiser(state.optimiser, found.tensors("optimiser"))
         state.round, state.step, state.total = told["round"], told["step"], told["total"]
         state.phase, state.monitors = Phase(told["phase"]), told["monitors"]
@@ -151,7 +158,7 @@ class Store:
         """The weights as they are: "base" is pi_0, "current" is pi_t of the round."""
         if processes.rank() == 0:
             with whole(self.out / f"{name}.safetensors") as part:
-                save_file(weights.copy_of(self.language), part)
+                save_file(weights.copy_of(self.language), part, self.base or None)
         processes.wait()
 
     def weights(self, name: str) -> Weights:
@@ -162,5 +169,5 @@ class Store:
         """The final model, in its place when all of it is there."""
         if processes.rank() == 0:
             with whole(self.out / "final") as part:
-                models.save(self.language, part)
+                models.save_final(self.language, part)
         processes.wait()

@@ -59,7 +59,7 @@ def of_player(player: Player) -> NextLaw:
         parts = []
         for rows in torch.from_numpy(sequences).split(_ROWS):
             with player.machine.precision():
-                hidden = player.language.model(
+                hidden = player.model(
                     input_ids=rows.to(player.machine.device), logits_to_keep=1
                 ).logits[:, -1]
             parts.append(hidden.double().log_softmax(-1).cpu().numpy())

@@ -28,7 +28,11 @@ GAMES = {
     "pairs": ("--objective=spin", "--batch=3", "--tokens-per-batch=20", "--held-out=1"),
     "tokens": ("--objective=spif", "--level=token"),
     "preferences": ("--objective=sppo", "--oracle=bradley-terry", "--own-samples=3", "--tau=0.1"),
-}
+    "shards": ("--objective=spin", "--opponent=mixture", "--batch=3", "--tokens-per-batch=20",
+               "--held-out=1", "--no-reset-optimiser"),
+    "shards of an adapter": ("--objective=alpha_spin", "--lora=3", "--batch=5"),
+}  # fmt: skip
+KILLED = ("preferences", "shards")
 KILLED_AT = 9
 # What torchrun starts and announces. The processes are forked after imports and texts, for speed.
 GROUP = f"""
@@ -65,8 +69,9 @@ for port, line, killed in json.loads(sys.argv[1]):
 """
 
 
-def train(out, name):
-    return ["train", "--out", str(out), *SMALL, *GAMES[name]]
+def train(out, name, processes=1):
+    sharded = ["--sharded"] if "shards" in name and processes > 1 else []
+    return ["train", "--out", str(out), *SMALL, *GAMES[name], *sharded]
 
 
 def free_port():
@@ -82,9 +87,10 @@ def runs(tmp_path_factory):
     for name in GAMES:
         result = CliRunner().invoke(app, train(out / f"{name}-1", name))
         assert result.exit_code == 0, (result.output, result.exception)
-    jobs = [[free_port(), train(out / f"{name}-2", name), False] for name in GAMES]
-    killed = train(out / "killed", "preferences")
-    jobs += [[free_port(), killed, True], [free_port(), killed, False]]
+    jobs = [[free_port(), train(out / f"{name}-2", name, 2), False] for name in GAMES]
+    for name in KILLED:
+        line = train(out / f"{name}-killed", name, 2)
+        jobs += [[free_port(), line, True], [free_port(), line, False]]
     done = subprocess.run(
         [sys.executable, "-c", GROUP, json.dumps(jobs)],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,
@@ -147,19 +153,43 @@ def test_two_processes_write_the_files_of_one(runs, name):
         assert len((root / "timing.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_group_that_lost_a_process_resumes_bitwise(runs):
+@pytest.mark.parametrize("name", KILLED)
+def test_a_group_that_lost_a_process_resumes_bitwise(runs, name):
     out, codes, said = runs
-    assert codes[-2][1] == -signal.SIGKILL
-    assert codes[-2][0] > 0, "the other one noticed"
-    assert codes[-1] == [0, 0], said
-    assert said.count("resumed from") == 1
+    killed, resumed = codes[len(GAMES) + 2 * KILLED.index(name) :][:2]
+    assert killed[1] == -signal.SIGKILL
+    assert killed[0] != 0, "the other one noticed"
+    assert resumed == [0, 0], said
+    assert said.count("resumed from") == len(KILLED)
     for file in ("metrics.jsonl", "final/model.safetensors"):
-        assert (out / "killed" / file).read_bytes() == (out / "preferences-2" / file).read_bytes()
+        one, two = (out / f"{name}-{kind}" / file for kind in ("killed", "2"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("name", [name for name in GAMES if "shards" in name])
+def test_shards_are_written_whole(runs, name):
+    """Weights as far from those of one process as rounding is; so are moments."""
+    files = ["final/model.safetensors"]
+    last = max((runs[0] / f"{name}-1" / "checkpoints").iterdir()).name
+    files += [f"checkpoints/{last}/optimiser.safetensors"] * (name == "shards")
+    for file in files:
+        one, two = (load_file(runs[0] / f"{name}-{n}" / file) for n in (1, 2))
+        assert one.keys() == two.keys()
+        for key, tensor in one.items():
+            torch.testing.assert_close(two[key], tensor, rtol=1e-2, atol=1e-4)
+
+
+def test_shards_of_one_process_are_refused(tmp_path):
+    result = CliRunner().invoke(app, [*train(tmp_path / "out", "shards"), "--sharded"])
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: sharded is for several processes: start them with torchrun, or leave it out\n",
+    )
 
 
 def test_only_one_process_speaks(runs):
     lines = [line for line in runs[2].splitlines() if line.startswith("round ")]
-    assert len(lines) == 2 * (len(GAMES) + 1)
+    assert len(lines) == 2 * (len(GAMES) + len(KILLED))
 
 
 def test_a_batch_smaller_than_the_group_is_refused(tmp_path, monkeypatch):

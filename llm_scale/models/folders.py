@@ -1,0 +1,184 @@
+"""Directories of models: whole ones, and LoRA adapters, which are merged into their base."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from llm_scale.models import hub, lora
+from llm_scale.models.language import Language, few, load_whole, nonfinite, with_ends
+from llm_scale.models.weights import Weights, everything
+from theory.errors import InvalidInput, refuse
+
+ADAPTER = "adapter"
+"""Folder beside a final model's merged weights."""
+
+
+def directory(path: str | Path) -> Path:
+    """The path, if a model may be there.
+
+    InvalidInput: no config.json and no adapter, or an adapter that cannot be used.
+    """
+    path, name = Path(path), f"model={str(path)!r}"
+    if (path / lora.CONFIG).is_file():
+        refuse(f"{name}: {problem}" for problem in _adapter_problems(path))
+    elif not (path / "config.json").is_file():
+        raise InvalidInput(
+            f"{name}: no config.json there; needed is 'tiny', a directory of a Hugging Face causal "
+            "LM (config.json, *.safetensors, tokenizer files) or of a LoRA adapter of one, or "
+            "ORG/NAME on the Hub; `make model` gets the one of the presets"
+        )
+    return path
+
+
+def load(
+    where: str | Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    style: str = "auto",
+    say: Callable[[str], None] = lambda text: None,
+) -> Language:
+    """A causal LM and its tokenizer, from a directory or by its name on the Hub.
+
+    An adapter is merged into its base, and ``say`` is told so; other arguments as `load_whole`.
+
+    Raises:
+        InvalidInput: as `directory`, or files that cannot be loaded, are incomplete or not finite.
+    """
+    path = hub.local(str(where)) if hub.is_name(where) else directory(where)
+    if not (path / lora.CONFIG).is_file():
+        return load_whole(path, dtype, device, style, say)
+    merged = _merged(path, load_whole(_base(path), torch.float32, torch.device("cpu"), style))
+    say(f"{path}: a LoRA adapter, merged into its base {_base(path)}")
+    model = merged.model.to(device=device, dtype=dtype).eval()
+    return with_ends(dataclasses.replace(merged, model=model), str(path), style, say)
+
+
+def there(where: str) -> None:
+    """InvalidInput: neither a directory of a model nor a name that the Hub may know."""
+    if not hub.is_name(where):
+        directory(where)
+
+
+def save(language: Language, directory: Path) -> None:
+    """What trains, and the tokenizer: a directory of transformers, or of peft for an adapter."""
+    if language.adapter is None:
+        _save_whole(language, directory)
+    else:
+        lora.save(language, directory)
+        _save_tokenizer(language, directory)
+
+
+def save_final(language: Language, directory: Path) -> None:
+    """A directory of plain transformers with all weights; an adapter is merged, and kept beside."""
+    if language.adapter is None:
+        _save_whole(language, directory)
+    else:
+        _save_whole(language, directory, lora.merged(language))
+        (directory / ADAPTER).mkdir()
+        save(language, directory / ADAPTER)
+
+
+def saved(language: Language, tensors: Callable[[str], Weights]) -> Weights:
+    """What `save` wrote of the same model, by the names of its parameters.
+
+    Args:
+        tensors: those of a safetensors file by the file's stem.
+    """
+    if language.adapter is None:
+        return tensors("model")
+    return lora.inside(language, tensors(Path(lora.WEIGHTS).stem))
+
+
+def _save_whole(language: Language, directory: Path, weights: Weights | None = None) -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a tiny model is saved every few seconds
+    language.model.save_pretrained(directory, state_dict=weights or everything(language.model))
+    _save_tokenizer(language, directory)
+
+
+def _save_tokenizer(language: Language, directory: Path) -> None:
+    try:
+        language.tokenizer.save_pretrained(directory)
+    except Exception as error:  # of a full disk its library says so with this kind
+        if type(error) is not Exception:
+            raise
+        raise OSError(str(error)) from error
+
+
+# -- adapters --------------------------------------------------------------------------------------
+
+
+def _adapter_config(path: Path) -> dict[str, Any]:
+    """InvalidInput: not an object in JSON."""
+    try:
+        return dict(json.loads((path / lora.CONFIG).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InvalidInput(f"{lora.CONFIG} is not an object in JSON ({error})") from error
+
+
+def _base(path: Path) -> Path:
+    return Path(str(_adapter_config(path).get("base_model_name_or_path") or ""))
+
+
+def _adapter_problems(path: Path) -> list[str]:
+    """Why an adapter cannot be merged, as far as can be said without loading it."""
+    try:
+        config = _adapter_config(path)
+    except InvalidInput as error:
+        return error.problems
+    kind, base = config.get("peft_type"), config.get("base_model_name_or_path")
+    if kind != "LORA":
+        return [f"an adapter of the kind {kind!r}; needed is LORA, or merge it into its base first"]
+    out = []
+    if not lora.installed():
+        out.append(f"a LoRA adapter {lora.NEEDED}, or merge it into its base first")
+    if not (path / lora.WEIGHTS).is_file():
+        out.append(f"a LoRA adapter without its weights ({lora.WEIGHTS})")
+    if any(path.glob("model*.safetensors")):
+        out.append("a LoRA adapter and whole weights in one folder; keep one of the two there")
+    if not base:
+        out.append(f"a LoRA adapter that names no base (base_model_name_or_path in {lora.CONFIG})")
+    elif not (Path(base) / "config.json").is_file() or (Path(base) / lora.CONFIG).is_file():
+        out.append(
+            f"a LoRA adapter whose base {base!r} is no directory of a whole model here; write "
+            f"where that is into {lora.CONFIG} (base_model_name_or_path)"
+        )
+    return out
+
+
+def _merged(path: Path, base: Language) -> Language:
+    """The base with the update added. InvalidInput: weights that do not fit or are not finite."""
+    from peft import PeftModel, get_peft_model_state_dict
+    from transformers import AutoTokenizer
+
+    name = f"model={str(path)!r}"
+    try:
+        with warnings.catch_warnings():  # of missing weights, which are refused here
+            warnings.simplefilter("ignore")
+            model = PeftModel.from_pretrained(base.model, path, torch_device="cpu")
+            needed = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+        there = set(load_file(path / lora.WEIGHTS))
+        own = any((path / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
+        tokenizer = base.tokenizer
+        if own:
+            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # peft raises many kinds
+        first = str(error).strip().splitlines()[:1]
+        text = f"{name}: this LoRA adapter cannot be loaded: {' '.join(first)}"
+        raise InvalidInput(text) from error
+    strange = sorted(key for key in there - needed if ".lora_" in key)
+    problems = [f"its {lora.WEIGHTS} has no {few(sorted(needed - there))}"] * (not needed <= there)
+    problems += [f"{few(strange)}: its base has no such layers"] if strange else []
+    problems = [f"a LoRA adapter that does not fit: {problem}" for problem in problems]
+    whole = model.merge_and_unload().requires_grad_(True)
+    refuse(f"{name}: {problem}" for problem in problems or nonfinite(whole))
+    return Language(whole, tokenizer)
