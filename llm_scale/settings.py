@@ -12,6 +12,8 @@ from llm_scale import oracle_spec
 from theory.errors import InvalidInput
 
 PRESETS = Path(__file__).parent / "presets"
+EXPERT_RECIPE = "text-expert"
+"""Preset of the run that makes the expert of the text game."""
 Opponent = Literal["last", "mixture", "base"]
 Level = Literal["sequence", "token"]
 Style = Literal["auto", "chat", "plain"]
@@ -26,9 +28,33 @@ class Settings(BaseSettings):
 
     # what is trained, on what
     model: str = option("tiny", "'tiny' (made on the spot) or a directory of a causal LM")
+    width: int = option(64, "model 'tiny': width of its hidden states", ge=2)
+    layers: int = option(2, "model 'tiny': number of layers", ge=1)
+    heads: int = option(4, "model 'tiny': attention heads; width is a multiple of twice them", ge=1)
+    vocabulary: int = option(
+        512, "model 'tiny': tokens of its byte-level BPE (with an expert: the expert's)", ge=257
+    )
     task: str = option(
         "phrases",
-        "'phrases' (known expert), 'verses' (shipped real text), or a JSONL file of pairs",
+        "'phrases' (known expert), 'verses' (shipped real text), 'text' (the text game: a verse's "
+        "first 4 tokens and the rest), or a JSONL file of pairs",
+    )
+    expert: str = option(
+        "none",
+        "who gives the expert responses in the place of the task: 'none' (the task's own), a "
+        "directory of a causal LM or a finished run (its log-probabilities are then known), or "
+        "'made' (task text: trained once from the shipped text, kept in models/)",
+    )
+    data: str = option(
+        "fresh",
+        "prompts and expert responses of a round: drawn anew ('fresh'), or those of the first "
+        "round in every round ('fixed')",
+        of=("fresh", "fixed"),
+    )
+    measured_on: str = option(
+        "validation",
+        "task text: which held-out prompts are measured (choose on validation, report on test)",
+        of=("validation", "test"),
     )
     prompts: int = option(64, "training prompts a round (0: all that the task has)", ge=0, le=10**7)
     held_out: int = option(64, "prompts kept for measurement, never trained on", ge=0)
@@ -48,6 +74,13 @@ class Settings(BaseSettings):
     )
     opponent: str = option(
         "last", "last; mixture (of the last two, arithmetic); base (pi_0)", of=get_args(Opponent)
+    )
+    history: float = option(
+        0.0,
+        "share m of a round's own responses that are drawn from pi_{t-1} (round 0: pi_0); "
+        "log-ratios still divide by pi_t",
+        ge=0,
+        le=1,
     )
     oracle: str = option(
         "none",
@@ -94,6 +127,10 @@ class Settings(BaseSettings):
     tokens_per_batch: int = option(8192, "padded tokens of one forward pass in training", ge=1)
     generate_batch: int = option(64, "responses generated at a time", ge=1)
     checkpoint_every: int = option(50, "optimiser steps between checkpoints", ge=1)
+
+    def data_round(self, round_: int) -> int:
+        """The round (-1: the SFT start) whose prompts and expert responses a round has."""
+        return min(round_, 0) if self.data == "fixed" else round_
 
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:

@@ -10,8 +10,9 @@ import torch
 
 from lab.specs import objective_of
 from llm_scale import models, processes
-from llm_scale.data import oracles, tasks, verses
+from llm_scale.data import oracles, tasks, text_game
 from llm_scale.data.items import Item, Response
+from llm_scale.launch import sources
 from llm_scale.models.player import Machine
 from llm_scale.models.score import Scorer
 from llm_scale.oracle_spec import NONE
@@ -19,13 +20,11 @@ from llm_scale.rounds.preferences import PreferenceRound
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
+from llm_scale.store import expert
 from llm_scale.train import losses
 from theory.check import check_objective
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
-from theory.tokens.text import load_pairs
-
-TOKENIZER_TEXTS = 4000
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ def problems(settings: Settings) -> list[str]:
         checks.append(lambda: tasks.there(Path(settings.task)))
     if settings.model != "tiny":
         checks.append(lambda: models.directory(settings.model))
+    if settings.expert not in (expert.NONE, expert.MADE):
+        checks.append(lambda: models.directory(expert.folder(settings), "expert"))
     if ":" in settings.objective:  # a user's; the others' formulas are tested
         checks.append(lambda: _check_objective(settings.objective))
     for check in checks:
@@ -159,16 +160,13 @@ def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
 
 
 def _prepare(settings: Settings, machine: Machine) -> Prepared:
+    known = sources.known_expert(settings, machine)
     if settings.model != "tiny":
         language = models.load(settings.model, torch.float32, machine.device)
-        return Prepared(machine, language, _task(settings, language.tokenizer))
-    if settings.task == "phrases":
-        known = tasks.phrases(settings)
-        return Prepared(machine, models.tiny(known.tokenizer, settings.seed, machine.device), known)
-    texts = [pair.response for pair in load_pairs()[:TOKENIZER_TEXTS]]
-    tokenizer = models.byte_tokenizer(texts)
-    language = models.tiny(tokenizer, settings.seed, machine.device)
-    return Prepared(machine, language, _task(settings, tokenizer))
+    else:
+        s, tokenizer = settings, sources.made_tokenizer(settings, known)
+        language = models.tiny(tokenizer, s.seed, machine.device, s.width, s.layers, s.heads)
+    return Prepared(machine, language, sources.task_of(settings, language, known))
 
 
 def _sft_run_problems(settings: Settings) -> list[str]:
@@ -176,12 +174,6 @@ def _sft_run_problems(settings: Settings) -> list[str]:
     if there or not settings.sft_run:
         return []
     return [f"sft_run={settings.sft_run!r}: not the folder of a finished run (no final/ in it)"]
-
-
-def _task(settings: Settings, tokenizer: object) -> tasks.Task:
-    if settings.task == verses.NAME:
-        return verses.verses(settings, tokenizer)
-    return tasks.pair_file(Path(settings.task), tokenizer, settings)
 
 
 def combination_problems(settings: Settings) -> list[str]:
@@ -193,11 +185,28 @@ def combination_problems(settings: Settings) -> list[str]:
         problems.append(
             f"task='phrases' has its own words; it goes with model='tiny', not {settings.model!r}"
         )
-    if settings.task == "phrases" and settings.prompt_style != "auto":
+    if settings.task in sources.OWN_FORMAT and settings.prompt_style != "auto":
         problems.append(
-            f"task='phrases' has its own format: prompt_style must be auto, not "
+            f"task={settings.task!r} has its own format: prompt_style must be auto, not "
             f"{settings.prompt_style!r}"
         )
+    if settings.expert == expert.MADE and settings.task != text_game.NAME:
+        problems.append(
+            f"expert='made' is for task='text', not {settings.task!r}; name a directory"
+        )
+    if settings.expert == expert.MADE and settings.model != "tiny":
+        problems.append(
+            f"expert='made' has tokens of its own, which model='tiny' takes; {settings.model!r} "
+            "has others: name a directory of an expert with the same tokenizer"
+        )
+    if settings.measured_on != "validation" and settings.task != text_game.NAME:
+        problems.append(f"measured_on={settings.measured_on!r} is for task='text'; leave it out")
+    if settings.model == "tiny" and settings.width % (2 * settings.heads):
+        problems.append(
+            f"width={settings.width}; needed is a multiple of twice heads={settings.heads}"
+        )
+    if settings.history > 0:
+        problems += _history_problems(settings, objective)
     if settings.sft_run and settings.held_out == 0:
         problems.append("sft_run is compared with on held-out prompts; set held_out > 0")
     if by_oracle:
@@ -227,6 +236,22 @@ def combination_problems(settings: Settings) -> list[str]:
     if grouped and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
+
+
+def _history_problems(settings: Settings, objective: Objective | None) -> list[str]:
+    """Why a share of own responses cannot be those of the model before."""
+    name = f"history={settings.history:g}"
+    own_opponent = objective is not None and objective.writes("opponent")
+    return [
+        f"{name} draws from pi_{{t-1}} and compares with pi_t: {needed}"
+        for needed, broken in (
+            ("opponent must be last", settings.opponent != "last"),
+            ("level must be sequence", settings.level == "token"),
+            ("oracle must be none", settings.oracle != NONE),
+            (f"objective={settings.objective!r} has an opponent of its own", own_opponent),
+        )
+        if broken
+    ]
 
 
 def _preference_problems(settings: Settings, objective: Objective | None) -> list[str]:

@@ -13,6 +13,12 @@ import torch
 
 from theory.errors import InvalidInput, refuse
 
+OTHERWISE = {
+    "model": ("'tiny'", "`make model` gets the one of the presets"),
+    "expert": ("'none', 'made', a finished run", "`make-expert` trains one"),
+}
+"""What a setting may be beside a directory, and where one is from."""
+
 
 @dataclass(frozen=True)
 class Language:
@@ -29,8 +35,13 @@ class Language:
         return int(self.tokenizer.eos_token_id)
 
 
-def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Language:
+def load(
+    where: str | Path, dtype: torch.dtype, device: torch.device, name: str = "model"
+) -> Language:
     """A causal LM and its tokenizer from a directory of transformers.
+
+    Args:
+        name: of the setting that it is for, as refusals call it.
 
     Raises:
         InvalidInput: not a directory of a causal LM, weights that are missing, of other shapes or
@@ -38,7 +49,7 @@ def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Languag
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = directory(where)
+    path = directory(where, name)
     try:
         _config(path)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -53,24 +64,24 @@ def load(where: str | Path, dtype: torch.dtype, device: torch.device) -> Languag
             )
     except Exception as error:  # transformers raises many kinds
         first = str(error).strip().splitlines()[:1]
-        raise InvalidInput(f"model={str(where)!r}: cannot be loaded: {' '.join(first)}") from error
+        raise InvalidInput(f"{name}={str(where)!r}: cannot be loaded: {' '.join(first)}") from error
     problems = _weight_problems(model, seen)
     if tokenizer.eos_token_id is None:
         problems.append("its tokenizer has no EOS token")
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         problems.append(f"{len(tokenizer)} tokens, but {rows} rows of embeddings")
-    refuse(f"model={str(where)!r}: {problem}" for problem in problems)
+    refuse(f"{name}={str(where)!r}: {problem}" for problem in problems)
     return Language(model.to(device).eval(), tokenizer)
 
 
-def directory(path: str | Path) -> Path:
+def directory(path: str | Path, name: str = "model") -> Path:
     """The path, if a model may be there. InvalidInput: there is no config.json."""
     if not (Path(path) / "config.json").is_file():
+        word, hint = OTHERWISE[name]
         raise InvalidInput(
-            f"model={str(path)!r}: no config.json there; needed is 'tiny' or a directory of a "
-            "Hugging Face causal LM (config.json, *.safetensors, tokenizer files); "
-            "`make model` gets the one of the presets"
+            f"{name}={str(path)!r}: no config.json there; needed is {word} or a directory of a "
+            f"Hugging Face causal LM (config.json, *.safetensors, tokenizer files); {hint}"
         )
     return Path(path)
 
@@ -117,9 +128,14 @@ def _quiet() -> Iterator[None]:
 
 
 def tiny(
-    tokenizer: Any, seed: int, device: torch.device, width: int = 64, layers: int = 2
+    tokenizer: Any,
+    seed: int,
+    device: torch.device,
+    width: int = 64,
+    layers: int = 2,
+    heads: int = 4,
 ) -> Language:
-    """A randomly initialised Llama of about 0.1 M parameters for a tokenizer, float32."""
+    """A randomly initialised Llama (0.1 M parameters unless said) for a tokenizer, float32."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -127,8 +143,8 @@ def tiny(
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         bos_token_id=None,
