@@ -13,6 +13,7 @@ from llm_scale import models, processes
 from llm_scale.data import oracles, tasks, text_game
 from llm_scale.data.items import Item, Response
 from llm_scale.launch import sources
+from llm_scale.models.expert import ModelExpert
 from llm_scale.models.player import Machine
 from llm_scale.models.score import Scorer
 from llm_scale.oracle_spec import NONE
@@ -49,10 +50,20 @@ def load(settings: Settings) -> Prepared:
         InvalidInput: whatever is wrong with model and data, or does not fit together.
     """
     machine = Machine.of(settings)
-    made = _prepare(settings, machine)
+    made = _prepare(settings, machine, sources.known_expert(settings, machine))
     refuse(_fit_problems(settings, made))
     processes.start(machine.device)
     return made
+
+
+def rehearse(settings: Settings) -> None:
+    """What `load` would refuse once the expert of the text game is made, said before that.
+
+    InvalidInput: see `load`.
+    """
+    machine = Machine.of(settings)
+    stand_in = sources.untrained_expert(settings, machine)
+    refuse(_fit_problems(settings, _prepare(settings, machine, stand_in)))
 
 
 def problems(settings: Settings) -> list[str]:
@@ -159,8 +170,7 @@ def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
     return Round([item], stored, stored, stored)
 
 
-def _prepare(settings: Settings, machine: Machine) -> Prepared:
-    known = sources.known_expert(settings, machine)
+def _prepare(settings: Settings, machine: Machine, known: ModelExpert | None) -> Prepared:
     if settings.model != "tiny":
         language = models.load(settings.model, torch.float32, machine.device)
     else:

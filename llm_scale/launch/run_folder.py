@@ -67,18 +67,22 @@ def make_expert(settings: Settings, say: Callable[[str], None]) -> None:
     """Train the expert of the text game, if a run wants that and it is not there yet.
 
     Raises:
-        InvalidInput: several processes would make it. Diverged: its loss was not finite.
+        InvalidInput: the run could not use it, or several processes would make it.
+        Diverged: its loss was not finite.
     """
     where = expert.made_run(settings)
     if settings.expert != expert.MADE or (where / "final" / "config.json").is_file():
         return
+    recipe = expert.recipe(settings)
     if processes.announced() > 1:
         raise InvalidInput(
-            f"expert='made': not there yet ({where}); make it in one process first: python -m "
-            f"llm_scale make-expert --out {where}"
+            f"expert='made': not there yet; make it in one process first: python -m llm_scale "
+            f"make-expert --vocabulary {recipe.vocabulary} --max-new-tokens "
+            f"{recipe.max_new_tokens} --out {where}"
         )
+    prepare.rehearse(settings)
     say(f"the expert is made first and kept in {where}")
-    run(expert.recipe(settings), where, say)
+    run(recipe, where, say)
 
 
 def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:

@@ -36,6 +36,14 @@ def known_expert(settings: Settings, machine: Machine) -> ModelExpert | None:
         raise InvalidInput([f"expert={settings.expert!r}: {p}" for p in error.problems]) from error
 
 
+def untrained_expert(settings: Settings, machine: Machine) -> ModelExpert:
+    """The expert of the text game before its first step."""
+    s = expert.recipe(settings)
+    tokenizer = text_game.text_tokenizer(s.vocabulary)
+    language = models.tiny(tokenizer, s.seed, machine.device, s.width, s.layers, s.heads)
+    return ModelExpert(Player(language, settings, machine))
+
+
 def task_of(settings: Settings, language: models.Language, known: ModelExpert | None) -> tasks.Task:
     """The task for a learner, its expert responses from the known expert if there is one.
 
