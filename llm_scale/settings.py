@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         "directory of a causal LM or a finished run (its log-probabilities are then known), or "
         "'made' (task text: trained once from the shipped text, kept in models/)",
     )
-    data: str = option(
+    round_data: str = option(
         "fresh",
         "prompts and expert responses of a round: drawn anew ('fresh'), or those of the first "
         "round in every round ('fixed')",
@@ -128,9 +128,9 @@ class Settings(BaseSettings):
     generate_batch: int = option(64, "responses generated at a time", ge=1)
     checkpoint_every: int = option(50, "optimiser steps between checkpoints", ge=1)
 
-    def data_round(self, round_: int) -> int:
+    def drawn_round(self, round_: int) -> int:
         """The round (-1: the SFT start) whose prompts and expert responses a round has."""
-        return min(round_, 0) if self.data == "fixed" else round_
+        return min(round_, 0) if self.round_data == "fixed" else round_
 
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:

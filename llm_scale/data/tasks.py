@@ -34,6 +34,9 @@ class Task(Protocol):
     @property
     def expert(self) -> Expert | None: ...
 
+    @property
+    def settings(self) -> Settings: ...
+
     def items(self, round_: int) -> list[Item]:
         """Training prompts of a round (-1: of the SFT start) with their expert responses."""
         ...
@@ -67,7 +70,7 @@ class KnownExpert:
     settings: Settings
 
     def items(self, round_: int) -> list[Item]:
-        first = (self.settings.data_round(round_) + 1) * 10**7
+        first = (self.settings.drawn_round(round_) + 1) * 10**7
         return self._items(range(first, first + self.size), self.settings.expert_samples)
 
     def held_out(self) -> list[Item]:
@@ -128,8 +131,8 @@ class Answered:
         return self.asked.tokenizer
 
     def items(self, round_: int) -> list[Item]:
-        drawn = self.settings.data_round(round_)
-        if self.settings.data == "fixed" and drawn == 0:
+        drawn = self.settings.drawn_round(round_)
+        if self.settings.round_data == "fixed" and drawn == 0:
             if "fixed" not in self._kept:
                 self._kept["fixed"] = self._drawn(drawn)
             return self._kept["fixed"]
@@ -173,7 +176,7 @@ class PairFile:
     def items(self, round_: int) -> list[Item]:
         train, _ = self._split()
         s = self.settings
-        rng = streams.generator(s.seed, "round", s.data_round(round_) + 1)
+        rng = streams.generator(s.seed, "round", s.drawn_round(round_) + 1)
         order = rng.permutation(len(train))
         return [train[int(i)] for i in order[: self.size]]
 

@@ -47,7 +47,7 @@ class TextGame:
         found: list[Item] = []
         for again in range(-(-size // len(pool))):
             key = (again,) if again else ()
-            rng = streams.generator(s.seed, "round", s.data_round(round_) + 1, *key)
+            rng = streams.generator(s.seed, "round", s.drawn_round(round_) + 1, *key)
             order = rng.permutation(len(pool))
             found += [replace(pool[i], id=pool[i].id + again * REPEATED) for i in order]
         return found[:size]

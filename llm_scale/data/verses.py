@@ -48,7 +48,7 @@ class Verses:
     def items(self, round_: int) -> list[Item]:
         """Training verses of a round (-1: of the SFT start)."""
         s = self.settings
-        rng = streams.generator(s.seed, "round", s.data_round(round_) + 1)
+        rng = streams.generator(s.seed, "round", s.drawn_round(round_) + 1)
         return [self._item(int(i)) for i in rng.permutation(len(self.train))[: self.size]]
 
     def held_out(self) -> list[Item]:

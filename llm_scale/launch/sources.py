@@ -66,7 +66,7 @@ def task_of(settings: Settings, language: models.Language, known: ModelExpert | 
         f"expert={settings.expert!r}: {problem}"
         for problem in _expert_problems(settings, language, known.player.language, asked)
     )
-    return tasks.Answered(asked, known, settings)
+    return tasks.Answered(asked, known, asked.settings)
 
 
 def _expert_problems(

@@ -40,7 +40,7 @@ class ModelExpert:
 
     def sample(self, prompts: Sequence[Tokens], noise: Noise) -> list[Response]:
         """A response to every prompt at temperature 1, with one uniform number a token."""
-        language, s = self.player.language, self.player.settings
+        language = self.player.language
         lead = processes.rank() == 0
         bar = progress(None, len(prompts), "response", lead, what="expert responses")
         with bar, self.player.machine.precision():
@@ -48,9 +48,9 @@ class ModelExpert:
                 [language.model],
                 prompts,
                 noise,
-                s.max_new_tokens,
+                len(noise(0)) if prompts else 0,
                 language.eos,
-                s.generate_batch,
+                self.player.settings.generate_batch,
                 advance=lambda n: bar.update(n) and None,
             )
         return drawn

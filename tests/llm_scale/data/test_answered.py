@@ -58,7 +58,7 @@ def test_prompts_are_the_task_s_and_responses_the_expert_s(task):
 
 
 def test_fixed_responses_are_drawn_once(task):
-    made, fresh = task(data="fixed"), task()
+    made, fresh = task(round_data="fixed"), task()
     assert made.items(0) == made.items(1) == made.items(5) == fresh.items(0)
     assert fresh.items(1) != fresh.items(0)
     assert made.items(-1) == fresh.items(-1)
@@ -77,7 +77,7 @@ def test_held_out_responses_are_one_a_prompt_and_stay(task):
 
 def test_phrases_are_fresh_unless_said(settings):
     fresh = tasks.phrases(settings)
-    fixed = tasks.phrases(dataclasses.replace(settings, data="fixed"))
+    fixed = tasks.phrases(dataclasses.replace(settings, round_data="fixed"))
     assert fixed.items(0) == fixed.items(1) == fresh.items(0)
     assert not {i.id for i in fresh.items(1)} & {i.id for i in fresh.items(0)}
     assert fixed.items(-1) == fresh.items(-1)

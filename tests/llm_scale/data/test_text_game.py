@@ -78,7 +78,7 @@ def test_whose_prompts_the_start_the_rounds_and_the_held_out_have(made, parts):
 
 
 def test_fixed_data_are_those_of_the_first_round(made):
-    fresh, fixed = made(ASKED), made(dataclasses.replace(ASKED, data="fixed"))
+    fresh, fixed = made(ASKED), made(dataclasses.replace(ASKED, round_data="fixed"))
     assert fixed.items(0) == fixed.items(1) == fresh.items(0) != fresh.items(1)
     assert fixed.items(-1) == fresh.items(-1)
 

@@ -62,7 +62,7 @@ def test_make_expert_is_a_run_of_sft_with_its_defaults(places):
 
 def test_a_run_with_a_model_as_expert_is_measured_against_it(places, tmp_path):
     root, _ = places
-    learner(root, tmp_path / "run", "--data=fixed")
+    learner(root, tmp_path / "run", "--round-data=fixed")
     rows = [r for r in metrics(tmp_path / "run") if "round" in r]
     asked = {"kl_before", "kl", "reverse_kl", "link_slope", "contraction", "dumped", "margin"}
     assert len(rows) == 2
@@ -144,7 +144,7 @@ def short(monkeypatch, tmp_path):
     return Settings(
         task="text", expert="made", width=16, layers=1, heads=2, vocabulary=300, prompts=16,
         held_out=8, max_new_tokens=6, rounds=1, steps_per_round=2, sft_steps=2, batch=4,
-        device="cpu", cosines=0, data="fixed",
+        device="cpu", cosines=0, round_data="fixed",
     )  # fmt: skip
 
 
