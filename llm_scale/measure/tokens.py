@@ -29,6 +29,8 @@ from theory.objectives.implicit import implicit_reward
 FloatArray = NDArray[np.float64]
 MOST_NUMBERS = 2**23
 """Of one table of whole laws, positions times tokens: 64 MiB."""
+MOST_SOLVED, FEWEST_SOLVED = 2**16, 16
+"""Numbers, and positions, of which one-step rounds are solved: up to 0.2 ms each."""
 
 
 def measured(
@@ -87,14 +89,23 @@ def predictions(
 
     Every prefix has one expert token, so a group is 1 against K; a loss that sees the level of
     rewards moves each prefix's law in one step (T4). Prefixes where that has no near solution are
-    NaN.
+    NaN, and so are those beyond `MOST_SOLVED`.
     """
     link = game.objective.link_of(p, q)(laws.log_ratio(p, q))
+    solved = len(p)
+    if not game.objective.up_to_constant:  # a round is solved for every prefix
+        solved = MOST_SOLVED // p.shape[-1]
+        if solved < FEWEST_SOLVED:
+            return link, link, f"one-step rounds of {p.shape[-1]} tokens take too long to solve"
     try:
-        found = where_near(p, q, replace(game, expert_samples=1))
+        found = where_near(p[:solved], q[:solved], replace(game, expert_samples=1))
     except Unavailable as error:
         return link, link, str(error)
-    return link, link if found is None else found.reward, ""
+    if found is None:
+        return link, link, ""
+    refined = np.full_like(link, np.nan)
+    refined[:solved] = found.reward
+    return link, refined, ""
 
 
 def regression(
