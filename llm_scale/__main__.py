@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from lab.command import with_settings
 from lab.files import file_problems, folder_problems
 from lab.settings import make
-from llm_scale.settings import PRESETS, Settings, resolve
+from llm_scale.settings import EXPERT_RECIPE, PRESETS, Settings, resolve
 from theory.command import Program
 from theory.errors import InvalidInput, refuse
 from theory.files import write_whole
@@ -22,8 +22,8 @@ from theory.files import write_whole
 app = Program(__doc__, failures=(SafetensorError,), rich_markup_mode=None)
 
 PLAYED = (
-    "objective", "beta", "tau", "level", "opponent", "oracle", "comparisons", "own_samples",
-    "cosines",
+    "objective", "beta", "tau", "level", "opponent", "history", "oracle", "comparisons",
+    "own_samples", "cosines",
 )  # fmt: skip
 """Settings that self-play alone reads."""
 
@@ -46,6 +46,32 @@ def train(out: Out, given: dict[str, Any], preset: Preset = "") -> None:
     _run(resolve(preset, given), out)
 
 
+@app.command("make-expert", resumes=True)
+@with_settings(Settings)
+def make_expert(
+    out: Out,
+    given: dict[str, Any],
+    preset: Preset = EXPERT_RECIPE,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="steps of SFT (the same as --steps-per-round)")
+    ] = None,
+) -> None:
+    """Train an expert by maximum likelihood: a run of `sft`, then `--expert OUT` of others.
+
+    Its model is in OUT/final. The defaults are those of the text game's expert; --task is any.
+    """
+    _refuse_played(given)
+    if steps is not None and "steps_per_round" in given:
+        raise InvalidInput("--steps and --steps-per-round are the same: say one of them")
+    given = given | ({} if steps is None else {"steps_per_round": steps})
+    _run(resolve(preset, given | {"objective": "sft"}), out)
+    from llm_scale.store.read import read
+
+    measured = [row for row in read(out).rounds if "nll" in row]
+    told = [f"held-out NLL {r['nll']:.2f} ({r['nll_se']:.2f}) nats a response" for r in measured]
+    _say("; ".join([f"an expert: --expert {out}", *told[-1:]]))
+
+
 @app.command(resumes=True)
 @with_settings(Settings)
 def sft(
@@ -63,11 +89,7 @@ def sft(
 ) -> None:
     """The baseline: maximum likelihood with the same prompts, steps and measurements."""
     if like is None:
-        refuse(
-            f"{name}: SFT has no such setting; leave it out"
-            for name in PLAYED
-            if name in given and given[name] != "sft"
-        )
+        _refuse_played(given)
         _run(resolve(preset, given | {"objective": "sft"}), out)
         return
     if given or preset:
@@ -126,7 +148,7 @@ def evaluate_(
     data: Annotated[
         str,
         typer.Option(
-            help="JSONL of pairs, phrases or verses (default: held-out prompts of the run)"
+            help="JSONL of pairs, phrases, verses or text (default: held-out prompts of the run)"
         ),
     ] = "",
     count: Annotated[int, typer.Option(min=0, help="pairs at most (0: all)")] = 0,
@@ -216,6 +238,15 @@ def _run(settings: Settings, out: Path) -> None:
     except Diverged as error:
         _say(f"stopped: {error}")
         raise typer.Exit(1) from None
+
+
+def _refuse_played(given: dict[str, Any]) -> None:
+    """InvalidInput: settings that self-play alone reads."""
+    refuse(
+        f"{name}: SFT has no such setting; leave it out"
+        for name in PLAYED
+        if name in given and given[name] != "sft"
+    )
 
 
 def _say(text: str) -> None:

@@ -13,6 +13,8 @@ from theory.errors import InvalidInput
 
 PRESETS = Path(__file__).parent / "presets"
 LINEAR = "all-linear"
+EXPERT_RECIPE = "text-expert"
+"""Preset of the run that makes the expert of the text game."""
 Opponent = Literal["last", "mixture", "base"]
 Level = Literal["sequence", "token"]
 Style = Literal["auto", "chat", "plain"]
@@ -33,11 +35,29 @@ class Settings(BaseSettings):
     layers: int = option(2, "of the tiny model", ge=1)
     heads: int = option(4, "of the tiny model's attention", ge=1)
     vocabulary: int = option(
-        512, "tokens of the tiny model, bytes and frequent pairs of them (at most)", ge=257
+        512, "of the tiny model, bytes and frequent pairs (with an expert: the expert's)", ge=257
     )
     task: str = option(
         "phrases",
-        "'phrases' (known expert), 'verses' (shipped real text), or a JSONL file of pairs",
+        "'phrases' (known expert), 'verses' (shipped real text), 'text' (the text game: a verse's "
+        "first 4 tokens and the rest), or a JSONL file of pairs",
+    )
+    expert: str = option(
+        "none",
+        "who gives the expert responses in the place of the task: 'none' (the task's own), a "
+        "directory of a causal LM or a finished run (its log-probabilities are then known), or "
+        "'made' (task text: trained once from the shipped text, kept in models/)",
+    )
+    round_data: str = option(
+        "fresh",
+        "prompts and expert responses of a round: drawn anew ('fresh'), or those of the first "
+        "round in every round ('fixed')",
+        of=("fresh", "fixed"),
+    )
+    measured_on: str = option(
+        "validation",
+        "task text: which held-out prompts are measured (choose on validation, report on test)",
+        of=("validation", "test"),
     )
     prompts: int = option(64, "training prompts a round (0: all that the task has)", ge=0, le=10**7)
     held_out: int = option(64, "prompts kept for measurement, never trained on", ge=0)
@@ -57,6 +77,13 @@ class Settings(BaseSettings):
     )
     opponent: str = option(
         "last", "last; mixture (of the last two, arithmetic); base (pi_0)", of=get_args(Opponent)
+    )
+    history: float = option(
+        0.0,
+        "share m of a round's own responses that are drawn from pi_{t-1} (round 0: pi_0); "
+        "log-ratios still divide by pi_t",
+        ge=0,
+        le=1,
     )
     oracle: str = option(
         "none",
@@ -122,6 +149,10 @@ class Settings(BaseSettings):
     )
     generate_batch: int = option(64, "responses generated at a time", ge=1)
     checkpoint_every: int = option(50, "optimiser steps between checkpoints", ge=1)
+
+    def drawn_round(self, round_: int) -> int:
+        """The round (-1: the SFT start) whose prompts and expert responses a round has."""
+        return min(round_, 0) if self.round_data == "fixed" else round_
 
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:

@@ -226,7 +226,7 @@ def sample_and_score(
         state.data, state.monitors = Round.plain(items), telemetry.lengths(items)
     else:
         base, now = store.weights("base"), {}
-        if s.opponent == "mixture":
+        if s.opponent == "mixture" or s.history > 0:
             now = weights.copy_of(player.language)
         previous = state.previous or now
         made = begin(player, items, state.round, objective, previous, base, parts.oracle)
@@ -260,7 +260,8 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
     """What the round's row says of held-out prompts; their points go to the journal."""
     s, store, game = parts.settings, parts.store, None
     if parts.objective is not None:
-        game = RewardTerms(parts.objective, s.beta, s.tau, s.expert_samples, s.own_samples, s.level)
+        sizes = s.expert_samples, s.own_samples
+        game = RewardTerms(parts.objective, s.beta, s.tau, *sizes, s.level, s.history)
     row, points, state.own = measure(
         parts.player, parts.task, state.held, game, parts.oracle, store.weights, state.round
     )

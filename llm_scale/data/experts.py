@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llm_scale import processes
 from llm_scale.data.items import Response, Tokens
 from theory.errors import refuse
 from theory.tokens.ngram import count_ngrams
 
 FloatArray = NDArray[np.float64]
+Noise = Callable[[int], FloatArray]
+"""Index of a prompt to its (horizon,) uniform numbers."""
 
 
 class Expert(Protocol):
-    """What the telemetry asks of a known expert."""
+    """What tasks and the telemetry ask of a known expert; `answers`, `known` share the work."""
 
     def log_probs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> FloatArray:
         """``log p(y|x)`` (n,) in nats; of a response cut at the horizon that of its tokens."""
         ...
 
-    def sample(self, prompt: Tokens, noise: FloatArray) -> Response:
-        """A response to a prompt drawn with (horizon,) uniform numbers."""
+    def sample(self, prompts: Sequence[Tokens], noise: Noise) -> list[Response]:
+        """A response to every prompt, drawn with uniform numbers: one a token."""
         ...
 
 
@@ -31,9 +34,23 @@ class Expert(Protocol):
 class NextTokens(Protocol):
     """An expert whose whole next-token laws are known."""
 
-    def next_log_laws(self, sequences: NDArray[np.int64]) -> FloatArray:
-        """Log-laws (m, V) of the next token after sequences (m, length), prompt included."""
+    def laws_along(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> FloatArray:
+        """Log-laws (T, V) of the next token at all positions of the responses, in their order."""
         ...
+
+
+def answers(expert: Expert, prompts: Sequence[Tokens], noise: Noise) -> list[Response]:
+    """A response to every prompt; several processes share the work."""
+    share = processes.mine(range(len(prompts)))
+    drawn = expert.sample([prompts[i] for i in share], lambda i: noise(share[i]))
+    return processes.together(drawn)
+
+
+def known(expert: Expert | None, pairs: Sequence[tuple[Tokens, Tokens]]) -> FloatArray:
+    """``log p`` (n,), NaN without an expert; several processes share the work."""
+    if expert is None:
+        return np.full(len(pairs), np.nan)
+    return np.array(processes.together(expert.log_probs(processes.mine(pairs)).tolist()))
 
 
 class Ngram:
@@ -78,12 +95,20 @@ class Ngram:
             out[i] = self.log_law[(*context, whole[at])].sum()
         return out
 
+    def laws_along(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> FloatArray:
+        prefixes = [(*x, *y[:h]) for x, y in pairs for h in range(len(y))]
+        return np.concatenate([self.next_log_laws(np.array([prefix])) for prefix in prefixes])
+
     def next_log_laws(self, sequences: NDArray[np.int64]) -> FloatArray:
+        """Log-laws (m, V) of the next token after sequences (m, length), prompt included."""
         blank = np.full((len(sequences), self.order), self.vocabulary)
         context = np.concatenate([blank, sequences], axis=1)[:, -self.order :]
         return np.asarray(self.log_law[tuple(context.T)])
 
-    def sample(self, prompt: Tokens, noise: FloatArray) -> Response:
+    def sample(self, prompts: Sequence[Tokens], noise: Noise) -> list[Response]:
+        return [self._drawn(prompt, noise(i)) for i, prompt in enumerate(prompts)]
+
+    def _drawn(self, prompt: Tokens, noise: FloatArray) -> Response:
         context = (*(self.vocabulary,) * self.order, *prompt)[-self.order :]
         tokens: list[int] = []
         for number in noise:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from lab import streams
-from llm_scale.data.experts import Expert, Ngram
+from llm_scale.data.experts import Expert, Ngram, answers
 from llm_scale.data.items import Item, Response, Tokens
 from llm_scale.data.prompts import encode_response, format_prompt
 from llm_scale.data.tokenizers import word_tokenizer
@@ -18,7 +18,7 @@ from theory.errors import InvalidInput, refuse
 from theory.files import json_lines
 from theory.tokens.text import common_phrases, load_pairs
 
-NAMED = ("phrases", "verses")
+NAMED = ("phrases", "verses", "text")
 """Tasks that are no file."""
 PHRASE_WORDS = 11
 HELD_OUT = 10**12
@@ -33,6 +33,9 @@ class Task(Protocol):
 
     @property
     def expert(self) -> Expert | None: ...
+
+    @property
+    def settings(self) -> Settings: ...
 
     def items(self, round_: int) -> list[Item]:
         """Training prompts of a round (-1: of the SFT start) with their expert responses."""
@@ -67,11 +70,11 @@ class KnownExpert:
     settings: Settings
 
     def items(self, round_: int) -> list[Item]:
-        first = (round_ + 1) * 10**7
-        return [self._item(first + i, self.settings.expert_samples) for i in range(self.size)]
+        first = (self.settings.drawn_round(round_) + 1) * 10**7
+        return self._items(range(first, first + self.size), self.settings.expert_samples)
 
     def held_out(self) -> list[Item]:
-        return [self._item(HELD_OUT + i, 1) for i in range(self.settings.held_out)]
+        return self._items(range(HELD_OUT, HELD_OUT + self.settings.held_out), 1)
 
     @property
     def size(self) -> int:
@@ -84,17 +87,78 @@ class KnownExpert:
     def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
         return {}
 
-    def _item(self, ident: int, responses: int) -> Item:
-        s = self.settings
-        which = streams.generator(s.seed, "prompt", ident).integers(len(self.prompts))
-        prompt = self.prompts[int(which)]
-        drawn = [
-            self.expert.sample(
-                prompt, streams.uniform(s.max_new_tokens, s.seed, "expert", ident, g)
-            )
-            for g in range(responses)
-        ]
-        return Item(ident, prompt, tuple(drawn))
+    def _items(self, idents: Sequence[int], responses: int) -> list[Item]:
+        s, count = self.settings, len(self.prompts)
+        which = [streams.generator(s.seed, "prompt", ident).integers(count) for ident in idents]
+        items = [Item(n, self.prompts[int(i)], ()) for n, i in zip(idents, which, strict=True)]
+        return answered(items, self.expert, responses, s, "expert")
+
+
+def answered(
+    items: Sequence[Item], expert: Expert, count: int, settings: Settings, *key: str | int
+) -> list[Item]:
+    """The prompts of items with ``count`` responses of an expert.
+
+    Args:
+        key: purpose of the noise and its first indices; those of item and response follow.
+    """
+    each = [(item, g) for item in items for g in range(count)]
+    purpose, *indices = key
+
+    def noise(i: int) -> Any:
+        item, g = each[i]
+        at = (*map(int, indices), item.id, g)
+        return streams.uniform(settings.max_new_tokens, settings.seed, str(purpose), *at)
+
+    drawn = answers(expert, [item.prompt for item, _ in each], noise)
+    return [
+        replace(item, expert=tuple(drawn[i * count : (i + 1) * count]))
+        for i, item in enumerate(items)
+    ]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A task's prompts, with responses of a known expert in the place of its own."""
+
+    asked: Task
+    expert: Expert
+    settings: Settings
+    _kept: dict[str, list[Item]] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.asked.tokenizer
+
+    def items(self, round_: int) -> list[Item]:
+        drawn = self.settings.drawn_round(round_)
+        if self.settings.round_data == "fixed" and drawn == 0:
+            if "fixed" not in self._kept:
+                self._kept["fixed"] = self._drawn(drawn)
+            return self._kept["fixed"]
+        return self._drawn(drawn)
+
+    def held_out(self) -> list[Item]:
+        if "held out" not in self._kept:
+            asked = self.asked.held_out()
+            found = answered(asked, self.expert, 1, self.settings, "held-out expert")
+            self._kept["held out"] = found
+        return self._kept["held out"]
+
+    @property
+    def size(self) -> int:
+        return self.asked.size
+
+    @property
+    def longest_prompt(self) -> int:
+        return self.asked.longest_prompt
+
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        return self.asked.text_row(responses, when)
+
+    def _drawn(self, round_: int) -> list[Item]:
+        s, asked = self.settings, self.asked.items(round_)
+        return answered(asked, self.expert, s.expert_samples, s, "expert", round_ + 1)
 
 
 @dataclass(frozen=True)
@@ -111,7 +175,9 @@ class PairFile:
 
     def items(self, round_: int) -> list[Item]:
         train, _ = self._split()
-        order = streams.generator(self.settings.seed, "round", round_ + 1).permutation(len(train))
+        s = self.settings
+        rng = streams.generator(s.seed, "round", s.drawn_round(round_) + 1)
+        order = rng.permutation(len(train))
         return [train[int(i)] for i in order[: self.size]]
 
     def held_out(self) -> list[Item]:
@@ -178,7 +244,8 @@ def there(path: Path) -> None:
     """InvalidInput: there is no such file."""
     if not path.is_file():
         raise InvalidInput(
-            f"task={str(path)!r}: no such file; needed is 'verses', 'phrases' or a JSONL file"
+            f"task={str(path)!r}: no such file; needed is 'phrases', 'verses', 'text' or a JSONL "
+            "file"
         )
 
 
@@ -209,5 +276,5 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings, ends: Sequence[int
             f"{path}: {len(items)} pairs of {different} prompts; needed are "
             f"held_out={settings.held_out} prompts and one to train"
         )
-    refuse([single if samples > 1 else None, *problems], most=10)
+    refuse([single if samples > 1 and settings.expert == "none" else None, *problems], most=10)
     return PairFile(tokenizer, tuple(items), settings)

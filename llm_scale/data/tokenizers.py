@@ -21,7 +21,13 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     return tokenizer
 
 
-def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
+PROMPT_LINE = "{{ messages[0]['content'] + '\\n' }}"
+"""Template: a prompt and a line break."""
+
+
+def byte_tokenizer(
+    texts: Iterable[str], size: int = BYTE_VOCABULARY, template: str = PROMPT_LINE
+) -> Any:
     """Byte-level pair encoding trained on the texts: 256 bytes, EOS, and frequent pairs."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -35,7 +41,7 @@ def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    return _fast(core, template="{{ messages[0]['content'] + '\\n' }}")
+    return _fast(core, template)
 
 
 def _fast(core: Any, template: str) -> Any:

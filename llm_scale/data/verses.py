@@ -48,7 +48,8 @@ class Verses:
 
     def items(self, round_: int) -> list[Item]:
         """Training verses of a round (-1: of the SFT start)."""
-        rng = streams.generator(self.settings.seed, "round", round_ + 1)
+        s = self.settings
+        rng = streams.generator(s.seed, "round", s.drawn_round(round_) + 1)
         return [self._item(int(i)) for i in rng.permutation(len(self.train))[: self.size]]
 
     def held_out(self) -> list[Item]:
@@ -109,7 +110,7 @@ def verses(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> Vers
             f"held_out={settings.held_out}; task={NAME!r} has {len(held)} verses in the books "
             f"{', '.join(HELD_OUT_BOOKS)}"
         )
-    if settings.expert_samples > 1:
+    if settings.expert_samples > 1 and settings.expert == "none":
         problems.append(f"expert_samples={settings.expert_samples}; a verse has 1 modern wording")
     if (longest := task.longest_prompt) > settings.max_prompt_tokens:
         problems.append(

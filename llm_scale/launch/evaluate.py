@@ -18,11 +18,13 @@ from llm_scale import models
 from llm_scale.data import tasks, verses
 from llm_scale.data.items import Tokens
 from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.launch import sources
 from llm_scale.measure.telemetry import mean
 from llm_scale.models import hub, output, probe
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Pair
 from llm_scale.settings import Settings
+from llm_scale.store.expert import NONE
 from llm_scale.store.read import model_of
 from theory.errors import InvalidInput, refuse
 from theory.files import json_lines
@@ -36,12 +38,13 @@ class Opened:
     """A model ready to sample and score.
 
     ``settings`` are those of its run (or defaults) with its own directory as the model;
-    ``task`` is what the run was trained on, "" for a model without a run.
+    ``task`` is what the run was trained on, "" for a model without a run; ``expert`` its expert.
     """
 
     player: Player
     settings: Settings
     task: str
+    expert: str = NONE
 
 
 def opened(
@@ -56,12 +59,14 @@ def opened(
     """
     where, settings = (path, {}) if hub.is_name(path) else model_of(path)
     start = settings or {"max_new_tokens": HORIZON}
-    unread = {"task": "phrases", "objective": "sft", "oracle": "none"}  # may name files long gone
+    unread = {"task": "phrases", "objective": "sft", "oracle": "none", "expert": NONE}
+    # ... which may name files long gone
     made: Settings = make(Settings, start | {"model": str(where)} | unread | given)
     machine = Machine.of(made)
     language = models.load(where, torch.float32, machine.device, made.prompt_style, say)
     language = probe.fitted(language, 0, say)
-    return Opened(Player(language, made, machine), made, settings.get("task", ""))
+    player, known = Player(language, made, machine), settings.get("expert", NONE)
+    return Opened(player, made, settings.get("task", ""), known)
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -141,7 +146,8 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
 
     Args:
         model: decides the tokens and the horizon.
-        data: a JSONL file, "phrases", "verses", or "" for the held-out prompts of its own run.
+        data: a JSONL file, "phrases", "verses", "text" (as the texts are), or "" for the held-out
+            prompts of its own run, with the responses of that run's expert.
         count: pairs at most.
 
     Raises:
@@ -162,17 +168,18 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     name = data or model.task
     if not name:
         raise InvalidInput(
-            "a model without a run has no task: say --data FILE.jsonl, verses or phrases"
+            "a model without a run has no task: say --data FILE.jsonl, phrases, verses or text"
         )
-    task: tasks.Task
-    if name == "phrases":
-        task = tasks.phrases(model.settings)
-        if task.tokenizer.get_vocab() != own.get_vocab():
-            raise InvalidInput("data='phrases' has its own words, and the model knows others")
+    settings = model.settings
+    if not data and model.expert != NONE:
+        settings = dataclasses.replace(settings, expert=model.expert)
     elif name == verses.NAME:
         return _verses(model, count)
-    else:
-        task = tasks.pair_file(Path(name), own, model.settings, ends)
+    settings = dataclasses.replace(settings, task=name)
+    known = sources.known_expert(settings, model.player.machine)
+    task = sources.task_of(settings, model.player.language, known)
+    if task.tokenizer.get_vocab() != own.get_vocab():
+        raise InvalidInput(f"data={name!r} has its own words, and the model knows others")
     items = task.held_out()[: count or None]
     if not items:
         raise InvalidInput(f"the run on {name} has no held-out prompts; say --data FILE.jsonl")

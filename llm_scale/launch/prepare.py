@@ -10,22 +10,22 @@ import torch
 
 from lab.specs import objective_of
 from llm_scale import models, processes
-from llm_scale.data import oracles, tasks, verses
+from llm_scale.data import oracles, tasks, text_game
 from llm_scale.data.items import Item, Response
+from llm_scale.launch import sources
 from llm_scale.models import lora, output, probe, recompute
+from llm_scale.models.expert import ModelExpert
 from llm_scale.models.player import Machine
 from llm_scale.oracle_spec import NONE
 from llm_scale.rounds.preferences import PreferenceRound
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import LINEAR, Settings
+from llm_scale.store import expert
 from llm_scale.train import losses
 from theory.check import check_objective
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
-from theory.tokens.text import load_pairs
-
-TOKENIZER_TEXTS = 4000
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
         InvalidInput: whatever is wrong with model and data, or does not fit together.
     """
     machine, notes = Machine.of(settings), list[str]()
-    made = _prepare(settings, machine, notes.append)
+    known = sources.known_expert(settings, machine, notes.append)
+    made = _prepare(settings, machine, known, notes.append)
     refuse(_fit_problems(settings, made))
     made = replace(made, language=_fitted(settings, made, notes.append))
     processes.start(machine.device)
@@ -79,6 +80,16 @@ def _fitted(settings: Settings, made: Prepared, say: Callable[[str], None]) -> m
     return language
 
 
+def rehearse(settings: Settings) -> None:
+    """What `load` would refuse once the expert of the text game is made, said before that.
+
+    InvalidInput: see `load`.
+    """
+    machine = Machine.of(settings)
+    stand_in = sources.untrained_expert(settings, machine)
+    refuse(_fit_problems(settings, _prepare(settings, machine, stand_in, lambda text: None)))
+
+
 def problems(settings: Settings) -> list[str]:
     """All that can be said before anything is loaded: combinations, device, files."""
     out = combination_problems(settings) + _sft_run_problems(settings)
@@ -89,6 +100,8 @@ def problems(settings: Settings) -> list[str]:
         checks.append(lambda: tasks.there(Path(settings.task)))
     if settings.model != "tiny":
         checks.append(lambda: models.there(settings.model))
+    if settings.expert not in (expert.NONE, expert.MADE):
+        checks.append(lambda: models.there(str(expert.folder(settings)), "expert"))
     if ":" in settings.objective:  # a user's; the others' formulas are tested
         checks.append(lambda: _check_objective(settings.objective))
     for check in checks:
@@ -188,20 +201,16 @@ def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
     return Round([item], stored, stored, stored)
 
 
-def _prepare(settings: Settings, machine: Machine, say: Callable[[str], None]) -> Prepared:
+def _prepare(
+    settings: Settings, machine: Machine, known: ModelExpert | None, say: Callable[[str], None]
+) -> Prepared:
     s = settings
     if s.model != "tiny":
         language = models.load(s.model, torch.float32, machine.device, s.prompt_style, say)
-        return Prepared(machine, language, _task(s, language))
-    size = {"width": s.width, "layers": s.layers, "heads": s.heads}
-    if s.task == "phrases":
-        known = tasks.phrases(s)
-        made = models.tiny(known.tokenizer, s.seed, machine.device, **size)
-        return Prepared(machine, made, known)
-    texts = [pair.response for pair in load_pairs()[:TOKENIZER_TEXTS]]
-    tokenizer = models.byte_tokenizer(texts, s.vocabulary)
-    language = models.tiny(tokenizer, s.seed, machine.device, **size)
-    return Prepared(machine, language, _task(s, language))
+    else:
+        tokenizer = sources.made_tokenizer(s, known)
+        language = models.tiny(tokenizer, s.seed, machine.device, s.width, s.layers, s.heads)
+    return Prepared(machine, language, sources.task_of(s, language, known))
 
 
 def _sft_run_problems(settings: Settings) -> list[str]:
@@ -209,12 +218,6 @@ def _sft_run_problems(settings: Settings) -> list[str]:
     if there or not settings.sft_run:
         return []
     return [f"sft_run={settings.sft_run!r}: not the folder of a finished run (no final/ in it)"]
-
-
-def _task(settings: Settings, language: models.Language) -> tasks.Task:
-    if settings.task == verses.NAME:
-        return verses.verses(settings, language.tokenizer, language.ends)
-    return tasks.pair_file(Path(settings.task), language.tokenizer, settings, language.ends)
 
 
 def _size_problems(settings: Settings) -> list[str]:
@@ -245,15 +248,28 @@ def combination_problems(settings: Settings) -> list[str]:
         problems.append(
             f"task='phrases' has its own words; it goes with model='tiny', not {settings.model!r}"
         )
-    if settings.task == "phrases" and settings.prompt_style != "auto":
+    if settings.task in sources.OWN_FORMAT and settings.prompt_style != "auto":
         problems.append(
-            f"task='phrases' has its own format: prompt_style must be auto, not "
+            f"task={settings.task!r} has its own format: prompt_style must be auto, not "
             f"{settings.prompt_style!r}"
         )
     if settings.lora and not lora.installed():
         problems.append(f"lora={settings.lora} {lora.NEEDED}")
     if not settings.lora and (settings.lora_alpha or settings.lora_targets != LINEAR):
         problems.append("lora_alpha and lora_targets are of an adapter: set lora to its rank")
+    if settings.expert == expert.MADE and settings.task != text_game.NAME:
+        problems.append(
+            f"expert='made' is for task='text', not {settings.task!r}; name a directory"
+        )
+    if settings.expert == expert.MADE and settings.model != "tiny":
+        problems.append(
+            f"expert='made' has tokens of its own, which model='tiny' takes; {settings.model!r} "
+            "has others: name a directory of an expert with the same tokenizer"
+        )
+    if settings.measured_on != "validation" and settings.task != text_game.NAME:
+        problems.append(f"measured_on={settings.measured_on!r} is for task='text'; leave it out")
+    if settings.history > 0:
+        problems += _history_problems(settings, objective)
     if settings.sft_run and settings.held_out == 0:
         problems.append("sft_run is compared with on held-out prompts; set held_out > 0")
     if by_oracle:
@@ -283,6 +299,22 @@ def combination_problems(settings: Settings) -> list[str]:
     if grouped and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
+
+
+def _history_problems(settings: Settings, objective: Objective | None) -> list[str]:
+    """Why a share of own responses cannot be those of the model before."""
+    name = f"history={settings.history:g}"
+    own_opponent = objective is not None and objective.writes("opponent")
+    return [
+        f"{name} draws from pi_{{t-1}} and compares with pi_t: {needed}"
+        for needed, broken in (
+            ("opponent must be last", settings.opponent != "last"),
+            ("level must be sequence", settings.level == "token"),
+            ("oracle must be none", settings.oracle != NONE),
+            (f"objective={settings.objective!r} has an opponent of its own", own_opponent),
+        )
+        if broken
+    ]
 
 
 def _preference_problems(settings: Settings, objective: Objective | None) -> list[str]:

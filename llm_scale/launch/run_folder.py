@@ -18,7 +18,7 @@ from llm_scale import train as training
 from llm_scale.launch import estimate, prepare
 from llm_scale.measure import telemetry
 from llm_scale.settings import Settings
-from llm_scale.store import identity
+from llm_scale.store import expert, identity
 from llm_scale.store.read import RECORD, record_of, settings_of
 from theory.errors import InvalidInput, refuse
 from theory.files import write_whole
@@ -47,14 +47,42 @@ def problems(out: Path, settings: Settings) -> list[str]:
                     f"{k} {begun.get(k)} -> {v}" for k, v in now.items() if begun.get(k) != v
                 )
                 found.append(f"{out}: holds a run begun with other versions ({changed})")
-            found += [
-                f"{out}: holds a run begun with another content of {name}; choose another --out"
-                for name, digest in identity.files(settings).items()
-                if record["files"].get(name, digest) != digest
-            ]
+            found += changed_files(out, settings)
         except InvalidInput as error:
             found += error.problems
     return found + prepare.problems(settings)
+
+
+def changed_files(out: Path, settings: Settings) -> list[str]:
+    """Files that a run was begun with and that are others now."""
+    begun = record_of(out)["files"] if (out / RECORD).exists() else {}
+    return [
+        f"{out}: holds a run begun with another content of {name}; choose another --out"
+        for name, digest in identity.files(settings).items()
+        if begun.get(name, digest) != digest
+    ]
+
+
+def make_expert(settings: Settings, say: Callable[[str], None]) -> None:
+    """Train the expert of the text game, if a run wants that and it is not there yet.
+
+    Raises:
+        InvalidInput: the run could not use it, or several processes would make it.
+        Diverged: its loss was not finite.
+    """
+    where = expert.made_run(settings)
+    if settings.expert != expert.MADE or (where / "final" / "config.json").is_file():
+        return
+    recipe = expert.recipe(settings)
+    if processes.announced() > 1:
+        raise InvalidInput(
+            f"expert='made': not there yet; make it in one process first: python -m llm_scale "
+            f"make-expert --vocabulary {recipe.vocabulary} --max-new-tokens "
+            f"{recipe.max_new_tokens} --out {where}"
+        )
+    prepare.rehearse(settings)
+    say(f"the expert is made first and kept in {where}")
+    run(recipe, where, say)
 
 
 def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
@@ -69,6 +97,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     if finished(out, settings):
         say(f"{out}: finished before")
         return
+    make_expert(settings, say)
+    refuse(changed_files(out, settings))
     parts = prepare.load(settings, say)
     record = {"settings": dataclasses.asdict(settings), "versions": identity.versions()}
     record["files"] = identity.files(settings)

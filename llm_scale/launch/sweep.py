@@ -92,7 +92,7 @@ def baselines(like: Path) -> Plan:
         raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
     sft = dataclasses.replace(
-        settings, objective="sft", oracle="none", level="sequence", sft_run=""
+        settings, objective="sft", oracle="none", level="sequence", sft_run="", history=0.0
     )
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lab import streams
 from llm_scale import models
-from llm_scale.data.experts import Expert
+from llm_scale.data.experts import Expert, known
 from llm_scale.data.items import Item, Response, pack, unpack
 from llm_scale.measure import telemetry
 from llm_scale.models.player import Player
@@ -81,7 +81,7 @@ class HeldOut:
             side=np.array(["expert", "own", "other"]).repeat(len(self.items)),
             before=self.before.double().numpy(),
             after=player.score(pairs).double().numpy(),
-            expert=_known(expert, pairs),
+            expert=known(expert, pairs),
             opponent=None if same else self.opponent.double().numpy(),
             anchor=self.anchor.double().numpy() if len(self.anchor) else None,
         )
@@ -108,7 +108,7 @@ def fresh(
     """Responses of pi_{t+1} with their log-probabilities; ``before`` (n,) is their log pi_t."""
     pairs = own_pairs(items)
     after = player.score(pairs).double().numpy()
-    return telemetry.Fresh(items, before.double().numpy(), after, _known(expert, pairs))
+    return telemetry.Fresh(items, before.double().numpy(), after, known(expert, pairs))
 
 
 def sft_distance(player: Player, folder: Path, held: HeldOut, items: list[Item]) -> telemetry.Row:
@@ -148,7 +148,3 @@ def random_response(player: Player, ident: int) -> Response:
     words = np.setdiff1d(np.arange(len(language.tokenizer)), language.ends)
     drawn = words[rng.integers(len(words), size=length - 1)]
     return Response((*map(int, drawn), language.eos), False)
-
-
-def _known(expert: Expert | None, pairs: Sequence[Pair]) -> np.ndarray:
-    return np.full(len(pairs), np.nan) if expert is None else expert.log_probs(pairs)

@@ -43,8 +43,9 @@ def of_round(player: Player, made: Started) -> dict[str, Any]:
     last = len(items) - 1
     part = made.data.subset(np.linspace(0, last, min(RECOMPUTED, last + 1)).astype(int).tolist())
     again, stored = part.rescored(_row_by_row(player)), part.current
+    gap = torch.cat([(made.sampler - made.own.double()).abs(), torch.zeros(1)])  # none may be drawn
     out: dict[str, Any] = {
-        "sampler_gap": float((made.sampler - made.own.double()).abs().max()),
+        "sampler_gap": float(gap.max()),
         "stored_gap": float((again - stored).abs().max()),
         "temperature": TEMPERATURE,
     }

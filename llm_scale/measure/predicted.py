@@ -63,6 +63,7 @@ class RewardTerms:
     expert_samples: int = 1
     own_samples: int = 1
     level: str = "sequence"
+    history: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ def unpredicted(points: Points, game: RewardTerms) -> str:
     """
     if "preference" in game.objective.needs:
         return "the expert is a preference, see preference_slope"
+    if game.history > 0:
+        return "own responses are in part of pi_{t-1}, and the link here is that of pi_t alone"
     if game.level == "token":
         return "rewards are per token, see token_link_slope"
     if not np.isfinite(points.u).all():

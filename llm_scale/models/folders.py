@@ -19,21 +19,27 @@ from theory.errors import InvalidInput, refuse
 
 ADAPTER = "adapter"
 """Folder beside a final model's merged weights."""
+OTHERWISE = {
+    "model": ("'tiny'", "`make model` gets the one of the presets"),
+    "expert": ("'none', 'made', a finished run", "`make-expert` trains one"),
+}
+"""What a setting may be beside a directory, and where one is from."""
 
 
-def directory(path: str | Path) -> Path:
+def directory(path: str | Path, setting: str = "model") -> Path:
     """The path, if a model may be there.
 
     InvalidInput: no config.json and no adapter, or an adapter that cannot be used.
     """
-    path, name = Path(path), f"model={str(path)!r}"
+    path, name = Path(path), f"{setting}={str(path)!r}"
     if (path / lora.CONFIG).is_file():
         refuse(f"{name}: {problem}" for problem in _adapter_problems(path))
     elif not (path / "config.json").is_file():
+        word, hint = OTHERWISE[setting]
         raise InvalidInput(
-            f"{name}: no config.json there; needed is 'tiny', a directory of a Hugging Face causal "
+            f"{name}: no config.json there; needed is {word}, a directory of a Hugging Face causal "
             "LM (config.json, *.safetensors, tokenizer files) or of a LoRA adapter of one, or "
-            "ORG/NAME on the Hub; `make model` gets the one of the presets"
+            f"ORG/NAME on the Hub; {hint}"
         )
     return path
 
@@ -44,6 +50,7 @@ def load(
     device: torch.device,
     style: str = "auto",
     say: Callable[[str], None] = lambda text: None,
+    setting: str = "model",
 ) -> Language:
     """A causal LM and its tokenizer, from a directory or by its name on the Hub.
 
@@ -52,19 +59,20 @@ def load(
     Raises:
         InvalidInput: as `directory`, or files that cannot be loaded, are incomplete or not finite.
     """
-    path = hub.local(str(where)) if hub.is_name(where) else directory(where)
+    path = hub.local(str(where)) if hub.is_name(where) else directory(where, setting)
     if not (path / lora.CONFIG).is_file():
-        return load_whole(path, dtype, device, style, say)
+        return load_whole(path, dtype, device, style, say, setting)
     merged = _merged(path, load_whole(_base(path), torch.float32, torch.device("cpu"), style))
     say(f"{path}: a LoRA adapter, merged into its base {_base(path)}")
     model = merged.model.to(device=device, dtype=dtype).eval()
-    return with_ends(dataclasses.replace(merged, model=model), str(path), style, say)
+    told = f"{setting}={str(path)!r}"
+    return with_ends(dataclasses.replace(merged, model=model), told, style, say)
 
 
-def there(where: str) -> None:
+def there(where: str, setting: str = "model") -> None:
     """InvalidInput: neither a directory of a model nor a name that the Hub may know."""
     if not hub.is_name(where):
-        directory(where)
+        directory(where, setting)
 
 
 def save(language: Language, directory: Path) -> None:

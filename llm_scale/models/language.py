@@ -55,6 +55,7 @@ def load_whole(
     device: torch.device,
     style: str = "auto",
     say: Callable[[str], None] = lambda text: None,
+    setting: str = "model",
 ) -> Language:
     """A causal LM and its tokenizer from a directory of transformers with all of its weights.
 
@@ -62,12 +63,15 @@ def load_whole(
         path: the directory. dtype: of the weights. device: where they go.
         style: of the prompts; decides whether the chat template's end counts.
         say: told which tokens end a response if that is not plain, and which options are ignored.
+        setting: that the directory is for, as refusals call it.
 
     Raises:
         InvalidInput: not a causal LM, weights that are missing, of other shapes or not finite, no
             end of a response, or tokens outside the vocabulary.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    told = f"{setting}={str(path)!r}"
 
     try:
         refuse(_kind_problems(_config(path)))
@@ -83,30 +87,30 @@ def load_whole(
                 return_dict=True,
             )
     except InvalidInput as error:
-        raise InvalidInput(f"model={str(path)!r}: {error}") from error
+        raise InvalidInput(f"{told}: {error}") from error
     except Exception as error:  # transformers raises many kinds
         first = str(error).strip().splitlines()[:1]
-        raise InvalidInput(f"model={str(path)!r}: cannot be loaded: {' '.join(first)}") from error
+        raise InvalidInput(f"{told}: cannot be loaded: {' '.join(first)}") from error
     problems = _key_problems(seen) or nonfinite(model)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         problems.append(f"{len(tokenizer)} tokens, but {rows} rows of embeddings")
-    refuse(f"model={str(path)!r}: {problem}" for problem in problems)
+    refuse(f"{told}: {problem}" for problem in problems)
     _make_savable(model)
-    return with_ends(Language(model.to(device).eval(), tokenizer), str(path), style, say)
+    return with_ends(Language(model.to(device).eval(), tokenizer), told, style, say)
 
 
-def with_ends(language: Language, name: str, style: str, say: Callable[[str], None]) -> Language:
+def with_ends(language: Language, told: str, style: str, say: Callable[[str], None]) -> Language:
     """The language with all of its ends, which are said where they are not plain.
 
-    InvalidInput: no token ends a response.
+    InvalidInput: no token ends a response; ``told`` is the setting that names the model.
     """
     try:
         ends, said = ends_of.find(language.model, language.tokenizer, style)
     except InvalidInput as error:
-        raise InvalidInput(f"model={name!r}: {error}") from error
+        raise InvalidInput(f"{told}: {error}") from error
     for line in (*said, *ends_of.ignored_options(language.model)):
-        say(f"model={name!r}: {line}")
+        say(f"{told}: {line}")
     return dataclasses.replace(language, ends=ends)
 
 
@@ -176,6 +180,7 @@ def _quiet() -> Iterator[None]:
 
     before = logging.get_verbosity()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:

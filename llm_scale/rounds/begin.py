@@ -20,6 +20,7 @@ from llm_scale.rounds.opponent import join, opponent_kind, references
 from llm_scale.rounds.preferences import PreferenceRound, judged
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
+from llm_scale.settings import Settings
 from theory.objectives import Objective
 
 
@@ -30,7 +31,8 @@ class Started:
     Attributes:
         data: the round.
         sampler: the sampler's log-probabilities of the own responses (monitor only).
-        own: the stored ones of the same responses.
+        own: the stored ones of the same responses. Of a round with ``history`` both are of the
+            responses that are drawn from pi_t.
     """
 
     data: Round
@@ -54,7 +56,7 @@ def begin(
         items: prompts with their expert responses.
         round_: number of the round, part of the key of the noise.
         objective: decides the opponent and whether pi_0's responses are needed; None is SFT.
-        previous: weights of pi_{t-1} (opponent "mixture"). base: weights of pi_0.
+        previous: weights of pi_{t-1} (opponent "mixture", or ``history``). base: weights of pi_0.
         oracle: compares own responses, and then no expert's is used; None is imitation.
     """
     settings = player.settings
@@ -68,7 +70,12 @@ def begin(
     def number(i: int) -> np.ndarray:
         return streams.uniform(settings.max_new_tokens, settings.seed, "own", round_, *keys[i])
 
-    if kind == "last":
+    now = list(range(len(prompts)))  # whose sampler's law is the stored one
+    if kind == "last" and settings.history > 0:
+        of_now = _drawn_now(settings, len(prompts), round_)
+        now = [i for i in now if of_now[i]]
+        own, seen = _from_two(player, prompts, number, of_now, previous)
+    elif kind == "last":
         own, seen = player.sample(prompts, number, "own responses")
     elif kind == "base":
         with player.frozen(base) as other:
@@ -100,7 +107,8 @@ def begin(
     mask = torch.tensor([False, True, False])
     sizes = torch.tensor([len(full[0].expert), count, len(full[0].history)])
     is_own = mask.repeat_interleave(sizes).repeat(len(full))
-    return Started(data, torch.tensor(seen, dtype=torch.float64), opponent[is_own])
+    seen_by = torch.tensor(seen, dtype=torch.float64)
+    return Started(data, seen_by[now], opponent[is_own][now])
 
 
 def restore(tensors: dict[str, Tensor]) -> Round:
@@ -120,11 +128,32 @@ def _from_mixture(
 ) -> tuple[list[Response], list[float]]:
     """Arithmetic mixture of pi_t and pi_{t-1}: a whole response comes from one of them."""
     seed = player.settings.seed
-    first = [streams.uniform(1, seed, "component", round_, *key)[0] < 0.5 for key in keys]
+    first = [bool(streams.uniform(1, seed, "component", round_, *key)[0] < 0.5) for key in keys]
+    return _from_two(player, prompts, number, first, previous)
+
+
+def _drawn_now(settings: Settings, count: int, round_: int) -> list[bool]:
+    """Which own responses are drawn from pi_t: all but the share ``history``, to the nearest one.
+
+    Which ones is drawn for the round as a whole, so the share is met and does not vary.
+    """
+    order = streams.generator(settings.seed, "history share", round_).permutation(count)
+    old = set(order[: round(settings.history * count)].tolist())
+    return [i not in old for i in range(count)]
+
+
+def _from_two(
+    player: Player,
+    prompts: Sequence[Tokens],
+    number: Noise,
+    first: Sequence[bool],
+    previous: Weights,
+) -> tuple[list[Response], list[float]]:
+    """Responses of pi_t where ``first`` says so, else of pi_{t-1}; each with its sampler's law."""
     drawn: dict[int, tuple[Response, float]] = {}
     with player.frozen(previous) as other:
-        for who, chosen in ((player, first), (other, [not c for c in first])):
-            index = [i for i, c in enumerate(chosen) if c]
+        for who, chosen in ((player, True), (other, False)):
+            index = [i for i, c in enumerate(first) if c == chosen]
             chosen_noise = partial(_at, number, index)
             part = who.sample([prompts[i] for i in index], chosen_noise, "own responses")
             drawn |= {i: (r, p) for i, r, p in zip(index, *part, strict=True)}

@@ -10,6 +10,7 @@ from lab import files as lab_files
 from lab.files import digest
 from llm_scale.data import tasks
 from llm_scale.settings import Settings
+from llm_scale.store import expert
 
 
 def versions() -> dict[str, str]:
@@ -18,11 +19,11 @@ def versions() -> dict[str, str]:
 
 
 def files(settings: Settings) -> dict[str, str]:
-    """Digests of the files that settings name: a user's pairs, objective and oracle."""
+    """Digests of what settings name: a user's pairs, objective and oracle; the expert."""
     named = [] if settings.task in tasks.NAMED else [settings.task]
     named += [spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle)]
     there = [name for name in named if name and Path(name).is_file()]
-    return {name: digest(Path(name)) for name in there}
+    return {name: digest(Path(name)) for name in there} | expert.contents(settings)
 
 
 def mark(settings: Settings) -> str:

@@ -52,7 +52,7 @@ class State:
         data: the round's responses with their stored log-probabilities.
         held: the held-out responses of the round, scored by pi_t.
         monitors: what the round's row says of its start.
-        previous: weights of pi_{t-1}; only for the opponent that needs them.
+        previous: weights of pi_{t-1}; only where own responses need them.
         own: held-out responses of the model as it enters the round, where they are drawn already.
     """
 

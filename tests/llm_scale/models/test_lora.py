@@ -255,7 +255,7 @@ def test_training_goes_on_from_an_adapter_merged_aloud(base, tmp_path):
     adapter.mkdir()
     lora.save(made, adapter)  # without a tokenizer: the base's
     said = []
-    there = models.load(adapter, torch.float32, CPU, said.append)
+    there = models.load(adapter, torch.float32, CPU, say=said.append)
     torch.testing.assert_close(scores(there.model), scores(made.model), rtol=0, atol=1e-5)
     assert said == [f"{adapter}: a LoRA adapter, merged into its base {base}"]
     assert len(weights.trained(there.model)) == len(dict(there.model.named_parameters()))

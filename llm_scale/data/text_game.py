@@ -1,0 +1,130 @@
+"""The text game: first tokens of a shipped verse (modern side) are the prompt, the rest is said.
+
+Verses are parted by a digest of their prompt: no prompt is in two parts, and none of the game's is
+one on which an expert was trained. Without an expert the task is that text itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lab import streams
+from lab.files import digest
+from llm_scale.data.experts import Expert
+from llm_scale.data.items import Item, Response, Tokens
+from llm_scale.data.tokenizers import byte_tokenizer
+from llm_scale.settings import Settings
+from theory.errors import refuse
+from theory.tokens.text import load_pairs
+
+NAME = "text"
+PROMPT_TOKENS = 4
+PARTS = {"text": 58, "start": 17, "rounds": 17, "validation": 4, "test": 4}
+"""Shares in percent: what an expert is trained on; prompts of the SFT start, of the rounds, and of
+the two held-out parts. A prompt is there once, but in "text", which has all of its verses."""
+REPEATED = 10**6
+"""Step of the ids of a prompt that a round has again, with other responses."""
+
+
+@dataclass(frozen=True)
+class TextGame:
+    """Verses by part; with an expert its prompts are asked and its responses are not used."""
+
+    tokenizer: Any
+    parts: dict[str, list[Item]]
+    settings: Settings
+    expert: Expert | None = None
+
+    def items(self, round_: int) -> list[Item]:
+        """Prompts of a round (-1: of the SFT start); of the text itself without an expert.
+
+        More prompts than there are come again: with an expert, whose other responses they get.
+        """
+        s, pool = self.settings, self._pool("start" if round_ < 0 else "rounds")
+        size = self._size(pool)
+        found: list[Item] = []
+        for again in range(-(-size // len(pool))):
+            key = (again,) if again else ()
+            rng = streams.generator(s.seed, "round", s.drawn_round(round_) + 1, *key)
+            order = rng.permutation(len(pool))
+            found += [replace(pool[i], id=pool[i].id + again * REPEATED) for i in order]
+        return found[:size]
+
+    def held_out(self) -> list[Item]:
+        """Prompts of the part that is measured."""
+        pool = self.parts[self.settings.measured_on]
+        order = streams.generator(self.settings.seed, "held out").permutation(len(pool))
+        return [pool[int(i)] for i in order[: self.settings.held_out]]
+
+    @property
+    def size(self) -> int:
+        """Number of training prompts of a round."""
+        return self._size(self._pool("rounds"))
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(item.prompt) for part in self.parts.values() for item in part)
+
+    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
+        """Nothing more."""
+        return {}
+
+    def _pool(self, part: str) -> list[Item]:
+        return self.parts["text" if self.settings.expert == "none" else part]
+
+    def _size(self, pool: Sequence[Item]) -> int:
+        most = len(pool) if self.settings.expert == "none" else self.settings.prompts
+        return min(self.settings.prompts or len(pool), most or len(pool))
+
+
+def text_game(settings: Settings, tokenizer: Any) -> TextGame:
+    """The task for a tokenizer. InvalidInput: more held out than there is, or more responses."""
+    parts = parted(tokenizer, settings.max_new_tokens)
+    part, problems = settings.measured_on, []
+    there = len(parts[part])
+    if settings.held_out > there:
+        problems.append(
+            f"held_out={settings.held_out}; task={NAME!r} has {there} prompts for {part}"
+        )
+    if settings.expert_samples > 1 and settings.expert == "none":
+        problems.append(f"expert_samples={settings.expert_samples}; a verse has 1 continuation")
+    refuse(problems)
+    return TextGame(tokenizer, parts, settings)
+
+
+def parted(tokenizer: Any, horizon: int) -> dict[str, list[Item]]:
+    """All verses as items by part; those of no more tokens than a prompt are left out."""
+    eos = int(tokenizer.eos_token_id)
+    start = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
+    texts = [pair.response for pair in load_pairs()]
+    parts: dict[str, list[Item]] = {name: [] for name in PARTS}
+    seen: set[Tokens] = set()
+    for number, ids in enumerate(tokenizer(texts, add_special_tokens=False)["input_ids"]):
+        prompt, rest = tuple(ids[:PROMPT_TOKENS]), tuple(ids[PROMPT_TOKENS:])
+        if not rest:
+            continue
+        part = part_of(prompt)
+        if part == "text" or prompt not in seen:
+            response = Response((*rest, eos)[:horizon], len(rest) >= horizon)
+            parts[part].append(Item(number, start + prompt, (response,)))
+        seen.add(prompt)
+    return parts
+
+
+def part_of(prompt: Tokens) -> str:
+    """Which part a prompt is in: a function of its tokens alone."""
+    at = int(digest(",".join(map(str, prompt)))[:12], 16) % sum(PARTS.values())
+    for name, share in PARTS.items():
+        if at < share:
+            return name
+        at -= share
+    raise AssertionError("the shares are of their sum")
+
+
+def text_tokenizer(size: int) -> Any:
+    """Byte-level BPE of all shipped modern verses; a text is its own prompt, without a line end."""
+    texts = (pair.response for pair in load_pairs())
+    return byte_tokenizer(texts, size, template="{{ messages[0]['content'] }}")
