@@ -31,7 +31,7 @@ from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
 from llm_scale.models import weights
 from llm_scale.models.player import Machine, Player
-from llm_scale.rounds.batches import micro_batches, order
+from llm_scale.rounds.batches import micro_batches, order, tokens_of
 from llm_scale.rounds.begin import begin, references
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
@@ -89,13 +89,18 @@ def train(
         steps = s.sft_steps if round_ == SFT_ROUND else s.steps_per_round
         played = None if round_ == SFT_ROUND else parts.objective
         left = range(state.step, steps)
-        for step in progress(left, steps, "step", processes.rank() == 0, state.step, state.name):
+        bar = progress(left, steps, "step", processes.rank() == 0, state.step, state.name)
+        first, tokens = time.monotonic(), 0
+        for step in bar:
             batch = order(s.seed, round_, step, s.batch, len(state.data.items))
             seen = direction(parts, state, steps) if played else {}
             loss = accumulate(parts, state.data, batch, played)
             norm = optimise(parts, state, loss, steps)
             row = {"at": state.name, "step": step, "loss": loss, "gradient_norm": norm, **seen}
             store.journal.write(row, state.total)
+            tokens += tokens_of(state.data, batch)
+            pace = tokens / max(time.monotonic() - first, 1e-9)
+            bar.set_postfix_str(f"loss {loss:.4g}, {pace:,.0f} tokens/s", refresh=False)
             last, due = state.step == steps, state.step % s.checkpoint_every == 0
             if last or due:
                 refuse_broken(parts, state, batch)

@@ -16,7 +16,7 @@ from lab.files import folder_problems
 from llm_scale import processes
 from llm_scale import train as training
 from llm_scale.launch import prepare
-from llm_scale.measure import telemetry
+from llm_scale.measure.line import line
 from llm_scale.settings import Settings
 from llm_scale.store import identity
 from llm_scale.store.read import RECORD, record_of, settings_of
@@ -83,7 +83,7 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
         with _alone(out) if lead else contextlib.nullcontext():
             training.train(
                 training.assemble(settings, out, parts.language, parts.task),
-                lambda row: say(telemetry.line(row)) if lead else None,
+                lambda row: say(line(row)) if lead else None,
                 lambda text: say(text) if lead else None,
             )
     finally:

@@ -15,6 +15,7 @@ from lab.stats import centred
 from llm_scale import models
 from llm_scale.measure import gradients, telemetry
 from llm_scale.measure.held_out import HeldOut, own_responses
+from llm_scale.measure.line import line
 from llm_scale.measure.predicted import (
     FEWEST,
     GROUPS,
@@ -270,7 +271,7 @@ def test_the_kl_of_a_round_is_where_the_next_begins(spif):
 
 def test_the_line_of_a_round_is_readable(spif):
     _, rounds, _ = spif
-    said = telemetry.line(rounds[1])
+    said = line(rounds[1])
     for part in ("round 1", "KL(p|pi)", "link slope", "contraction", "dumped", "cos SFT"):
         assert part in said
     assert "\n" not in said
