@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from torch import Tensor, nn
 
 from lab.progress import progress
 from lab.specs import objective_of
-from llm_scale import models, processes
+from llm_scale import boards, matching, models, processes
 from llm_scale.data import oracles
 from llm_scale.data.oracles import Oracle
 from llm_scale.data.tasks import Task
+from llm_scale.matching import Match
 from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
@@ -52,6 +53,7 @@ class Parts:
     Attributes:
         objective: whose risk is minimised; None is maximum likelihood.
         oracle: compares own responses in the place of an expert; None is imitation.
+        match: compares greedy responses with the reference, in some rounds; None: in none.
         scorer: the player's, or that wrapped for several processes; differentiable.
     """
 
@@ -62,6 +64,7 @@ class Parts:
     store: Store
     objective: Objective | None
     oracle: Oracle | None
+    match: Match | None = None
 
 
 def train(
@@ -178,8 +181,11 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
     if processes.size() > 1:
         scorer = nn.parallel.DistributedDataParallel(scorer)
     oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
-    store = Store(out, settings, language, Journal(out))
-    return Parts(settings, task, player, scorer, store, objective_of(settings.objective), oracle)
+    lead = processes.rank() == 0
+    journal = Journal(out, boards.opened(settings.log, out, asdict(settings)) if lead else ())
+    store = Store(out, settings, language, journal)
+    objective, match = objective_of(settings.objective), matching.build(settings.match)
+    return Parts(settings, task, player, scorer, store, objective, oracle, match)
 
 
 def new_optimiser(parts: Parts) -> torch.optim.Optimizer:
@@ -237,12 +243,22 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
     s, store, game = parts.settings, parts.store, None
     if parts.objective is not None:
         game = RewardTerms(parts.objective, s.beta, s.tau, s.expert_samples, s.own_samples, s.level)
-    row, points, state.own = measure(
-        parts.player, parts.task, state.held, game, parts.oracle, store.weights, state.round
+    due = (state.round + 1) % s.eval_every == 0
+    found = measure(
+        parts.player,
+        parts.task,
+        state.held,
+        game,
+        parts.oracle,
+        store.weights,
+        state.round,
+        parts.match if due else None,
     )
-    if points:
-        store.journal.points(state.round, points)
-    return row
+    state.own = found.own
+    if found.points:
+        store.journal.points(state.round, found.points)
+        store.journal.samples(state.round, found.samples)
+    return found.values
 
 
 def refuse_broken(parts: Parts, state: State, chosen: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llm_scale.data.items import Response
 from theory.errors import InvalidInput
 
 SEPARATOR = "\n"
@@ -62,3 +63,9 @@ def encode_response(tokenizer: Any, response: str, horizon: int) -> tuple[list[i
             "tokenizer does not know and reads as that"
         )
     return [*ids, eos][:horizon], len(ids) >= horizon
+
+
+def text_of(tokenizer: Any, response: Response) -> str:
+    """The text of a response, without the token that ends it."""
+    words = response.tokens if response.truncated else response.tokens[:-1]
+    return str(tokenizer.decode(list(words)))

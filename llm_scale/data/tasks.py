@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from lab import streams
 from llm_scale.data.experts import Expert, Ngram
 from llm_scale.data.items import Item, Response, Tokens
-from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.data.prompts import encode_response, format_prompt, text_of
 from llm_scale.data.tokenizers import word_tokenizer
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
@@ -40,6 +40,10 @@ class Task(Protocol):
 
     def held_out(self) -> list[Item]:
         """Prompts for measurement, disjoint from training in data or in noise."""
+        ...
+
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        """(prompt, expert response) of every one of `held_out`, as text."""
         ...
 
     @property
@@ -73,6 +77,11 @@ class KnownExpert:
     def held_out(self) -> list[Item]:
         return [self._item(HELD_OUT + i, 1) for i in range(self.settings.held_out)]
 
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        known, held = self.tokenizer, self.held_out()
+        prompts = (known.decode(list(i.prompt), skip_special_tokens=True).strip() for i in held)
+        return [(p, text_of(known, i.expert[0])) for p, i in zip(prompts, held, strict=True)]
+
     @property
     def size(self) -> int:
         return self.settings.prompts or 1024
@@ -102,12 +111,14 @@ class PairFile:
     """A user's prompts and responses; some prompts, chosen by the seed, are held out.
 
     Of a held-out prompt one response is kept; its others, if the file has several, are not used.
+    ``texts`` are the pairs as they were written, by `Item.id`.
     """
 
     tokenizer: Any
     pairs: tuple[Item, ...]
     settings: Settings
     expert: Expert | None = None
+    texts: tuple[tuple[str, str], ...] = ()
 
     def items(self, round_: int) -> list[Item]:
         train, _ = self._split()
@@ -116,6 +127,9 @@ class PairFile:
 
     def held_out(self) -> list[Item]:
         return self._split()[1]
+
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        return [self.texts[item.id] for item in self.held_out()]
 
     @property
     def size(self) -> int:
@@ -185,7 +199,7 @@ def there(path: Path) -> None:
 def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
     """A task from a JSONL file. InvalidInput: bad lines, long prompts, or too few pairs."""
     format_prompt(tokenizer, "prompt", settings.prompt_style)  # a bad template is said once
-    items, problems, samples = [], [], settings.expert_samples
+    items, texts, problems, samples = [], [], [], settings.expert_samples
     single = f"expert_samples={samples}: a file of pairs has 1 response to a prompt"
     for i, (line, (prompt, response)) in enumerate(numbered_pairs(path)):
         try:
@@ -200,6 +214,7 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
                 f"max_prompt_tokens={settings.max_prompt_tokens}"
             )
         items.append(Item(i, ids, (Response(tuple(tokens), cut),)))
+        texts.append((prompt, response))
     different = len({item.prompt for item in items})
     if different < settings.held_out + 1 and not problems:
         problems.append(
@@ -207,4 +222,4 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings) -> PairFile:
             f"held_out={settings.held_out} prompts and one to train"
         )
     refuse([single if samples > 1 else None, *problems], most=10)
-    return PairFile(tokenizer, tuple(items), settings)
+    return PairFile(tokenizer, tuple(items), settings, texts=tuple(texts))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from lab.specs import objective_of
-from llm_scale import models, processes
+from llm_scale import boards, matching, models, processes
 from llm_scale.data import oracles, tasks, verses
 from llm_scale.data.items import Item, Response
 from llm_scale.models.player import Machine
@@ -59,6 +59,7 @@ def load(settings: Settings) -> Prepared:
 def problems(settings: Settings) -> list[str]:
     """All that can be said before anything is loaded: combinations, device, files."""
     out = combination_problems(settings) + _sft_run_problems(settings)
+    out += boards.missing(settings.log)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
     if settings.task not in tasks.NAMED:
         checks.append(lambda: tasks.there(Path(settings.task)))
@@ -111,7 +112,7 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         Scorer(language.model)
     except InvalidInput as error:
         out += [f"model={settings.model!r}: {problem}" for problem in error.problems]
-    for attempt in (_try_oracle, _try_objective):
+    for attempt in (_try_oracle, _try_match, _try_objective):
         try:
             attempt(settings, task)
         except InvalidInput as error:
@@ -123,6 +124,12 @@ def _try_oracle(settings: Settings, task: tasks.Task) -> None:
     oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
     if oracle is not None:
         oracles.probe(oracle, task.held_out() or task.items(0))
+
+
+def _try_match(settings: Settings, task: tasks.Task) -> None:
+    match = matching.build(settings.match)
+    if match is not None:
+        matching.probe(match, task.held_out_texts())
 
 
 def _try_objective(settings: Settings, task: tasks.Task) -> None:
@@ -198,6 +205,10 @@ def combination_problems(settings: Settings) -> list[str]:
             f"task='phrases' has its own format: prompt_style must be auto, not "
             f"{settings.prompt_style!r}"
         )
+    if settings.match != matching.NONE and settings.held_out == 0:
+        problems.append(f"match={settings.match!r} is of held-out prompts; set held_out > 0")
+    if settings.match == matching.NONE and settings.eval_every > 1:
+        problems.append(f"eval_every={settings.eval_every} is for match; set one")
     if settings.sft_run and settings.held_out == 0:
         problems.append("sft_run is compared with on held-out prompts; set held_out > 0")
     if by_oracle:

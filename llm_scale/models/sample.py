@@ -1,4 +1,6 @@
-"""Exact samples of pi_t: temperature 1, the whole distribution, one uniform number a token.
+"""Exact samples of pi_t: the whole distribution, one uniform number a token.
+
+At temperature 1, which alone samples pi_t; training and its measurements know no other.
 
 A token is drawn by inversion of its cumulative law, with a number that depends on the response's
 key and position alone: batch size, padding and order do not change what is drawn.
@@ -46,6 +48,7 @@ def generate(
     batch: int = 64,
     combine: Combine | None = None,
     advance: Callable[[int], None] = lambda n: None,
+    temperature: float = 1.0,
 ) -> tuple[list[Response], list[float]]:
     """One response to every prompt, and its log-probability as seen by the sampler.
 
@@ -58,15 +61,16 @@ def generate(
         batch: responses at a time.
         combine: see `Combine`; None takes the first model's law.
         advance: told the number of finished responses, for a progress bar.
+        temperature: that logits are divided by, >= 0; 0 takes the likeliest token. The
+            log-probabilities stay those of the law itself.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     responses: list[Response | None] = [None] * len(prompts)
     log_probs = [0.0] * len(prompts)
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
-        drawn = _batch(
-            models, [prompts[i] for i in chosen], [noise(i) for i in chosen], horizon, eos, combine
-        )
+        given, numbers = [prompts[i] for i in chosen], [noise(i) for i in chosen]
+        drawn = _batch(models, given, numbers, horizon, eos, combine, temperature)
         for i, (response, log_prob) in zip(chosen, drawn, strict=True):
             responses[i], log_probs[i] = response, log_prob
         advance(len(chosen))
@@ -80,6 +84,7 @@ def _batch(
     horizon: int,
     eos: int,
     combine: Combine | None,
+    temperature: float,
 ) -> list[tuple[Response, float]]:
     device = next(models[0].parameters()).device
     longest = max(map(len, prompts))
@@ -97,7 +102,7 @@ def _batch(
     for h in range(horizon):
         laws = [_next(m, c, ids, mask) for m, c in zip(models, caches, strict=True)]
         law = laws[0] if combine is None else combine(laws)
-        drawn = inverted(law, numbers[rows, h][:, None])
+        drawn = _tokens(law, numbers[rows, h][:, None], temperature)
         tokens[rows, h] = drawn[:, 0]
         total[rows] += law.gather(-1, drawn)[:, 0].double()
         alive = drawn[:, 0] != eos
@@ -115,6 +120,15 @@ def _batch(
         kept = tuple(t for t in row if t >= 0)
         out.append((Response(kept, kept[-1] != eos), log_prob))
     return out
+
+
+def _tokens(law: Tensor, numbers: Tensor, temperature: float) -> Tensor:
+    """Tokens (B, 1) of log-laws (B, V) at a temperature; `inverted` at 1."""
+    if temperature == 0:
+        return law.argmax(-1, keepdim=True)
+    if temperature != 1:
+        law = (law / temperature).log_softmax(-1)
+    return inverted(law, numbers)
 
 
 def inverted(log_law: Tensor, numbers: Tensor) -> Tensor:

@@ -18,9 +18,11 @@ def versions() -> dict[str, str]:
 
 
 def files(settings: Settings) -> dict[str, str]:
-    """Digests of the files that settings name: a user's pairs, objective and oracle."""
+    """Digests of the files that settings name: a user's pairs, objective, oracle and match."""
     named = [] if settings.task in tasks.NAMED else [settings.task]
-    named += [spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle)]
+    named += [
+        spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle, settings.match)
+    ]
     there = [name for name in named if name and Path(name).is_file()]
     return {name: digest(Path(name)) for name in there}
 
