@@ -182,14 +182,23 @@ def evaluate_(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="folders of runs, or folders that hold runs")],
-    out: Annotated[Path, typer.Option(help="folder for report.md and its plots (PNG)")],
+    out: Annotated[Path, typer.Option(help="folder for report.md and its plots (PNG, PDF)")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="folders of runs, or folders that hold runs")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=RUN: what the runs in a folder, and others that differ from them by their "
+            "seed alone, are called; may be given several times"
+        ),
+    ] = None,
 ) -> None:
-    """Compare runs: every round in a table, plots, and intervals from three seeds on."""
+    """Compare runs: what happened, every round in a table, plots, samples."""
     from llm_scale.report import write as comparison
 
     refuse(folder_problems(out))
-    for path in comparison.write(runs, out):
+    for path in comparison.write(runs or [], out, _named(label or [])):
         typer.echo(str(path))
 
 
@@ -242,6 +251,16 @@ def _run(settings: Settings, out: Path) -> None:
     except Diverged as error:
         _say(f"stopped: {error}")
         raise typer.Exit(1) from None
+
+
+def _named(labels: list[str]) -> list[tuple[str, Path]]:
+    parts = [text.partition("=") for text in labels]
+    refuse(
+        f"--label {text!r}; needed is NAME=RUN, a folder of runs"
+        for text, (name, _, folder) in zip(labels, parts, strict=True)
+        if not (name.strip() and folder)
+    )
+    return [(name.strip(), Path(folder)) for name, _, folder in parts]
 
 
 def _say(text: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from lab.files import folder_problems
+from lab.specs import objective_of
 from llm_scale import processes
 from llm_scale import train as training
 from llm_scale.launch import prepare
@@ -72,6 +73,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     parts = prepare.load(settings)
     record = {"settings": dataclasses.asdict(settings), "versions": identity.versions()}
     record["files"] = identity.files(settings)
+    if (objective := objective_of(settings.objective)) is not None:
+        record["labels"] = {"objective": objective.label}
     if processes.rank() == 0 and not (out / RECORD).exists():
         try:
             write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
