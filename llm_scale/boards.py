@@ -91,6 +91,7 @@ class WandB:
             name=out.resolve().name,
             group=out.resolve().name,
             config=settings,
+            reinit="finish_previous",  # of a sweep: the default would go on with the run before
             settings=wandb.Settings(silent=True, console="off"),
         )
         for group in ("step", "round"):
