@@ -1,4 +1,4 @@
-"""How far a long call is: a bar in a terminal, a line every ten seconds in a log."""
+"""How far a long call is: a bar in a terminal, a line every few seconds in a log."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-EVERY_SECONDS = 10.0
-LINE = "{desc}{n_fmt} of {total_fmt} {unit}s in {elapsed}, {remaining} left"
+EVERY_SECONDS = 5.0
+LINE = "{desc}{n_fmt} of {total_fmt} {unit}s in {elapsed}, {remaining} left{postfix}"
 
 
 class _Lines:
@@ -32,6 +32,8 @@ def progress(
     what: str = "",
 ) -> Any:
     """A `tqdm` bar on standard error, or lines: only of calls that take longer than a moment.
+
+    What its ``set_postfix_str(text, refresh=False)`` is told stands at the end of the bar or line.
 
     Args:
         over: what is gone through; None: call ``update`` and ``close`` (or use ``with``).

@@ -36,6 +36,12 @@ Horizon = Annotated[
 Style = Annotated[
     str | None, typer.Option(help="auto, chat or plain (default: the run's, else auto)")
 ]
+Temperature = Annotated[
+    float,
+    typer.Option(
+        help="1: exact samples of pi; 0: the likeliest tokens; others are allowed as well"
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu or cuda")]
 
 
@@ -122,6 +128,7 @@ def generate(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="responses to each prompt")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="seed of the samples")] = 0,
+    temperature: Temperature = 1.0,
     out: Annotated[
         Path | None, typer.Option(help="JSONL file to write (default: standard output)")
     ] = None,
@@ -129,16 +136,19 @@ def generate(
     prompt_style: Style = None,
     device: Device = "auto",
 ) -> None:
-    """Exact samples of a model (temperature 1) as JSON lines; cut responses are marked."""
-    asked = list(prompts or [])
-    refuse(file_problems(out) if out is not None else [])
-    if bool(asked) == (file is not None):
-        raise InvalidInput("say prompts as arguments, or --file FILE.jsonl: one of the two")
+    """Samples of a model, exact ones at temperature 1, as JSON lines; cut ones are marked."""
     from llm_scale.launch import evaluate
 
+    asked = list(prompts or [])
+    refuse(file_problems(out) if out is not None else [])
+    refuse(evaluate.temperature_problems(temperature, count))
+    if bool(asked) == (file is not None):
+        raise InvalidInput("say prompts as arguments, or --file FILE.jsonl: one of the two")
     asked = evaluate.read_prompts(file) if file is not None else asked
     given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
-    made = evaluate.responses(evaluate.opened(model, given, _say), asked, count, seed)
+    opened = evaluate.opened(model, given, _say)
+    made = evaluate.responses(opened, asked, count, seed, temperature)
+    _warn(evaluate.warning(temperature))
     _put("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in made), out)
 
 
@@ -155,7 +165,15 @@ def evaluate_(
     text_metrics: Annotated[
         bool, typer.Option(help="also BLEU and chrF of samples (needs the package sacrebleu)")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="seed of the samples of --text-metrics")] = 0,
+    match: Annotated[
+        str,
+        typer.Option(
+            help="share of right answers: exact (the reference's text), number (the last one in "
+            "it), or FILE.py:FUNCTION of (prompt, response, reference); greedily, and by samples"
+        ),
+    ] = "none",
+    temperature: Temperature = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the samples")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="JSON file to write (default: standard output)")
     ] = None,
@@ -164,28 +182,46 @@ def evaluate_(
     device: Device = "auto",
 ) -> None:
     """Negative log-likelihood of responses under a model, in nats, with standard errors."""
+    from llm_scale import matching
     from llm_scale.launch import evaluate
 
     refuse(file_problems(out) if out is not None else [])
+    refuse(evaluate.temperature_problems(temperature))
+    by = matching.build(match)
+    if temperature != 1 and by is None and not text_metrics:
+        raise InvalidInput("--temperature is of samples: say --match or --text-metrics as well")
     given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
     opened = evaluate.opened(model, given, _say)
     examples = evaluate.examples(opened, data, count)
-    row = evaluate.evaluated(opened, examples)
+    matched: dict[str, Any] = {}
+    if by is not None:  # before all else: a user's function may fail
+        matched = {"match": match, **evaluate.matched(opened, examples, by, seed, temperature)}
+    row = evaluate.evaluated(opened, examples) | matched
     if text_metrics:
-        row |= evaluate.text_metrics(opened, examples.texts, seed)
+        row |= evaluate.text_metrics(opened, examples.texts, seed, temperature)
+    _warn(evaluate.warning(temperature))
     _put(json.dumps({"model": str(model), "data": data or opened.task, **row}) + "\n", out)
 
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="folders of runs, or folders that hold runs")],
-    out: Annotated[Path, typer.Option(help="folder for report.md and its plots (PNG)")],
+    out: Annotated[Path, typer.Option(help="folder for report.md and its plots (PNG, PDF)")],
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="folders of runs, or folders that hold runs")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=RUN: what the runs in a folder, and others that differ from them by their "
+            "seed alone, are called; may be given several times"
+        ),
+    ] = None,
 ) -> None:
-    """Compare runs: every round in a table, plots, and intervals from three seeds on."""
+    """Compare runs: what happened, every round in a table, plots, samples."""
     from llm_scale.report import write as comparison
 
     refuse(folder_problems(out))
-    for path in comparison.write(runs, out):
+    for path in comparison.write(runs or [], out, _named(label or [])):
         typer.echo(str(path))
 
 
@@ -249,8 +285,23 @@ def _refuse_played(given: dict[str, Any]) -> None:
     )
 
 
+def _named(labels: list[str]) -> list[tuple[str, Path]]:
+    parts = [text.partition("=") for text in labels]
+    refuse(
+        f"--label {text!r}; needed is NAME=RUN, a folder of runs"
+        for text, (name, _, folder) in zip(labels, parts, strict=True)
+        if not (name.strip() and folder)
+    )
+    return [(name.strip(), Path(folder)) for name, _, folder in parts]
+
+
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+def _warn(text: str) -> None:
+    if text:
+        _say(text)
 
 
 def _exit_if(stopped: list[str]) -> None:

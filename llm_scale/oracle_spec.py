@@ -57,7 +57,7 @@ def parse(spec: str) -> tuple[str, str, float]:
     return "", name, value
 
 
-def function_of(path: str, name: str) -> Callable[..., Any]:
+def user_function(path: str, name: str) -> Callable[..., Any]:
     """A function of a Python file. InvalidInput: no file, an error in it, or no such function."""
     where = f"{path}:{name}"
     if not Path(path).is_file():
@@ -66,20 +66,27 @@ def function_of(path: str, name: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         raise InvalidInput(f"{where}: the file has no function {name!r}")
-    if _needed(function) not in (2, 3):
+    return function
+
+
+def function_of(path: str, name: str) -> Callable[..., Any]:
+    """An oracle's function. InvalidInput: see `user_function`, or other arguments than it has."""
+    where, function = f"{path}:{name}", user_function(path, name)
+    count = needed_arguments(function)
+    if count not in (2, 3):
         raise InvalidInput(
-            f"{where} takes {_needed(function) or 'any number of'} arguments without a default; "
-            "needed are (prompt, response) for a score or (prompt, first, second) for a preference"
+            f"{where} takes {count or 'any number of'} arguments without a default; needed"
+            " are (prompt, response) for a score or (prompt, first, second) for a preference"
         )
     return function
 
 
 def is_judge(function: Callable[..., Any]) -> bool:
     """Whether it is a preference between two responses, not a score of one."""
-    return _needed(function) == 3
+    return needed_arguments(function) == 3
 
 
-def _needed(function: Callable[..., Any]) -> int:
+def needed_arguments(function: Callable[..., Any]) -> int:
     """Number of arguments without a default; 0 if that cannot be said."""
     try:
         known = inspect.signature(function).parameters.values()

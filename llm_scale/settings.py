@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from lab.settings import BaseSettings, make, option, read_toml
 from lab.specs import spec_problems
-from llm_scale import oracle_spec
+from llm_scale import boards, matching, oracle_spec
 from theory.errors import InvalidInput
 
 PRESETS = Path(__file__).parent / "presets"
@@ -128,6 +128,19 @@ class Settings(BaseSettings):
     # what is measured beside
     cosines: int = option(2, "points a round with the gradient's cosine to SFT's (0: none)", ge=0)
     sft_run: str = option("", "folder of a finished run; distances to its final model are measured")
+    match: str = option(
+        "none",
+        "what counts as a right answer to held-out prompts: exact (the reference's text), number "
+        "(the last one in it), or FILE.py:FUNCTION of (prompt, response, reference); greedy "
+        "responses are compared before and after a round",
+        check=matching.problems,
+    )
+    eval_every: int = option(1, "rounds from one comparison of match to the next", ge=1)
+    log: str = option(
+        "none",
+        "where metrics go beside metrics.jsonl: none, or tensorboard and wandb between commas",
+        check=boards.problems,
+    )
     # the machine
     seed: int = option(0, "seed of everything that is drawn", ge=0, le=2**63 - 1)
     device: str = option(

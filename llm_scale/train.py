@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,18 @@ from torch import Tensor, nn
 
 from lab.progress import progress
 from lab.specs import objective_of
-from llm_scale import models, processes
+from llm_scale import boards, matching, models, processes
 from llm_scale.data import oracles
 from llm_scale.data.oracles import Oracle
 from llm_scale.data.tasks import Task
+from llm_scale.matching import Match
 from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
 from llm_scale.models import lora, sharded, weights
 from llm_scale.models.player import Machine, Player
-from llm_scale.rounds.batches import order, passes
+from llm_scale.rounds.batches import order, passes, tokens_of
 from llm_scale.rounds.begin import begin, references
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
@@ -52,6 +53,7 @@ class Parts:
     Attributes:
         objective: whose risk is minimised; None is maximum likelihood.
         oracle: compares own responses in the place of an expert; None is imitation.
+        match: compares greedy responses with the reference, in some rounds; None: in none.
         scorer: the player's, or that wrapped for several processes; differentiable.
     """
 
@@ -62,6 +64,7 @@ class Parts:
     store: Store
     objective: Objective | None
     oracle: Oracle | None
+    match: Match | None = None
 
     @property
     def trained(self) -> list[nn.Parameter]:
@@ -99,13 +102,18 @@ def train(
         steps = s.sft_steps if round_ == SFT_ROUND else s.steps_per_round
         played = None if round_ == SFT_ROUND else parts.objective
         left = range(state.step, steps)
-        for step in progress(left, steps, "step", processes.rank() == 0, state.step, state.name):
+        bar = progress(left, steps, "step", processes.rank() == 0, state.step, state.name)
+        first, tokens = time.monotonic(), 0
+        for step in bar:
             batch = order(s.seed, round_, step, s.batch, len(state.data.items))
             seen = direction(parts, state, steps) if played else {}
             loss = accumulate(parts, state.data, batch, played)
             norm = optimise(parts, state, loss, steps)
             row = {"at": state.name, "step": step, "loss": loss, "gradient_norm": norm, **seen}
             store.journal.write(row, state.total)
+            tokens += tokens_of(state.data, batch)
+            pace = tokens / max(time.monotonic() - first, 1e-9)
+            bar.set_postfix_str(f"loss {loss:.4g}, {pace:,.0f} tokens/s", refresh=False)
             last, due = state.step == steps, state.step % s.checkpoint_every == 0
             if last or due:
                 with parts.gathered():
@@ -190,13 +198,16 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
         base = {"path": language.adapter.base_model_name_or_path or settings.model}
         base["digest"] = weights.base_digest(language)
         lora.narrow(language, player.machine.dtype)
-    store = Store(out, settings, language, Journal(out), base)
+    lead = processes.rank() == 0
+    journal = Journal(out, boards.opened(settings.log, out, asdict(settings)) if lead else ())
+    store = Store(out, settings, language, journal, base)
     scorer: nn.Module = player.scorer
     if settings.sharded:
         sharded.shard(scorer)
     elif processes.size() > 1:
         scorer = nn.parallel.DistributedDataParallel(scorer)
-    return Parts(settings, task, player, scorer, store, objective_of(settings.objective), oracle)
+    objective, match = objective_of(settings.objective), matching.build(settings.match)
+    return Parts(settings, task, player, scorer, store, objective, oracle, match)
 
 
 def new_optimiser(parts: Parts) -> torch.optim.Optimizer:
@@ -262,12 +273,22 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
     if parts.objective is not None:
         sizes = s.expert_samples, s.own_samples
         game = RewardTerms(parts.objective, s.beta, s.tau, *sizes, s.level, s.history)
-    row, points, state.own = measure(
-        parts.player, parts.task, state.held, game, parts.oracle, store.weights, state.round
+    due = (state.round + 1) % s.eval_every == 0
+    found = measure(
+        parts.player,
+        parts.task,
+        state.held,
+        game,
+        parts.oracle,
+        store.weights,
+        state.round,
+        parts.match if due else None,
     )
-    if points:
-        store.journal.points(state.round, points)
-    return row
+    state.own = found.own
+    if found.points:
+        store.journal.points(state.round, found.points)
+        store.journal.samples(state.round, found.samples)
+    return found.values
 
 
 def refuse_broken(parts: Parts, state: State, chosen: Sequence[int]) -> None:

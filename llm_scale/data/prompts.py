@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from llm_scale.data.items import Item, Response
 from theory.errors import InvalidInput
 
 SEPARATOR = "\n"
@@ -69,3 +70,15 @@ def encode_response(
             "tokenizer does not know and reads as that"
         )
     return [*ids, ends[0]][:horizon], len(ids) >= horizon
+
+
+def texts_of(tokenizer: Any, items: Sequence[Item]) -> list[tuple[str, str]]:
+    """Prompts as text with their first expert response."""
+    prompts = (tokenizer.decode(list(i.prompt), skip_special_tokens=True).strip() for i in items)
+    return [(p, text_of(tokenizer, i.expert[0])) for p, i in zip(prompts, items, strict=True)]
+
+
+def text_of(tokenizer: Any, response: Response) -> str:
+    """The text of a response, without the token that ends it."""
+    words = response.tokens if response.truncated else response.tokens[:-1]
+    return str(tokenizer.decode(list(words)))

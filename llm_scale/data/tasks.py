@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from lab import streams
 from llm_scale.data.experts import Expert, Ngram, answers
 from llm_scale.data.items import Item, Response, Tokens
-from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.data.prompts import encode_response, format_prompt, text_of, texts_of
 from llm_scale.data.tokenizers import word_tokenizer
 from llm_scale.settings import Settings
 from theory.errors import InvalidInput, refuse
@@ -45,6 +45,10 @@ class Task(Protocol):
         """Prompts for measurement, disjoint from training in data or in noise."""
         ...
 
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        """(prompt, expert response) of every one of `held_out`, as text."""
+        ...
+
     @property
     def size(self) -> int:
         """Number of training prompts of a round."""
@@ -75,6 +79,9 @@ class KnownExpert:
 
     def held_out(self) -> list[Item]:
         return self._items(range(HELD_OUT, HELD_OUT + self.settings.held_out), 1)
+
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        return texts_of(self.tokenizer, self.held_out())
 
     @property
     def size(self) -> int:
@@ -145,6 +152,11 @@ class Answered:
             self._kept["held out"] = found
         return self._kept["held out"]
 
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        asked = [prompt for prompt, _ in self.asked.held_out_texts()]
+        said = [text_of(self.tokenizer, item.expert[0]) for item in self.held_out()]
+        return list(zip(asked, said, strict=True))
+
     @property
     def size(self) -> int:
         return self.asked.size
@@ -166,12 +178,14 @@ class PairFile:
     """A user's prompts and responses; some prompts, chosen by the seed, are held out.
 
     Of a held-out prompt one response is kept; its others, if the file has several, are not used.
+    ``texts`` are the pairs as they were written, by `Item.id`.
     """
 
     tokenizer: Any
     pairs: tuple[Item, ...]
     settings: Settings
     expert: Expert | None = None
+    texts: tuple[tuple[str, str], ...] = ()
 
     def items(self, round_: int) -> list[Item]:
         train, _ = self._split()
@@ -182,6 +196,9 @@ class PairFile:
 
     def held_out(self) -> list[Item]:
         return self._split()[1]
+
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        return [self.texts[item.id] for item in self.held_out()]
 
     @property
     def size(self) -> int:
@@ -255,7 +272,7 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings, ends: Sequence[int
     InvalidInput: bad lines, long prompts, or too few pairs.
     """
     format_prompt(tokenizer, "prompt", settings.prompt_style)  # a bad template is said once
-    items, problems, samples = [], [], settings.expert_samples
+    items, texts, problems, samples = [], [], [], settings.expert_samples
     single = f"expert_samples={samples}: a file of pairs has 1 response to a prompt"
     for i, (line, (prompt, response)) in enumerate(numbered_pairs(path)):
         try:
@@ -270,6 +287,7 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings, ends: Sequence[int
                 f"max_prompt_tokens={settings.max_prompt_tokens}"
             )
         items.append(Item(i, ids, (Response(tuple(tokens), cut),)))
+        texts.append((prompt, response))
     different = len({item.prompt for item in items})
     if different < settings.held_out + 1 and not problems:
         problems.append(
@@ -277,4 +295,4 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings, ends: Sequence[int
             f"held_out={settings.held_out} prompts and one to train"
         )
     refuse([single if samples > 1 and settings.expert == "none" else None, *problems], most=10)
-    return PairFile(tokenizer, tuple(items), settings)
+    return PairFile(tokenizer, tuple(items), settings, texts=tuple(texts))

@@ -14,6 +14,7 @@ from lab import streams
 from lab.files import digest
 from llm_scale.data.experts import Expert
 from llm_scale.data.items import Item, Response, Tokens
+from llm_scale.data.prompts import texts_of
 from llm_scale.data.tokenizers import byte_tokenizer
 from llm_scale.settings import Settings
 from theory.errors import refuse
@@ -57,6 +58,10 @@ class TextGame:
         pool = self.parts[self.settings.measured_on]
         order = streams.generator(self.settings.seed, "held out").permutation(len(pool))
         return [pool[int(i)] for i in order[: self.settings.held_out]]
+
+    def held_out_texts(self) -> list[tuple[str, str]]:
+        """Their beginnings and ends as text."""
+        return texts_of(self.tokenizer, self.held_out())
 
     @property
     def size(self) -> int:

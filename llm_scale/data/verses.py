@@ -17,7 +17,7 @@ from lab import streams
 from lab.stats import standard_error
 from llm_scale.data.experts import Expert
 from llm_scale.data.items import Item, Response
-from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.data.prompts import encode_response, format_prompt, text_of
 from llm_scale.settings import Settings
 from theory.errors import refuse
 from theory.tokens.text import Pair, load_pairs, split_by_book
@@ -74,7 +74,7 @@ class Verses:
 
     def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
         """Share of archaic words a response, mean and standard error."""
-        shares = [archaic(str(self.tokenizer.decode(_words(r)))) for r in responses]
+        shares = [archaic(text_of(self.tokenizer, r)) for r in responses]
         name = f"archaic{when}"
         return {name: float(np.mean(shares)), f"{name}_se": standard_error(shares)}
 
@@ -130,8 +130,3 @@ def archaic(text: str) -> float:
     """Share of a text's words that are archaic: 5 % of the King James side, none of the other's."""
     words = _WORD.findall(text.lower())
     return sum(word in ARCHAIC for word in words) / max(1, len(words))
-
-
-def _words(response: Response) -> list[int]:
-    """Tokens without the end."""
-    return list(response.tokens if response.truncated else response.tokens[:-1])

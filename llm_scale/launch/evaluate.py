@@ -16,9 +16,12 @@ from lab import streams
 from lab.settings import make
 from llm_scale import models
 from llm_scale.data import tasks, verses
-from llm_scale.data.items import Tokens
-from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.data.items import Response, Tokens
+from llm_scale.data.prompts import encode_response, format_prompt, text_of
 from llm_scale.launch import sources
+from llm_scale.matching import Match
+from llm_scale.matching import probe as probe_match
+from llm_scale.measure import matches
 from llm_scale.measure.telemetry import mean
 from llm_scale.models import hub, output, probe
 from llm_scale.models.player import Machine, Player
@@ -89,12 +92,30 @@ def _unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     ]
 
 
-def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> list[dict[str, Any]]:
-    """``count`` exact samples (temperature 1) of every prompt, in order.
+def temperature_problems(temperature: float, count: int = 1) -> list[str]:
+    """Why responses cannot be drawn at a temperature."""
+    if not 0 <= temperature < float("inf"):
+        return [f"--temperature {temperature}; needed is a finite number >= 0"]
+    if temperature == 0 and count > 1:
+        return [f"--temperature 0 has one response to a prompt; --count {count} must be 1"]
+    return []
+
+
+def warning(temperature: float) -> str:
+    """What is to be known of responses that are not drawn at temperature 1; "" at 1."""
+    how = "the likeliest token each time, " if temperature == 0 else ""
+    return "" if temperature == 1 else f"temperature {temperature:g}: {how}not a sample of pi"
+
+
+def responses(
+    model: Opened, prompts: Sequence[str], count: int, seed: int, temperature: float = 1.0
+) -> list[dict[str, Any]]:
+    """``count`` samples of every prompt, in order; those of temperature 1 are exact ones of pi.
 
     Returns:
         Records of prompt, sample number, response text, number of tokens, whether it was cut at
-        the horizon (it then has no EOS), and log-probability in nats.
+        the horizon (it then has no EOS), and log-probability under pi in nats; of another
+        temperature than 1 that as well.
 
     Raises:
         InvalidInput: prompts that do not fit into the model's context, or have unknown words.
@@ -103,21 +124,27 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
     refuse(_unknown_words(tokenizer, prompts))
     formatted = [tuple(format_prompt(tokenizer, p, model.settings.prompt_style)) for p in prompts]
     _refuse_long(model, formatted)
+    drawn, log_probs = _sampled(model, formatted, count, seed, temperature)
+    out = []
+    for i, (response, log_prob) in enumerate(zip(drawn, log_probs, strict=True)):
+        record = {"prompt": prompts[i // count], "sample": i % count}
+        record["response"] = text_of(tokenizer, response)
+        record |= {"tokens": len(response.tokens), "truncated": response.truncated}
+        record |= {"log_prob": round(float(log_prob), 5)}
+        out.append(record | ({} if temperature == 1 else {"temperature": temperature}))
+    return out
+
+
+def _sampled(
+    model: Opened, prompts: Sequence[Tokens], count: int, seed: int, temperature: float
+) -> tuple[list[Response], list[float]]:
     horizon = model.settings.max_new_tokens
-    each = [tokens for tokens in formatted for _ in range(count)]
+    each = [tokens for tokens in prompts for _ in range(count)]
 
     def number(i: int) -> np.ndarray:
         return streams.uniform(horizon, seed, "generate", *divmod(i, count))
 
-    drawn, log_probs = model.player.sample(each, number, "responses")
-    out = []
-    for i, (response, log_prob) in enumerate(zip(drawn, log_probs, strict=True)):
-        words = response.tokens if response.truncated else response.tokens[:-1]
-        record = {"prompt": prompts[i // count], "sample": i % count}
-        record["response"] = str(tokenizer.decode(list(words)))
-        record |= {"tokens": len(response.tokens), "truncated": response.truncated}
-        out.append(record | {"log_prob": round(float(log_prob), 5)})
-    return out
+    return model.player.sample(each, number, "responses", temperature=temperature)
 
 
 def _refuse_long(model: Opened, prompts: Sequence[Tokens]) -> None:
@@ -133,7 +160,7 @@ def _refuse_long(model: Opened, prompts: Sequence[Tokens]) -> None:
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """Pairs to be scored, with their texts where they came as text, and the expert if known."""
+    """Pairs to be scored, their texts (prompt, response), and the expert if known."""
 
     pairs: list[Pair]
     truncated: list[bool]
@@ -185,7 +212,8 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
         raise InvalidInput(f"the run on {name} has no held-out prompts; say --data FILE.jsonl")
     first = [item.expert[0] for item in items]
     pairs = [(item.prompt, r.tokens) for item, r in zip(items, first, strict=True)]
-    return ScoredPairs(pairs, [r.truncated for r in first], [], task.expert)
+    texts = task.held_out_texts()[: len(items)]
+    return ScoredPairs(pairs, [r.truncated for r in first], texts, task.expert)
 
 
 def _verses(model: Opened, count: int) -> ScoredPairs:
@@ -221,7 +249,36 @@ def evaluated(model: Opened, given: ScoredPairs) -> dict[str, float]:
     return out
 
 
-def text_metrics(model: Opened, texts: Sequence[tuple[str, str]], seed: int) -> dict[str, float]:
+def matched(
+    model: Opened, given: ScoredPairs, match: Match, seed: int, temperature: float = 1.0
+) -> dict[str, float]:
+    """How many prompts are answered right: greedily, and by one sample at a temperature above 0.
+
+    ``match_greedy`` and ``match_sampled`` are means over prompts with standard errors;
+    ``match_prompts`` is how many there are.
+
+    Raises:
+        InvalidInput: a user's function fails (it is tried on the first pair before any response is
+            drawn), or references without the number that they are to give.
+    """
+    probe_match(match, given.texts)
+    prompts = [prompt for prompt, _ in given.pairs]
+    out: dict[str, float] = {"match_prompts": len(prompts)}
+
+    def score(name: str, drawn: Sequence[Response]) -> dict[str, float]:
+        answers = [text_of(model.player.language.tokenizer, r) for r in drawn]
+        return mean(name, matches.scores(match, given.texts, answers))
+
+    out |= score("match_greedy", matches.responses(model.player, prompts))
+    if temperature > 0:
+        drawn, _ = _sampled(model, prompts, 1, seed, temperature)
+        out |= score("match_sampled", drawn) | {"temperature": temperature}
+    return out
+
+
+def text_metrics(
+    model: Opened, texts: Sequence[tuple[str, str]], seed: int, temperature: float = 1.0
+) -> dict[str, float]:
     """BLEU and chrF of one sampled response a prompt against the given ones, by sacrebleu.
 
     ``archaic`` is the mean share of archaic words in the sampled ones: `data.verses.archaic`.
@@ -235,7 +292,7 @@ def text_metrics(model: Opened, texts: Sequence[tuple[str, str]], seed: int) -> 
         raise InvalidInput("--text-metrics needs the package sacrebleu: install it") from error
     if not texts:
         raise InvalidInput("--text-metrics needs texts to compare with: say --data FILE.jsonl")
-    drawn = responses(model, [prompt for prompt, _ in texts], 1, seed)
+    drawn = responses(model, [prompt for prompt, _ in texts], 1, seed, temperature)
     said, wanted = [r["response"] for r in drawn], [[response for _, response in texts]]
     return {
         "bleu": float(sacrebleu.corpus_bleu(said, wanted).score),

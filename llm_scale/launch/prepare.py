@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from lab.specs import objective_of
-from llm_scale import models, processes
+from llm_scale import boards, matching, models, processes
 from llm_scale.data import oracles, tasks, text_game
 from llm_scale.data.items import Item, Response
 from llm_scale.launch import sources
@@ -93,6 +93,7 @@ def rehearse(settings: Settings) -> None:
 def problems(settings: Settings) -> list[str]:
     """All that can be said before anything is loaded: combinations, device, files."""
     out = combination_problems(settings) + _sft_run_problems(settings)
+    out += boards.missing(settings.log)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
     if settings.sharded and processes.announced() == 1:
         out.append("sharded is for several processes: start them with torchrun, or leave it out")
@@ -152,6 +153,7 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
             out += error.problems
     attempts: list[Callable[[], None]] = [
         lambda: _try_oracle(settings, task),
+        lambda: _try_match(settings, task),
         lambda: _try_objective(settings, task, language.eos),
     ]
     for attempt in attempts:
@@ -166,6 +168,12 @@ def _try_oracle(settings: Settings, task: tasks.Task) -> None:
     oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
     if oracle is not None:
         oracles.probe(oracle, task.held_out() or task.items(0))
+
+
+def _try_match(settings: Settings, task: tasks.Task) -> None:
+    match = matching.build(settings.match)
+    if match is not None:
+        matching.probe(match, task.held_out_texts())
 
 
 def _try_objective(settings: Settings, task: tasks.Task, eos: int) -> None:
@@ -253,6 +261,10 @@ def combination_problems(settings: Settings) -> list[str]:
             f"task={settings.task!r} has its own format: prompt_style must be auto, not "
             f"{settings.prompt_style!r}"
         )
+    if settings.match != matching.NONE and settings.held_out == 0:
+        problems.append(f"match={settings.match!r} is of held-out prompts; set held_out > 0")
+    if settings.match == matching.NONE and settings.eval_every > 1:
+        problems.append(f"eval_every={settings.eval_every} is for match; set one")
     if settings.lora and not lora.installed():
         problems.append(f"lora={settings.lora} {lora.NEEDED}")
     if not settings.lora and (settings.lora_alpha or settings.lora_targets != LINEAR):

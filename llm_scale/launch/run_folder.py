@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from lab.files import folder_problems
+from lab.specs import objective_of
 from llm_scale import processes
 from llm_scale import train as training
 from llm_scale.launch import estimate, prepare
-from llm_scale.measure import telemetry
+from llm_scale.measure.line import line
 from llm_scale.settings import Settings
 from llm_scale.store import expert, identity
 from llm_scale.store.read import RECORD, record_of, settings_of
@@ -102,6 +103,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     parts = prepare.load(settings, say)
     record = {"settings": dataclasses.asdict(settings), "versions": identity.versions()}
     record["files"] = identity.files(settings)
+    if (objective := objective_of(settings.objective)) is not None:
+        record["labels"] = {"objective": objective.label}
     if processes.rank() == 0 and not (out / RECORD).exists():
         try:
             write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
@@ -115,7 +118,7 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
                 say(estimate.line(settings, parts.language, parts.task, parts.machine))
             training.train(
                 training.assemble(settings, out, parts.language, parts.task),
-                lambda row: say(telemetry.line(row)) if lead else None,
+                lambda row: say(line(row)) if lead else None,
                 lambda text: say(text) if lead else None,
             )
     finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llm_scale.data.items import Response
 from llm_scale.data.oracles import Oracle
 from llm_scale.data.tasks import Task
-from llm_scale.measure import held_out, preferences, telemetry, tokens
+from llm_scale.matching import Match
+from llm_scale.measure import held_out, matches, preferences, samples, telemetry, tokens
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.models.player import Player
@@ -17,11 +18,12 @@ from llm_scale.models.weights import Weights
 
 
 class Row(NamedTuple):
-    """What was measured, its points as CSV, and fresh held-out responses of the model."""
+    """What was measured, its points as CSV, fresh held-out responses of the model, and texts."""
 
     values: telemetry.Row
     points: str
     own: list[Response]
+    samples: list[dict[str, Any]]
 
 
 def measure(
@@ -32,6 +34,7 @@ def measure(
     oracle: Oracle | None,
     weights: Callable[[str], Weights],
     round_: int,
+    match: Match | None = None,
 ) -> Row:
     """Measure the round that has just been trained.
 
@@ -43,12 +46,14 @@ def measure(
         oracle: the preference, or None.
         weights: those of pi_0 by "base", of pi_t by "current".
         round_: part of the key of the noise.
+        match: how greedy responses are compared with the reference; None: they are not made.
     """
     if not held.items:
-        return Row({}, "", [])
+        return Row({}, "", [], [])
     expert = task.expert if oracle is None else None
     measured = held.measured(player, expert)
-    own = held_out.own_responses(player, held.items, round_ + 1)
+    own, texts = held_out.own_responses(player, held.items, round_ + 1), task.held_out_texts()
+    said: dict[str, list[str]] = {}
     items = held_out.with_own(held.items, own)
     with player.frozen(weights("current")) as start:
         before = start.score(held_out.own_pairs(items))
@@ -59,6 +64,10 @@ def measure(
             )
         elif game is not None and game.level == "token":
             more = tokens.measured(player, start, held.items, expert, game)
+        if match is not None:
+            greedy = matches.measured(start, player, [i.prompt for i in items], texts, match)
+            more |= greedy.values
+            said = {"greedy_before": greedy.before, "greedy_after": greedy.after}
     fresh = held_out.fresh(player, before, items, expert)
     predicted = telemetry.predictions(measured, game)
     row = telemetry.summary(measured, game, predicted, fresh)
@@ -66,4 +75,5 @@ def measure(
     row |= task.text_row([item.own[0] for item in held.items], "_before") | task.text_row(own)
     if folder := player.settings.sft_run:
         row |= held_out.sft_distance(player, Path(folder), held, items)
-    return Row(row, telemetry.table(measured, game, predicted), own)
+    shown = samples.table(task.tokenizer, texts, held.items, own, said)
+    return Row(row, telemetry.table(measured, game, predicted), own, shown)

@@ -157,11 +157,13 @@ def contraction(measured: Measured, game: RewardTerms | None, predicted: Predict
 def divergences(measured: Measured, fresh: Fresh | None) -> Row:
     """KL to and from the expert, before and after the round, and the NLL of expert responses.
 
+    ``nll_change`` is the mean of the paired differences, of KL(p||pi) as well: log p cancels.
     ``kl`` is KL(p||pi) on expert responses; ``reverse_kl`` is KL(pi||p) on responses of that pi;
     ``kl_step`` is KL(pi_{t+1}||pi_t).
     """
     p, q = measured.on("expert"), measured.on("own")
     out = mean("nll_before", -measured.before[p]) | mean("nll", -measured.after[p])
+    out |= mean("nll_change", (measured.before - measured.after)[p])
     if measured.known:
         out |= mean("kl_before", (measured.expert - measured.before)[p])
         out |= mean("kl", (measured.expert - measured.after)[p])
@@ -334,34 +336,3 @@ def prompt_numbers(prompts: Sequence[Tokens]) -> NDArray[np.int64]:
     """The same number for the same prompt text."""
     known: dict[Any, int] = {}
     return np.array([known.setdefault(p, len(known)) for p in prompts], dtype=np.int64)
-
-
-def line(row: Row) -> str:
-    """A round in one readable line."""
-    parts = [f"round {row['round']}"]
-    for key, text in (
-        ("kl_before", "KL(p|pi) {:.3f}"),
-        ("kl", "-> {:.3f}"),
-        ("reverse_kl", "KL(pi|p) {:.3f}"),
-        ("nll", "NLL {:.2f}"),
-        ("link_slope", "link slope {:.2f}"),
-        ("link_correlation", "corr {:.2f}"),
-        ("predicted_slope", "predicted {:.2f}"),
-        ("contraction", "contraction {:.2f}"),
-        ("contraction_predicted", "({:.2f})"),
-        ("token_predicted_slope", "token slope {:.2f}"),
-        ("win_rate", "wins {:.3f}"),
-        ("win_rate_base", "against pi_0 {:.3f}"),
-        ("preference_slope", "slope on 2P-1 {:.2f}"),
-        ("preference_slope_predicted", "({:.2f})"),
-        ("margin", "margin {:.2f}"),
-        ("max_reward_other", "max|r| other {:.1f}"),
-        ("dumped", "dumped {:.1%}"),
-        ("cosine_start", "cos SFT {:.2f}"),
-        ("cosine_end", "-> {:.2f}"),
-        ("after_length_own", "length {:.1f}"),
-        ("after_truncated_own", "cut {:.0%}"),
-    ):
-        if key in row and np.isfinite(row[key]):
-            parts.append(text.format(row[key]))
-    return "  ".join(parts)

@@ -85,6 +85,7 @@ class Player:
         what: str,
         others: Sequence[Any] = (),
         combine: Combine | None = None,
+        temperature: float = 1.0,
     ) -> tuple[list[Response], list[float]]:
         """One response to every prompt from this model (or joined with others): `generate`."""
         share = processes.mine(range(len(prompts)))
@@ -100,6 +101,7 @@ class Player:
                 combine,
                 lambda n: bar.update(n) and None,
                 past=self.language.past,
+                temperature=temperature,
             )
         together = processes.together(list(zip(drawn, log_probs, strict=True)))
         return [r for r, _ in together], [p for _, p in together]

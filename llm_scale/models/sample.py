@@ -1,4 +1,6 @@
-"""Exact samples of pi_t: temperature 1, the whole distribution, one uniform number a token.
+"""Exact samples of pi_t: the whole distribution, one uniform number a token.
+
+At temperature 1, which alone samples pi_t; training and its measurements know no other.
 
 A token is drawn by inversion of its cumulative law, with a number that depends on the response's
 key and position alone: batch size, padding and order do not change what is drawn.
@@ -133,6 +135,7 @@ def generate(
     combine: Combine | None = None,
     advance: Callable[[int], None] = lambda n: None,
     past: Past = "cache",
+    temperature: float = 1.0,
 ) -> tuple[list[Response], list[float]]:
     """One response to every prompt, and its log-probability as seen by the sampler.
 
@@ -146,6 +149,8 @@ def generate(
         combine: see `Combine`; None takes the first model's law.
         advance: told the number of finished responses, for a progress bar.
         past: how to go from token to token, as the models' class allows.
+        temperature: that logits are divided by, >= 0; 0 takes the likeliest token. The
+            log-probabilities stay those of the law itself.
     """
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     responses: list[Response | None] = [None] * len(prompts)
@@ -153,7 +158,8 @@ def generate(
     for start in range(0, len(order), batch):
         chosen = order[start : start + batch]
         some, numbers = [prompts[i] for i in chosen], [noise(i) for i in chosen]
-        drawn = _batch([PASTS[past](m, some) for m in models], numbers, horizon, ends, combine)
+        laws = [PASTS[past](m, some) for m in models]
+        drawn = _batch(laws, numbers, horizon, ends, combine, temperature)
         for i, (response, log_prob) in zip(chosen, drawn, strict=True):
             responses[i], log_probs[i] = response, log_prob
         advance(len(chosen))
@@ -166,6 +172,7 @@ def _batch(
     horizon: int,
     ends: Sequence[int],
     combine: Combine | None,
+    temperature: float,
 ) -> list[tuple[Response, float]]:
     device, count = laws[0].device, len(noise)
     numbers, stop = torch.from_numpy(np.stack(noise)).to(device), torch.tensor(ends, device=device)
@@ -175,7 +182,7 @@ def _batch(
     for h in range(horizon):
         seen = [each.next() for each in laws]
         law = seen[0] if combine is None else combine(seen)
-        drawn = inverted(law, numbers[rows, h][:, None])
+        drawn = _tokens(law, numbers[rows, h][:, None], temperature)
         tokens[rows, h] = drawn[:, 0]
         total[rows] += law.gather(-1, drawn)[:, 0].double()
         alive = ~torch.isin(drawn[:, 0], stop)
@@ -190,6 +197,15 @@ def _batch(
         kept = tuple(t for t in row if t >= 0)
         out.append((Response(kept, kept[-1] not in ends), log_prob))
     return out
+
+
+def _tokens(law: Tensor, numbers: Tensor, temperature: float) -> Tensor:
+    """Tokens (B, 1) of log-laws (B, V) at a temperature; `inverted` at 1."""
+    if temperature == 0:
+        return law.argmax(-1, keepdim=True)
+    if temperature != 1:
+        law = (law / temperature).log_softmax(-1)
+    return inverted(law, numbers)
 
 
 def inverted(log_law: Tensor, numbers: Tensor) -> Tensor:

@@ -3,62 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
+from textwrap import wrap
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from lab.stats import centred, interval
-from llm_scale.store.read import Replicates, points
+from lab.stats import LEAST_SEEDS, centred, interval
+from llm_scale.report.groups import Replicates
+from llm_scale.store.read import points
 
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+COLOURS = (  # colour-blind safe, the last two lightest
+    "#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F",
+)  # fmt: skip
+LINES = ("-", "--", ":", "-.")
 PANELS: tuple[tuple[str, str, str], ...] = (
     ("kl", "KL(p‖π), nats", "kl_before"),
-    ("nll", "NLL of expert responses, nats", "nll_before"),
+    ("nll", "NLL of the expert, nats", "nll_before"),
     ("reverse_kl", "KL(π‖p), nats", "reverse_kl_before"),
+    ("match_greedy", "share of greedy matches", "match_greedy_before"),
+    ("win_rate_base", "wins against π₀, share", ""),
     ("link_slope", "slope of rewards on R(u)", ""),
     ("predicted_slope", "slope on the prediction", ""),
     ("predicted_correlation", "correlation with it", ""),
-    ("contraction", "contraction of log p/π", ""),
+    ("contraction", "contraction of log p/π, factor", ""),
     ("reward_range", "range of rewards, nats", ""),
-    ("dumped", "dumped mass", ""),
+    ("dumped", "dumped mass, share", ""),
     ("log_prob_own_after", "log π of own responses, nats", "log_prob_own_before"),
     ("cosine_end", "cosine to SFT, last step", ""),
     ("after_length_own", "length of responses, tokens", ""),
 )
-"""Measure, its name, and the measure before the first round, if there is one."""
+"""Measure, its name with its unit, and the measure before the first round, if there is one."""
+PANEL = (3.6, 2.7)
+"""Size of a panel in inches."""
+LETTER = 0.075
+"""Width of a letter of `LEGEND_SIZE` in inches, a wide one."""
+LEGEND_SIZE = 8
 LARGEST_LINK = 6
 """Groups shown in the plot of the link."""
 
 
 def draw(groups: Sequence[Replicates], out: Path) -> list[Path]:
-    """Write the plots as PNG into a folder; those without data are left out."""
+    """Write the plots as PNG and PDF into a folder; those without data are left out."""
     out.mkdir(parents=True, exist_ok=True)
     made = {"rounds": rounds(groups), "link": link(groups), "training": training(groups)}
     paths = []
     for name, figure in made.items():
         if figure is not None:
-            paths.append(out / f"{name}.png")
-            figure.savefig(paths[-1], dpi=130, metadata={"Software": None})
+            for kind, when in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+                paths.append(out / f"{name}.{kind}")
+                figure.savefig(paths[-1], dpi=130, metadata=when)
     return paths
 
 
 def rounds(groups: Sequence[Replicates]) -> Any:
-    """Every measure after every round; bars are 95 % Student intervals over seeds."""
+    """Every measure after every round; bars are 95 % Student intervals over seeds, from three on.
+
+    None without any measure.
+    """
     there = [p for p in PANELS if any(g.values(p[0], r) for g in groups for r in g.rounds)]
-    figure, axes = _axes(len(there), 3)
+    if not there:
+        return None
+    figure, axes = _axes(len(there), 3, groups)
     for ax, (key, title, start) in zip(axes, there, strict=True):
-        for group, colour in zip(groups, _colours(groups), strict=True):
+        for group, style in zip(groups, _styles(groups), strict=True):
             table = _series(group, key, start)
             if not len(table):
                 continue
             x, y, half = table.T
-            ax.errorbar(x, y, np.nan_to_num(half), color=colour, marker="o", ms=3, lw=1.2)
+            bars = {} if np.isnan(half).all() else {"yerr": np.nan_to_num(half), "capsize": 2}
+            ax.errorbar(x, y, **bars, **style._asdict(), marker="o", ms=3, lw=1.2)
             if key == "reward_range":
                 bound = [v for r in group.rounds for v in group.values("reward_range_bound", r)]
                 if bound:
-                    ax.axhline(bound[0], color=colour, ls=":", lw=1)
-        ax.set_title(title, fontsize=9)
+                    ax.axhline(bound[0], color=style.color, ls=":", lw=1)
+        ax.set_ylabel(title, fontsize=9)
         ax.set_xlabel("rounds done")
         ax.set_xticks(range(1 + max(r for g in groups for r in g.rounds) + 1))
     _legend(figure, groups)
@@ -92,7 +112,7 @@ def link(groups: Sequence[Replicates]) -> Any:
     shown = shown[: 2 * LARGEST_LINK]
     if not shown:
         return None
-    figure, axes = _axes(len(shown), 2)
+    figure, axes = _axes(len(shown), 2, ())
     for ax, (group, run, round_) in zip(axes, shown, strict=True):
         table = points(run, round_)
         if not table:
@@ -112,7 +132,7 @@ def link(groups: Sequence[Replicates]) -> Any:
         order = np.argsort(u)
         ax.plot(u[order], law[order], color="black", lw=1, label="R(u)")
         seed = run.settings.get("seed")
-        ax.set_title(f"{group.label}, seed {seed}, round {round_}", fontsize=7)
+        _title(ax, f"{group.label}, seed {seed}, round {round_}")
         ax.set(xlabel="u = log p/π, nats", ylabel="reward, nats")
         ax.legend(fontsize=6, frameon=False)
     return figure
@@ -121,8 +141,8 @@ def link(groups: Sequence[Replicates]) -> Any:
 def training(groups: Sequence[Replicates]) -> Any:
     """Loss, gradient norm and direction against SFT over the steps of one seed of each group."""
     keys = (
-        ("loss", "loss"),
-        ("gradient_norm", "norm of the gradient"),
+        ("loss", "loss a prompt"),
+        ("gradient_norm", "norm of the gradient, before clipping"),
         ("cosine", "cosine to SFT"),
     )
     there = [
@@ -132,41 +152,70 @@ def training(groups: Sequence[Replicates]) -> Any:
     ]
     if not there:
         return None
-    figure, axes = _axes(len(there), len(there))
+    figure, axes = _axes(len(there), len(there), groups)
     for ax, (key, title) in zip(axes, there, strict=True):
-        for group, colour in zip(groups, _colours(groups), strict=True):
+        for group, style in zip(groups, _styles(groups), strict=True):
             rows = [(i, row[key]) for i, row in enumerate(group.runs[0].steps) if key in row]
             if rows:
                 x, y = np.array(rows).T
-                style = {"marker": "o", "ms": 3} if key == "cosine" else {}
-                ax.plot(x, y, color=colour, lw=0.8, **style)
-        ax.set_title(title, fontsize=9)
+                dots = {"marker": "o", "ms": 3} if key == "cosine" else {}
+                ax.plot(x, y, lw=0.8, **style._asdict(), **dots)
+        ax.set_ylabel(title, fontsize=9)
         ax.set_xlabel("optimiser step")
-    _legend(figure, groups)
+    _legend(figure, groups, "first seed")
     return figure
 
 
-def _axes(count: int, columns: int) -> tuple[Any, list[Any]]:
+class Style(NamedTuple):
+    """How a group is drawn."""
+
+    color: str
+    ls: str
+
+
+def _axes(count: int, columns: int, groups: Sequence[Replicates]) -> tuple[Any, list[Any]]:
+    """Panels, with room below them for the legend of groups."""
     from matplotlib.figure import Figure
 
     columns = max(1, min(columns, count))
     lines = max(1, -(-count // columns))
-    figure = Figure(figsize=(3.6 * columns, 2.7 * lines + 0.5), layout="constrained")
+    width, height = PANEL[0] * columns, PANEL[1] * lines
+    below = sum(text.count("\n") + 1 for text in _legend_texts(groups, width))
+    figure = Figure(figsize=(width, height + 0.3 + 0.19 * below), layout="constrained")
     axes = list(figure.subplots(lines, columns, squeeze=False).flat)
     for spare in axes[count:]:
         spare.remove()
     return figure, axes[:count]
 
 
-def _colours(groups: Sequence[Replicates]) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
+def _styles(groups: Sequence[Replicates]) -> list[Style]:
+    """All colours in one kind of line, then in the next."""
+    kinds = [Style(colour, line) for line, colour in product(LINES, COLOURS)]
+    return [kinds[i % len(kinds)] for i in range(len(groups))]
 
 
-def _legend(figure: Any, groups: Sequence[Replicates]) -> None:
+def _title(ax: Any, text: str) -> None:
+    ax.set_title("\n".join(wrap(text, int(PANEL[0] / LETTER))), fontsize=LEGEND_SIZE)
+
+
+def _legend(figure: Any, groups: Sequence[Replicates], what: str = "") -> None:
+    """Below the panels, an entry a line, long ones on several."""
     from matplotlib.lines import Line2D
 
+    texts = _legend_texts(groups, figure.get_figwidth(), what)
     lines = [
-        Line2D([], [], color=c, label=f"{g.label} ({len(g.runs)} seeds)")
-        for g, c in zip(groups, _colours(groups), strict=True)
+        Line2D([], [], **style._asdict(), label=text)
+        for style, text in zip(_styles(groups), texts, strict=True)
     ]
-    figure.legend(handles=lines, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(handles=lines, loc="outside lower center", frameon=False, fontsize=LEGEND_SIZE)
+
+
+def _legend_texts(groups: Sequence[Replicates], width: float, what: str = "") -> list[str]:
+    """Label, name if that says more, and what bars or the line are, wrapped to inches."""
+    out = []
+    for group in groups:
+        text = group.label + (f": {group.name}" if group.name not in ("", group.label) else "")
+        bars = ", bars 95 %" if len(group.runs) >= LEAST_SEEDS else ", no interval"
+        text += f" ({what or group.seeds + bars})"
+        out.append("\n".join(wrap(text, int((width - 0.8) / LETTER))))
+    return out

@@ -1,4 +1,4 @@
-"""One run or several compared: a table of every round, and where seeds allow it intervals.
+"""One run or several compared: what happened, a table of every round, samples, and the plots.
 
 Runs that differ by their seed alone are one group. Every finished round is reported, never the
 best one; runs that stopped by themselves stay in, with what they reached.
@@ -15,16 +15,20 @@ import numpy as np
 
 from lab.stats import LEAST_SEEDS, interval
 from llm_scale.report import plots
-from llm_scale.store.read import Replicates, found, grouped
+from llm_scale.report.findings import findings, marked
+from llm_scale.report.groups import Named, Replicates, gathered
+from llm_scale.store.read import samples
 from theory.files import write_whole
 
 QUALITY = {
-    "kl": "KL(p‖π)",
-    "reverse_kl": "KL(π‖p)",
-    "nll": "NLL",
-    "kl_to_sft": "KL(π‖SFT)",
-    "log_prob_own_after": "log π (own)",
-    "after_length_own": "length",
+    "kl": "KL(p‖π), nats",
+    "reverse_kl": "KL(π‖p), nats",
+    "nll": "NLL, nats",
+    "match_greedy": "greedy match",
+    "kl_to_sft": "KL(π‖SFT), nats",
+    "win_rate_base": "wins against π₀",
+    "log_prob_own_after": "log π (own), nats",
+    "after_length_own": "length, tokens",
     "after_truncated_own": "cut",
 }
 THEORY = {
@@ -34,8 +38,8 @@ THEORY = {
     "predicted_correlation": "correlation with it",
     "contraction": "contraction",
     "contraction_predicted": "predicted",
-    "margin": "margin",
-    "reward_range": "reward range",
+    "margin": "margin, nats",
+    "reward_range": "reward range, nats",
     "reward_range_bound": "bound",
     "max_reward_other": "max abs(r), other",
     "log_partition": "log Z",
@@ -43,10 +47,16 @@ THEORY = {
     "cosine_start": "cos to SFT, first step",
     "cosine_end": "last step",
 }
+SHOWN, LETTERS = 4, 240
+"""Samples of a group that are shown, and characters of each text."""
 
 
-def write(paths: Sequence[Path], out: Path) -> list[Path]:
+def write(paths: Sequence[Path], out: Path, named: Named = ()) -> list[Path]:
     """The report of the runs in folders: ``report.md`` and, with matplotlib, its plots in ``out``.
+
+    Args:
+        paths: folders of runs. out: folder of the report.
+        named: labels for groups, each with a folder of its runs.
 
     Returns:
         The files written.
@@ -54,50 +64,64 @@ def write(paths: Sequence[Path], out: Path) -> list[Path]:
     Raises:
         InvalidInput: no runs, or runs that cannot be compared.
     """
-    groups = grouped(found(paths))
+    groups = gathered(paths, named)
+    text = markdown(groups)
     drawn = plots.draw(groups, out) if find_spec("matplotlib") else []
-    write_whole(out / "report.md", markdown(groups, [path.name for path in drawn]))
+    write_whole(out / "report.md", text + _pictures([path.name for path in drawn]))
     return [out / "report.md", *drawn]
 
 
 # -- the text ------------------------------------------------------------------------------------
 
 
-def markdown(groups: Sequence[Replicates], pictures: Sequence[str]) -> str:
-    """The summary: what was run, quality and theory of every round, and the plots."""
-    lines = ["# Runs", "", *_overview(groups), ""]
-    lines += [_intervals(groups), _baseline(groups), ""]
+def markdown(groups: Sequence[Replicates]) -> str:
+    """What happened, what was run, quality and theory of every round, and samples."""
+    lines = ["# Runs", "", "## What happened", ""]
+    for question, answers in findings(groups).items():
+        lines += [f"**{question}**", "", *(f"- {text}" for text in answers), ""]
+    lines += [
+        f"± is a standard error; beyond noise is more than 2 of them over prompts, and from "
+        f"{LEAST_SEEDS} seeds on outside Student's 95 % interval over seeds.",
+        "",
+    ]
+    lines += ["## Groups", "", *_overview(groups), "", _intervals(groups), ""]
     for title, columns in (("Quality", QUALITY), ("Theory", THEORY)):
         rows = _table(groups, columns)
         lines += [f"## {title} after each round", "", *rows, ""] if rows else []
-    lines += [f"- {text}" for text in _predictions(groups)] + [""]
-    lines += [f"![{name.removesuffix('.png')}]({name})" for name in pictures]
-    lines += [] if find_spec("matplotlib") else ["No plots: matplotlib is not installed."]
+    if predicted := _predictions(groups):
+        lines += [*(f"- {text}" for text in predicted), ""]
+    if shown := _samples(groups):
+        lines += ["## Samples of the last round", "", *shown, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _pictures(names: Sequence[str]) -> str:
+    if not find_spec("matplotlib"):
+        return "\nNo plots: matplotlib is not installed.\n"
+    shown = [Path(name).stem for name in names if name.endswith(".png")]
+    return "".join(f"\n[![{name}]({name}.png)]({name}.pdf)\n" for name in shown)
+
+
 def _overview(groups: Sequence[Replicates]) -> list[str]:
-    out = ["| group | seeds | rounds | state |", "|---|---|---|---|"]
+    out = ["| group | what it is | seeds | rounds | state |", "|---|---|---|---|---|"]
     for group in groups:
         seeds = ", ".join(str(run.settings.get("seed")) for run in group.runs)
         states: dict[str, int] = {}
         for run in group.runs:
             states[run.state] = states.get(run.state, 0) + 1
         said = "; ".join(f"{n} {state}" for state, n in states.items())
-        out.append(f"| {group.label} | {seeds} | {len(group.rounds)} | {said} |")
+        names = f"{marked(group.label)} | {marked(group.name)}"
+        out.append(f"| {names} | {seeds} | {len(group.rounds)} | {said} |")
     return out
 
 
 def _intervals(groups: Sequence[Replicates]) -> str:
-    few = [group.label for group in groups if len(group.runs) < LEAST_SEEDS]
-    text = f"Means over seeds ± half the 95 % Student interval, from {LEAST_SEEDS} seeds on."
+    few = [marked(group.label) for group in groups if len(group.runs) < LEAST_SEEDS]
+    text = (
+        f"In the tables and plots: means over seeds ± half the 95 % Student interval, from "
+        f"{LEAST_SEEDS} seeds on."
+    )
     return f"{text} Fewer seeds, so no interval: {'; '.join(few)}." if few else text
-
-
-def _baseline(groups: Sequence[Replicates]) -> str:
-    if any(group.label.startswith("sft") for group in groups):
-        return "The SFT baseline stands first."
-    return "There is no SFT baseline among these runs: make one with `sft --like RUN`."
 
 
 def _predictions(groups: Sequence[Replicates]) -> list[str]:
@@ -109,14 +133,15 @@ def _predictions(groups: Sequence[Replicates]) -> list[str]:
         def said(key: str, rows: Sequence[dict[str, Any]] = rows) -> str:
             return " or ".join(dict.fromkeys(row[key] for row in rows if key in row))
 
+        label = marked(group.label)
         kinds, why, no_bound = map(said, ("prediction", "prediction_reason", "reward_bound_reason"))
         if kinds:
-            out.append(f"{group.label}: the prediction is the {kinds}{f', as {why}' * bool(why)}.")
+            out.append(f"{label}: the prediction is the {kinds}{f', as {why}' * bool(why)}.")
         elif why:
-            out.append(f"{group.label}: no reward is predicted, as {why}.")
+            out.append(f"{label}: no reward is predicted, as {why}.")
         if tokens := said("token_prediction_reason"):
-            out.append(f"{group.label}: the prediction of tokens is the link, as {tokens}.")
-        out += [f"{group.label}: no bound of the rewards is known, as {no_bound}."] * bool(no_bound)
+            out.append(f"{label}: the prediction of tokens is the link, as {tokens}.")
+        out += [f"{label}: no bound of the rewards is known, as {no_bound}."] * bool(no_bound)
     return out
 
 
@@ -130,7 +155,7 @@ def _table(groups: Sequence[Replicates], columns: dict[str, str]) -> list[str]:
         for round_ in group.rounds:
             count = sum(any(row["round"] == round_ for row in run.rounds) for run in group.runs)
             cells = [_cell(group.values(key, round_)) for key in there]
-            out.append(f"| {group.label} | {round_} | {count} | {' | '.join(cells)} |")
+            out.append(f"| {marked(group.label)} | {round_} | {count} | {' | '.join(cells)} |")
     return out
 
 
@@ -139,3 +164,20 @@ def _cell(values: list[float]) -> str:
         return "–"
     mean, half = interval(values)
     return f"{mean:.3g}" if np.isnan(half) else f"{mean:.3g} ± {half:.2g}"
+
+
+def _samples(groups: Sequence[Replicates]) -> list[str]:
+    """A few held-out prompts of the first seed of each group, with what the model said."""
+    out = []
+    for group in groups:
+        run = group.runs[0]
+        found = samples(run, run.rounds[-1]["round"]) if run.rounds else []
+        first: dict[str, dict[str, Any]] = {}
+        for row in found:
+            first.setdefault(str(row.get("prompt")), row)
+        for row in list(first.values())[:SHOWN]:
+            texts = [str(row.get(name, "")) for name in ("prompt", "expert", "before", "after")]
+            cells = [marked(t if len(t) <= LETTERS else t[:LETTERS] + "…") for t in texts]
+            out.append(f"| {marked(group.label)} | {' | '.join(cells)} |")
+    head = ["group", "prompt", "expert", "before the round", "after it"]
+    return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *out] if out else []

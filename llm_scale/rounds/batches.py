@@ -39,3 +39,9 @@ def micro_batches(data: Round, chosen: Sequence[int], tokens: int) -> list[list[
         for i in chosen
     ]
     return [[chosen[i] for i in b] for b in buckets(longest, max(1, tokens // sides))]
+
+
+def tokens_of(data: Round, chosen: Sequence[int]) -> int:
+    """Tokens of a step's prompts, each once, and of all their responses."""
+    items = [data.items[i] for i in chosen]
+    return sum(len(i.prompt) + sum(len(r.tokens) for r in i.responses) for i in items)

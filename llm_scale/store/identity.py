@@ -19,9 +19,11 @@ def versions() -> dict[str, str]:
 
 
 def files(settings: Settings) -> dict[str, str]:
-    """Digests of what settings name: a user's pairs, objective and oracle; the expert."""
+    """Digests of what settings name: a user's pairs, objective, oracle, match; the expert."""
     named = [] if settings.task in tasks.NAMED else [settings.task]
-    named += [spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle)]
+    named += [
+        spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle, settings.match)
+    ]
     there = [name for name in named if name and Path(name).is_file()]
     return {name: digest(Path(name)) for name in there} | expert.contents(settings)
 

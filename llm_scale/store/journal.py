@@ -6,27 +6,29 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llm_scale import processes
+from llm_scale.boards import Board
 from theory.files import write_whole
 
 METRICS, TIMING, POINTS = "metrics.jsonl", "timing.jsonl", "rounds"
+SAMPLES = "samples"
 FAILURE = "failure.json"
 
 
 class Journal:
     """Files of a run; only the first process writes.
 
-    ``metrics.jsonl`` (a line a step, a line a round) and ``rounds/round-NNN.csv`` hold no time of
-    day, so that a run that was interrupted ends with the same bytes. TensorBoard's events are
-    written as well where ``torch.utils.tensorboard`` can be imported.
+    ``metrics.jsonl`` (a line a step, a line a round), ``rounds/round-NNN.csv`` and
+    ``samples/round-NNN.jsonl`` hold no time of day, so that a run that was interrupted ends with
+    the same bytes. Numbers go to ``boards`` as well.
     """
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self._boards: dict[str, Any] = {}
+    def __init__(self, out: Path, boards: Sequence[Board] = ()) -> None:
+        self.out, self.boards = out, boards
 
     def digest(self) -> tuple[int, str]:
         """Bytes of the metrics so far, on the disk, and their digest: see `holds`."""
@@ -65,12 +67,10 @@ class Journal:
         self._append(METRICS, row)
         group = "round" if "round" in row else "step"
         at = row.get("round", at)
-        board = self._tensorboard(group, at)
-        if board is not None:
-            for name, value in row.items():
-                if isinstance(value, (int, float)) and name not in ("step", "round"):
-                    board.add_scalar(f"{group}/{name}", value, at)
-            board.flush()
+        kept = {k: v for k, v in row.items() if isinstance(v, (int, float))}
+        numbers = {k: v for k, v in kept.items() if k not in ("step", "round")}
+        for board in self.boards:
+            board.write(group, at, numbers)
 
     def time(self, round_: int, seconds: float) -> None:
         """How long a round took, in a file of its own."""
@@ -82,6 +82,12 @@ class Journal:
         if processes.rank() == 0:
             write_whole(self.out / POINTS / f"round-{round_:03d}.csv", table)
 
+    def samples(self, round_: int, rows: Sequence[dict[str, Any]]) -> None:
+        """Responses of a round as text, a JSON object a line."""
+        if processes.rank() == 0:
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_whole(self.out / SAMPLES / f"round-{round_:03d}.jsonl", text)
+
     def failure(self, content: dict[str, Any]) -> None:
         """What was seen when the run had to stop."""
         if processes.rank() == 0:
@@ -90,18 +96,3 @@ class Journal:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with (self.out / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-
-    def _tensorboard(self, group: str, at: int) -> Any:
-        """The writer of a group, None without TensorBoard; what was there from ``at`` on, goes.
-
-        Steps and rounds are counted apart, so each has a writer: a purge is of one count.
-        """
-        if group not in self._boards:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                self._boards[group] = None
-            else:
-                folder = str(self.out / "tensorboard" / f"{group}s")
-                self._boards[group] = SummaryWriter(folder, purge_step=at)
-        return self._boards[group]

@@ -1,4 +1,4 @@
-"""What a run left, read back: its settings, model, metrics and points; runs by seed in groups."""
+"""What a run left, read back: its settings, model, metrics, points and samples."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ import numpy as np
 
 from llm_scale.measure.telemetry import COLUMNS
 from llm_scale.store.checkpoint import latest
-from llm_scale.store.journal import FAILURE, METRICS, POINTS
+from llm_scale.store.journal import FAILURE, METRICS, POINTS, SAMPLES
 from theory.errors import InvalidInput, refuse
 
 RECORD = "settings.json"
 EQUAL_COMPUTE = "equal-compute"
 """Folder of a baseline that `sft --like` makes."""
-NO_SETTING = ("seed", "sft_run", "device", "checkpoint_every", "generate_batch")
-"""Settings that do not tell groups apart."""
 
 
 def settings_of(path: Path) -> dict[str, Any]:
@@ -29,12 +27,15 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 
 def record_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Settings, versions and digests of files in the record of a run. InvalidInput: not one."""
+    """Settings, versions, digests of files and labels in the record of a run.
+
+    InvalidInput: not one.
+    """
     path = path / RECORD if path.is_dir() else path
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings = dict(record["settings"])
-        rest = {name: dict(record.get(name, {})) for name in ("versions", "files")}
+        rest = {name: dict(record.get(name, {})) for name in ("versions", "files", "labels")}
         return {"settings": settings} | rest
     except KeyError as error:
         raise InvalidInput(f"{path}: not the record of a run (no {error})") from error
@@ -73,6 +74,7 @@ class Run:
         path: its folder. settings: as resolved.
         rounds, steps: lines of the metrics, a round's and a step's.
         state: "finished", "unfinished" or "stopped: ...".
+        objective: its label when the run began; "" if that was not recorded.
     """
 
     path: Path
@@ -80,24 +82,7 @@ class Run:
     rounds: list[dict[str, Any]]
     steps: list[dict[str, Any]]
     state: str
-
-
-@dataclass(frozen=True)
-class Replicates:
-    """Runs that differ by their seed alone."""
-
-    label: str
-    runs: list[Run]
-
-    def values(self, key: str, round_: int) -> list[float]:
-        """A number of a round, of every seed that has it."""
-        rows = (row for run in self.runs for row in run.rounds if row["round"] == round_)
-        return [float(row[key]) for row in rows if key in row]
-
-    @property
-    def rounds(self) -> list[int]:
-        """Rounds that at least one seed finished."""
-        return sorted({row["round"] for run in self.runs for row in run.rounds})
+    objective: str = ""
 
 
 def read(path: Path) -> Run:
@@ -105,14 +90,16 @@ def read(path: Path) -> Run:
 
     InvalidInput: not a run, or metrics that are not JSON lines.
     """
-    settings = settings_of(path)
+    record = record_of(path)
     seen = rows(path / METRICS)
     done = (path / "final" / "config.json").is_file()
     state = "finished" if done else "unfinished"
     if not done and (path / FAILURE).is_file():
         state = stopped(path / FAILURE)
     rounds = [row for row in seen if "round" in row]
-    return Run(path, settings, rounds, [row for row in seen if "at" in row], state)
+    steps = [row for row in seen if "at" in row]
+    label = str(record["labels"].get("objective", ""))
+    return Run(path, record["settings"], rounds, steps, state, label)
 
 
 def stopped(file: Path) -> str:
@@ -155,50 +142,7 @@ def found(paths: Sequence[Path]) -> list[Run]:
         except InvalidInput as error:
             problems += error.problems
     refuse(problems)
-    if not any(run.rounds for run in out):
-        raise InvalidInput(f"{', '.join(map(str, paths))}: no run has finished a round yet")
     return out
-
-
-def grouped(found: Sequence[Run]) -> list[Replicates]:
-    """Groups in order of appearance, SFT first. InvalidInput: the same settings and seed twice."""
-    groups = _by_label(found, together=True)
-    if any(_seed_twice(members) for members in groups.values()):
-        groups = _by_label(found, together=False)
-    problems = []
-    for label, members in groups.items():
-        if _seed_twice(members):
-            where = ", ".join(str(run.path) for run in members)
-            problems.append(f"{label}: a seed is there twice among {where}; leave one out")
-    refuse(problems)
-    ordered = sorted(groups.items(), key=lambda pair: not pair[0].startswith("sft"))
-    return [Replicates(label, members) for label, members in ordered]
-
-
-def _by_label(found: Sequence[Run], together: bool) -> dict[str, list[Run]]:
-    """Runs by what they are called.
-
-    Baselines of equal compute have as many steps as their seed's responses ask for: ``together``
-    calls these numbers by one name.
-    """
-    kept = [{k: v for k, v in run.settings.items() if k not in NO_SETTING} for run in found]
-    for run, settings in zip(found, kept, strict=True):
-        if together and run.path.resolve().name == EQUAL_COMPUTE:
-            settings["steps_per_round"] = "equal compute"
-    names = {k for settings in kept for k in settings}
-    differing = sorted(k for k in names - {"objective"} if len({str(s.get(k)) for s in kept}) > 1)
-    groups: dict[str, list[Run]] = {}
-    for run, settings in zip(found, kept, strict=True):
-        parts = [str(settings.get("objective"))]
-        ignored = ("beta", "tau", "own_samples") if parts[0] == "sft" else ()
-        parts += [f"{k}={settings.get(k)}" for k in differing if k not in ignored]
-        groups.setdefault(", ".join(parts), []).append(run)
-    return groups
-
-
-def _seed_twice(members: Sequence[Run]) -> bool:
-    seeds = [run.settings.get("seed") for run in members]
-    return len(set(seeds)) < len(seeds)
 
 
 def points(run: Run, round_: int) -> dict[str, np.ndarray]:
@@ -217,3 +161,8 @@ def points(run: Run, round_: int) -> dict[str, np.ndarray]:
     except (KeyError, ValueError) as error:
         raise InvalidInput(f"{path}: not the points of a round ({error})") from error
     return out
+
+
+def samples(run: Run, round_: int) -> list[dict[str, Any]]:
+    """The responses of a round as text; empty if there are none. InvalidInput: not JSON lines."""
+    return rows(run.path / SAMPLES / f"round-{round_:03d}.jsonl")

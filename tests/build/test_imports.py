@@ -27,8 +27,8 @@ LAYERS = {
     " equilibria occupancy preferences card theorem_checks check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
-    "llm_scale": "oracle_spec settings processes data models rounds measure store train launch"
-    " study report __main__",
+    "llm_scale": "oracle_spec matching boards settings processes data models rounds measure store"
+    " train launch study report __main__",
     "figures": "sizes style tidy draw catalogue recorded theory toy_games llm_scale runner report"
     " __main__",
     "benchmarks": "probe timing llm_round bench_* __main__",
@@ -37,7 +37,7 @@ LAYERS = {
 OF_THEORY_IN_LAB = {"theory.errors", "theory.files", "theory.objectives"}
 LATE = {  # what only some installations have, or what is slow to load
     "cvxpy", "datasets", "gguf", "joblib", "matplotlib", "pandas", "peft", "pytest", "sacrebleu",
-    "safetensors", "scipy", "tokenizers", "torch", "transformers", "trl",
+    "safetensors", "scipy", "tokenizers", "torch", "transformers", "trl", "wandb",
 }  # fmt: skip
 MOST_MODULES = 14
 OBJECTIVES = "theory.objectives."

@@ -38,7 +38,7 @@ def test_there_are_commands():
 KINDS = {
     "sft": {"objective": "sft"},
     "pointwise": {"objective": "spif", "sft_run": "sft"},
-    "token": {"level": "token"},
+    "token": {"level": "token", "match": "exact"},
     "preferences": {"objective": "sppo", "oracle": "bradley-terry", "own_samples": 2},
     "verses": {"task": "verses", "max_prompt_tokens": 400, "max_new_tokens": 16},
 }

@@ -163,6 +163,7 @@ def test_divergences_levels_and_dumped_mass(numbers):
     means = {
         "nll_before": -p["before"],
         "nll": -p["after"],
+        "nll_change": p["before"] - p["after"],
         "kl_before": p["expert"] - p["before"],
         "kl": p["expert"] - p["after"],
         "reverse_kl_before": q["before"] - q["expert"],

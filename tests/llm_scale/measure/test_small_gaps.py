@@ -10,7 +10,7 @@ from transformers import DynamicCache
 from typer.testing import CliRunner
 
 from lab.specs import objective_of
-from llm_scale import models
+from llm_scale import boards, models
 from llm_scale.__main__ import app
 from llm_scale.launch import evaluate, run_folder
 from llm_scale.launch.prepare import combination_problems
@@ -217,7 +217,7 @@ def test_tensorboard_shows_a_run_and_an_interrupted_one_once(tmp_path):
     rows.append(({"round": 1, "kl": 0.25}, 10))
     for again in ([], rows[9:]):
         for part in (rows, again):
-            journal = Journal(tmp_path)
+            journal = Journal(tmp_path, boards.opened("tensorboard", tmp_path, {}))
             for row, at in part:
                 journal.write(row, at)
         seen = events(tmp_path / "tensorboard")
@@ -232,7 +232,7 @@ def test_scores_of_texts_are_sacrebleus(monkeypatch):
     pairs = [("a", "you shall not go up to the city"), ("b", "they all heard what he had said")]
     said = ["you shall go up to the city", "they all heard what he had said"]
 
-    def responses(model, prompts, count, seed):
+    def responses(model, prompts, count, seed, temperature):
         assert (prompts, count) == (["a", "b"], 1)
         return [{"response": text, "truncated": False} for text in said]
 

@@ -3,8 +3,6 @@
 import csv
 import dataclasses
 import math
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from lab.stats import centred
 from llm_scale import models
 from llm_scale.measure import gradients, telemetry
 from llm_scale.measure.held_out import HeldOut, own_responses
+from llm_scale.measure.line import line
 from llm_scale.measure.predicted import (
     FEWEST,
     GROUPS,
@@ -270,7 +269,7 @@ def test_the_kl_of_a_round_is_where_the_next_begins(spif):
 
 def test_the_line_of_a_round_is_readable(spif):
     _, rounds, _ = spif
-    said = telemetry.line(rounds[1])
+    said = line(rounds[1])
     for part in ("round 1", "KL(p|pi)", "link slope", "contraction", "dumped", "cos SFT"):
         assert part in said
     assert "\n" not in said
@@ -341,32 +340,6 @@ def test_the_journal_leaves_out_what_json_cannot_hold(tmp_path):
     journal = Journal(tmp_path)
     journal.write({"round": 0, "kl": float("nan"), "nll": float("inf"), "margin": 1.5}, 3)
     assert (tmp_path / "metrics.jsonl").read_text() == '{"round": 0, "margin": 1.5}\n'
-
-
-def test_tensorboard_gets_the_same_numbers_where_it_is_installed(tmp_path, monkeypatch):
-    seen = []
-
-    class Writer:
-        def __init__(self, folder, purge_step):
-            seen.append((folder, purge_step))
-
-        def add_scalar(self, name, value, at):
-            seen.append((name, value, at))
-
-        def flush(self):
-            pass
-
-    module = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = Writer
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    journal = Journal(tmp_path)
-    journal.write({"at": "round 0", "step": 4, "loss": 0.5}, 7)
-    journal.write({"round": 1, "kl": 0.25, "prediction": "words"}, 9)
-    boards = tmp_path / "tensorboard"
-    assert seen == [
-        (str(boards / "steps"), 7), ("step/loss", 0.5, 7),
-        (str(boards / "rounds"), 1), ("round/kl", 0.25, 1),
-    ]  # fmt: skip
 
 
 def test_held_out_measurements_survive_as_tensors(task, language, change):

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from lab.stats import interval
+from llm_scale.report import groups as grouping
 from llm_scale.report import write as report
 from llm_scale.settings import Settings
 from llm_scale.store import read
@@ -65,17 +66,19 @@ def table(text, title):
 
 def test_every_round_is_there_with_its_interval(runs, tmp_path):
     files = report.write([runs], tmp_path / "out")
-    assert {f.name for f in files} == {"report.md", "rounds.png", "link.png", "training.png"}
-    assert all(f.read_bytes()[:4] == b"\x89PNG" for f in files if f.suffix == ".png")
+    plots = {f"{name}.{kind}" for name in ("rounds", "link", "training") for kind in ("png", "pdf")}
+    assert {f.name for f in files} == {"report.md"} | plots
+    first = {".png": b"\x89PNG", ".pdf": b"%PDF", ".md": b"# Ru"}
+    assert all(f.read_bytes()[:4] == first[f.suffix] for f in files)
     rows = table(files[0].read_text(), "Quality")
     assert [(r["group"], r["round"], r["seeds"]) for r in rows] == [
         (name, str(t), n) for name, n in (("sft", "1"), ("spin", "3")) for t in range(ROUNDS)
     ]
-    shown = [r["KL(p‖π)"] for r in rows if r["group"] == "spin"]
+    shown = [r["KL(p‖π), nats"] for r in rows if r["group"] == "spin"]
     assert [s.split()[0] for s in shown] == ["1", "0.5", "0.8"], "all rounds, the last not the best"
     half = stats.t.ppf(0.975, 2) * 0.1 / np.sqrt(3)
     assert float(shown[0].split()[2]) == pytest.approx(half, rel=0.05)
-    assert "±" not in rows[0]["KL(p‖π)"], "one seed has no interval"
+    assert "±" not in rows[0]["KL(p‖π), nats"], "one seed has no interval"
 
 
 def test_an_interval_covers_the_mean_as_often_as_it_says():
@@ -93,7 +96,9 @@ def test_what_is_missing_is_said(runs, tmp_path):
     text = report.write([tmp_path / "alone"], tmp_path / "o")[0].read_text()
     assert "no SFT baseline" in text
     assert "Fewer seeds, so no interval: spin" in text
-    assert "The SFT baseline stands first" in report.write([runs], tmp_path / "p")[0].read_text()
+    text = report.write([runs], tmp_path / "p")[0].read_text()
+    assert "**spin** against **sft**" in text
+    assert text.index("| sft |") < text.index("| spin |")
 
 
 def test_groups_differ_by_settings_and_not_by_seed_or_machine(tmp_path):
@@ -102,8 +107,8 @@ def test_groups_differ_by_settings_and_not_by_seed_or_machine(tmp_path):
     make_run(tmp_path / "c", seed=0, beta=0.5)
     make_run(tmp_path / "d", objective="sft", seed=0, beta=0.5)
     make_run(tmp_path / "e", objective="sft", seed=1)
-    groups = read.grouped(read.found([tmp_path]))
-    assert [(g.label, len(g.runs)) for g in groups] == [
+    groups = grouping.grouped(read.found([tmp_path]))
+    assert [(g.name, len(g.runs)) for g in groups] == [
         ("sft", 2), ("spin, beta=1.0", 2), ("spin, beta=0.5", 1)
     ]  # fmt: skip
 
@@ -156,11 +161,11 @@ def test_baselines_of_equal_compute_are_one_group_whatever_their_steps(tmp_path)
                  steps_per_round=8)  # fmt: skip
         make_run(tmp_path / f"sft-{seed}" / "equal-compute", objective="sft", seed=seed,
                  steps_per_round=steps)  # fmt: skip
-    found = {g.label: len(g.runs) for g in read.grouped(read.found([tmp_path]))}
+    found = {g.name: len(g.runs) for g in grouping.grouped(read.found([tmp_path]))}
     names = ("sft, steps_per_round=8", "sft, steps_per_round=equal compute")
     assert found == dict.fromkeys((*names, "spin, steps_per_round=8"), 3)
     other = tmp_path / "other" / "equal-compute"  # of another run with the same seed
     make_run(other, objective="sft", seed=0, steps_per_round=31)
-    found = {g.label: len(g.runs) for g in read.grouped(read.found([tmp_path]))}
+    found = {g.name: len(g.runs) for g in grouping.grouped(read.found([tmp_path]))}
     assert found["sft, steps_per_round=31"] == 1
     assert found["sft, steps_per_round=19"] == 2

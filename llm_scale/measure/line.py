@@ -1,0 +1,91 @@
+"""A round in one line for people, which says when the round made the model worse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+WORSE_FROM = 2.0
+"""A change for the worse of more standard errors than this is said aloud: beyond noise."""
+PARTS = (
+    ("kl_before", "KL(p|pi) {:.3f}"),
+    ("kl", "-> {:.3f}"),
+    ("reverse_kl", "KL(pi|p) {:.3f}"),
+    ("link_slope", "link slope {:.2f}"),
+    ("link_correlation", "corr {:.2f}"),
+    ("predicted_slope", "predicted {:.2f}"),
+    ("contraction", "contraction {:.2f}"),
+    ("contraction_predicted", "({:.2f})"),
+    ("token_predicted_slope", "token slope {:.2f}"),
+    ("win_rate_base", "against pi_0 {:.3f}"),
+    ("preference_slope", "slope on 2P-1 {:.2f}"),
+    ("preference_slope_predicted", "({:.2f})"),
+    ("margin", "margin {:.2f}"),
+    ("max_reward_other", "max|r| other {:.1f}"),
+    ("dumped", "dumped {:.1%}"),
+    ("cosine_start", "cos SFT {:.2f}"),
+    ("cosine_end", "-> {:.2f}"),
+    ("after_length_own", "length {:.1f}"),
+    ("after_truncated_own", "cut {:.0%}"),
+)
+"""Numbers of a row and how they are written, after those that say better or worse."""
+
+
+def line(row: Row) -> str:
+    """A round in one readable line: what changed and whether for the worse, then the rest."""
+    parts = [f"round {row['round']}", *_quality(row)]
+    parts += [text.format(row[key]) for key, text in PARTS if np.isfinite(row.get(key, np.nan))]
+    return "  ".join(parts).replace("  ->", " ->").replace("  (", " (")
+
+
+def worse(row: Row) -> list[str]:
+    """In which respects the round made the model worse beyond noise, in words.
+
+    The negative log-likelihood of held-out expert responses (its change is that of KL(p|pi) too),
+    greedy matches, and where an oracle compares the responses the wins against pi_t in the place of
+    the likelihood, which is then not what is trained. Each by more than `WORSE_FROM` standard
+    errors of the change, paired by prompt. A change without a standard error (one prompt) says
+    nothing; a likelihood that is no number does.
+    """
+    found = []
+    if "win_rate" in row:
+        found += _loss("than 1/2 ", 0.5 - row["win_rate"], row.get("win_rate_se", 0.0), 3, "")
+    elif "nll_change" in row:
+        found += _loss("", row["nll_change"], row.get("nll_change_se", 0.0), 2, " nats")
+    if "match_greedy_change" in row:
+        error = row.get("match_greedy_change_se", 0.0)
+        found += _loss("", -row["match_greedy_change"], error, 3, " in greedy matches")
+    return found
+
+
+def _loss(than: str, lost: float, error: float, digits: int, unit: str) -> list[str]:
+    if not np.isfinite(lost):
+        return ["WORSE: not finite"]
+    if not (error > 0 and lost > WORSE_FROM * error):
+        return []
+    return [f"WORSE {than}by {lost:.{digits}f}{unit} ({lost / error:.2g} se)"]
+
+
+def _quality(row: Row) -> list[str]:
+    out = []
+    if "nll" in row and "nll_before" in row:
+        text = f"NLL {row['nll_before']:.2f} -> {row['nll']:.2f}"
+        out.append(text + _change(row, "nll_change", 2))
+    if "match_greedy" in row:
+        text = f"greedy match {row['match_greedy_before']:.3f} -> {row['match_greedy']:.3f}"
+        out.append(text + _change(row, "match_greedy_change", 3))
+    if "match_problem" in row:
+        out.append(f"greedy match not measured: {row['match_problem']}")
+    if "win_rate" in row:
+        out.append(f"wins {row['win_rate']:.3f} (se {row.get('win_rate_se', 0.0):.3f})")
+    return out + worse(row)
+
+
+def _change(row: Row, name: str, digits: int) -> str:
+    if name not in row:
+        return ""
+    error = row.get(f"{name}_se", 0.0)
+    return f" (change {row[name]:+.{digits}f}, se {error:.{digits}f})"
