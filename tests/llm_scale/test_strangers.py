@@ -11,6 +11,7 @@ from lab.specs import objective_of
 from llm_scale.measure import telemetry
 from llm_scale.measure.predicted import GROUPS, ONE_STEP, TWO_STEP, RewardTerms, as_trained
 from llm_scale.measure.telemetry import Measured
+from llm_scale.report.findings import marked
 from tests.llm_scale.commands import call, metrics
 from theory import laws, xp
 from theory.objectives import Group
@@ -55,9 +56,10 @@ def test_a_report_shows_a_stranger_beside_built_ins(runs, tmp_path):
     out, last = runs
     call("report", out, "--out", tmp_path / "report")
     text = (tmp_path / "report" / "report.md").read_text()
-    theory = text.split("## Theory")[1].splitlines()
+    theory = text.split("## Theory")[1].split("\n## ")[0].splitlines()
     for name, row in last.items():
-        (line,) = (x for x in theory if x.startswith((f"| {name} |", f"| {spec(name)} |")))
+        label = marked(objective_of(spec(name) if name in LIKE else name).label)
+        (line,) = (x for x in theory if x.startswith(f"| {label} |"))
         assert f"{row['margin']:.3g}" in line
         if "link_slope" in row:
             assert f"{row['link_slope']:.3g}" in line

@@ -149,7 +149,7 @@ def test_a_sweep_runs_what_is_missing_and_reports_all(tmp_path):
     assert "[2/4] sft-seed-1\n" in said
     assert {p: p.read_bytes() for p in (tmp_path / "s").glob("*/metrics.jsonl")} == before
     text = (tmp_path / "s" / "report" / "report.md").read_text()
-    assert all(f"| {name} | 0 | 2 |" in text for name in ("sft", "spif(c=0.5)"))
+    assert all(f"| {name} | 0 | 2 |" in text for name in ("sft", "spif(c=0.5, alpha=0.5)"))
 
 
 def test_a_plan_has_every_combination_and_sft_once_a_seed():
