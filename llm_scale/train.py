@@ -193,7 +193,8 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
     store = Store(out, settings, language, Journal(out), base)
     scorer: nn.Module = player.scorer
     if settings.sharded:
-        sharded.shard(scorer)
+        with player.machine.precision():
+            sharded.shard(scorer)
     elif processes.size() > 1:
         scorer = nn.parallel.DistributedDataParallel(scorer)
     return Parts(settings, task, player, scorer, store, objective_of(settings.objective), oracle)
