@@ -203,7 +203,8 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
     store = Store(out, settings, language, journal, base)
     scorer: nn.Module = player.scorer
     if settings.sharded:
-        sharded.shard(scorer)
+        with player.machine.precision():
+            sharded.shard(scorer)
     elif processes.size() > 1:
         scorer = nn.parallel.DistributedDataParallel(scorer)
     objective, match = objective_of(settings.objective), matching.build(settings.match)

@@ -62,7 +62,8 @@ def load(
     path = hub.local(str(where)) if hub.is_name(where) else directory(where, setting)
     if not (path / lora.CONFIG).is_file():
         return load_whole(path, dtype, device, style, say, setting)
-    merged = _merged(path, load_whole(_base(path), torch.float32, torch.device("cpu"), style))
+    base = load(_base(path), torch.float32, torch.device("cpu"), style, say, setting)
+    merged = _merged(path, base)
     say(f"{path}: a LoRA adapter, merged into its base {_base(path)}")
     model = merged.model.to(device=device, dtype=dtype).eval()
     told = f"{setting}={str(path)!r}"
@@ -137,8 +138,11 @@ def _base(path: Path) -> Path:
     return Path(str(_adapter_config(path).get("base_model_name_or_path") or ""))
 
 
-def _adapter_problems(path: Path) -> list[str]:
-    """Why an adapter cannot be merged, as far as can be said without loading it."""
+def _adapter_problems(path: Path, above: tuple[Path, ...] = ()) -> list[str]:
+    """Why an adapter cannot be merged, as far as can be said without loading it.
+
+    Its base may be an adapter again; those ``above`` lead to it.
+    """
     try:
         config = _adapter_config(path)
     except InvalidInput as error:
@@ -155,9 +159,14 @@ def _adapter_problems(path: Path) -> list[str]:
         out.append("a LoRA adapter and whole weights in one folder; keep one of the two there")
     if not base:
         out.append(f"a LoRA adapter that names no base (base_model_name_or_path in {lora.CONFIG})")
-    elif not (Path(base) / "config.json").is_file() or (Path(base) / lora.CONFIG).is_file():
+    elif Path(base).resolve() in (*above, path.resolve()):
+        out.append(f"a LoRA adapter whose base {base!r} leads back to itself")
+    elif (Path(base) / lora.CONFIG).is_file():
+        more = _adapter_problems(Path(base), (*above, path.resolve()))
+        out += [f"its base {base!r}: {problem}" for problem in more]
+    elif not (Path(base) / "config.json").is_file():
         out.append(
-            f"a LoRA adapter whose base {base!r} is no directory of a whole model here; write "
+            f"a LoRA adapter whose base {base!r} is no directory of a model here; write "
             f"where that is into {lora.CONFIG} (base_model_name_or_path)"
         )
     return out

@@ -137,8 +137,8 @@ def merged(language: Language) -> Weights:
     from peft.tuners.lora import LoraLayer
 
     model = language.model
-    updates = {
-        f"{name}.weight": module.get_delta_weight(_NAME)
+    updated = {
+        f"{name}.weight": module
         for name, module in model.named_modules()
         if isinstance(module, LoraLayer)
     }
@@ -147,8 +147,10 @@ def merged(language: Language) -> Weights:
         if ".lora_" in name:
             continue
         plain = name.replace(".base_layer.", ".")
-        whole = tensor.float() if tensor.is_floating_point() else tensor
-        out[plain] = (whole + updates[plain] if plain in updates else whole).detach().cpu()
+        dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        out[plain] = tensor.detach().to("cpu", dtype, copy=True)
+        if plain in updated:
+            out[plain] += updated[plain].get_delta_weight(_NAME).detach().cpu()
     return out
 
 

@@ -93,7 +93,7 @@ def runs(tmp_path_factory):
         jobs += [[free_port(), line, True], [free_port(), line, False]]
     done = subprocess.run(
         [sys.executable, "-c", GROUP, json.dumps(jobs)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,
+        cwd=ROOT, capture_output=True, text=True, timeout=600, check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     codes = [json.loads(line) for line in done.stdout.splitlines()]

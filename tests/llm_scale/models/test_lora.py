@@ -262,6 +262,15 @@ def test_training_goes_on_from_an_adapter_merged_aloud(base, tmp_path):
     for name, rank in (("lora", 2), ("whole", 0)):
         given = on_files(base) | {"model": adapter, "lora": rank, "rounds": 0}
         assert said[0] in train(tmp_path / name, **given).stderr
+    newest = max((tmp_path / "lora" / "checkpoints").iterdir())  # whose base is an adapter
+    chain, final = (models.load(p, torch.float32, CPU) for p in (newest, tmp_path / "lora/final"))
+    torch.testing.assert_close(scores(chain.model), scores(final.model), rtol=0, atol=1e-5)
+    config = json.loads((adapter / lora.CONFIG).read_text())
+    (adapter / lora.CONFIG).write_text(
+        json.dumps(config | {"base_model_name_or_path": str(newest)})
+    )
+    with pytest.raises(InvalidInput, match="leads back to itself"):
+        models.directory(adapter)
 
 
 def damaged(base, folder, **told):
