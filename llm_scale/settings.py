@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,15 +29,38 @@ class Settings(BaseSettings):
     model: str = option("tiny", "'tiny' (made on the spot) or a directory of a causal LM")
     task: str = option(
         "phrases",
-        "'phrases' (known expert), 'verses' (shipped real text), or a JSONL file of pairs",
+        "'phrases' (known expert), 'verses' (shipped real text), or a file of pairs, chats or "
+        "preferences (JSON lines, JSON, CSV, Parquet)",
     )
-    prompts: int = option(64, "training prompts a round (0: all that the task has)", ge=0, le=10**7)
+    data: str = option(
+        "auto",
+        "what a file with chosen and rejected responses is for: pairs (a round's winners and "
+        "losers, nothing is sampled for training), responses (imitate the chosen); auto: pairs, "
+        "but responses with an oracle or rewards per token",
+        of=("auto", "pairs", "responses"),
+    )
+    prompts: int = option(
+        0,
+        "training prompts a round (0: by the task; phrases and verses 64, a file all it has)",
+        ge=0,
+        le=10**7,
+    )
     held_out: int = option(64, "prompts kept for measurement, never trained on", ge=0)
     prompt_style: str = option(
         "auto", "auto (chat template if there is one), chat or plain", of=get_args(Style)
     )
     max_prompt_tokens: int = option(256, "prompts longer than this are refused, in tokens", ge=1)
-    max_new_tokens: int = option(8, "horizon H of a response with its EOS, in tokens", ge=1)
+    prompt_date: str = option(
+        "",
+        "YYYY-MM-DD that a chat template writes as today's (empty: today, which the run keeps)",
+        check=lambda date: date_problems(date),
+    )
+    max_new_tokens: int = option(
+        0,
+        "horizon H of a response with its EOS, in tokens (0: by the task; phrases 8, verses 96, a "
+        "file its longest response, at most 512)",
+        ge=0,
+    )
     # the game
     objective: str = option(
         "spin", "NAME, NAME(parameter=value), FILE.py:NAME, or sft", check=spec_problems
@@ -94,6 +118,30 @@ class Settings(BaseSettings):
     tokens_per_batch: int = option(8192, "padded tokens of one forward pass in training", ge=1)
     generate_batch: int = option(64, "responses generated at a time", ge=1)
     checkpoint_every: int = option(50, "optimiser steps between checkpoints", ge=1)
+
+    def filled(self, **values: Any) -> Settings:
+        """With these values for what is left to the task (`LEFT`), where it is left to it."""
+        open_ = {k: v for k, v in values.items() if getattr(self, k) == LEFT[k]}
+        return dataclasses.replace(self, **open_)
+
+    @property
+    def left(self) -> list[str]:
+        """Names of the settings that are left to the task."""
+        return [name for name, value in LEFT.items() if getattr(self, name) == value]
+
+
+LEFT: dict[str, Any] = {"data": "auto", "prompts": 0, "prompt_date": "", "max_new_tokens": 0}
+"""Values that leave a setting to the task and its data, which fills them in before work."""
+
+
+def date_problems(text: str) -> list[str]:
+    """Why a text is no date."""
+    try:
+        if text:
+            datetime.date.fromisoformat(text)
+    except ValueError:
+        return [f"{text!r}; needed is a date as YYYY-MM-DD"]
+    return []
 
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:

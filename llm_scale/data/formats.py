@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from llm_scale.data.records import Problem, Records, Row, read_records
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, refuse
 from theory.files import HALF_PAIR
 
 T = TypeVar("T")
@@ -126,6 +126,28 @@ def conversations(records: Records) -> Examples:
         records, chosen.name, tuple(examples), tuple(sorted(problems)), tuple(unread),
         chosen is PREFERENCES,
     )  # fmt: skip
+
+
+def read_prompts(path: Path) -> tuple[Turns, ...]:
+    """The prompts of a file, whose rows need no response.
+
+    InvalidInput: it cannot be read, or file, line and reason of every bad row.
+    """
+    records = read_records(path)
+    if not any("prompt" in row for _, row in records.rows) and records.rows:
+        found = conversations(records)
+        prompts, problems = [e.prompt for e in found.examples], list(found.problems)
+    else:
+        prompts, problems = [], list(records.problems)
+        for line, row in records.rows:
+            try:
+                prompts.append(_read(PROMPTS, row).prompt)
+            except ValueError as error:
+                problems.append((line, str(error)))
+    refuse((f"{records.where(n)}: {problem}" for n, problem in sorted(problems)), most=10)
+    if not prompts:
+        raise InvalidInput(f"{path}: no lines in it; needed are objects with prompt")
+    return tuple(prompts)
 
 
 def format_of(rows: Sequence[Row]) -> Format:
@@ -319,5 +341,6 @@ FORMATS = (
     Format("instruction/input/output", ("instruction", "output"), _alpaca, ("input",)),
 )
 """A row that fits several is read as the first of them."""
+PROMPTS = Format("prompt", ("prompt",), lambda row: Parts(prompt_of(row["prompt"]), ""))
 NEAREST = (*FORMATS[1:], PREFERENCES)
 """Of several that a row lacks the same of, the first is what its refusal speaks of."""

@@ -7,6 +7,12 @@ from typing import Any
 
 EOS = "</s>"
 BYTE_VOCABULARY = 512
+TURNS = (
+    "{% if messages | length == 1 %}{{ messages[0]['content'] + '\\n' }}{% else %}"
+    "{% for m in messages %}{{ m['role'] | capitalize + ': ' + m['content'] + '\\n' }}"
+    "{% endfor %}{{ 'Assistant:\\n' if add_generation_prompt else '' }}{% endif %}"
+)
+"""Turns as `llm_scale.data.prompts.plain` writes them."""
 
 
 def word_tokenizer(words: Sequence[str]) -> Any:
@@ -35,7 +41,7 @@ def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY) -> Any:
         show_progress=False,
     )
     core.train_from_iterator(texts, trainer)
-    return _fast(core, template="{{ messages[0]['content'] + '\\n' }}")
+    return _fast(core, template=TURNS)
 
 
 def _fast(core: Any, template: str) -> Any:

@@ -15,16 +15,16 @@ import torch
 from lab import streams
 from lab.settings import make
 from llm_scale import models
-from llm_scale.data import tasks, verses
+from llm_scale.data import tasks, user_file, verses
+from llm_scale.data.formats import Turns, read_examples
 from llm_scale.data.items import Tokens
-from llm_scale.data.prompts import encode_response, format_prompt
+from llm_scale.data.prompts import format_prompt
 from llm_scale.measure.telemetry import mean
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Pair
 from llm_scale.settings import Settings
 from llm_scale.store.read import model_of
 from theory.errors import InvalidInput, refuse
-from theory.files import json_lines
 
 HORIZON = 64
 """Longest response of a model that is not of a run, in tokens."""
@@ -53,32 +53,31 @@ def opened(path: Path, given: dict[str, Any]) -> Opened:
     start = settings or {"max_new_tokens": HORIZON}
     unread = {"task": "phrases", "objective": "sft", "oracle": "none"}  # may name files long gone
     made: Settings = make(Settings, start | {"model": str(where)} | unread | given)
+    if made.max_new_tokens == 0:
+        raise InvalidInput("max_new_tokens=0; needed is >= 1")
     machine = Machine.of(made)
     language = models.load(where, torch.float32, machine.device)
     return Opened(Player(language, made, machine), made, settings.get("task", ""))
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a JSONL file. InvalidInput: file, line and reason of every bad line."""
-    if not path.is_file():
-        raise InvalidInput(f"{path}: no such file; needed is a JSONL file with prompts")
-    return [prompt for _, (prompt,) in json_lines(path, ("prompt",))]
+def _formatted(model: Opened, prompts: Sequence[str | Turns]) -> list[Tokens]:
+    """Prompts as tokens. InvalidInput: all that are not plain text or too long, by number."""
+    tokenizer, s = model.player.language.tokenizer, model.settings
+    made, problems = [], []
+    for number, prompt in enumerate(prompts, 1):
+        try:
+            made.append(tuple(format_prompt(tokenizer, prompt, s.prompt_style, s.prompt_date)))
+        except InvalidInput as error:
+            said = (problem.removeprefix("prompt ") for problem in error.problems)
+            problems += [f"prompt {number}: {problem}" for problem in said]
+    refuse(problems)
+    _refuse_long(model, made)
+    return made
 
 
-def _unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """What a tokenizer of whole words would silently read as its unknown token."""
-    unknown = tokenizer.unk_token
-    if unknown is None:
-        return []
-    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-    return [
-        f"prompt {i + 1} ({text!r}): the model's tokenizer does not know all of its words"
-        for i, (text, tokens) in enumerate(zip(prompts, ids, strict=True))
-        if unknown not in text and tokenizer.unk_token_id in tokens
-    ]
-
-
-def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> list[dict[str, Any]]:
+def responses(
+    model: Opened, prompts: Sequence[str | Turns], count: int, seed: int
+) -> list[dict[str, Any]]:
     """``count`` exact samples (temperature 1) of every prompt, in order.
 
     Returns:
@@ -89,9 +88,7 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
         InvalidInput: prompts that do not fit into the model's context, or have unknown words.
     """
     tokenizer, eos = model.player.language.tokenizer, model.player.language.eos
-    refuse(_unknown_words(tokenizer, prompts))
-    formatted = [tuple(format_prompt(tokenizer, p, model.settings.prompt_style)) for p in prompts]
-    _refuse_long(model, formatted)
+    formatted = _formatted(model, prompts)
     horizon = model.settings.max_new_tokens
     each = [tokens for tokens in formatted for _ in range(count)]
 
@@ -103,11 +100,18 @@ def responses(model: Opened, prompts: Sequence[str], count: int, seed: int) -> l
     for i, (response, log_prob) in enumerate(zip(drawn, log_probs, strict=True)):
         words = response.tokens if response.truncated else response.tokens[:-1]
         assert response.truncated == (response.tokens[-1] != eos)
-        record = {"prompt": prompts[i // count], "sample": i % count}
+        record = {"prompt": _told(prompts[i // count]), "sample": i % count}
         record["response"] = str(tokenizer.decode(list(words)))
         record |= {"tokens": len(response.tokens), "truncated": response.truncated}
         out.append(record | {"log_prob": round(float(log_prob), 5)})
     return out
+
+
+def _told(prompt: str | Turns) -> str | list[dict[str, str]]:
+    """A prompt for people: the text of a single turn, else the turns."""
+    if isinstance(prompt, str):
+        return prompt
+    return prompt[0].content if len(prompt) == 1 else [turn._asdict() for turn in prompt]
 
 
 def _refuse_long(model: Opened, prompts: Sequence[Tokens]) -> None:
@@ -126,16 +130,17 @@ class ScoredPairs:
 
     pairs: list[Pair]
     truncated: list[bool]
-    texts: list[tuple[str, str]]
+    texts: Sequence[tuple[str | Turns, str]]
     expert: Any = None
 
 
 def examples(model: Opened, data: str, count: int) -> ScoredPairs:
-    """The first ``count`` pairs (0: all) of a JSONL file, or the held-out ones of a task.
+    """The first ``count`` pairs (0: all) of a file, or the held-out ones of a task.
 
     Args:
         model: decides the tokens and the horizon.
-        data: a JSONL file, "phrases", "verses", or "" for the held-out prompts of its own run.
+        data: a file (see `llm_scale.data.formats`), "phrases", "verses", or "" for the held-out
+            prompts of its own run.
         count: pairs at most.
 
     Raises:
@@ -143,16 +148,7 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     """
     own = model.player.language.tokenizer
     if data and data not in tasks.NAMED:
-        lines = tasks.numbered_pairs(Path(data))[: count or None]
-        texts = [(prompt, response) for _, (prompt, response) in lines]
-        s = model.settings
-        made = []
-        for prompt, response in texts:
-            tokens, cut = encode_response(own, response, s.max_new_tokens)
-            ids = tuple(format_prompt(own, prompt, s.prompt_style))
-            made.append(((ids, tuple(tokens)), cut))
-        _refuse_long(model, [pair[0] for pair, _ in made])
-        return ScoredPairs([p for p, _ in made], [cut for _, cut in made], texts)
+        return _of_file(model, Path(data), count)
     name = data or model.task
     if not name:
         raise InvalidInput(
@@ -166,13 +162,28 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     elif name == verses.NAME:
         return _verses(model, count)
     else:
-        task = tasks.pair_file(Path(name), own, model.settings)
+        task = user_file.pair_file(Path(name), own, model.settings)
     items = task.held_out()[: count or None]
     if not items:
         raise InvalidInput(f"the run on {name} has no held-out prompts; say --data FILE.jsonl")
     first = [item.expert[0] for item in items]
     pairs = [(item.prompt, r.tokens) for item, r in zip(items, first, strict=True)]
     return ScoredPairs(pairs, [r.truncated for r in first], [], task.expert)
+
+
+def _of_file(model: Opened, path: Path, count: int) -> ScoredPairs:
+    """The first pairs of a file; of preferences the chosen responses."""
+    found = read_examples(path)
+    some = dataclasses.replace(found, examples=found.examples[: count or None])
+    anything = {"max_prompt_tokens": user_file.WHOLE, "data": user_file.RESPONSES}
+    settings = dataclasses.replace(model.settings, **anything)  # type: ignore[arg-type]
+    rows, problems = user_file.encoded(some, model.player.language.tokenizer, settings)
+    refuse((f"{found.records.where(n)}: {problem}" for n, problem in problems), most=10)
+    _refuse_long(model, [row.prompt for row in rows])
+    made = [user_file.cut(row.response, settings.max_new_tokens) for row in rows]
+    pairs = [(row.prompt, r.tokens) for row, r in zip(rows, made, strict=True)]
+    texts = [(e.prompt, e.response) for e in some.examples]
+    return ScoredPairs(pairs, [r.truncated for r in made], texts)
 
 
 def _verses(model: Opened, count: int) -> ScoredPairs:
@@ -207,7 +218,9 @@ def evaluated(model: Opened, given: ScoredPairs) -> dict[str, float]:
     return out
 
 
-def text_metrics(model: Opened, texts: Sequence[tuple[str, str]], seed: int) -> dict[str, float]:
+def text_metrics(
+    model: Opened, texts: Sequence[tuple[str | Turns, str]], seed: int
+) -> dict[str, float]:
     """BLEU and chrF of one sampled response a prompt against the given ones, by sacrebleu.
 
     ``archaic`` is the mean share of archaic words in the sampled ones: `data.verses.archaic`.

@@ -10,12 +10,12 @@ import torch
 
 from lab.specs import objective_of
 from llm_scale import models, processes
-from llm_scale.data import oracles, tasks, verses
+from llm_scale.data import oracles, records, tasks, user_file, verses
 from llm_scale.data.items import Item, Response
 from llm_scale.models.player import Machine
 from llm_scale.models.score import Scorer
 from llm_scale.oracle_spec import NONE
-from llm_scale.rounds.preferences import PreferenceRound
+from llm_scale.rounds.preferences import PreferenceRound, given_pairs
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
@@ -36,6 +36,11 @@ class Prepared:
     language: models.Language
     task: tasks.Task
 
+    @property
+    def settings(self) -> Settings:
+        """The run's, with what was left to the task filled in."""
+        return self.task.settings
+
 
 def prepare(settings: Settings) -> Prepared:
     """A run's parts, after every check. InvalidInput: all `problems`, or what `load` finds."""
@@ -51,7 +56,8 @@ def load(settings: Settings) -> Prepared:
     """
     machine = Machine.of(settings)
     made = _prepare(settings, machine)
-    refuse(_fit_problems(settings, made))
+    refuse(combination_problems(made.settings))
+    refuse(_fit_problems(made.settings, made))
     processes.start(machine.device)
     return made
 
@@ -61,7 +67,7 @@ def problems(settings: Settings) -> list[str]:
     out = combination_problems(settings) + _sft_run_problems(settings)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
     if settings.task not in tasks.NAMED:
-        checks.append(lambda: tasks.there(Path(settings.task)))
+        checks.append(lambda: records.there(Path(settings.task)))
     if settings.model != "tiny":
         checks.append(lambda: models.directory(settings.model))
     if ":" in settings.objective:  # a user's; the others' formulas are tested
@@ -155,20 +161,21 @@ def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
     if by_oracle:
         wins = 0.5 * (1.0 - torch.eye(own, dtype=torch.float64))[None]
         return PreferenceRound([item], stored, stored, stored, wins)
-    return Round([item], stored, stored, stored)
+    made = Round([item], stored, stored, stored)
+    return given_pairs(made) if settings.data == user_file.PAIRS else made
 
 
 def _prepare(settings: Settings, machine: Machine) -> Prepared:
     if settings.model != "tiny":
         language = models.load(settings.model, torch.float32, machine.device)
-        return Prepared(machine, language, _task(settings, language.tokenizer))
+        return Prepared(machine, language, _task(settings, language))
     if settings.task == "phrases":
         known = tasks.phrases(settings)
         return Prepared(machine, models.tiny(known.tokenizer, settings.seed, machine.device), known)
     texts = [pair.response for pair in load_pairs()[:TOKENIZER_TEXTS]]
     tokenizer = models.byte_tokenizer(texts)
     language = models.tiny(tokenizer, settings.seed, machine.device)
-    return Prepared(machine, language, _task(settings, tokenizer))
+    return Prepared(machine, language, _task(settings, language))
 
 
 def _sft_run_problems(settings: Settings) -> list[str]:
@@ -178,10 +185,11 @@ def _sft_run_problems(settings: Settings) -> list[str]:
     return [f"sft_run={settings.sft_run!r}: not the folder of a finished run (no final/ in it)"]
 
 
-def _task(settings: Settings, tokenizer: object) -> tasks.Task:
+def _task(settings: Settings, language: models.Language) -> tasks.Task:
     if settings.task == verses.NAME:
-        return verses.verses(settings, tokenizer)
-    return tasks.pair_file(Path(settings.task), tokenizer, settings)
+        return verses.verses(settings, language.tokenizer)
+    room = getattr(language.model.config, "max_position_embeddings", None)
+    return user_file.pair_file(Path(settings.task), language.tokenizer, settings, room)
 
 
 def combination_problems(settings: Settings) -> list[str]:
@@ -198,6 +206,10 @@ def combination_problems(settings: Settings) -> list[str]:
             f"task='phrases' has its own format: prompt_style must be auto, not "
             f"{settings.prompt_style!r}"
         )
+    paired = settings.data == user_file.PAIRS
+    may_be = paired or (settings.data == "auto" and settings.task not in tasks.NAMED)
+    if paired:
+        problems += _pair_problems(settings, objective)
     if settings.sft_run and settings.held_out == 0:
         problems.append("sft_run is compared with on held-out prompts; set held_out > 0")
     if by_oracle:
@@ -210,9 +222,10 @@ def combination_problems(settings: Settings) -> list[str]:
         return problems
     if reason := objective.missing("risk"):
         problems.append(f"{name} has no loss to train: {reason}")
-    if "preference" in objective.needs and not by_oracle:
+    if "preference" in objective.needs and not (by_oracle or may_be):
         problems.append(
-            f"{name} needs preferences: set oracle to bradley-terry, cyclic or your own"
+            f"{name} needs preferences: set oracle to bradley-terry, cyclic or your own, or give "
+            "a file with chosen and rejected responses"
         )
     if "anchor" in objective.needs and settings.tau == 0:
         problems.append(f"{name} is anchored: set tau > 0")
@@ -227,6 +240,29 @@ def combination_problems(settings: Settings) -> list[str]:
     if grouped and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
+
+
+def _pair_problems(settings: Settings, objective: Objective | None) -> list[str]:
+    """What does not go together with given pairs of winner and loser."""
+    name, out = "data='pairs'", []
+    if settings.task in tasks.NAMED:
+        out.append(f"{name} is for a file; task={settings.task!r} has no given pairs")
+    if settings.oracle != NONE:
+        out.append(f"{name} says who won: oracle must be none, not {settings.oracle!r}")
+    if settings.level == "token":
+        out.append(f"{name} compares whole responses: level must be sequence")
+    for number in ("expert_samples", "own_samples"):
+        if getattr(settings, number) > 1:
+            out.append(
+                f"{name} has one winner and one loser: {number}={getattr(settings, number)} must "
+                "be 1, or data responses"
+            )
+    if objective is not None and "history" in objective.needs:
+        out.append(
+            f"{name}: nothing is sampled, and objective={settings.objective!r} needs responses of "
+            "pi_0; set data to responses"
+        )
+    return out
 
 
 def _preference_problems(settings: Settings, objective: Objective | None) -> list[str]:

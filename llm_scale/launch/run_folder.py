@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def finished(out: Path, settings: Settings) -> bool:
     """Whether the folder holds the whole run of these settings. InvalidInput: of others."""
     if not (out / RECORD).exists():
         return False
-    if settings_of(out) != dataclasses.asdict(settings):
+    if settings_of(out) != dataclasses.asdict(_as_begun(out, settings)):
         raise InvalidInput(f"{out}: holds a run with other settings; choose another --out")
     return (out / "final" / "config.json").is_file()
 
@@ -49,12 +50,16 @@ def problems(out: Path, settings: Settings) -> list[str]:
                 found.append(f"{out}: holds a run begun with other versions ({changed})")
             found += [
                 f"{out}: holds a run begun with another content of {name}; choose another --out"
-                for name, digest in identity.files(settings).items()
-                if record["files"].get(name, digest) != digest
+                for name in identity.changed(record["files"], settings)
             ]
         except InvalidInput as error:
             found += error.problems
     return found + prepare.problems(settings)
+
+
+def _as_begun(out: Path, settings: Settings) -> Settings:
+    """Settings with what the folder's run, if there is one, found when it began."""
+    return identity.filled(settings, record_of(out)) if (out / RECORD).exists() else settings
 
 
 def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
@@ -69,9 +74,11 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     if finished(out, settings):
         say(f"{out}: finished before")
         return
-    parts = prepare.load(settings)
-    record = {"settings": dataclasses.asdict(settings), "versions": identity.versions()}
-    record["files"] = identity.files(settings)
+    left = settings.left
+    parts = prepare.load(_as_begun(out, settings))
+    settings = parts.settings
+    record: dict[str, Any] = {"settings": dataclasses.asdict(settings), "left": left}
+    record |= {"versions": identity.versions(), "files": identity.files(settings)}
     if processes.rank() == 0 and not (out / RECORD).exists():
         try:
             write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
@@ -79,6 +86,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
             raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
     lead = processes.rank() == 0
+    for note in parts.task.notes if lead else ():
+        say(note)
     try:
         with _alone(out) if lead else contextlib.nullcontext():
             training.train(
