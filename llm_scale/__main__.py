@@ -165,6 +165,19 @@ def evaluate_(
 
 
 @app.command()
+@with_settings(Settings)
+def show(
+    given: dict[str, Any],
+    preset: Preset = "",
+    count: Annotated[int, typer.Option(min=0, help="examples, token by token")] = 3,
+) -> None:
+    """What the model sees of a task: examples by token, lengths, duplicates, what is held out."""
+    from llm_scale.launch.show import shown
+
+    typer.echo(shown(resolve(preset, given), count), nl=False)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="folders of runs, or folders that hold runs")],
     out: Annotated[Path, typer.Option(help="folder for report.md and its plots (PNG)")],

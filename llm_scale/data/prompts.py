@@ -40,10 +40,19 @@ def format_prompt(
             tokens, or a text that is not plain text to the tokenizer (`text_problems`).
     """
     turns = (Turn(USER, prompt),) if isinstance(prompt, str) else tuple(prompt)
-    shown = next((t.content for t in turns[::-1] if t.role == USER), "")[:40]
     for turn in turns:
         name = "prompt" if turn.role == USER else f"{turn.role} turn"
         refuse(text_problems(tokenizer, turn.content, name))
+    return _written(tokenizer, turns, style, date)
+
+
+def check_style(tokenizer: Any, style: str, date: str = "") -> None:
+    """InvalidInput: a style that works with no prompt at all."""
+    _written(tokenizer, [Turn(USER, "prompt")], style, date)
+
+
+def _written(tokenizer: Any, turns: Sequence[Turn], style: str, date: str) -> list[int]:
+    """Token ids of turns that are plain text."""
     if style == "chat" and not has_template(tokenizer):
         raise InvalidInput("prompt_style='chat': the tokenizer has no chat template; use plain")
     if has_template(tokenizer) and style != "plain":
@@ -53,6 +62,7 @@ def format_prompt(
         separator = getattr(tokenizer, "prompt_separator", SEPARATOR)
         ids = start + tokenizer(plain(turns, separator), add_special_tokens=False)["input_ids"]
     if not ids:
+        shown = next((t.content for t in turns[::-1] if t.role == USER), "")[:40]
         raise InvalidInput(f"prompt {shown!r} is formatted to nothing (style {style!r})")
     return [int(i) for i in ids]
 

@@ -15,7 +15,7 @@ from lab import streams
 from llm_scale.data.experts import Expert
 from llm_scale.data.formats import Example, Examples, read_examples
 from llm_scale.data.items import Item, Response, Tokens
-from llm_scale.data.prompts import encode_response, format_prompt, today
+from llm_scale.data.prompts import check_style, encode_response, format_prompt, today
 from llm_scale.data.records import Problem
 from llm_scale.oracle_spec import NONE
 from llm_scale.settings import Settings
@@ -100,15 +100,26 @@ class PairFile:
         return dataclasses.replace(item, expert=tuple(item.expert[int(i)] for i in some))
 
 
+@dataclass(frozen=True)
+class FileRows:
+    """A file as tokens: its rows, and the settings with what it says of preferences and dates."""
+
+    found: Examples
+    rows: tuple[Encoded, ...]
+    settings: Settings
+
+
 def pair_file(path: Path, tokenizer: Any, settings: Settings, room: int | None = None) -> PairFile:
-    """A task from a file of any of the formats.
+    """A task from a file of any of the formats. InvalidInput: see `read_rows`, `task_of`."""
+    return task_of(read_rows(path, tokenizer, settings), tokenizer, room)
 
-    What the settings leave to the file is filled in: how preferences are used, prompts a round
-    (all), the date of a template (today), and the horizon (the longest response with its end, up
-    to `LONGEST` and to what the model's context of ``room`` tokens leaves).
 
-    Raises:
-        InvalidInput: bad rows, long prompts, too few prompts, or too few responses to them.
+def read_rows(path: Path, tokenizer: Any, settings: Settings) -> FileRows:
+    """The rows of a file as tokens.
+
+    Two settings may be left to it: how preferences are used, and the date of a template (today).
+
+    InvalidInput: a file that cannot be read, bad rows, long prompts.
     """
     found = read_examples(path)
     settings = settings.filled(
@@ -116,17 +127,27 @@ def pair_file(path: Path, tokenizer: Any, settings: Settings, room: int | None =
         prompt_date=today(tokenizer, settings.prompt_style),
     )
     rows, problems = encoded(found, tokenizer, settings)
-    items = _grouped(rows) if settings.expert_samples > 1 else [(row,) for row in rows]
-    told = [f"{found.records.where(line)}: {problem}" for line, problem in problems]
-    if not told:
-        told = _count_problems(found, rows, items, settings)
-    refuse(told, most=10)
-    lengths = [len(tokens) for row in rows for tokens in row.used]
+    refuse((f"{found.records.where(line)}: {problem}" for line, problem in problems), most=10)
+    return FileRows(found, tuple(rows), settings)
+
+
+def task_of(read: FileRows, tokenizer: Any, room: int | None = None) -> PairFile:
+    """A task from rows.
+
+    Two settings may be left to them: prompts a round (all), and the horizon (the longest response
+    with its end, up to `LONGEST` and to what the model's context of ``room`` tokens leaves).
+
+    InvalidInput: too few prompts, or too few responses to them.
+    """
+    found, rows, settings = read.found, read.rows, read.settings
+    groups = _grouped(rows) if settings.expert_samples > 1 else [(row,) for row in rows]
+    refuse(_count_problems(found, rows, groups, settings))
+    longest = max(len(tokens) for row in rows for tokens in row.used)
     free = LONGEST if room is None else room - max(len(row.prompt) for row in rows)
-    horizon = max(1, min(max(lengths), LONGEST, free))
-    settings = settings.filled(max_new_tokens=horizon)
-    made = PairFile(tokenizer, tuple(_item(i, g, settings) for i, g in enumerate(items)), settings)
-    made = dataclasses.replace(made, settings=settings.filled(prompts=len(made._split[0])))
+    settings = settings.filled(max_new_tokens=max(1, min(longest, LONGEST, free)))
+    pairs = tuple(_item(i, group, settings) for i, group in enumerate(groups))
+    train = len(PairFile(tokenizer, pairs, settings)._split[0])
+    made = PairFile(tokenizer, pairs, settings.filled(prompts=train))
     return dataclasses.replace(made, notes=_notes(found, rows, made))
 
 
@@ -140,7 +161,7 @@ def encoded(
 ) -> tuple[list[Encoded], list[Problem]]:
     """Rows as tokens, and all problems of a file by line."""
     style, date = settings.prompt_style, settings.prompt_date
-    format_prompt(tokenizer, "prompt", style, date)  # a bad template is said once
+    check_style(tokenizer, style, date)  # a bad template is said once
     rows, problems = [], list(found.problems)
     for example in found.examples:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -172,10 +173,13 @@ def _prepare(settings: Settings, machine: Machine) -> Prepared:
     if settings.task == "phrases":
         known = tasks.phrases(settings)
         return Prepared(machine, models.tiny(known.tokenizer, settings.seed, machine.device), known)
-    texts = [pair.response for pair in load_pairs()[:TOKENIZER_TEXTS]]
-    tokenizer = models.byte_tokenizer(texts)
-    language = models.tiny(tokenizer, settings.seed, machine.device)
+    language = models.tiny(tiny_tokenizer(), settings.seed, machine.device)
     return Prepared(machine, language, _task(settings, language))
+
+
+def tiny_tokenizer() -> Any:
+    """Of the tiny model where its task does not bring one: pairs of bytes of the shipped text."""
+    return models.byte_tokenizer([pair.response for pair in load_pairs()[:TOKENIZER_TEXTS]])
 
 
 def _sft_run_problems(settings: Settings) -> list[str]:
