@@ -265,7 +265,7 @@ def _notes(found: Examples, rows: Sequence[Encoded], task: PairFile) -> tuple[st
     )
     same = sum(row.response == row.rejected for row in rows)
     if same:
-        said.append(f"{same} pairs of equal responses")
+        said.append(f"{same} pair{'s' * (same > 1)} of equal responses")
     if found.unread:
         said.append(f"not read: {', '.join(found.unread)}")
     return ("; ".join(said),)
