@@ -36,9 +36,8 @@ class Round:
 
     @classmethod
     def plain(cls, items: Sequence[Item]) -> Round:
-        """Items for maximum likelihood, which reads no own response or stored log-probability."""
-        some = [replace(item, own=(), history=()) for item in items]
-        return cls(some, *(torch.zeros(sum(len(i.responses) for i in some)),) * 3)
+        """Items for maximum likelihood, which reads no stored log-probability."""
+        return cls(list(items), *(torch.zeros(sum(len(i.responses) for i in items)),) * 3)
 
     @property
     def log_anchor(self) -> Tensor | None:

@@ -13,7 +13,12 @@ from lab.files import digest
 from llm_scale.data import tasks
 from llm_scale.settings import Settings
 
-OF_MODEL = ("*.json", "*.jinja", "chat_templates/*.jinja", "*.txt", "*.model", "*.safetensors")
+OF_MODEL = (
+    "config.json", "generation_config.json", "adapter_config.json", "tokenizer*.json",
+    "special_tokens_map.json", "added_tokens.json", "tekken.json", "vocab*", "merges.txt",
+    "*.model", "chat_template*.j*", "chat_templates/*.jinja", "*.safetensors",
+    "*.safetensors.index.json",
+)  # fmt: skip
 """What transformers may read in a model's folder."""
 
 

@@ -104,7 +104,7 @@ def test_tokens_that_become_special_later_are_control(tokenizer):
 
 
 def test_unknown_words_are_named(words):
-    with pytest.raises(InvalidInput, match="does not know 'x', 'y', 'z' and 1 more$"):
+    with pytest.raises(InvalidInput, match=r"does not know 'x', 'y', 'z' and 1 more$"):
         format_prompt(words, "a x y x b z w")
     with pytest.raises(InvalidInput, match="response 'q': the tokenizer does not know 'q'"):
         encode_response(words, "q", 9)
@@ -144,7 +144,7 @@ def test_a_template_that_shortens_what_was_thought_is_one(tokenizer):
 def test_a_template_with_today_s_date_writes_the_day_that_it_is_told(tokenizer, monkeypatch):
     """As that of Llama 3.2: the call within a condition, its format in either quotes."""
     tokenizer.chat_template = (
-        "{% if strftime_now is defined %}{% set day = strftime_now(\"%d %b %Y\") %}{% endif %}"
+        '{% if strftime_now is defined %}{% set day = strftime_now("%d %b %Y") %}{% endif %}'
         "{{ day + strftime_now( '/%Y' ) + ': ' + messages[0]['content'] }}"
     )
     told = format_prompt(tokenizer, "hi", date="2024-02-01")

@@ -70,8 +70,9 @@ def test_the_horizon_of_a_file(task, longest, room, given, horizon, over):
 def test_all_prompts_of_a_file_are_used_and_it_says_what_the_steps_read(task):
     made = task(rows(range(1, 13)), steps_per_round=3)
     assert (made.size, made.settings.prompts, len(made.items(0))) == (10, 10, 10)
-    assert "2 prompts held out, 10 of 10 used a round (of which its 3 steps of 2 read 6)" in (
-        made.notes[0]
+    assert (
+        "2 prompts held out, 10 of 10 used a round (of which its 3 steps of 2 read 6)"
+        in (made.notes[0])
     )
     assert "12 pairs, 12 prompts, 1 response a prompt" in made.notes[0]
     assert "longest prompt 4 tokens, longest response 13" in made.notes[0]
@@ -144,7 +145,7 @@ def test_what_a_file_of_pairs_is_for(task, tokenizer, data, given, use, said):
 
 
 def test_a_file_without_losers_is_none_of_pairs(task):
-    with pytest.raises(InvalidInput, match="rows.jsonl:1: data='pairs': it has no response that"):
+    with pytest.raises(InvalidInput, match=r"rows.jsonl:1: data='pairs': it has no response that"):
         task(rows([1, 2, 3]), data="pairs")
 
 
