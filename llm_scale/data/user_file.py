@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lab import streams
+from lab.specs import objective_of
 from llm_scale.data.experts import Expert
 from llm_scale.data.formats import Example, Examples, read_examples
 from llm_scale.data.items import Item, Response, Tokens
@@ -273,6 +274,8 @@ def _notes(found: Examples, rows: Sequence[Encoded], task: PairFile) -> tuple[st
 
 def _use(found: Examples, settings: Settings) -> str:
     """What the responses are for, and what of them is left out."""
+    if settings.data == PAIRS and objective_of(settings.objective) is None:
+        return "winners of given pairs imitated"
     if settings.data == PAIRS:
         return "given pairs of winner and loser (data=responses imitates the winners)"
     if found.preferences:

@@ -1,6 +1,7 @@
 """Given pairs: the loss and its gradient are those of DPO (IPO, SPPO) written out by hand."""
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -9,12 +10,16 @@ from torch.nn.functional import logsigmoid
 
 from llm_scale import train as training
 from llm_scale.launch import prepare, run_folder
+from llm_scale.measure import preferences
+from llm_scale.measure.predicted import RewardTerms
+from llm_scale.models import Language, weights
 from llm_scale.models.player import Player
 from llm_scale.rounds.begin import restore
 from llm_scale.rounds.preferences import GivenPairs
 from llm_scale.settings import Settings
 from llm_scale.store.read import read
 from llm_scale.store.state import State
+from theory import objectives
 
 BETA = 0.3
 ROWS = [
@@ -98,6 +103,7 @@ def test_the_first_loss_of_dpo_is_ln_2_and_nothing_is_sampled_to_train(
         assert steps[first]["loss"] == pytest.approx(0.6931472, abs=1e-5)
         assert steps[first + 1]["loss"] < 0.68
     assert "given pairs of winner and loser" in said[0]
+    assert "given pairs " in said[1]
     recorded = read(tmp_path / "run").settings
     assert (recorded["data"], recorded["prompts"]) == ("pairs", 4)
 
@@ -149,3 +155,39 @@ def test_the_file_decides_and_its_meaning_is_checked(settings):
     values = {f: getattr(settings, f) for f in settings.__dataclass_fields__}
     with pytest.raises(ValueError, match="own_samples=2 must be 1, or data responses"):
         prepare.prepare(Settings(**values | {"own_samples": 2}))
+
+
+@pytest.mark.parametrize("opponent", ["last", "base"])
+def test_how_held_out_pairs_are_ordered(settings, tmp_path, opponent):
+    """Margin and share of the right order, from rewards by hand; a pair of equals is half."""
+    values = {f: getattr(settings, f) for f in settings.__dataclass_fields__}
+    made = prepare.prepare(Settings(**values | {"opponent": opponent}))
+    player = Player(made.language, made.settings, made.machine)
+    base = weights.copy_of(made.language)
+    moved = copy.deepcopy(made.language.model)
+    with torch.no_grad():
+        for parameter in moved.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    start = Player(Language(moved, made.language.tokenizer), made.settings, made.machine)
+    last = copy.deepcopy(moved)
+    with torch.no_grad():
+        for parameter in last.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    after = Player(Language(last, made.language.tokenizer), made.settings, made.machine)
+    items = list(made.task.pairs)
+    items[0] = dataclasses.replace(items[0], own=items[0].expert)
+    against = moved if opponent == "last" else player.language.model
+    with torch.no_grad():
+        rewards = [
+            [
+                float(total(last, i.prompt, s[0].tokens) - total(against, i.prompt, s[0].tokens))
+                for s in (i.expert, i.own)
+            ]
+            for i in items
+        ]
+    by_hand = [BETA * (w - v) for w, v in rewards]
+    game = RewardTerms(objectives.get("dpo"), BETA)
+    row = preferences.on_given_pairs(after, start, game, items, base)
+    assert row["given_margin"] == pytest.approx(sum(by_hand) / 5, rel=1e-4)
+    right = sum(m > 0 for m in by_hand[1:]) + 0.5
+    assert row["given_accuracy"] == pytest.approx(right / 5)
