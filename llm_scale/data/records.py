@@ -59,9 +59,13 @@ class Records:
         return f"{self.path}, row {number}" if self.kind == "Parquet" else f"{self.path}:{number}"
 
 
-def there(path: Path) -> None:
-    """InvalidInput: there is no such file, or it is a folder."""
-    name = f"task={str(path)!r}"
+def there(path: Path, name: str = "", more: str = "") -> None:
+    """InvalidInput: there is no such file, or it is a folder.
+
+    Args:
+        name: what the file is called, else its path. more: what may be instead of a file.
+    """
+    name = name or str(path)
     if path.is_dir():
         saved = (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()
         how = (
@@ -70,8 +74,8 @@ def there(path: Path) -> None:
         raise InvalidInput(f"{name}: a folder; needed is a file{how}")
     if not path.exists():
         raise InvalidInput(
-            f"{name}: no such file; needed is 'verses', 'phrases' or a file of JSON lines "
-            "(also a JSON array, CSV, Parquet)"
+            f"{name}: no such file; needed is {more}a file of JSON lines (also a JSON array, CSV, "
+            "Parquet)"
         )
     if not path.is_file():
         raise InvalidInput(f"{name}: not a plain file; it is read again when a run goes on")

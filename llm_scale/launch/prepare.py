@@ -68,7 +68,8 @@ def problems(settings: Settings) -> list[str]:
     out = combination_problems(settings) + _sft_run_problems(settings)
     checks: list[Callable[[], object]] = [lambda: Machine.of(settings)]
     if settings.task not in tasks.NAMED:
-        checks.append(lambda: records.there(Path(settings.task)))
+        name, named = f"task={settings.task!r}", "'verses', 'phrases' or "
+        checks.append(lambda: records.there(Path(settings.task), name, named))
     if settings.model != "tiny":
         checks.append(lambda: models.directory(settings.model))
     if ":" in settings.objective:  # a user's; the others' formulas are tested
