@@ -26,7 +26,7 @@ from benchmarks.probe import Probe
 from llm_scale import models
 from llm_scale.data.items import Item, Response, Tokens, pack, unpack
 from llm_scale.data.prompts import encode_response, format_prompt
-from llm_scale.data.tasks import PairFile
+from llm_scale.data.user_file import PairFile
 from llm_scale.models.player import Machine
 from llm_scale.rounds import begin as rounds
 from llm_scale.rounds.batches import order

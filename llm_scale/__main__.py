@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError
 from lab.command import with_settings
 from lab.files import file_problems, folder_problems
 from lab.settings import make
+from llm_scale.data.formats import Turns, read_prompts
 from llm_scale.settings import EXPERT_RECIPE, PRESETS, Settings, resolve
 from theory.command import Program
 from theory.errors import InvalidInput, refuse
@@ -114,9 +116,17 @@ def reproduce(
     record: Annotated[Path, typer.Argument(help="settings.json of a run, or its folder")], out: Out
 ) -> None:
     """Run again from a recorded configuration."""
-    from llm_scale.store.read import settings_of
+    from llm_scale.store import identity
+    from llm_scale.store.read import record_of
 
-    _run(make(Settings, settings_of(record)), out)
+    begun = record_of(record)
+    settings = make(Settings, begun["settings"])
+    if begun["files"]:
+        refuse(
+            f"{record}: recorded with another content of {name}: this would be another run"
+            for name in identity.changed(begun["files"], settings)
+        )
+    _run(settings, out)
 
 
 @app.command()
@@ -124,7 +134,7 @@ def generate(
     model: Model,
     prompts: Annotated[list[str] | None, typer.Argument(help="prompts as text")] = None,
     file: Annotated[
-        Path | None, typer.Option(help="JSONL file of prompts (field 'prompt')")
+        Path | None, typer.Option(help="file of prompts (field 'prompt'), as --task takes them")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="responses to each prompt")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="seed of the samples")] = 0,
@@ -139,12 +149,12 @@ def generate(
     """Samples of a model, exact ones at temperature 1, as JSON lines; cut ones are marked."""
     from llm_scale.launch import evaluate
 
-    asked = list(prompts or [])
+    asked: Sequence[str | Turns] = list(prompts or [])
     refuse(file_problems(out) if out is not None else [])
     refuse(evaluate.temperature_problems(temperature, count))
     if bool(asked) == (file is not None):
         raise InvalidInput("say prompts as arguments, or --file FILE.jsonl: one of the two")
-    asked = evaluate.read_prompts(file) if file is not None else asked
+    asked = read_prompts(file) if file is not None else asked
     given = _given(max_new_tokens=max_new_tokens, prompt_style=prompt_style, device=device)
     opened = evaluate.opened(model, given, _say)
     made = evaluate.responses(opened, asked, count, seed, temperature)
@@ -158,7 +168,7 @@ def evaluate_(
     data: Annotated[
         str,
         typer.Option(
-            help="JSONL of pairs, phrases, verses or text (default: held-out prompts of the run)"
+            help="file as of --task, phrases, verses or text (default: held-out prompts of the run)"
         ),
     ] = "",
     count: Annotated[int, typer.Option(min=0, help="pairs at most (0: all)")] = 0,
@@ -201,6 +211,19 @@ def evaluate_(
         row |= evaluate.text_metrics(opened, examples.texts, seed, temperature)
     _warn(evaluate.warning(temperature))
     _put(json.dumps({"model": str(model), "data": data or opened.task, **row}) + "\n", out)
+
+
+@app.command()
+@with_settings(Settings)
+def show(
+    given: dict[str, Any],
+    preset: Preset = "",
+    count: Annotated[int, typer.Option(min=0, help="examples, token by token")] = 3,
+) -> None:
+    """What the model sees of a task: examples by token, lengths, duplicates, what is held out."""
+    from llm_scale.launch.show import shown
+
+    typer.echo(shown(resolve(preset, given), count), nl=False)
 
 
 @app.command()

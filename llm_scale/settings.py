@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -40,7 +41,8 @@ class Settings(BaseSettings):
     task: str = option(
         "phrases",
         "'phrases' (known expert), 'verses' (shipped real text), 'text' (the text game: a verse's "
-        "first 4 tokens and the rest), or a JSONL file of pairs",
+        "first 4 tokens and the rest), or a file of pairs, chats or preferences (JSON lines, JSON, "
+        "CSV, Parquet)",
     )
     expert: str = option(
         "none",
@@ -59,13 +61,35 @@ class Settings(BaseSettings):
         "task text: which held-out prompts are measured (choose on validation, report on test)",
         of=("validation", "test"),
     )
-    prompts: int = option(64, "training prompts a round (0: all that the task has)", ge=0, le=10**7)
+    data: str = option(
+        "auto",
+        "what a file with chosen and rejected responses is for: pairs (a round's winners and "
+        "losers, nothing is sampled for training), responses (imitate the chosen); auto: pairs, "
+        "but responses with an oracle or rewards per token",
+        of=("auto", "pairs", "responses"),
+    )
+    prompts: int = option(
+        0,
+        "training prompts a round (0: by the task; phrases, verses and text 64, a file all it has)",
+        ge=0,
+        le=10**7,
+    )
     held_out: int = option(64, "prompts kept for measurement, never trained on", ge=0)
     prompt_style: str = option(
         "auto", "auto (chat template if there is one), chat or plain", of=get_args(Style)
     )
     max_prompt_tokens: int = option(256, "prompts longer than this are refused, in tokens", ge=1)
-    max_new_tokens: int = option(8, "horizon H of a response with its EOS, in tokens", ge=1)
+    prompt_date: str = option(
+        "",
+        "YYYY-MM-DD that a chat template writes as today's (empty: today, which the run keeps)",
+        check=lambda date: date_problems(date),
+    )
+    max_new_tokens: int = option(
+        0,
+        "horizon H of a response with its EOS, in tokens (0: by the task; phrases 8, verses 96, a "
+        "file its longest response, at most 512)",
+        ge=0,
+    )
     # the game
     objective: str = option(
         "spin", "NAME, NAME(parameter=value), FILE.py:NAME, or sft", check=spec_problems
@@ -166,6 +190,30 @@ class Settings(BaseSettings):
     def drawn_round(self, round_: int) -> int:
         """The round (-1: the SFT start) whose prompts and expert responses a round has."""
         return min(round_, 0) if self.round_data == "fixed" else round_
+
+    def filled(self, **values: Any) -> Settings:
+        """With these values for what is left to the task (`LEFT`), where it is left to it."""
+        open_ = {k: v for k, v in values.items() if getattr(self, k) == LEFT[k]}
+        return dataclasses.replace(self, **open_)
+
+    @property
+    def left(self) -> list[str]:
+        """Names of the settings that are left to the task."""
+        return [name for name, value in LEFT.items() if getattr(self, name) == value]
+
+
+LEFT: dict[str, Any] = {"data": "auto", "prompts": 0, "prompt_date": "", "max_new_tokens": 0}
+"""Values that leave a setting to the task and its data, which fills them in before work."""
+
+
+def date_problems(text: str) -> list[str]:
+    """Why a text is no date."""
+    try:
+        if text:
+            datetime.date.fromisoformat(text)
+    except ValueError:
+        return [f"{text!r}; needed is a date as YYYY-MM-DD"]
+    return []
 
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:

@@ -23,6 +23,7 @@ from lab.progress import progress
 from lab.specs import objective_of
 from llm_scale import boards, matching, models, processes
 from llm_scale.data import oracles
+from llm_scale.data.items import experts_only
 from llm_scale.data.oracles import Oracle
 from llm_scale.data.tasks import Task
 from llm_scale.matching import Match
@@ -228,13 +229,14 @@ def sample_and_score(
     state.phase = Phase.TRAIN
     if state.round == SFT_ROUND:
         if s.sft_steps:
-            state.data = Round.plain(parts.task.items(SFT_ROUND))
+            state.data = Round.plain(experts_only(parts.task.items(SFT_ROUND)))
         return
     items, held = parts.task.items(state.round), parts.task.held_out()
     own = state.own or held_out.own_responses(player, held, state.round)
     store.keep("current")
     look = None
     if objective is None:
+        items = experts_only(items)
         state.data, state.monitors = Round.plain(items), telemetry.lengths(items)
     else:
         base, now = store.weights("base"), {}

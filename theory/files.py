@@ -16,7 +16,8 @@ from typing import Any
 
 from theory.errors import InvalidInput, refuse
 
-_HALF_PAIR = re.compile("[\ud800-\udfff]")
+HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: no character, and nothing that UTF-8 can hold."""
 
 
 @contextlib.contextmanager
@@ -111,12 +112,7 @@ def json_lines(
 
 def _texts(line: str, keys: Sequence[str], optional: Sequence[str]) -> tuple[str, ...]:
     """The texts of a line; what is wrong with it is raised."""
-    try:
-        record = json.loads(line, object_pairs_hook=_no_key_twice)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON that can be read ({error})") from None
+    record = json_value(line)
     if not isinstance(record, dict):
         needed = " and ".join(keys)
         raise ValueError(f"a {type(record).__name__}; needed is an object with {needed}")
@@ -127,13 +123,24 @@ def _texts(line: str, keys: Sequence[str], optional: Sequence[str]) -> tuple[str
             problems.append(f"{key!r} is a {type(record[key]).__name__}; needed is text")
         elif key in keys and not record[key].strip():
             problems.append(f"{key!r} is empty")
-        elif _HALF_PAIR.search(record[key]):
+        elif HALF_PAIR.search(record[key]):
             problems.append(f"{key!r} has half of a surrogate pair; needed is Unicode text")
     refuse(problems)
     return tuple(record.get(key, "") for key in (*keys, *optional))
 
 
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def json_value(text: str) -> Any:
+    """The value of a text of JSON. ValueError: why it is none, or a key is there twice."""
+    try:
+        return json.loads(text, object_pairs_hook=no_key_twice)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON that can be read ({error})") from None
+
+
+def no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, for a decoder. ValueError: a key is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]

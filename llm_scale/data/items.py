@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -43,6 +43,11 @@ class Item:
     def responses(self) -> tuple[Response, ...]:
         """All sides in one order: expert, own, history."""
         return (*self.expert, *self.own, *self.history)
+
+
+def experts_only(items: Sequence[Item]) -> list[Item]:
+    """Items without the losers that they came with, for maximum likelihood."""
+    return [replace(item, own=(), history=()) for item in items]
 
 
 def pack(name: str, items: Sequence[Item]) -> dict[str, Tensor]:

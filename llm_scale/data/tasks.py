@@ -1,26 +1,25 @@
-"""What is learned: prompts with expert responses, from a known expert or from a user's file."""
+"""What is learned: prompts with expert responses, here from a known expert."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 from lab import streams
 from llm_scale.data.experts import Expert, Ngram, answers
 from llm_scale.data.items import Item, Response, Tokens
-from llm_scale.data.prompts import encode_response, format_prompt, text_of, texts_of
+from llm_scale.data.prompts import format_prompt, text_of, texts_of
 from llm_scale.data.tokenizers import word_tokenizer
 from llm_scale.settings import Settings
-from theory.errors import InvalidInput, refuse
-from theory.files import json_lines
 from theory.tokens.text import common_phrases, load_pairs
 
 NAMED = ("phrases", "verses", "text")
 """Tasks that are no file."""
 PHRASE_WORDS = 11
+PROMPTS, HORIZON = 64, 8
+"""Of a round of phrases, where nothing else is said."""
 HELD_OUT = 10**12
 """Ids of held-out prompts begin here: their noise is never that of a training prompt."""
 
@@ -35,7 +34,14 @@ class Task(Protocol):
     def expert(self) -> Expert | None: ...
 
     @property
-    def settings(self) -> Settings: ...
+    def settings(self) -> Settings:
+        """The run's, with what was left to the task filled in."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of the data before work, a line each."""
+        ...
 
     def items(self, round_: int) -> list[Item]:
         """Training prompts of a round (-1: of the SFT start) with their expert responses."""
@@ -72,6 +78,7 @@ class KnownExpert:
     expert: Expert
     prompts: tuple[Tokens, ...]
     settings: Settings
+    notes: tuple[str, ...] = ()
 
     def items(self, round_: int) -> list[Item]:
         first = (self.settings.drawn_round(round_) + 1) * 10**7
@@ -85,7 +92,7 @@ class KnownExpert:
 
     @property
     def size(self) -> int:
-        return self.settings.prompts or 1024
+        return self.settings.prompts
 
     @property
     def longest_prompt(self) -> int:
@@ -137,6 +144,10 @@ class Answered:
     def tokenizer(self) -> Any:
         return self.asked.tokenizer
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.asked.notes
+
     def items(self, round_: int) -> list[Item]:
         drawn = self.settings.drawn_round(round_)
         if self.settings.round_data == "fixed" and drawn == 0:
@@ -173,55 +184,6 @@ class Answered:
         return answered(asked, self.expert, s.expert_samples, s, "expert", round_ + 1)
 
 
-@dataclass(frozen=True)
-class PairFile:
-    """A user's prompts and responses; some prompts, chosen by the seed, are held out.
-
-    Of a held-out prompt one response is kept; its others, if the file has several, are not used.
-    ``texts`` are the pairs as they were written, by `Item.id`.
-    """
-
-    tokenizer: Any
-    pairs: tuple[Item, ...]
-    settings: Settings
-    expert: Expert | None = None
-    texts: tuple[tuple[str, str], ...] = ()
-
-    def items(self, round_: int) -> list[Item]:
-        train, _ = self._split()
-        s = self.settings
-        rng = streams.generator(s.seed, "round", s.drawn_round(round_) + 1)
-        order = rng.permutation(len(train))
-        return [train[int(i)] for i in order[: self.size]]
-
-    def held_out(self) -> list[Item]:
-        return self._split()[1]
-
-    def held_out_texts(self) -> list[tuple[str, str]]:
-        return [self.texts[item.id] for item in self.held_out()]
-
-    @property
-    def size(self) -> int:
-        train = len(self._split()[0])
-        return min(self.settings.prompts or train, train)
-
-    @property
-    def longest_prompt(self) -> int:
-        return max(len(item.prompt) for item in self.pairs)
-
-    def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
-        return {}
-
-    def _split(self) -> tuple[list[Item], list[Item]]:
-        order = streams.generator(self.settings.seed, "held out").permutation(len(self.pairs))
-        chosen = [self.pairs[int(i)] for i in order]
-        held: dict[Tokens, Item] = {}
-        for item in chosen:
-            if len(held) < self.settings.held_out:
-                held.setdefault(item.prompt, item)
-        return [item for item in chosen if item.prompt not in held], list(held.values())
-
-
 def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> KnownExpert:
     """Known expert: an order-``order`` model of short phrases of real text.
 
@@ -238,61 +200,11 @@ def phrases(settings: Settings, words: int = PHRASE_WORDS, order: int = 2) -> Kn
     expert = Ngram(sequences, len(tokenizer), eos, order)
     first = sorted({sequence[0] for sequence in sequences})
     prompts = [format_prompt(tokenizer, str(tokenizer.decode([i]))) for i in first]
-    return KnownExpert(tokenizer, expert, tuple(tuple(p) for p in prompts), settings)
+    filled = settings.filled(data="responses", prompts=PROMPTS, max_new_tokens=HORIZON)
+    return KnownExpert(tokenizer, expert, tuple(tuple(p) for p in prompts), filled)
 
 
 @lru_cache
 def _texts(words: int) -> list[str]:
     """Phrases of the shipped text, found once a process: a sweep asks for them with every run."""
     return common_phrases((pair.response for pair in load_pairs()), words, 2, 6)
-
-
-def numbered_pairs(path: Path) -> list[tuple[int, tuple[str, ...]]]:
-    """(line number, (prompt, response)) of every line of a JSONL file that is not blank.
-
-    Raises:
-        InvalidInput: no such file, or file, line and reasons of every bad line.
-    """
-    there(path)
-    return json_lines(path, ("prompt", "response"))
-
-
-def there(path: Path) -> None:
-    """InvalidInput: there is no such file."""
-    if not path.is_file():
-        raise InvalidInput(
-            f"task={str(path)!r}: no such file; needed is 'phrases', 'verses', 'text' or a JSONL "
-            "file"
-        )
-
-
-def pair_file(path: Path, tokenizer: Any, settings: Settings, ends: Sequence[int] = ()) -> PairFile:
-    """A task from a JSONL file, its responses closed as `encode_response` says.
-
-    InvalidInput: bad lines, long prompts, or too few pairs.
-    """
-    format_prompt(tokenizer, "prompt", settings.prompt_style)  # a bad template is said once
-    items, texts, problems, samples = [], [], [], settings.expert_samples
-    single = f"expert_samples={samples}: a file of pairs has 1 response to a prompt"
-    for i, (line, (prompt, response)) in enumerate(numbered_pairs(path)):
-        try:
-            ids = tuple(format_prompt(tokenizer, prompt, settings.prompt_style))
-            tokens, cut = encode_response(tokenizer, response, settings.max_new_tokens, ends)
-        except InvalidInput as error:
-            problems += [f"{path}:{line}: {problem}" for problem in error.problems]
-            continue
-        if len(ids) > settings.max_prompt_tokens:
-            problems.append(
-                f"{path}:{line}: its prompt has {len(ids)} tokens; allowed are "
-                f"max_prompt_tokens={settings.max_prompt_tokens}"
-            )
-        items.append(Item(i, ids, (Response(tuple(tokens), cut),)))
-        texts.append((prompt, response))
-    different = len({item.prompt for item in items})
-    if different < settings.held_out + 1 and not problems:
-        problems.append(
-            f"{path}: {len(items)} pairs of {different} prompts; needed are "
-            f"held_out={settings.held_out} prompts and one to train"
-        )
-    refuse([single if samples > 1 and settings.expert == "none" else None, *problems], most=10)
-    return PairFile(tokenizer, tuple(items), settings, texts=tuple(texts))

@@ -22,6 +22,8 @@ from theory.tokens.text import load_pairs
 
 NAME = "text"
 PROMPT_TOKENS = 4
+PROMPTS, HORIZON = 64, 32
+"""Of a round of prompts that an expert answers, where nothing else is said."""
 PARTS = {"text": 58, "start": 17, "rounds": 17, "validation": 4, "test": 4}
 """Shares in percent: what an expert is trained on; prompts of the SFT start, of the rounds, and of
 the two held-out parts. A prompt is there once, but in "text", which has all of its verses."""
@@ -37,6 +39,7 @@ class TextGame:
     parts: dict[str, list[Item]]
     settings: Settings
     expert: Expert | None = None
+    notes: tuple[str, ...] = ()
 
     def items(self, round_: int) -> list[Item]:
         """Prompts of a round (-1: of the SFT start); of the text itself without an expert.
@@ -85,9 +88,15 @@ class TextGame:
         return min(self.settings.prompts or len(pool), most or len(pool))
 
 
-def text_game(settings: Settings, tokenizer: Any) -> TextGame:
-    """The task for a tokenizer. InvalidInput: more held out than there is, or more responses."""
-    parts = parted(tokenizer, settings.max_new_tokens)
+def text_game(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> TextGame:
+    """The task for a tokenizer; responses are closed by the first of ``ends``, else by its EOS.
+
+    InvalidInput: more held out than there is, or more responses.
+    """
+    settings = settings.filled(data="responses", max_new_tokens=HORIZON)
+    parts = parted(tokenizer, settings.max_new_tokens, ends)
+    alone = settings.expert == "none"
+    settings = settings.filled(prompts=len(parts["text"]) if alone else PROMPTS)
     part, problems = settings.measured_on, []
     there = len(parts[part])
     if settings.held_out > there:
@@ -100,9 +109,9 @@ def text_game(settings: Settings, tokenizer: Any) -> TextGame:
     return TextGame(tokenizer, parts, settings)
 
 
-def parted(tokenizer: Any, horizon: int) -> dict[str, list[Item]]:
+def parted(tokenizer: Any, horizon: int, ends: Sequence[int] = ()) -> dict[str, list[Item]]:
     """All verses as items by part; those of no more tokens than a prompt are left out."""
-    eos = int(tokenizer.eos_token_id)
+    eos = int((*ends, tokenizer.eos_token_id)[0])
     start = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
     texts = [pair.response for pair in load_pairs()]
     parts: dict[str, list[Item]] = {name: [] for name in PARTS}

@@ -7,6 +7,12 @@ from typing import Any
 
 EOS = "</s>"
 BYTE_VOCABULARY = 512
+TURNS = (
+    "{% if messages | length == 1 %}{{ messages[0]['content'] + '\\n' }}{% else %}"
+    "{% for m in messages %}{{ m['role'] | capitalize + ': ' + m['content'] + '\\n' }}"
+    "{% endfor %}{{ 'Assistant:\\n' if add_generation_prompt else '' }}{% endif %}"
+)
+"""Turns as `llm_scale.data.prompts.plain` writes them."""
 
 
 def word_tokenizer(words: Sequence[str]) -> Any:
@@ -21,13 +27,7 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     return tokenizer
 
 
-PROMPT_LINE = "{{ messages[0]['content'] + '\\n' }}"
-"""Template: a prompt and a line break."""
-
-
-def byte_tokenizer(
-    texts: Iterable[str], size: int = BYTE_VOCABULARY, template: str = PROMPT_LINE
-) -> Any:
+def byte_tokenizer(texts: Iterable[str], size: int = BYTE_VOCABULARY, template: str = TURNS) -> Any:
     """Byte-level pair encoding trained on the texts: 256 bytes, EOS, and frequent pairs."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

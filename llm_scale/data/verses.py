@@ -17,13 +17,15 @@ from lab import streams
 from lab.stats import standard_error
 from llm_scale.data.experts import Expert
 from llm_scale.data.items import Item, Response
-from llm_scale.data.prompts import encode_response, format_prompt, text_of
+from llm_scale.data.prompts import encode_response, format_prompt, text_of, today
 from llm_scale.settings import Settings
 from theory.errors import refuse
 from theory.tokens.text import Pair, load_pairs, split_by_book
 
 NAME = "verses"
 INSTRUCTION = "Rewrite this verse in modern English:\n"
+PROMPTS, HORIZON = 64, 96
+"""Of a round, where nothing else is said."""
 HELD_OUT_BOOKS = ("Job", "Ecclesiastes", "Amos", "Acts", "Galatians")
 ARCHAIC_WORDS = (
     "thee thou thy thine thyself ye hath hast hadst doth dost didst saith sayest shalt wilt wast "
@@ -44,6 +46,7 @@ class Verses:
     settings: Settings
     ends: tuple[int, ...] = ()
     expert: Expert | None = None
+    notes: tuple[str, ...] = ()
     _made: dict[int, Item] = field(default_factory=dict, repr=False, compare=False)
 
     def items(self, round_: int) -> list[Item]:
@@ -63,7 +66,7 @@ class Verses:
     @property
     def size(self) -> int:
         """Number of training verses of a round."""
-        return min(self.settings.prompts or len(self.train), len(self.train))
+        return min(self.settings.prompts, len(self.train))
 
     @property
     def longest_prompt(self) -> int:
@@ -87,7 +90,8 @@ class Verses:
             kept = len(self.train)
             pair = self.train[number] if number < kept else self.held[number - kept]
             s = self.settings
-            prompt = format_prompt(self.tokenizer, prompt_of(pair), s.prompt_style)
+            text = prompt_of(pair)
+            prompt = format_prompt(self.tokenizer, text, s.prompt_style, s.prompt_date)
             tokens, cut = encode_response(
                 self.tokenizer, pair.response, s.max_new_tokens, self.ends
             )
@@ -103,6 +107,10 @@ def verses(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> Vers
             more than the one wording that there is.
     """
     train, held = split_by_book(load_pairs(), HELD_OUT_BOOKS)
+    date = today(tokenizer, settings.prompt_style)
+    settings = settings.filled(
+        data="responses", prompts=PROMPTS, prompt_date=date, max_new_tokens=HORIZON
+    )
     task = Verses(tokenizer, tuple(train), tuple(held), settings, tuple(ends))
     problems = []
     if settings.held_out > len(held):

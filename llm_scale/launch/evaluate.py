@@ -15,9 +15,10 @@ import torch
 from lab import streams
 from lab.settings import make
 from llm_scale import models
-from llm_scale.data import tasks, verses
+from llm_scale.data import tasks, user_file, verses
+from llm_scale.data.formats import Turns, read_examples
 from llm_scale.data.items import Response, Tokens
-from llm_scale.data.prompts import encode_response, format_prompt, text_of
+from llm_scale.data.prompts import format_prompt, text_of, written
 from llm_scale.launch import sources
 from llm_scale.matching import Match
 from llm_scale.matching import probe as probe_match
@@ -30,7 +31,6 @@ from llm_scale.settings import Settings
 from llm_scale.store.expert import NONE
 from llm_scale.store.read import model_of
 from theory.errors import InvalidInput, refuse
-from theory.files import json_lines
 
 HORIZON = 64
 """Longest response of a model that is not of a run, in tokens."""
@@ -65,6 +65,8 @@ def opened(
     unread = {"task": "phrases", "objective": "sft", "oracle": "none", "expert": NONE}
     # ... which may name files long gone
     made: Settings = make(Settings, start | {"model": str(where)} | unread | given)
+    if made.max_new_tokens == 0:
+        raise InvalidInput("max_new_tokens=0; needed is >= 1")
     machine = Machine.of(made)
     language = models.load(where, torch.float32, machine.device, made.prompt_style, say)
     language = probe.fitted(language, 0, say)
@@ -72,24 +74,19 @@ def opened(
     return Opened(player, made, settings.get("task", ""), known)
 
 
-def read_prompts(path: Path) -> list[str]:
-    """The prompts of a JSONL file. InvalidInput: file, line and reason of every bad line."""
-    if not path.is_file():
-        raise InvalidInput(f"{path}: no such file; needed is a JSONL file with prompts")
-    return [prompt for _, (prompt,) in json_lines(path, ("prompt",))]
-
-
-def _unknown_words(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
-    """What a tokenizer of whole words would silently read as its unknown token."""
-    unknown = tokenizer.unk_token
-    if unknown is None:
-        return []
-    ids = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-    return [
-        f"prompt {i + 1} ({text!r}): the model's tokenizer does not know all of its words"
-        for i, (text, tokens) in enumerate(zip(prompts, ids, strict=True))
-        if unknown not in text and tokenizer.unk_token_id in tokens
-    ]
+def _formatted(model: Opened, prompts: Sequence[str | Turns]) -> list[Tokens]:
+    """Prompts as tokens. InvalidInput: all that are not plain text or too long, by number."""
+    tokenizer, s = model.player.language.tokenizer, model.settings
+    made, problems = [], []
+    for number, prompt in enumerate(prompts, 1):
+        try:
+            made.append(tuple(format_prompt(tokenizer, prompt, s.prompt_style, s.prompt_date)))
+        except InvalidInput as error:
+            said = (problem.removeprefix("prompt ") for problem in error.problems)
+            problems += [f"prompt {number}: {problem}" for problem in said]
+    refuse(problems)
+    _refuse_long(model, made)
+    return made
 
 
 def temperature_problems(temperature: float, count: int = 1) -> list[str]:
@@ -108,7 +105,7 @@ def warning(temperature: float) -> str:
 
 
 def responses(
-    model: Opened, prompts: Sequence[str], count: int, seed: int, temperature: float = 1.0
+    model: Opened, prompts: Sequence[str | Turns], count: int, seed: int, temperature: float = 1.0
 ) -> list[dict[str, Any]]:
     """``count`` samples of every prompt, in order; those of temperature 1 are exact ones of pi.
 
@@ -121,13 +118,11 @@ def responses(
         InvalidInput: prompts that do not fit into the model's context, or have unknown words.
     """
     tokenizer = model.player.language.tokenizer
-    refuse(_unknown_words(tokenizer, prompts))
-    formatted = [tuple(format_prompt(tokenizer, p, model.settings.prompt_style)) for p in prompts]
-    _refuse_long(model, formatted)
+    formatted = _formatted(model, prompts)
     drawn, log_probs = _sampled(model, formatted, count, seed, temperature)
     out = []
     for i, (response, log_prob) in enumerate(zip(drawn, log_probs, strict=True)):
-        record = {"prompt": prompts[i // count], "sample": i % count}
+        record: dict[str, Any] = {"prompt": _told(prompts[i // count]), "sample": i % count}
         record["response"] = text_of(tokenizer, response)
         record |= {"tokens": len(response.tokens), "truncated": response.truncated}
         record |= {"log_prob": round(float(log_prob), 5)}
@@ -147,6 +142,13 @@ def _sampled(
     return model.player.sample(each, number, "responses", temperature=temperature)
 
 
+def _told(prompt: str | Turns) -> str | list[dict[str, str]]:
+    """A prompt for people: the text of a single turn, else the turns."""
+    if isinstance(prompt, str):
+        return prompt
+    return prompt[0].content if len(prompt) == 1 else [turn._asdict() for turn in prompt]
+
+
 def _refuse_long(model: Opened, prompts: Sequence[Tokens]) -> None:
     language, longest = model.player.language, model.settings.max_new_tokens
     room = output.context(language.model)
@@ -164,34 +166,25 @@ class ScoredPairs:
 
     pairs: list[Pair]
     truncated: list[bool]
-    texts: list[tuple[str, str]]
+    texts: Sequence[tuple[str | Turns, str]]
     expert: Any = None
 
 
 def examples(model: Opened, data: str, count: int) -> ScoredPairs:
-    """The first ``count`` pairs (0: all) of a JSONL file, or the held-out ones of a task.
+    """The first ``count`` pairs (0: all) of a file, or the held-out ones of a task.
 
     Args:
         model: decides the tokens and the horizon.
-        data: a JSONL file, "phrases", "verses", "text" (as the texts are), or "" for the held-out
-            prompts of its own run, with the responses of that run's expert.
+        data: a file (see `llm_scale.data.formats`), "phrases", "verses", "text" (as the texts
+            are), or "" for the held-out prompts of its own run, with that run's expert.
         count: pairs at most.
 
     Raises:
         InvalidInput: unreadable data, or a task with other words than the model's.
     """
-    own, ends = model.player.language.tokenizer, model.player.language.ends
+    own = model.player.language.tokenizer
     if data and data not in tasks.NAMED:
-        lines = tasks.numbered_pairs(Path(data))[: count or None]
-        texts = [(prompt, response) for _, (prompt, response) in lines]
-        s = model.settings
-        made = []
-        for prompt, response in texts:
-            tokens, cut = encode_response(own, response, s.max_new_tokens, ends)
-            ids = tuple(format_prompt(own, prompt, s.prompt_style))
-            made.append(((ids, tuple(tokens)), cut))
-        _refuse_long(model, [pair[0] for pair, _ in made])
-        return ScoredPairs([p for p, _ in made], [cut for _, cut in made], texts)
+        return _of_file(model, Path(data), count)
     name = data or model.task
     if not name:
         raise InvalidInput(
@@ -214,6 +207,21 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     pairs = [(item.prompt, r.tokens) for item, r in zip(items, first, strict=True)]
     texts = task.held_out_texts()[: len(items)]
     return ScoredPairs(pairs, [r.truncated for r in first], texts, task.expert)
+
+
+def _of_file(model: Opened, path: Path, count: int) -> ScoredPairs:
+    """The first pairs of a file; of preferences the chosen responses."""
+    found = read_examples(path)
+    some = dataclasses.replace(found, examples=found.examples[: count or None])
+    anything = {"max_prompt_tokens": user_file.WHOLE, "data": user_file.RESPONSES}
+    settings = dataclasses.replace(model.settings, **anything)  # type: ignore[arg-type]
+    rows, problems = user_file.encoded(some, model.player.language.tokenizer, settings)
+    refuse((f"{found.records.where(n)}: {problem}" for n, problem in problems), most=10)
+    _refuse_long(model, [row.prompt for row in rows])
+    made = [user_file.cut(row.response, settings.max_new_tokens) for row in rows]
+    pairs = [(row.prompt, r.tokens) for row, r in zip(rows, made, strict=True)]
+    texts = [(e.prompt, e.response) for e in some.examples]
+    return ScoredPairs(pairs, [r.truncated for r in made], texts)
 
 
 def _verses(model: Opened, count: int) -> ScoredPairs:
@@ -261,13 +269,14 @@ def matched(
         InvalidInput: a user's function fails (it is tried on the first pair before any response is
             drawn), or references without the number that they are to give.
     """
-    probe_match(match, given.texts)
+    texts = [(written(prompt), reference) for prompt, reference in given.texts]
+    probe_match(match, texts)
     prompts = [prompt for prompt, _ in given.pairs]
     out: dict[str, float] = {"match_prompts": len(prompts)}
 
     def score(name: str, drawn: Sequence[Response]) -> dict[str, float]:
         answers = [text_of(model.player.language.tokenizer, r) for r in drawn]
-        return mean(name, matches.scores(match, given.texts, answers))
+        return mean(name, matches.scores(match, texts, answers))
 
     out |= score("match_greedy", matches.responses(model.player, prompts))
     if temperature > 0:
@@ -277,7 +286,7 @@ def matched(
 
 
 def text_metrics(
-    model: Opened, texts: Sequence[tuple[str, str]], seed: int, temperature: float = 1.0
+    model: Opened, texts: Sequence[tuple[str | Turns, str]], seed: int, temperature: float = 1.0
 ) -> dict[str, float]:
     """BLEU and chrF of one sampled response a prompt against the given ones, by sacrebleu.
 

@@ -10,14 +10,14 @@ import torch
 
 from lab.specs import objective_of
 from llm_scale import boards, matching, models, processes
-from llm_scale.data import oracles, tasks, text_game
+from llm_scale.data import oracles, records, tasks, text_game, user_file
 from llm_scale.data.items import Item, Response
 from llm_scale.launch import sources
 from llm_scale.models import lora, output, probe, recompute
 from llm_scale.models.expert import ModelExpert
 from llm_scale.models.player import Machine
 from llm_scale.oracle_spec import NONE
-from llm_scale.rounds.preferences import PreferenceRound
+from llm_scale.rounds.preferences import PreferenceRound, given_pairs
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import LINEAR, Settings
@@ -35,6 +35,11 @@ class Prepared:
     machine: Machine
     language: models.Language
     task: tasks.Task
+
+    @property
+    def settings(self) -> Settings:
+        """The run's, with what was left to the task filled in."""
+        return self.task.settings
 
 
 def prepare(settings: Settings) -> Prepared:
@@ -55,8 +60,9 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
     machine, notes = Machine.of(settings), list[str]()
     known = sources.known_expert(settings, machine, notes.append)
     made = _prepare(settings, machine, known, notes.append)
-    refuse(_fit_problems(settings, made))
-    made = replace(made, language=_fitted(settings, made, notes.append))
+    refuse(combination_problems(made.settings))
+    refuse(_fit_problems(made.settings, made))
+    made = replace(made, language=_fitted(made.settings, made, notes.append))
     processes.start(machine.device)
     if settings.lora:
         base = "" if settings.model == "tiny" else settings.model
@@ -87,7 +93,8 @@ def rehearse(settings: Settings) -> None:
     """
     machine = Machine.of(settings)
     stand_in = sources.untrained_expert(settings, machine)
-    refuse(_fit_problems(settings, _prepare(settings, machine, stand_in, lambda text: None)))
+    made = _prepare(settings, machine, stand_in, lambda text: None)
+    refuse(_fit_problems(made.settings, made))
 
 
 def problems(settings: Settings) -> list[str]:
@@ -98,7 +105,8 @@ def problems(settings: Settings) -> list[str]:
     if settings.sharded and processes.announced() == 1:
         out.append("sharded is for several processes: start them with torchrun, or leave it out")
     if settings.task not in tasks.NAMED:
-        checks.append(lambda: tasks.there(Path(settings.task)))
+        name, named = f"task={settings.task!r}", "'verses', 'phrases' or "
+        checks.append(lambda: records.there(Path(settings.task), name, named))
     if settings.model != "tiny":
         checks.append(lambda: models.there(settings.model))
     if settings.expert not in (expert.NONE, expert.MADE):
@@ -206,7 +214,8 @@ def _smallest(settings: Settings, objective: Objective, eos: int) -> Round:
     if by_oracle:
         wins = 0.5 * (1.0 - torch.eye(own, dtype=torch.float64))[None]
         return PreferenceRound([item], stored, stored, stored, wins)
-    return Round([item], stored, stored, stored)
+    made = Round([item], stored, stored, stored)
+    return given_pairs(made) if settings.data == user_file.PAIRS else made
 
 
 def _prepare(
@@ -261,6 +270,10 @@ def combination_problems(settings: Settings) -> list[str]:
             f"task={settings.task!r} has its own format: prompt_style must be auto, not "
             f"{settings.prompt_style!r}"
         )
+    paired = settings.data == user_file.PAIRS
+    may_be = paired or (settings.data == "auto" and settings.task not in tasks.NAMED)
+    if paired:
+        problems += _pair_problems(settings, objective)
     if settings.match != matching.NONE and settings.held_out == 0:
         problems.append(f"match={settings.match!r} is of held-out prompts; set held_out > 0")
     if settings.match == matching.NONE and settings.eval_every > 1:
@@ -294,9 +307,10 @@ def combination_problems(settings: Settings) -> list[str]:
         return problems
     if reason := objective.missing("risk"):
         problems.append(f"{name} has no loss to train: {reason}")
-    if "preference" in objective.needs and not by_oracle:
+    if "preference" in objective.needs and not (by_oracle or may_be):
         problems.append(
-            f"{name} needs preferences: set oracle to bradley-terry, cyclic or your own"
+            f"{name} needs preferences: set oracle to bradley-terry, cyclic or your own, or give "
+            "a file with chosen and rejected responses"
         )
     if "anchor" in objective.needs and settings.tau == 0:
         problems.append(f"{name} is anchored: set tau > 0")
@@ -327,6 +341,29 @@ def _history_problems(settings: Settings, objective: Objective | None) -> list[s
         )
         if broken
     ]
+
+
+def _pair_problems(settings: Settings, objective: Objective | None) -> list[str]:
+    """What does not go together with given pairs of winner and loser."""
+    name, out = "data='pairs'", []
+    if settings.task in tasks.NAMED:
+        out.append(f"{name} is for a file; task={settings.task!r} has no given pairs")
+    if settings.oracle != NONE:
+        out.append(f"{name} says who won: oracle must be none, not {settings.oracle!r}")
+    if settings.level == "token":
+        out.append(f"{name} compares whole responses: level must be sequence")
+    for number in ("expert_samples", "own_samples"):
+        if getattr(settings, number) > 1:
+            out.append(
+                f"{name} has one winner and one loser: {number}={getattr(settings, number)} must "
+                "be 1, or data responses"
+            )
+    if objective is not None and "history" in objective.needs:
+        out.append(
+            f"{name}: nothing is sampled, and objective={settings.objective!r} needs responses of "
+            "pi_0; set data to responses"
+        )
+    return out
 
 
 def _preference_problems(settings: Settings, objective: Objective | None) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ def finished(out: Path, settings: Settings) -> bool:
     """Whether the folder holds the whole run of these settings. InvalidInput: of others."""
     if not (out / RECORD).exists():
         return False
-    if settings_of(out) != dataclasses.asdict(settings):
+    if settings_of(out) != dataclasses.asdict(_as_begun(out, settings)):
         raise InvalidInput(f"{out}: holds a run with other settings; choose another --out")
     return (out / "final" / "config.json").is_file()
 
@@ -56,11 +57,11 @@ def problems(out: Path, settings: Settings) -> list[str]:
 
 def changed_files(out: Path, settings: Settings) -> list[str]:
     """Files that a run was begun with and that are others now."""
-    begun = record_of(out)["files"] if (out / RECORD).exists() else {}
+    if not (out / RECORD).exists():
+        return []
     return [
         f"{out}: holds a run begun with another content of {name}; choose another --out"
-        for name, digest in identity.files(settings).items()
-        if begun.get(name, digest) != digest
+        for name in identity.changed(record_of(out)["files"], settings)
     ]
 
 
@@ -86,6 +87,11 @@ def make_expert(settings: Settings, say: Callable[[str], None]) -> None:
     run(recipe, where, say)
 
 
+def _as_begun(out: Path, settings: Settings) -> Settings:
+    """Settings with what the folder's run, if there is one, found when it began."""
+    return identity.filled(settings, record_of(out)) if (out / RECORD).exists() else settings
+
+
 def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     """Check everything, write the resolved configuration, then train or go on training.
 
@@ -98,11 +104,13 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     if finished(out, settings):
         say(f"{out}: finished before")
         return
+    left = settings.left
     make_expert(settings, say)
     refuse(changed_files(out, settings))
-    parts = prepare.load(settings, say)
-    record = {"settings": dataclasses.asdict(settings), "versions": identity.versions()}
-    record["files"] = identity.files(settings)
+    parts = prepare.load(_as_begun(out, settings), say)
+    settings = parts.settings
+    record: dict[str, Any] = {"settings": dataclasses.asdict(settings), "left": left}
+    record |= {"versions": identity.versions(), "files": identity.files(settings)}
     if (objective := objective_of(settings.objective)) is not None:
         record["labels"] = {"objective": objective.label}
     if processes.rank() == 0 and not (out / RECORD).exists():
@@ -112,6 +120,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
             raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
     lead = processes.rank() == 0
+    for note in parts.task.notes if lead else ():
+        say(note)
     try:
         with _alone(out) if lead else contextlib.nullcontext():
             if lead:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from llm_scale import models
-from llm_scale.data import tasks, text_game, verses
+from llm_scale.data import tasks, text_game, user_file, verses
 from llm_scale.data.prompts import format_prompt
 from llm_scale.models import output, probe
 from llm_scale.models.expert import ModelExpert
@@ -66,9 +66,10 @@ def task_of(settings: Settings, language: models.Language, known: ModelExpert | 
     elif settings.task == verses.NAME:
         asked = verses.verses(settings, tokenizer, language.ends)
     elif settings.task == text_game.NAME:
-        asked = text_game.text_game(settings, tokenizer)
+        asked = text_game.text_game(settings, tokenizer, language.ends)
     else:
-        asked = tasks.pair_file(Path(settings.task), tokenizer, settings, language.ends)
+        room = output.context(language.model)
+        asked = user_file.pair_file(Path(settings.task), tokenizer, settings, room, language.ends)
     if known is None:
         return asked
     refuse(
@@ -98,11 +99,11 @@ def _expert_problems(
     if both[0] != both[1]:
         out.append("its tokenizer is not the learner's: other tokens for the task's prompts")
     room = output.context(other.model)
-    needed = asked.longest_prompt + settings.max_new_tokens
+    needed = asked.longest_prompt + asked.settings.max_new_tokens
     if room is not None and needed > room:
         out.append(
             f"a prompt of {asked.longest_prompt} tokens and max_new_tokens="
-            f"{settings.max_new_tokens} are beyond its context of {room} tokens"
+            f"{asked.settings.max_new_tokens} are beyond its context of {room} tokens"
         )
     rows = [output.vocabulary(language.model) for language in (learner, other)]
     if settings.level == "token" and rows[0] != rows[1]:

@@ -32,7 +32,8 @@ RECOMPUTED = 32
 def of_round(player: Player, made: Started) -> dict[str, Any]:
     """Lengths, training tokens, and whether the stored log pi_t are what they should be.
 
-    ``sampler_gap``: largest difference of the sampler's log pi_t(y') from the stored ones.
+    ``sampler_gap``: largest difference of the sampler's log pi_t(y') from the stored ones, where
+    responses were sampled.
     ``stored_gap``: largest difference of stored ones from the same computed again, row by row: no
     batch and no padding is as it was. ``tokens_expert``: prompt and response tokens that SFT on an
     item's expert responses sends through the model, forward and backward, in one epoch.
@@ -43,12 +44,10 @@ def of_round(player: Player, made: Started) -> dict[str, Any]:
     last = len(items) - 1
     part = made.data.subset(np.linspace(0, last, min(RECOMPUTED, last + 1)).astype(int).tolist())
     again, stored = part.rescored(_row_by_row(player)), part.current
-    gap = torch.cat([(made.sampler - made.own.double()).abs(), torch.zeros(1)])  # none may be drawn
-    out: dict[str, Any] = {
-        "sampler_gap": float(gap.max()),
-        "stored_gap": float((again - stored).abs().max()),
-        "temperature": TEMPERATURE,
-    }
+    out: dict[str, Any] = {"stored_gap": float((again - stored).abs().max())}
+    if len(made.sampler):
+        gap = (made.sampler - made.own.double()).abs().max()
+        out |= {"sampler_gap": float(gap), "temperature": TEMPERATURE}
     shares, by_token = bool(player.scorer.shares_prompts), isinstance(made.data, TokenRound)
     expert = np.mean([_sent(i.prompt, i.expert, shares) for i in items])
     whole = np.mean([_sent(i.prompt, i.responses, shares and not by_token) for i in items])

@@ -1,4 +1,5 @@
-"""What a preference round did, on held-out prompts: wins, and the reward against ``2P - 1`` (S6).
+"""What a preference round did, on held-out prompts: wins, and the reward against ``2P - 1`` (S6);
+of given pairs how their rewards order them.
 
 Fresh responses only, never those that were trained on. A mean over prompts has its standard error
 beside it, under the same name with ``_se``.
@@ -19,6 +20,7 @@ from llm_scale.measure import telemetry
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.models.player import Player
 from llm_scale.models.weights import Weights
+from llm_scale.rounds.opponent import references
 from llm_scale.rounds.preferences import compare
 from theory.errors import Unavailable
 from theory.objectives import Objective
@@ -79,6 +81,34 @@ def measured(
     x, y = (half.mean(-1) for half in halves)
     out |= regression(reward.numpy().reshape(len(some), JUDGED), x, y)
     return out | predicted_slope(game.objective)
+
+
+def on_given_pairs(
+    player: Player,
+    start: Player,
+    game: RewardTerms,
+    items: Sequence[Item],
+    base: Weights,
+) -> telemetry.Row:
+    """Rewards of held-out given pairs: ``given_margin`` of winner over loser in nats, and
+    ``given_accuracy``, the share of pairs whose winner has the higher one (a tie is half).
+
+    Args:
+        player: plays pi_{t+1}. start: plays pi_t.
+        game: the objective and its weights.
+        items: prompts with their winner as the expert's response and their loser as the own one.
+        base: weights of pi_0.
+    """
+    pairs = [(i.prompt, side[0].tokens) for i in items for side in (i.expert, i.own)]
+    opponent, anchor = references(start, pairs, start.score(pairs), game.objective, {}, base)
+    after = player.score(pairs)
+    log_anchor = anchor.double() if len(anchor) else None
+    reward = implicit_reward(
+        game.objective, after.double(), opponent.double(), game.beta, log_anchor, game.tau
+    )
+    winner, loser = reward.numpy().reshape(len(items), 2).T
+    won = (1.0 + np.sign(winner - loser)) / 2.0
+    return telemetry.mean("given_margin", winner - loser) | telemetry.mean("given_accuracy", won)
 
 
 def regression(reward: FloatArray, first: FloatArray, second: FloatArray) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from llm_scale.data.items import Response
 from llm_scale.data.oracles import Oracle
 from llm_scale.data.tasks import Task
+from llm_scale.data.user_file import PAIRS
 from llm_scale.matching import Match
 from llm_scale.measure import held_out, matches, preferences, samples, telemetry, tokens
 from llm_scale.measure.held_out import HeldOut
@@ -62,6 +63,11 @@ def measure(
             more = preferences.measured(
                 player, start, oracle, game, held.items, own, weights("base"), round_
             )
+        elif game is not None and player.settings.data == PAIRS:
+            if player.settings.opponent != "mixture":  # of which pi_{t-1} is not kept until here
+                more = preferences.on_given_pairs(
+                    player, start, game, task.held_out(), weights("base")
+                )
         elif game is not None and game.level == "token":
             more = tokens.measured(player, start, held.items, expert, game)
         if match is not None:

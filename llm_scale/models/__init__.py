@@ -1,7 +1,7 @@
 """Causal language models: load, save, sample, score."""
 
 from llm_scale.data.tokenizers import BYTE_VOCABULARY, EOS, byte_tokenizer, word_tokenizer
-from llm_scale.models.folders import directory, load, save, save_final, saved, there
+from llm_scale.models.folders import directory, load, save, save_final, saved, there, tokens
 from llm_scale.models.language import Language, tiny
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "saved",
     "there",
     "tiny",
+    "tokens",
     "word_tokenizer",
 ]

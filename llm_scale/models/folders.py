@@ -7,18 +7,21 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
 from llm_scale.models import hub, lora
+from llm_scale.models.ends import find
 from llm_scale.models.language import Language, few, load_whole, nonfinite, with_ends
 from llm_scale.models.weights import Weights, everything
 from theory.errors import InvalidInput, refuse
 
 ADAPTER = "adapter"
 """Folder beside a final model's merged weights."""
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 OTHERWISE = {
     "model": ("'tiny'", "`make model` gets the one of the presets"),
     "expert": ("'none', 'made', a finished run", "`make-expert` trains one"),
@@ -74,6 +77,29 @@ def there(where: str, setting: str = "model") -> None:
     """InvalidInput: neither a directory of a model nor a name that the Hub may know."""
     if not hub.is_name(where):
         directory(where, setting)
+
+
+def tokens(where: str, style: str) -> tuple[Any, Any, tuple[int, ...]]:
+    """Tokenizer, configuration and ends of a model whose weights are not loaded.
+
+    InvalidInput: none there, or no token ends a response.
+    """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+    path = hub.local(where) if hub.is_name(where) else directory(where)
+    base = _base(path) if (path / lora.CONFIG).is_file() else path
+    own = any((path / file).is_file() for file in TOKENIZER)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path if own else base, local_files_only=True)
+        config = AutoConfig.from_pretrained(base, local_files_only=True)
+        generation = None
+        if (base / "generation_config.json").is_file():
+            generation = GenerationConfig.from_pretrained(base, local_files_only=True)
+    except Exception as error:  # transformers raises many kinds
+        first = " ".join(str(error).strip().splitlines()[:1])
+        raise InvalidInput(f"cannot be loaded: {first}") from error
+    declared = SimpleNamespace(config=config, generation_config=generation)
+    return tokenizer, config, find(declared, tokenizer, style)[0]
 
 
 def save(language: Language, directory: Path) -> None:
@@ -184,7 +210,7 @@ def _merged(path: Path, base: Language) -> Language:
             model = PeftModel.from_pretrained(base.model, path, torch_device="cpu")
             needed = set(get_peft_model_state_dict(model, save_embedding_layers=False))
         there = set(load_file(path / lora.WEIGHTS))
-        own = any((path / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json"))
+        own = any((path / file).is_file() for file in TOKENIZER)
         tokenizer = base.tokenizer
         if own:
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)

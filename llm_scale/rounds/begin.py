@@ -13,11 +13,12 @@ from torch import Tensor
 from lab import streams
 from llm_scale.data.items import Item, Response, Tokens
 from llm_scale.data.oracles import Oracle
+from llm_scale.data.user_file import PAIRS
 from llm_scale.models.player import Noise, Player
 from llm_scale.models.weights import Weights
 from llm_scale.rounds import tokens as token_level
 from llm_scale.rounds.opponent import join, opponent_kind, references
-from llm_scale.rounds.preferences import PreferenceRound, judged
+from llm_scale.rounds.preferences import GivenPairs, PreferenceRound, given_pairs, judged
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
 from llm_scale.settings import Settings
@@ -30,7 +31,8 @@ class Started:
 
     Attributes:
         data: the round.
-        sampler: the sampler's log-probabilities of the own responses (monitor only).
+        sampler: the sampler's log-probabilities of the own responses (monitor only); empty where
+            none were sampled.
         own: the stored ones of the same responses. Of a round with ``history`` both are of the
             responses that are drawn from pi_t.
     """
@@ -62,6 +64,8 @@ def begin(
     settings = player.settings
     if settings.level == "token":
         return Started(*token_level.begin(player, items, round_, objective, base))
+    if settings.data == PAIRS:
+        return _given(player, items, objective, previous, base)
     kind = opponent_kind(player, objective)
     count = settings.own_samples
     prompts = [item.prompt for item in items for _ in range(count)]
@@ -111,9 +115,24 @@ def begin(
     return Started(data, seen_by[now], opponent[is_own][now])
 
 
+def _given(
+    player: Player,
+    items: Sequence[Item],
+    objective: Objective | None,
+    previous: Weights,
+    base: Weights,
+) -> Started:
+    """The round of given pairs: nothing is sampled, winners and losers are scored once."""
+    pairs = [(item.prompt, r.tokens) for item in items for r in item.responses]
+    current = player.score(pairs)
+    opponent, anchor = references(player, pairs, current, objective, previous, base)
+    data = given_pairs(Round(list(items), current, opponent, anchor))
+    return Started(data, torch.empty(0, dtype=torch.float64), torch.empty(0))
+
+
 def restore(tensors: dict[str, Tensor]) -> Round:
     """Inverse of a round's `tensors`, whatever its kind."""
-    kinds = {"wins": PreferenceRound, "own": TokenRound}
+    kinds = {"wins": PreferenceRound, "own": TokenRound, "share": GivenPairs}
     kind = next((c for name, c in kinds.items() if name in tensors), Round)
     return kind.of(tensors)
 

@@ -1,4 +1,4 @@
-"""Preference mode: own responses compared with each other by an oracle (T11, T12, S6).
+"""Preference mode: own responses compared by an oracle, or given pairs (T11, T12, S6).
 
 The K own responses of a prompt are compared, each two of them once and none with itself. The
 winner of a comparison takes the expert's place and the loser that of the own response, as one
@@ -75,6 +75,39 @@ class PreferenceRound(Round):
         count = len(self.items[0].own)
         new = log_probs.reshape(-1, count)
         return -(self.wins.to(new.dtype).sum(-1) * new).sum(-1) / (count * (count - 1) / 2)
+
+
+@dataclass(frozen=True)
+class GivenPairs(Round):
+    """A round of a winner, in the expert's place, and a loser, in the own one's, to each prompt.
+
+    Attributes:
+        share: flat as ``current``: ``P(y > pi_t)`` as the one comparison estimates it, 1 of a
+            winner and 0 of a loser.
+    """
+
+    share: Tensor
+
+    def _known(self) -> dict[str, Tensor]:
+        return super()._known() | {"share": self.share}
+
+    def risk(self, objective: Objective, reward: Tensor) -> Tensor:
+        """Loss (n,) of each comparison: of the pair, or of winner and loser each."""
+        winner, loser, _ = self._sides(reward)
+        extras: dict[str, Tensor] = {}
+        if "preference" in objective.needs:
+            won, lost, _ = self._sides(self.share.to(reward.dtype))
+            extras = {"expert_preference": won, "policy_preference": lost}
+        if objective.has_loss:
+            return objective.reward_loss(winner, loser, **extras).mean(-1)
+        return torch.as_tensor(objective.reward_risk(winner, loser, **extras))
+
+
+def given_pairs(data: Round) -> GivenPairs:
+    """A round of given pairs from one of an expert and an own response each."""
+    known = {name: getattr(data, name) for name in ("current", "opponent", "anchor")}
+    share = torch.tensor([1.0, 0.0]).repeat(len(data.items))
+    return GivenPairs(data.items, **known, share=share)
 
 
 def judged(

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lab import files as lab_files
 from lab.files import digest
 from llm_scale.data import tasks
 from llm_scale.settings import Settings
 from llm_scale.store import expert
+
+OF_MODEL = (
+    "config.json", "generation_config.json", "adapter_config.json", "tokenizer*.json",
+    "special_tokens_map.json", "added_tokens.json", "tekken.json", "vocab*", "merges.txt",
+    "*.model", "chat_template*.j*", "chat_templates/*.jinja", "*.safetensors",
+    "*.safetensors.index.json",
+)  # fmt: skip
+"""What transformers may read in a model's folder."""
 
 
 def versions() -> dict[str, str]:
@@ -19,13 +29,52 @@ def versions() -> dict[str, str]:
 
 
 def files(settings: Settings) -> dict[str, str]:
-    """Digests of what settings name: a user's pairs, objective, oracle, match; the expert."""
+    """Digests of what settings name: a user's data, objective, oracle, match; model and expert."""
     named = [] if settings.task in tasks.NAMED else [settings.task]
     named += [
         spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle, settings.match)
     ]
-    there = [name for name in named if name and Path(name).is_file()]
-    return {name: digest(Path(name)) for name in there} | expert.contents(settings)
+    there = [Path(name) for name in named if name and Path(name).is_file()]
+    found = {str(path): path for path in there} | model_files(settings.model)
+    digests = {name: _digest(path, *_state(path)) for name, path in found.items()}
+    return digests | expert.contents(settings)
+
+
+def model_files(model: str) -> dict[str, Path]:
+    """Files of a model's folder that its weights, tokens and prompts come from, by name."""
+    if model == "tiny":
+        return {}
+    paths = [p for pattern in OF_MODEL for p in sorted(Path(model).glob(pattern)) if p.is_file()]
+    return {str(path): path for path in paths}
+
+
+def changed(begun: dict[str, str], settings: Settings) -> list[str]:
+    """Names of files whose content is not what a record says; gone and new ones of the model too.
+
+    Args:
+        begun: digests as a run recorded them.
+    """
+    now = files(settings)
+    folder = {str(Path(settings.model))} - {"tiny"}
+    gone = [n for n in begun if n not in now and {str(p) for p in Path(n).parents} & folder]
+    return [*(name for name, found in now.items() if begun.get(name) != found), *gone]
+
+
+def filled(settings: Settings, record: dict[str, Any]) -> Settings:
+    """Settings with what their run found when it began, where they leave it to the task too."""
+    begun = record["settings"]
+    return settings.filled(**{n: begun[n] for n in record["left"] if n in begun})
+
+
+def _state(path: Path) -> tuple[int, int]:
+    seen = path.stat()
+    return seen.st_size, seen.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, size: int, changed_at: int) -> str:
+    """A file's digest, computed once for runs in a row: weights are large."""
+    return digest(path)
 
 
 def mark(settings: Settings) -> str:

@@ -23,20 +23,20 @@ EQUAL_COMPUTE = "equal-compute"
 
 def settings_of(path: Path) -> dict[str, Any]:
     """Settings in the record of a run (the file or its folder). InvalidInput: not one."""
-    return record_of(path)["settings"]
+    return dict(record_of(path)["settings"])
 
 
-def record_of(path: Path) -> dict[str, dict[str, Any]]:
+def record_of(path: Path) -> dict[str, Any]:
     """Settings, versions, digests of files and labels in the record of a run.
 
-    InvalidInput: not one.
+    ``left``: names of the settings that were left to the task when it began. InvalidInput: not one.
     """
     path = path / RECORD if path.is_dir() else path
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings = dict(record["settings"])
         rest = {name: dict(record.get(name, {})) for name in ("versions", "files", "labels")}
-        return {"settings": settings} | rest
+        return {"settings": settings, "left": list(record.get("left", []))} | rest
     except KeyError as error:
         raise InvalidInput(f"{path}: not the record of a run (no {error})") from error
     except (OSError, ValueError, TypeError) as error:

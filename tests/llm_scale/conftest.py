@@ -16,7 +16,8 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def settings():
-    return Settings(prompts=32, held_out=16, rounds=2, steps_per_round=6, batch=8, device="cpu")
+    small = {"held_out": 16, "rounds": 2, "steps_per_round": 6, "batch": 8}
+    return Settings(prompts=32, max_new_tokens=8, device="cpu", **small)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from llm_scale import processes
 from llm_scale import train as training
 from llm_scale.__main__ import app
-from llm_scale.data import tasks
+from llm_scale.data import user_file
 from llm_scale.models import byte_tokenizer, save, tiny
 from llm_scale.settings import Settings
 from llm_scale.store import identity as record
@@ -122,7 +122,6 @@ TASKS = {
     "nothing": ("\n\n", "no lines in it; needed are objects with prompt and response"),
     "not UTF-8": (GOOD.encode() + b'{"prompt": "\xe9"}', ":7: not UTF-8"),
     "UTF-16": (GOOD.encode("utf-16"), ":1: not UTF-8"),
-    "byte order mark": (b"\xef\xbb\xbf" + GOOD.encode(), ":1: begins with a byte order mark"),
     "half a character": (
         GOOD + '{"prompt": "a", "response": "\\ud83d"}',
         ":7: 'response' has half",
@@ -177,8 +176,8 @@ LINES = {
     "token mixture": (["--level=token", "--opponent=mixture"], "level must be sequence"),
     "phrases and a model": (["--model=MODEL"], "task='phrases' has its own words.*model='tiny'"),
     "phrases and a style": (["--prompt-style=plain"], "task='phrases' has its own format"),
-    "task typo": (["--task=phrase"], "task='phrase': no such file; needed is .*'phrases'.*JSONL"),
-    "task is a folder": (["--task=MODEL"], "no such file"),
+    "task typo": (["--task=phrase"], "task='phrase': no such file; needed is .*'phrases'.*JSON li"),
+    "task is a folder": (["--task=MODEL"], "a folder; needed is a file"),
     "hub name": (
         ["--model=some/model", "--task=TASK"],
         "model='some/model': no such directory here, and not to be had from the Hub.*hf download",
@@ -483,8 +482,8 @@ def test_a_full_disk_is_one_sentence_whoever_says_it(places, tmp_path, monkeypat
 
 
 def test_a_file_of_pairs_is_read_once_a_run(places, tmp_path, monkeypatch):
-    real, seen = tasks.json_lines, []
-    monkeypatch.setattr(tasks, "json_lines", lambda *given: seen.append(given) or real(*given))
+    real, seen = user_file.read_examples, []
+    monkeypatch.setattr(user_file, "read_examples", lambda path: seen.append(path) or real(path))
     words = places[1]
     line = ["train", *SMALL, "--model", words["MODEL"], "--task", words["TASK"]]
     assert CliRunner().invoke(app, [*line, "--out", str(tmp_path / "out")]).exit_code == 0

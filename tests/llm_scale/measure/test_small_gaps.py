@@ -30,6 +30,7 @@ from llm_scale.train import losses
 from tests.llm_scale import tiny_game
 from tests.llm_scale.commands import metrics
 from theory import objectives
+from theory.errors import InvalidInput
 
 FEW = 200
 """Responses a side of which two lie below the 1 % quantile."""
@@ -248,13 +249,14 @@ def test_scores_of_texts_are_sacrebleus(monkeypatch):
     assert evaluate.text_metrics(None, pairs, seed=0)["bleu"] < 0.5 * found["bleu"]
 
 
-def test_words_that_a_word_tokenizer_does_not_know_are_refused(task):
+def test_words_that_a_word_tokenizer_does_not_know_are_refused(task, language, settings):
     known = task.tokenizer.decode(task.prompts[0])
-    found = evaluate._unknown_words(task.tokenizer, [known, f"{known} xyzzy"])
-    assert found == [
-        f"prompt 2 ('{known} xyzzy'): the model's tokenizer does not know all of its words"
+    opened = evaluate.Opened(Player(language, settings, Machine.of(settings)), settings, "")
+    with pytest.raises(InvalidInput) as seen:
+        evaluate.responses(opened, [known, f"{known} xyzzy"], 1, 0)
+    assert seen.value.problems == [
+        f"prompt 2: '{known} xyzzy': the tokenizer does not know 'xyzzy'"
     ]
-    assert evaluate._unknown_words(models.byte_tokenizer(["some text"]), ["xyzzy é"]) == []
 
 
 def test_a_geometric_opponent_is_joined_token_by_token(task, language, settings):

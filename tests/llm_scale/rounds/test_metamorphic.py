@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lab import streams
 from llm_scale import models
 from llm_scale import train as training
-from llm_scale.data import tasks
 from llm_scale.data.items import Item, Response
 from llm_scale.data.prompts import format_prompt
+from llm_scale.data.user_file import pair_file
 from llm_scale.launch import prepare
 from llm_scale.launch.evaluate import Opened, responses
 from llm_scale.models import score
@@ -29,6 +29,7 @@ from theory import objectives
 
 SMALL = Settings(
     prompts=24, held_out=0, rounds=1, steps_per_round=10, batch=8, sft_steps=2, cosines=0,
+    max_new_tokens=8,
     device="cpu",
 )  # fmt: skip
 GAMES = {
@@ -447,13 +448,13 @@ def test_a_response_that_is_cut_is_trained_without_an_eos(directory, tmp_path):
     path.write_text("".join(json.dumps({"prompt": "say", "response": t}) + "\n" for t in texts))
     tokenizer = AutoTokenizer.from_pretrained(directory)
     settings = dataclasses.replace(SMALL, task=str(path), max_new_tokens=6)
-    short, long = tasks.pair_file(path, tokenizer, settings).pairs
+    short, long = pair_file(path, tokenizer, settings).pairs
     assert short.expert[0] == Response(
         (*tokenizer("go")["input_ids"], tokenizer.eos_token_id), False
     )
     assert long.expert[0] == Response(tuple(tokenizer(texts[1])["input_ids"][:6]), True)
     exact = dataclasses.replace(settings, max_new_tokens=len(short.expert[0].tokens) - 1)
-    cut = tasks.pair_file(path, tokenizer, exact).pairs[0].expert[0]
+    cut = pair_file(path, tokenizer, exact).pairs[0].expert[0]
     assert cut == Response(tuple(tokenizer("go")["input_ids"]), True), "its EOS itself is cut off"
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from llm_scale import models
 from llm_scale import train as training
 from llm_scale.__main__ import app
-from llm_scale.data import tasks
+from llm_scale.data.user_file import pair_file
 from llm_scale.launch import run_folder
 from llm_scale.settings import Settings
 from llm_scale.store import read, state
@@ -239,7 +239,7 @@ def test_a_held_out_prompt_is_not_trained_on_with_another_response(tmp_path):
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     settings = Settings(held_out=3, prompts=0, device="cpu")
     tokenizer = models.byte_tokenizer(["thou art gone"] * 9)
-    task = tasks.pair_file(path, tokenizer, settings)
+    task = pair_file(path, tokenizer, settings)
     train, held = task.items(0), task.held_out()
     assert (len(held), len(train), task.size) == (3, 15, 15)
     assert len({i.prompt for i in held}) == 3

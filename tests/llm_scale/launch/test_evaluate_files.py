@@ -1,0 +1,88 @@
+"""`eval` and `generate` on files of all formats: the same tokens, the same refusals."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from llm_scale.__main__ import app
+from llm_scale.data.formats import Turn
+from llm_scale.launch import evaluate
+from llm_scale.models import byte_tokenizer, save, tiny
+from theory.errors import InvalidInput
+
+HISTORY = [
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "b"},
+    {"role": "user", "content": "c"},
+]
+CHAT = {"messages": [*HISTORY, {"role": "assistant", "content": "answer"}]}
+PREFERENCE = {"prompt": HISTORY, "chosen": "answer", "rejected": "</s>"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "m"
+    save(tiny(byte_tokenizer(["thou"], 257), 0, torch.device("cpu"), width=16, layers=1), path)
+    return path
+
+
+@pytest.fixture
+def opened(model):
+    return evaluate.opened(model, {"max_new_tokens": 4, "device": "cpu"})
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(*rows):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("row", [CHAT, PREFERENCE])
+def test_the_response_of_a_chat_is_scored_after_its_history(opened, written, row):
+    """Of preferences the chosen one; the other is not read, whatever it is."""
+    tokenizer = opened.player.language.tokenizer
+    found = evaluate.examples(opened, str(written(row, row)), 1)
+    said = "User: a\nAssistant: b\nUser: c\nAssistant:\n"
+    expected = (tuple(tokenizer(said)["input_ids"]), tuple(tokenizer("answ")["input_ids"]))
+    assert found.pairs == [expected]
+    assert found.truncated == [True]
+    prompt, response = found.texts[0]
+    assert (prompt[-1], response) == (Turn("user", "c"), "answer")
+
+
+def test_bad_rows_are_refused_by_line(opened, written):
+    path = written(CHAT, {"messages": [*HISTORY, {"role": "assistant", "content": "</s>"}]})
+    with pytest.raises(InvalidInput, match=r"rows.jsonl:2: response '</s>' has the end token"):
+        evaluate.examples(opened, str(path), 0)
+    with pytest.raises(InvalidInput, match=r"^/no.jsonl: no such file; needed is a file of JSON"):
+        evaluate.examples(opened, "/no.jsonl", 0)
+
+
+def test_prompts_of_a_file_are_answered(model, written):
+    path = written({"prompt": "hi"}, {"prompt": HISTORY})
+    line = ["generate", str(model), "--file", str(path), "--max-new-tokens", "3", "--device=cpu"]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 0, result.output
+    assert [json.loads(r)["prompt"] for r in result.stdout.splitlines()] == ["hi", HISTORY]
+    assert CliRunner().invoke(app, [*line[:3], str(written(CHAT)), *line[4:]]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": 3}, "rows.jsonl:2: 'prompt' is a int; needed is text"),
+        ({"text": "a"}, "rows.jsonl:2: no 'prompt'; it has 'text'"),
+        ({"prompt": "a</s>"}, "prompt 2: 'a</s>' has the special token '</s>' within"),
+    ],
+)
+def test_bad_prompts_of_a_file(model, written, row, expected):
+    line = ["generate", str(model), "--file", str(written({"prompt": "hi"}, row)), "--device=cpu"]
+    result = CliRunner().invoke(app, line)
+    assert result.exit_code == 2
+    assert expected in result.stderr

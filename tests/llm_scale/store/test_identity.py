@@ -1,0 +1,132 @@
+"""What a run depends on is in its record, and what was left to the task is as it was found."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from llm_scale.__main__ import app
+from llm_scale.launch import run_folder
+from llm_scale.models import byte_tokenizer, save, tiny
+from llm_scale.settings import Settings
+from llm_scale.store import identity
+from llm_scale.store.read import read, record_of
+from theory.errors import InvalidInput
+
+DATED = "{{ strftime_now('%d %b %Y') + ': ' + messages[0]['content'] }}"
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "m"
+    tokenizer = byte_tokenizer(["thou art"], 260)
+    tokenizer.chat_template = DATED
+    save(tiny(tokenizer, 0, torch.device("cpu"), width=16, layers=1), path)
+    return path
+
+
+@pytest.fixture
+def settings(model, tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"say {i}", "response": "thou art"} for i in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Settings(
+        model=str(model), task=str(path), held_out=2, rounds=1, steps_per_round=3, batch=2,
+        cosines=0, device="cpu", checkpoint_every=1,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def torn(settings, tmp_path, interrupt, monkeypatch):
+    """The folder of a run that was interrupted."""
+    out = tmp_path / "run"
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt):
+        run_folder.run(settings, out, lambda text: None)
+    monkeypatch.undo()
+    return out
+
+
+def on(monkeypatch, day):
+    """Prompts are formatted on another day."""
+    monkeypatch.setattr("llm_scale.data.user_file.today", lambda *_: day)
+
+
+def test_a_run_goes_on_with_the_day_and_numbers_that_it_began_with(
+    settings, tmp_path, monkeypatch, interrupt
+):
+    on(monkeypatch, "2024-02-01")
+    run_folder.run(settings, tmp_path / "whole", lambda text: None)
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt):
+        run_folder.run(settings, tmp_path / "torn", lambda text: None)
+    monkeypatch.undo()
+    on(monkeypatch, "2025-12-31")
+    for _ in range(2):  # goes on, then is finished
+        run_folder.run(settings, tmp_path / "torn", lambda text: None)
+    for name in ("settings.json", "metrics.jsonl", "final/model.safetensors"):
+        whole = (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "torn" / name).read_bytes() == whole
+    found = read(tmp_path / "torn")
+    assert found.rounds[0]["prompt_format"].startswith("01 Feb 2024: say")
+    kept = [found.settings[n] for n in ("data", "prompts", "prompt_date", "max_new_tokens")]
+    assert kept[:3] == ["responses", 4, "2024-02-01"]
+    assert kept[3] == len(byte_tokenizer(["thou art"], 260)("thou art")["input_ids"]) + 1
+    assert record_of(tmp_path / "torn")["left"] == [
+        "data", "prompts", "prompt_date", "max_new_tokens",
+    ]  # fmt: skip
+    again = ["reproduce", str(tmp_path / "torn"), "--out", str(tmp_path / "again")]
+    assert CliRunner().invoke(app, again).exit_code == 0
+    assert read(tmp_path / "again").rounds == found.rounds
+
+
+def test_what_was_left_to_the_task_is_not_what_was_said(settings, tmp_path):
+    """A number that was given is given again: leaving it out is another command."""
+    given = {f: getattr(settings, f) for f in settings.__dataclass_fields__}
+    run_folder.run(Settings(**given | {"max_new_tokens": 5}), tmp_path / "run", lambda text: None)
+    with pytest.raises(InvalidInput, match="holds a run with other settings"):
+        run_folder.run(settings, tmp_path / "run", lambda text: None)
+
+
+def edited(path):
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+CHANGES = {
+    "template": lambda m: edited(m / "chat_template.jinja"),
+    "tokenizer": lambda m: edited(m / "tokenizer.json"),
+    "weights": lambda m: edited(m / "model.safetensors"),
+    "a file more": lambda m: (m / "special_tokens_map.json").write_text("{}"),
+    "a file less": lambda m: (m / "generation_config.json").unlink(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_model_that_changed_is_refused(name, torn, settings, model, tmp_path):
+    before = {p: p.read_bytes() for p in torn.rglob("*") if p.is_file()}
+    CHANGES[name](model)
+    with pytest.raises(InvalidInput, match=r"a run begun with another content of .*/m/"):
+        run_folder.run(settings, torn, lambda text: None)
+    assert {p: p.read_bytes() for p in torn.rglob("*") if p.is_file()} == before
+    again = ["reproduce", str(torn), "--out", str(tmp_path / "again")]
+    result = CliRunner().invoke(app, again)
+    assert result.exit_code == 2
+    assert "this would be another run" in result.stderr
+    assert not (tmp_path / "again").exists()
+
+
+def test_what_is_not_read_may_change(torn, settings, model):
+    for name in ("README.md", "notes.txt", "results.json"):
+        (model / name).write_text("another text")
+    run_folder.run(settings, torn, lambda text: None)
+    assert read(torn).state == "finished"
+
+
+def test_files_of_a_model(model, settings):
+    names = {name.rpartition("/")[2] for name in identity.files(settings)}
+    assert names == {
+        "pairs.jsonl", "config.json", "generation_config.json", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+    }  # fmt: skip
+    assert identity.model_files("tiny") == {}
