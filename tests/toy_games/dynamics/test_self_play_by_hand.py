@@ -20,6 +20,7 @@ START = np.random.default_rng(0).normal(size=(2, 6))
 THETA = np.random.default_rng(1).normal(size=(2, 6))  # where losses are read
 REF = np.log(np.array([[0.2, 0.2, 0.6], [0.3, 0.3, 0.4]]))
 STREAMS = Streams(SEEDS)
+EXACT = Data(batch=None)
 
 
 def close(found, expected, rtol=1e-11):
@@ -31,7 +32,7 @@ def log_law(theta):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
-def play(spec, kind=SelfPlay, policy=None, start=START, tau=False, data=Data(batch=None), **given):
+def play(spec, kind=SelfPlay, policy=None, start=START, tau=False, data=EXACT, **given):
     columns = {"temperature": given.pop("temperature", 1.0)}
     columns["steps_per_round"] = given.pop("steps_per_round", 100)
     rows = pd.DataFrame({"seed": SEEDS, "beta": BETA, "rate": RATE, **columns})
@@ -169,10 +170,10 @@ def test_the_opponent_may_be_a_mixture_with_the_anchor():
 
 
 def test_what_is_wrong_is_said():
-    for data, said in ((Data(batch=0), "batch=0"), (Data(batch=True), "batch=True"),
-                       (Data(batch=1.5), "batch=1.5"), (Data(group=None), "group=None")):  # fmt: skip
-        assert len(data.problems()) == 1
-        assert said in data.problems()[0]
+    for size in ({"batch": 0}, {"batch": True}, {"batch": 1.5}, {"group": None}):
+        ((name, value),) = size.items()
+        (problem,) = Data(**size).problems()
+        assert f"{name}={value}" in problem
     assert Data(batch=1, expert_samples=1, own_samples=1, group=1).problems() == []
     for change, said in (
         ({"start": np.zeros(5)}, "start: shape"),
@@ -188,8 +189,8 @@ def test_what_is_wrong_is_said():
 
 # -- measures -------------------------------------------------------------------------------------
 
-DATA = np.array([[[0.5, 0.5, 0], [0, 1, 0]], [[0, 0, 1], [0.2, 0, 0.8]]])
-OWN = np.array([[[0, 1, 0], [0, 0.5, 0.5]], [[0.9, 0, 0.1], [1.0, 0, 0]]])
+DATA = np.array([[[0.5, 0.5, 0], [0, 0, 1]], [[0, 0, 1], [0.2, 0, 0.8]]])
+OWN = np.array([[[0.5, 0, 0.5], [0, 1, 0]], [[0, 1, 0], [1, 0, 0]]])
 
 
 def test_measures_of_two_runs():

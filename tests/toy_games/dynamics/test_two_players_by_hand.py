@@ -1,4 +1,4 @@
-"""Two explicit players, two runs on two prompts of three responses: moves and measures in numpy."""
+"""Two explicit players in three games of two prompts and three responses: numpy by hand."""
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,11 @@ from toy_games.dynamics.two_players import Players, Rules
 from toy_games.engine.policies import LogLinearPolicy, Softmax
 from toy_games.engine.rewards import Linear, Table
 
-SEEDS = [3, 8]
-ETA, RHO, TAU = np.array([0.1, 0.3]), np.array([0.2, 0.5]), np.array([0.4, 0.1])
+SEEDS = [3, 8, 5]
+ETA, RHO = np.array([0.1, 0.3, 0.2]), np.array([0.2, 0.5, 0.1])
+TAU = np.array([0.4, 0.1, 0.25])
 EXPERT = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]])
-THETA, PHI = np.random.default_rng(0).normal(size=(2, 2, 6))
+THETA, PHI = np.random.default_rng(0).normal(size=(2, 3, 6))
 REF = np.log(np.array([[0.2, 0.2, 0.6], [0.3, 0.3, 0.4]]))
 FEATURES = np.random.default_rng(2).normal(size=(2, 3, 4))
 
@@ -31,7 +32,7 @@ def tensor(values):
 
 
 def log_law(theta):
-    logits = theta.reshape(2, 2, 3)
+    logits = theta.reshape(3, 2, 3)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
@@ -48,13 +49,13 @@ def numbers(state):
 
 def ascent(theta, phi, expert=EXPERT, own=None):
     """The reward player's move on SPIF's payoff, a mean over the two prompts."""
-    own, r = np.exp(log_law(theta)) if own is None else own, phi.reshape(2, 2, 3)
-    return RHO[:, None] * (expert * (1 - r) - own * (1 + r)).reshape(2, 6) / 2
+    own, r = np.exp(log_law(theta)) if own is None else own, phi.reshape(3, 2, 3)
+    return RHO[:, None] * (expert * (1 - r) - own * (1 + r)).reshape(3, 6) / 2
 
 
 def cost_of_response(theta, phi, pay):
     """Derivative of the policy's cost in its probabilities."""
-    r = phi.reshape(2, 2, 3)
+    r = phi.reshape(3, 2, 3)
     main = -r if pay == "rounds" else -r - r**2 / 2
     return main + TAU[:, None, None] * (log_law(theta) - REF)
 
@@ -62,7 +63,7 @@ def cost_of_response(theta, phi, pay):
 def descent(theta, phi, pay="saddle", natural=False):
     law, cost = np.exp(log_law(theta)), cost_of_response(theta, phi, pay)
     centred = cost - (law * cost).sum(-1, keepdims=True)
-    return -ETA[:, None] * (centred if natural else law * centred / 2).reshape(2, 6)
+    return -ETA[:, None] * (centred if natural else law * centred / 2).reshape(3, 6)
 
 
 # -- moves ----------------------------------------------------------------------------------------
@@ -107,12 +108,20 @@ def test_optimistic_moves_count_the_last_ones():
     close(two["last_phi"], ascent(*at))
 
 
+def test_optimistic_moves_on_a_batch_begin_with_those_of_the_first_step():
+    run = game(method="optimistic", batch=5)
+    one = run.advance(run.start(), 0)
+    once = game(batch=5)
+    for name, value in once.advance(once.start(), 0).items():
+        close(one[name], value)
+
+
 def test_smaller_classes_move_by_the_chain_rule():
     features, weights = FEATURES[..., :3], PHI[:, :4]
     run = game("spif", (THETA[:, :3], weights), LogLinearPolicy(features), Linear(FEATURES))
     theta, phi = numbers(run.advance(run.start(), 0))
-    full = np.einsum("bd,xnd->bxn", THETA[:, :3], features).reshape(2, 6)
-    reward = np.einsum("bd,xnd->bxn", weights, FEATURES).reshape(2, 6)
+    full = np.einsum("bd,xnd->bxn", THETA[:, :3], features).reshape(3, 6)
+    reward = np.einsum("bd,xnd->bxn", weights, FEATURES).reshape(3, 6)
     close(theta, THETA[:, :3] + descent(full, reward) @ features.reshape(6, 3))
     close(phi, weights + ascent(full, reward) @ FEATURES.reshape(6, 4))
 
@@ -124,7 +133,7 @@ def test_moves_on_a_batch_are_those_of_its_frequencies(method):
     streams, law = Streams(SEEDS), np.exp(log_law(THETA))
 
     def drawn(side, part, of):
-        of = tensor(np.broadcast_to(of, (2, 2, 3)))
+        of = tensor(np.broadcast_to(of, (3, 2, 3)))
         return frequencies(of, streams.uniform(f"{side} {part}", 3, (2, 5))).numpy()
 
     parts = ("", "") if method == "simultaneous" else ("reward 0", "policy")
@@ -134,7 +143,7 @@ def test_moves_on_a_batch_are_those_of_its_frequencies(method):
     own = drawn("own", parts[1], law)
     centred = own * (cost - (own * cost).sum(-1, keepdims=True)) * 5 / 4
     slope = centred - law * centred.sum(-1, keepdims=True)
-    close(theta, THETA - ETA[:, None] * slope.reshape(2, 6) / 2)
+    close(theta, THETA - ETA[:, None] * slope.reshape(3, 6) / 2)
 
 
 def test_a_natural_step_of_payoffs_needs_no_scores():
@@ -164,23 +173,24 @@ def test_rewards_that_are_bound_stay_within():
         moving = game("ipm", (THETA, np.sign(PHI)), method=method)
         state = moving.advance(moving.start(), 0)
         assert float(state["phi"].abs().max()) <= 1.0
-    push = RHO[:, None] * (EXPERT - np.exp(log_law(THETA))).reshape(2, 6) / 2
+    push = RHO[:, None] * (EXPERT - np.exp(log_law(THETA))).reshape(3, 6) / 2
     close(run.advance(run.start(), 0)["phi"], np.clip(np.sign(PHI) + push, -1, 1))
 
 
 # -- measures -------------------------------------------------------------------------------------
 
 TARGET = np.array([[[0.2, 0.3, 0.5], [0.6, 0.2, 0.2]], [[0.1, 0.8, 0.1], [0.4, 0.35, 0.25]]])
+TARGET = np.concatenate([TARGET, TARGET[:1, ::-1, ::-1]])
 
 
-def test_measures_of_two_games():
-    goal = np.random.default_rng(4).normal(size=(2, 2, 3))
+def test_measures_of_games():
+    goal = np.random.default_rng(4).normal(size=(3, 2, 3))
     run = game(target=(TARGET, goal))
     state = run.start()
-    law, r, found = np.exp(log_law(THETA)), PHI.reshape(2, 2, 3), run.measure(run.start(), 0)
+    law, r, found = np.exp(log_law(THETA)), PHI.reshape(3, 2, 3), run.measure(run.start(), 0)
     parts = np.stack([log_law(THETA) - np.log(TARGET), r - goal], axis=1)
     parts = parts - (TARGET[:, None] * parts).sum(-1, keepdims=True)
-    close(two_players.observed(run, state), parts.reshape(2, 12))
+    close(two_players.observed(run, state), parts.reshape(3, 12))
     close(found["distance"], np.sqrt((parts**2).sum((1, 2, 3))))
     close(found["tv"], 0.5 * np.abs(law - TARGET).sum(-1).mean(-1))
     close(found["tv_to_expert"], 0.5 * np.abs(law - EXPERT).sum(-1).mean(-1))
@@ -194,9 +204,9 @@ def test_measures_of_two_games():
 
 @pytest.mark.parametrize("pay", ["saddle", "rounds"])
 def test_the_gap_is_what_both_could_gain(pay):
-    tau = np.array([0.4, 0.0])
+    tau = np.array([0.4, 0.0, 0.4])
     run = game(pay=pay, tau=tau)
-    law, r = np.exp(log_law(THETA)), PHI.reshape(2, 2, 3)
+    law, r = np.exp(log_law(THETA)), PHI.reshape(3, 2, 3)
     best = (EXPERT - law) / (EXPERT + law)
 
     def payoff(x):
@@ -266,7 +276,7 @@ def test_rules_that_are_wrong_are_named():
         ({"policy": LogLinearPolicy(FEATURES), "natural": True}, "needed is a policy of logits"),
         ({"name": "ipm", "rewards": Linear(FEATURES)}, "it needs a Table"),
         ({"start": (THETA[:, :5], PHI)}, "start of the policy: shape"),
-        ({"start": (THETA, np.full((2, 6), np.inf))}, "start of the reward: shape"),
+        ({"start": (THETA, np.full((3, 6), np.inf))}, "start of the reward: shape"),
     ],
 )
 def test_games_that_do_not_fit_are_refused(given, said):

@@ -8,10 +8,10 @@ from theory import objectives
 from toy_games.engine import trainable as asked
 from toy_games.engine.rows import digest
 
-EVERY = (
-    "sft spin dpo spin_hinge spin_exponential ipo inpo tspin alpha_spin spif iq_learn policy_only "
-    "nwj gail airl ipm sppo centred_spif renyi"
-).split()
+PAIRS = ["spin", "dpo", "spin_hinge", "spin_exponential", "ipo", "inpo", "tspin", "alpha_spin"]
+POINTS = ["spif", "iq_learn", "policy_only", "nwj", "gail", "airl", "ipm", "sppo"]
+GROUPS = ["centred_spif", "renyi"]
+EVERY = ["sft", *PAIRS, *POINTS, *GROUPS]
 
 
 def get(name):
@@ -85,9 +85,8 @@ def test_one_reason_is_enough_not_to_start_as_fine_tuning(change):
 
 
 def test_groups_pairs_and_curves():
-    assert those(asked.grouped) == {"centred_spif", "renyi"}
-    pairs = "spin dpo spin_hinge spin_exponential ipo inpo tspin alpha_spin".split()
-    assert those(asked.of_pairs) == set(pairs)
+    assert those(asked.grouped) == set(GROUPS)
+    assert those(asked.of_pairs) == set(PAIRS)
     assert those(asked.bends) == set(EVERY) - {"spin_hinge", "sppo", "gail", "ipm"}
 
 
