@@ -136,7 +136,8 @@ def test_a_step_follows_the_loss_down_at_the_rows_own_rates():
     close(run.step_size, RATE / (2.0 * (BETA + TAU)))
     after = run.advance(state, 1)
     close(after["theta"], THETA - size[:, None] * slope, 1e-6)
-    close(after["opponent"], log_law(START))
+    for same in (after, run.advance(state, 0)):
+        close(same["opponent"], log_law(START))
     close(run.advance(state, 2)["opponent"], log_law(THETA))
 
 
@@ -259,7 +260,8 @@ def test_two_steps_on_two_prompts():
     close(found, (np.exp(log_law(THETA)) * price).sum(-1).mean(-1))
     close(run.step_size, RATE / 0.5)
     moved = state | {"theta": torch.from_numpy(THETA)}
-    close(run.advance(moved, 99)["reward"], pay)
+    for step in (0, 99):
+        close(run.advance(moved, step)["reward"], pay)
     now = np.exp(log_law(THETA))
     close(run.advance(moved, 100)["reward"], (mixed - now) / (mixed + now))
     some = play("spif", TwoStepRounds, smoothing=0.2, steps_per_round=[2, 3])
@@ -268,7 +270,7 @@ def test_two_steps_on_two_prompts():
 
 
 def test_two_steps_on_a_batch_are_weighted_scores():
-    for batch in (1, 4):
+    for batch in (1, 2, 4):
         run = play("spif", TwoStepRounds, data=Data(batch=batch))
         state = run.start()
         own = drawn("own", np.exp(log_law(THETA)), 2, batch)

@@ -152,6 +152,17 @@ def test_a_natural_step_of_payoffs_needs_no_scores():
     close(theta, THETA + descent(THETA, PHI, natural=True))
 
 
+def test_a_natural_step_of_pairs_is_paid_by_drawn_expert_responses():
+    run = game("ipo", natural=True, batch=5)
+    theta, _ = numbers(run.advance(run.start(), 0))
+    law, r, of = np.exp(log_law(THETA)), PHI.reshape(3, 2, 3), tensor([EXPERT] * 3)
+    expert = frequencies(of, Streams(SEEDS).uniform("expert ", 0, (2, 5))).numpy()
+    loss = (r[..., :, None] - r[..., None, :] - 1) ** 2
+    cost = -(expert[..., :, None] * loss).sum(-2) + TAU[:, None, None] * (log_law(THETA) - REF)
+    centred = cost - (law * cost).sum(-1, keepdims=True)
+    close(theta, THETA - ETA[:, None] * centred.reshape(3, 6))
+
+
 def test_differentiable_moves_are_exact_ones():
     run = game(batch=5)
     state = {n: v.requires_grad_() for n, v in run.start().items()}
@@ -173,6 +184,9 @@ def test_rewards_that_are_bound_stay_within():
         moving = game("ipm", (THETA, np.sign(PHI)), method=method)
         state = moving.advance(moving.start(), 0)
         assert float(state["phi"].abs().max()) <= 1.0
+    above = game("gail", (THETA, PHI))  # bound on one side
+    assert above.domain == (0.0, np.inf)
+    assert float(above.advance(above.start(), 0)["phi"].min()) == 0.0
     push = RHO[:, None] * (EXPERT - np.exp(log_law(THETA))).reshape(3, 6) / 2
     close(run.advance(run.start(), 0)["phi"], np.clip(np.sign(PHI) + push, -1, 1))
 
@@ -224,20 +238,22 @@ def test_the_gap_is_what_both_could_gain(pay):
 
 def test_measures_where_mass_is_missing():
     """The target and the expert have no mass on the last response, and the policy almost none."""
-    rows = pd.DataFrame({"seed": [0]})
     start = np.array([0.0, 1.0, -6000.0]), np.array([0.5, -0.25, 9.0])
-    run = Players(Softmax(3), Table(3), objectives.get("spif"), rows, [0.5, 0.5, 0.0], start)
-    state, law = run.start(), np.array([1.0, np.e]) / (1 + np.e)
-    close(two_players.largest_reward(run, state), [0.5])
-    part = np.array([[-0.5, 0.5], [0.375, -0.375]])
-    found = two_players.observed(run, state).reshape(2, 3)
-    close(found[:, :2], part)
-    assert found[:, 2].tolist() == [0.0, 0.0]
-    paid = np.array([0.5 + 0.125, -0.25 + 0.03125])
+    law, law_r = np.array([1.0, np.e]) / (1 + np.e), np.array([0.5, -0.25])
     pay = lambda x: (0.5 * (x - x**2 / 2) + law * (-x - x**2 / 2)).sum()  # noqa: E731
-    best = (0.5 - law) / (0.5 + law)
-    gap = pay(best) - pay(np.array([0.5, -0.25])) + paid.max() - law @ paid
-    close(two_players.gap(run, state), [gap], 1e-9)
+    regret = pay((0.5 - law) / (0.5 + law)) - pay(law_r)
+    for paid, kind, tau in ((law_r + law_r**2 / 2, "saddle", 0.0), (law_r, "rounds", 0.0),
+                            (law_r + law_r**2 / 2, "saddle", 0.3)):  # fmt: skip
+        rows = pd.DataFrame({"seed": [0], "tau": [tau]})
+        run = Players(Softmax(3), Table(3), objectives.get("spif"), rows, [0.5, 0.5, 0.0], start,
+                      Rules(pay=kind))  # fmt: skip
+        state = run.start()
+        close(two_players.largest_reward(run, state), [0.5])
+        found = two_players.observed(run, state).reshape(2, 3)
+        close(found[:, :2], [[-0.5, 0.5], [0.375, -0.375]])
+        assert found[:, 2].tolist() == [0.0, 0.0]
+        most = tau * np.log(law @ np.exp(paid / tau)) if tau else paid.max()
+        close(two_players.gap(run, state), [regret + most - law @ paid], 1e-9)
     state["theta"][0, 2] = -4000.0
     close(two_players.largest_reward(run, state), [9.0])
 
