@@ -1,0 +1,381 @@
+"""Preference self-play of two runs on three responses: rounds, estimates and losses in numpy."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lab.streams import Streams, draw
+from theory import objectives, preferences
+from theory.errors import InvalidInput, Unavailable
+from toy_games.dynamics.preference_estimates import PlugIn, group_estimates
+from toy_games.dynamics.preference_rounds import (
+    PreferenceRounds,
+    algorithm_of,
+    games,
+    reward_of_counts,
+)
+from toy_games.dynamics.preference_sgd import PreferenceSGD, winner_scale
+
+SEEDS, BETA, TAU = [3, 8], np.array([[0.7], [2.0]]), np.array([[0.4], [0.1]])
+P = np.array([
+    [[0.5, 0.9, 0.4], [0.1, 0.5, 0.7], [0.6, 0.3, 0.5]],
+    [[0.5, 0.2, 0.35], [0.8, 0.5, 0.55], [0.65, 0.45, 0.5]],
+])  # fmt: skip
+START = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+REF = np.array([[0.3, 0.3, 0.4], [0.2, 0.5, 0.3]])
+NOW = np.array([[0.45, 0.35, 0.2], [0.25, 0.15, 0.6]])
+TARGET = np.array([[0.5, 0.5, 0.0], [0.2, 0.4, 0.4]])
+STREAMS = Streams(SEEDS)
+
+
+def close(found, expected, rtol=1e-11):
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-13)
+
+
+def tensor(values):
+    return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def normal(law):
+    return law / law.sum(-1, keepdims=True)
+
+
+def wins(law):
+    return np.einsum("bij,bj->bi", P, law)
+
+
+def play(kind, *algorithm, ref=REF, target=TARGET, start=START, preference=P, **columns):
+    rows = pd.DataFrame({"seed": SEEDS, "beta": BETA[:, 0], "tau": TAU[:, 0]}).assign(**columns)
+    more = {"draws": rows.pop("draws")[0]} if "draws" in rows else {}
+    return kind(*algorithm, rows, preference, start, ref, target, **more)
+
+
+def at(state, **given):
+    return state | {name: tensor(value) for name, value in given.items()}
+
+
+# -- rounds ---------------------------------------------------------------------------------------
+
+
+def test_an_exact_round_is_a_step_from_the_policy_and_the_anchor():
+    run = play(PreferenceRounds, "spif(c=0.5)", beta_growth=[0.1, 0.3])
+    state = at(run.start(), log_law=np.log(NOW), total=START)
+    close(run.start()["log_law"], np.log(START))
+    found = run.advance(state, 2)
+    beta = BETA + 2 * np.array([[0.1], [0.3]])
+    reward = (2 * wins(NOW) - 1) / 0.5
+    new = np.exp((beta * np.log(NOW) + TAU * np.log(REF) + reward) / (beta + TAU))
+    close(found["log_law"].exp(), normal(new))
+    close(found["total"], START + NOW)
+
+
+def test_nash_md_is_scored_against_the_mixture_and_starts_at_the_policy():
+    run = play(PreferenceRounds, "nash_md")
+    mixed = normal(np.exp((BETA * np.log(START) + TAU * np.log(REF)) / (BETA + TAU)))
+    found = run.advance(run.start(), 0)
+    reward = 0.5 * (2 * wins(mixed) - 1)
+    close(found["log_law"].exp(), normal(mixed * np.exp(reward / (BETA + TAU))))
+    close(found["total"], mixed)
+
+
+def test_a_round_on_winners_and_one_from_a_mixture():
+    run = play(PreferenceRounds, "sft")
+    close(run.advance(run.start(), 0)["log_law"].exp(), normal(START * wins(START)))
+    run = play(PreferenceRounds, "alpha_spin")
+    mixed = normal(np.sqrt(START * REF))
+    reward = preferences.reward(P, mixed, "alpha_spin")
+    new = (BETA * np.log(mixed) + TAU * np.log(REF) + reward) / (BETA + TAU)
+    found = run.advance(run.start(), 0)
+    close(found["log_law"].exp(), normal(np.exp(new)))
+    close(found["total"], mixed)
+
+
+def test_rows_rest_after_their_horizon():
+    run = play(PreferenceRounds, "sppo", horizon=[0, 2])
+    for step, moved in ((1, [True, True]), (2, [True, False])):
+        state = run.start()
+        found = run.advance(state, step)
+        for name in ("log_law", "total"):
+            assert (found[name] != state[name]).any(-1).tolist() == moved
+
+
+def comparisons(law, step, most, samples, own):
+    """Share of wins of K comparisons of every response, the first with itself if ``own``."""
+    numbers = STREAMS.uniform("opponents", step, (3 * most,))
+    opponent = draw(tensor(law), numbers).reshape(2, 3, most).numpy()
+    luck = STREAMS.uniform("comparisons", step, (3, most)).numpy()
+    share = np.zeros((2, 3))
+    for b, y in np.ndindex(2, 3):
+        for k in range(samples[b]):
+            win = luck[b, y, k] < P[b, y, opponent[b, y, k]]
+            share[b, y] += (0.5 if own[b] and k == 0 else win) / samples[b]
+    return share
+
+
+def test_estimates_are_shares_of_wins():
+    run = play(PreferenceRounds, "spif(c=0.5)", samples=[5, 3], self_comparison=[0, 1])
+    share = comparisons(NOW, 4, 5, [5, 3], [False, True])
+    close(run.estimate(tensor(NOW), 4), share)
+    close(run.reward(tensor(NOW), 4), (2 * share - 1) / 0.5)
+    mixed = play(PreferenceRounds, "ipo(margin=1.3)", samples=[0, 4])
+    found = mixed.reward(tensor(NOW), 4)
+    close(found[0], 1.3 * (2 * wins(NOW) - 1)[0])
+    close(found[1], 1.3 * (2 * comparisons(NOW, 4, 4, [0, 4], [0, 0]) - 1)[1])
+
+
+def pairs(law, step, count):
+    """Winners and losers (rows, count)."""
+    first, second = (
+        draw(tensor(law), STREAMS.uniform(f"{side} of pairs", step, (count,))).numpy()
+        for side in ("first", "second")
+    )
+    luck = STREAMS.uniform("winners of pairs", step, (count,)).numpy()
+    won = luck < P[np.arange(2)[:, None], first, second]
+    return np.where(won, first, second), np.where(won, second, first)
+
+
+def test_pairs_are_counted_and_answered():
+    run = play(PreferenceRounds, "spif(c=0.5)", samples=[7, 4], draws="pairs")
+    winner, loser = pairs(NOW, 4, 7)
+    expected = np.zeros((2, 3))
+    for b, count in ((0, 7), (1, 4)):
+        won, lost = (np.bincount(x[b, :count], minlength=3) for x in (winner, loser))
+        expected[b] = (won - lost) / np.maximum(won + lost, 1) / 0.5
+    close(run.reward(tensor(NOW), 4), expected)
+
+
+def test_rewards_of_counted_pairs():
+    counts = tensor([[[5, 3, 0], [1, 2, 2], [1, 0, 0]], [[0, 4, 0], [0, 0, 0], [0, 0, 0]]])
+    seen = reward_of_counts(counts, 0.7, False)
+    won, lost = np.array([[8, 5, 1], [4, 0, 0]]), np.array([[7, 5, 2], [0, 4, 0]])
+    close(seen, 0.7 * (won - lost) / np.maximum(won + lost, 1))
+    found = reward_of_counts(counts, 0.7, True).numpy()
+    both = np.array([[0, 4, 1], [4, 0, 2], [1, 2, 0]])  # comparisons of each two, but with itself
+    met = both.sum(-1)
+    close((np.diag(met) - both) @ found[0], 0.7 * np.array([3 - 2, 3 - 3, 1 - 2]))
+    close(met @ found[0], 0.0)
+    close(found[1], [0.35, -0.35, 0.0])
+    apart = np.zeros((4, 4))
+    apart[0, 1], apart[1, 0], apart[2, 3] = 3, 1, 5
+    r = reward_of_counts(tensor(apart[None]), 1.0, True)[0].numpy()
+    close(r, [0.25, -0.25, 0.5, -0.5])
+
+
+def test_measures_of_rounds():
+    run = play(PreferenceRounds, "sppo")
+    state = at(run.start(), log_law=np.log(NOW), total=4 * START)
+    found = run.measure(state, 1)
+    for name, law in (("gap", NOW), ("average_gap", START)):
+        close(found[name], 2 * wins(law).max(-1) - 1)
+    close(found["average_tv"], 0.5 * np.abs(START - TARGET).sum(-1))
+    close(found["tv"], 0.5 * np.abs(NOW - TARGET).sum(-1))
+    inside = np.where(TARGET > 0, TARGET, 1.0)
+    close(found["kl"], (TARGET * np.log(inside / NOW)).sum(-1))
+    close(found["norm"], np.sqrt(((NOW / inside - 1) ** 2 * TARGET).sum(-1)))
+    at_once = run.measure(state | {"total": torch.zeros(2, 3)}, 0)
+    close(at_once["average_gap"], at_once["gap"])
+    uniform = play(PreferenceRounds, "sppo", target=None, ref=None)
+    close(uniform.target, 1 / 3)
+    close(uniform.log_ref, np.log(START))
+
+
+def test_what_an_algorithm_is_paid():
+    for spec, scale, gain in (("nash_md", 0.5, 0.5), ("sppo", 0.5, 0.5), ("spif(c=0.4)", 2.5, 2.5),
+                              ("ipo(margin=1.3)", 1.3, 1.3)):  # fmt: skip
+        found = algorithm_of(spec)
+        assert (found.mixture, found.objective is None) == (spec == "nash_md",) * 2
+        close([found.scale, found.gain], [scale, gain])
+    close([algorithm_of("dpo").gain, algorithm_of("sft").gain], [2.0, 1.0])
+    with pytest.raises(Unavailable, match="no payoff scale"):
+        algorithm_of("sft").scale  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"preference": P[:, :2]}, "square|shape"),
+        ({"preference": P[[0, 1, 0]]}, "preference: shape"),
+        ({"preference": P[None]}, "preference: shape"),
+        ({"start": START[:, :2]}, "start: shape"),
+        ({"start": 2 * START}, "start: needed are laws"),
+        ({"ref": TARGET}, "ref: needed are laws"),
+        ({"target": TARGET - [0.6, 0.0, -0.6]}, "target: needed are laws"),
+        ({"tau": [0.0, 0.1], "beta": [0.0, 1.0]}, r"needed is beta \+ tau > 0"),
+        ({"draws": "x"}, "needed is one of"),
+        ({"draws": "pairs", "self_comparison": 1}, "pairs have none"),
+        ({"algorithm": "nash_md", "tau": [0.0, 0.1]}, "nash_md: needed is tau > 0"),
+    ],
+)
+def test_rounds_that_do_not_fit_are_refused(given, said):
+    with pytest.raises(InvalidInput, match=said):
+        play(PreferenceRounds, given.pop("algorithm", "sppo"), **given)
+
+
+def test_kinds_of_games():
+    rng = lambda: [np.random.default_rng(s) for s in (1, 2)]  # noqa: E731
+    for n, odd in ((4, 3), (5, 5)):
+        cyclic = games("rps", n, rng(), 0.8)
+        assert cyclic.shape == (2, odd, odd)
+        close(np.abs(2 * cyclic - 1), 0.8 * (1 - np.eye(odd)[None].repeat(2, 0)))
+        close(cyclic.sum(-1), odd / 2)
+    random = games("random", 4, rng(), 0.8)
+    assert random.shape == (2, 4, 4)
+    assert 0.5 < np.abs(2 * random - 1).max() <= 0.8
+    scored = games("bradley_terry", 4, rng(), 0.8)
+    logit = np.log(scored) - np.log1p(-scored)
+    steps = np.sort(logit - logit.min(-1, keepdims=True), axis=-1)
+    close(steps, np.broadcast_to(2 * np.arctanh(0.8) / 3 * np.arange(4), (2, 4, 4)))
+    assert (scored[0] != scored[1]).any()
+    flat = 2 * games("low_rank", 5, rng(), 0.8) - 1
+    assert np.linalg.matrix_rank(flat, tol=1e-9).tolist() == [2, 2]
+    close(np.abs(flat).max((1, 2)), 0.8)
+    assert (flat.min(-1) < 0).all()
+    with pytest.raises(InvalidInput, match="game 'chess'"):
+        games("chess", 3, rng(), 0.8)
+
+
+# -- one loss -------------------------------------------------------------------------------------
+
+
+def test_losses_on_preferences_in_expectation():
+    r = BETA * np.log(NOW / START) + TAU * np.log(NOW / REF)
+    win = wins(START)
+    won, lost = 2 * START * win, 2 * START * (1 - win)
+    d = r[:, :, None] - r[:, None, :]
+    chosen = 2 * START[:, :, None] * START[:, None, :] * P
+    gap = ((won - lost) * r).sum(-1)
+    spread = sum((w * r**2).sum(-1) - (w * r).sum(-1) ** 2 for w in (won, lost))
+    for name, expected in {
+        "sft": -(won * np.log(NOW)).sum(-1),
+        "ipo": (chosen * (d - 1) ** 2).sum((1, 2)),
+        "sppo": (START * 2 * (r - (win - 0.5)) ** 2).sum(-1),
+        "centred_spif": 0.5 * spread + (0.5 * gap - 1) ** 2,
+    }.items():
+        run = play(PreferenceSGD, name)
+        close(run.loss(tensor(np.log(NOW)), tensor(np.log(START)), 0), expected)
+
+
+def test_losses_on_preferences_on_samples():
+    r = BETA * np.log(NOW / START) + TAU * np.log(NOW / REF)
+    winner, loser = pairs(START, 4, 4)
+    for name in ("sft", "ipo", "centred_spif"):
+        run = play(PreferenceSGD, name, samples=[8, 6])
+        found = run.loss(tensor(np.log(NOW)), tensor(np.log(START)), 4)
+        for b, count in ((0, 4), (1, 3)):
+            w, l = r[b, winner[b, :count]], r[b, loser[b, :count]]  # noqa: E741
+            spread = 0.5 * (w.var() + l.var())
+            expected = {"sft": -np.log(NOW[b, winner[b, :count]]).mean(),
+                        "ipo": ((w - l - 1) ** 2).mean(),
+                        "centred_spif": spread + (0.5 * (w - l).mean() - 1) ** 2}  # fmt: skip
+            close(found[b], expected[name])
+
+
+def group(step, most, samples, own):
+    """Responses (rows, most), and what each one's group says of it (zeros after the group)."""
+    responses = draw(tensor(START), STREAMS.uniform("group", step, (most,))).numpy()
+    luck = STREAMS.uniform("group comparisons", step, (most, most)).numpy()
+    share = np.zeros((2, most))
+    for b in range(2):
+        for i in range(samples[b]):
+            total = 0.5 * own[b]
+            for j in range(samples[b]):
+                low, high = min(i, j), max(i, j)
+                first = luck[b, low, high] < P[b, responses[b, low], responses[b, high]]
+                total += 0.0 if i == j else float(first == (i < j))
+            share[b, i] = total / (samples[b] - 1 + own[b])
+    return responses, share
+
+
+def test_a_group_compares_all_with_all():
+    run = play(PreferenceSGD, "sppo", samples=[6, 4], self_comparison=[0, 1])
+    responses, share = group(4, 6, [6, 4], [0, 1])
+    luck = STREAMS.uniform("group comparisons", 4, (6, 6))
+    found = group_estimates(tensor(P), torch.from_numpy(responses), luck, torch.tensor([6, 4]),
+                            torch.tensor([False, True]))  # fmt: skip
+    close(found[0], share[0])
+    close(found[1, :4], share[1, :4])
+    r = np.take_along_axis(BETA * np.log(NOW / START) + TAU * np.log(NOW / REF), responses, -1)
+    each = 2 * (r - (share - 0.5)) ** 2
+    expected = [each[0].mean(), each[1, :4].mean()]
+    close(run.loss(tensor(np.log(NOW)), tensor(np.log(START)), 4), expected)
+
+
+def test_gradient_steps_and_their_opponents():
+    rate = np.array([0.1, 0.3])
+    run = play(PreferenceSGD, "ipo", rate=rate, steps_per_round=[2, 3])
+    close(run.step_size, rate / (4 * (BETA + TAU)[:, 0]))  # a slope of 2 on either side
+    state = at(run.start(), theta=np.log(NOW) + 1.0)
+    close(state["opponent"], np.log(START))
+    found = run.advance(state, 3)
+    close(found["opponent"].exp(), np.stack([START[0], NOW[1]]))
+    for b, opponent in ((0, START[0]), (1, NOW[1])):
+
+        def loss(theta, b=b, opponent=opponent):
+            log_law = theta - np.log(np.exp(theta).sum())
+            r = BETA[b] * (log_law - np.log(opponent)) + TAU[b] * (log_law - np.log(REF[b]))
+            chosen = 2 * opponent[:, None] * opponent * P[b]
+            return (chosen * (r[:, None] - r - 1) ** 2).sum()
+
+        theta = np.log(NOW[b]) + 1.0
+        kicks = 1e-6 * np.eye(3)
+        slope = np.array([(loss(theta + k) - loss(theta - k)) / 2e-6 for k in kicks])
+        close(found["theta"][b], theta - run.step_size[b].item() * slope, 1e-7)
+    measured = run.measure(state, 0)
+    close(measured["gap"], 2 * wins(NOW).max(-1) - 1)
+    close(measured["tv"], 0.5 * np.abs(NOW - TARGET).sum(-1))
+    mixed = play(PreferenceSGD, "alpha_spin")
+    close(mixed.start()["opponent"].exp(), normal(np.sqrt(START * REF)))
+    sft = play(PreferenceSGD, "sft").start()
+    close(sft["opponent"], np.log(START))
+
+
+def test_the_scale_of_winners():
+    weight = tensor([2.0, 3.0])
+    assert winner_scale(None, weight).tolist() == [1.0, 1.0]
+    for name, scale in (("dpo", 1.0), ("ipo", 4.0), ("spif", 2.0), ("sppo", 2.0)):
+        close(winner_scale(objectives.get(name), weight), [2 * scale, 3 * scale])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("ipo", {"samples": [2, 3]}, "even numbers"),
+        ("ipo", {"samples": [0, 2]}, "do not go together"),
+        ("ipo", {"self_comparison": 1}, "it goes with sppo"),
+        ("nash_md", {}, "no loss on pairs"),
+        ("tspin", {}, "scores no pairs"),
+    ],
+)
+def test_losses_that_do_not_fit_are_refused(name, given, said):
+    with pytest.raises(InvalidInput, match=said):
+        play(PreferenceSGD, name, **given)
+
+
+# -- the plug-in estimate -------------------------------------------------------------------------
+
+
+def test_bias_and_variance_of_plug_in_estimates():
+    rows = pd.DataFrame({"seed": SEEDS, "samples": [5, 3], "self_comparison": [0, 1]})
+    run = PlugIn(rows, P, START)
+    state, each = run.start(), [[[] for _ in range(3)] for _ in range(2)]
+    for step in range(4):
+        state = run.advance(state, step)
+        responses, share = group(step, 5, [5, 3], [0, 1])
+        for b, count in ((0, 5), (1, 3)):
+            for i in range(count):
+                each[b][responses[b, i]].append(share[b, i])
+    for name, power in (("count", 0), ("sum", 1), ("square", 2)):
+        close(state[name], [[sum(x**power for x in found) for found in row] for row in each])
+    found = run.measure(state, 4)
+    for b in range(2):
+        win = wins(START)[b]
+        weight = np.array([len(x) for x in each[b]]) / sum(len(x) for x in each[b])
+        mean, var = (np.array([f(x) if x else 0.0 for x in each[b]]) for f in (np.mean, np.var))
+        pull = 0.5 - win
+        bias = (weight * (mean - win) * pull).sum() / (weight * pull**2).sum()
+        close(found["bias"][b], bias)
+        close(found["variance"][b], (weight * var).sum() / (weight * win * (1 - win)).sum())
+    with pytest.raises(InvalidInput, match="2 own responses or more"):
+        PlugIn(rows.assign(samples=[2, 1]), P, START)
+    PlugIn(rows.assign(samples=2), P, START)
