@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from llm_scale.data.ends import find
 from llm_scale.models import hub, lora
-from llm_scale.models.ends import find
 from llm_scale.models.language import Language, few, load_whole, nonfinite, with_ends
 from llm_scale.models.weights import Weights, everything
 from theory.errors import InvalidInput, refuse

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from llm_scale.models import ends as ends_of
+from llm_scale.data import ends as ends_of
 from theory.errors import InvalidInput, refuse
 
 Past = Literal["cache", "kept rows", "none"]

@@ -9,9 +9,9 @@ from transformers import AutoTokenizer, GenerationConfig
 
 from lab import streams
 from llm_scale import models
+from llm_scale.data import ends
 from llm_scale.data.prompts import encode_response
 from llm_scale.measure.held_out import random_response
-from llm_scale.models import ends
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.sample import generate
 from llm_scale.settings import Settings

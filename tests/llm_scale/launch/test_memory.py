@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config
 
-from llm_scale.models import lora, memory, weights
+from llm_scale.launch import memory
+from llm_scale.models import lora, weights
 from llm_scale.models.language import Language
 from llm_scale.models.score import Scorer, sequence_log_probs
 from llm_scale.settings import LINEAR
