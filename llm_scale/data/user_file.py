@@ -99,7 +99,7 @@ class PairFile:
 
     def _drawn(self, item: Item, round_: int) -> Item:
         """An item with G of its expert responses."""
-        count = self.settings.expert_samples
+        count = responses_of(self.settings)
         if len(item.expert) == count:
             return item
         rng = streams.generator(self.settings.seed, "group", round_ + 1, item.id)
@@ -153,7 +153,7 @@ def task_of(read: FileRows, tokenizer: Any, room: int | None = None) -> PairFile
     InvalidInput: too few prompts, or too few responses to them.
     """
     found, rows, settings = read.found, read.rows, read.settings
-    groups = _grouped(rows) if settings.expert_samples > 1 else [(row,) for row in rows]
+    groups = _grouped(rows) if responses_of(settings) > 1 else [(row,) for row in rows]
     refuse(_count_problems(found, rows, groups, settings))
     longest = max(len(tokens) for row in rows for tokens in row.used)
     free = LONGEST if room is None else room - max(len(row.prompt) for row in rows)
@@ -216,7 +216,13 @@ def _encoded(example: Example, tokenizer: Any, settings: Settings, ends: Sequenc
 
 
 def _are_pairs(found: Examples, settings: Settings) -> bool:
-    return found.preferences and settings.oracle == NONE and settings.level == "sequence"
+    alone = settings.oracle == NONE and settings.expert == "none"
+    return found.preferences and alone and settings.level == "sequence"
+
+
+def responses_of(settings: Settings) -> int:
+    """Expert responses to a prompt that a file has to give: G, or one beside a known expert's."""
+    return settings.expert_samples if settings.expert == "none" else 1
 
 
 def _grouped(rows: Sequence[Encoded]) -> list[tuple[Encoded, ...]]:
@@ -241,7 +247,7 @@ def _count_problems(
     settings: Settings,
 ) -> list[str]:
     """Too few responses to a prompt, or too few prompts."""
-    path, count, out = found.records.path, settings.expert_samples, []
+    path, count, out = found.records.path, responses_of(settings), []
     few = [group for group in items if len(group) < count]
     if few:
         out.append(

@@ -350,6 +350,8 @@ def _pair_problems(settings: Settings, objective: Objective | None) -> list[str]
         out.append(f"{name} is for a file; task={settings.task!r} has no given pairs")
     if settings.oracle != NONE:
         out.append(f"{name} says who won: oracle must be none, not {settings.oracle!r}")
+    if settings.expert != expert.NONE:
+        out.append(f"{name} has its own responses: expert must be none, not {settings.expert!r}")
     if settings.level == "token":
         out.append(f"{name} compares whole responses: level must be sequence")
     for number in ("expert_samples", "own_samples"):

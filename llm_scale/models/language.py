@@ -40,8 +40,9 @@ class Language:
     adapter: Any = None
 
     def __post_init__(self) -> None:
-        if not self.ends and self.tokenizer.eos_token_id is not None:
-            object.__setattr__(self, "ends", (int(self.tokenizer.eos_token_id),))
+        eos = getattr(self.tokenizer, "eos_token_id", None)
+        if not self.ends and eos is not None:
+            object.__setattr__(self, "ends", (int(eos),))
 
     @property
     def eos(self) -> int:

@@ -8,8 +8,9 @@ import pytest
 from lab import streams
 from llm_scale.data import tasks
 from llm_scale.data.items import Response
-from llm_scale.data.tasks import Answered, pair_file
+from llm_scale.data.tasks import Answered
 from llm_scale.data.tokenizers import byte_tokenizer
+from llm_scale.data.user_file import pair_file
 from llm_scale.settings import Settings
 
 SMALL = Settings(prompts=6, held_out=3, expert_samples=2, max_new_tokens=3, expert="somewhere")

@@ -99,7 +99,7 @@ MODELS = {
     ),
     "adapter": (
         lambda p: (p / "adapter_config.json").write_text("{}"),
-        "an adapter .*not a whole model; merge it",
+        "an adapter of the kind None; needed is LORA, or merge it",
     ),
     "no tokenizer": (lambda p: (p / "tokenizer.json").unlink(), "cannot be loaded: .*tokenizer"),
     "torn tokenizer": (unreadable("tokenizer.json"), "cannot be loaded"),

@@ -13,7 +13,7 @@ from llm_scale.settings import Settings
 from tests.llm_scale.commands import train
 
 CPU = torch.device("cpu")
-SETTINGS = Settings(prompts=8, held_out=4, batch=4, device="cpu")
+SETTINGS = Settings(prompts=8, held_out=4, batch=4, max_new_tokens=8, device="cpu")
 MACHINE = Machine(CPU, torch.float32)
 PAIRS = [((1, 2, 3), (4, 5, 0)), ((6,), (7, 8, 9, 1))]
 

@@ -20,7 +20,7 @@ def next_law(language, tokens):
 def test_temperature_zero_takes_the_likeliest_tokens(language, prompts):
     none = np.zeros(4)
     drawn, log_probs = generate(
-        [language.model], prompts[:6], lambda i: none, 4, language.eos, temperature=0.0
+        [language.model], prompts[:6], lambda i: none, 4, language.ends, temperature=0.0
     )
     for prompt, response, log_prob in zip(prompts[:6], drawn, log_probs, strict=True):
         tokens, total = list(prompt), 0.0
@@ -38,7 +38,7 @@ def test_another_temperature_draws_from_a_power_of_the_law(language, prompts):
     cdf = (2 * law).softmax(-1).cumsum(-1).numpy()
     numbers = (np.arange(40) + 0.5) / 40
     drawn, log_probs = generate(
-        [language.model], [prompt] * 40, lambda i: numbers[i : i + 1], 1, -1, temperature=0.5
+        [language.model], [prompt] * 40, lambda i: numbers[i : i + 1], 1, (-1,), temperature=0.5
     )
     tokens = [r.tokens[0] for r in drawn]
     assert tokens == np.searchsorted(cdf, numbers, side="right").tolist()
@@ -49,8 +49,9 @@ def test_another_temperature_draws_from_a_power_of_the_law(language, prompts):
 def done(tmp_path_factory, settings):
     """A run that measures matches in its second round only."""
     out = tmp_path_factory.mktemp("match") / "run"
-    lines = []
-    run(dataclasses.replace(settings, match="exact", eval_every=2, lr=1e-2), out, lines.append)
+    said = []
+    run(dataclasses.replace(settings, match="exact", eval_every=2, lr=1e-2), out, said.append)
+    lines = [text for text in said if text.startswith("round")]
     return out, [row for row in metrics(out) if "round" in row], lines
 
 
@@ -135,7 +136,7 @@ def test_a_function_that_fails_later_leaves_the_round_and_says_so(tmp_path, sett
     row = metrics(tmp_path / "run")[-1]
     assert "ZeroDivisionError" in row["match_problem"]
     assert "match_greedy" not in row
-    assert "greedy match not measured: match=" in lines[0]
+    assert "greedy match not measured: match=" in lines[-1]
     assert (tmp_path / "run" / "final" / "config.json").is_file()
 
 

@@ -98,7 +98,7 @@ def test_experts_that_do_not_go_with_a_run(places, tmp_path):
     save(tiny(byte_tokenizer(TEXTS, 300), 0, cpu, width=16), tmp_path / "other")
     save(tiny(byte_tokenizer(TEXTS, 270), 0, cpu, width=16), tmp_path / "fewer")
     known = str(root / "expert")
-    base = {"device": "cpu", "task": task, "prompts": 8, "held_out": 4, "batch": 4, "width": 16}
+    base = {"device": "cpu", "task": task, "prompts": 8, "held_out": 4, "batch": 4}
     for given, reason in (
         ({"expert": "/nowhere"}, "expert='/nowhere': no config.json there; needed is 'none'"),
         ({"expert": known, "model": str(tmp_path / "other")}, "another vocabulary"),
@@ -109,7 +109,7 @@ def test_experts_that_do_not_go_with_a_run(places, tmp_path):
         ({"expert": "made"}, "expert='made' is for task='text'"),
         ({"expert": "made", "task": "text", "model": str(tmp_path / "other")}, "has others"),
         ({"measured_on": "test"}, "measured_on='test' is for task='text'"),
-        ({"width": 12}, "width=12; needed is a multiple of twice heads=4"),
+        ({"width": 12}, "width=12, heads=4; needed is a width that is a multiple of 2 heads"),
         ({"history": 0.5, "opponent": "base"}, "opponent must be last"),
         ({"history": 0.5, "level": "token"}, "level must be sequence"),
         ({"history": 0.5, "objective": "alpha_spin"}, "has an opponent of its own"),

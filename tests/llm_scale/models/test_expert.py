@@ -39,6 +39,13 @@ def expert():
     return ModelExpert(changed(tiny_game.player(S, width=16), 5, 1.0))
 
 
+def alike(expert, settings):
+    """A player with the expert's weights."""
+    who = tiny_game.player(settings, width=16)
+    weights.put(who.language, weights.everything(expert.player.language.model))
+    return who
+
+
 def noise(i):
     return streams.uniform(tiny_game.HORIZON, 0, "here", i)
 
@@ -56,9 +63,7 @@ def test_its_answers_are_samples_of_it_in_any_batches(expert):
     square = ((counts - expected) ** 2 / expected).sum()
     assert square < len(AT) + 4 * np.sqrt(2 * len(AT))
     assert all(r.truncated == (r.tokens[-1] != 0) for r in drawn)
-    one_by_one = dataclasses.replace(S, generate_batch=1, tokens_per_batch=1)
-    other = ModelExpert(tiny_game.player(one_by_one, width=16))
-    weights.put(other.player.language, weights.copy_of(expert.player.language))
+    other = ModelExpert(alike(expert, dataclasses.replace(S, generate_batch=1, tokens_per_batch=1)))
     assert other.sample([tiny_game.PROMPT] * 20, noise) == drawn[:20]
     np.testing.assert_allclose(other.log_probs(PAIRS), expert.log_probs(PAIRS), atol=1e-5)
 
@@ -113,6 +118,5 @@ def test_telemetry_is_that_of_the_listed_laws(expert):
 
 
 def test_a_learner_with_its_weights_has_nothing_to_learn(expert):
-    who = tiny_game.player(S, width=16)
-    weights.put(who.language, weights.copy_of(expert.player.language))
+    who = alike(expert, S)
     np.testing.assert_array_equal(expert.log_probs(PAIRS), who.score(PAIRS).double().numpy())
