@@ -124,8 +124,9 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
         say(note)
     try:
         with _alone(out) if lead else contextlib.nullcontext():
-            if lead:
-                say(estimate.line(settings, parts.language, parts.task, parts.machine))
+            size = estimate.line(settings, parts.language, parts.task, parts.machine)
+            if lead:  # all look: a task's responses may be drawn by several processes together
+                say(size)
             training.train(
                 training.assemble(settings, out, parts.language, parts.task),
                 lambda row: say(line(row)) if lead else None,

@@ -165,7 +165,7 @@ def test_many_differences_get_letters_with_a_key(tmp_path):
     make_run(tmp_path / "rev", task="/data/reverse.jsonl", sft_steps=60)
     names = (
         "spin, batch=64, lr=0.003, prompts=8192, sft_steps=0, task=phrases",
-        "spin, batch=32, lr=0.001, prompts=64, sft_steps=60, task=reverse.jsonl",
+        "spin, batch=32, lr=0.001, prompts=0, sft_steps=60, task=reverse.jsonl",
     )
     assert labels(tmp_path / "spin", tmp_path / "rev") == list(zip("AB", names, strict=True))
 

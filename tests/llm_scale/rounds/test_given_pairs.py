@@ -103,7 +103,7 @@ def test_the_first_loss_of_dpo_is_ln_2_and_nothing_is_sampled_to_train(
         assert steps[first]["loss"] == pytest.approx(0.6931472, abs=1e-5)
         assert steps[first + 1]["loss"] < 0.68
     assert "given pairs of winner and loser" in said[0]
-    assert "given pairs " in said[1]
+    assert "given pairs " in next(text for text in said if text.startswith("round"))
     recorded = read(tmp_path / "run").settings
     assert (recorded["data"], recorded["prompts"]) == ("pairs", 4)
 

@@ -418,7 +418,9 @@ def test_one_prompt_format_for_generation_and_for_training(directory, style, tmp
     sampled, scored = set(), set()
     real_sample, real_collate = Player.sample, score.collate
     monkeypatch.setattr(
-        Player, "sample", lambda s, p, *a: sampled.update(map(tuple, p)) or real_sample(s, p, *a)
+        Player,
+        "sample",
+        lambda s, p, *a, **k: sampled.update(map(tuple, p)) or real_sample(s, p, *a, **k),
     )
 
     def collate(pairs, device):
