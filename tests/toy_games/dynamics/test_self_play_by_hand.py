@@ -14,7 +14,7 @@ from toy_games.dynamics.two_step import TwoStepRounds
 from toy_games.engine.policies import LogLinearPolicy, Softmax
 
 SEEDS = [3, 8]
-BETA, RATE, TAU = np.array([0.7, 2.0]), np.array([0.1, 0.3]), np.array([0.4, 0.1])
+BETA, RATE, TAU = np.array([0.7, 2.0]), np.array([0.1, 0.3]), np.array([0.4, 0.0])
 EXPERT = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]])
 START = np.random.default_rng(0).normal(size=(2, 6))
 THETA = np.random.default_rng(1).normal(size=(2, 6))  # where losses are read
@@ -184,8 +184,39 @@ def test_what_is_wrong_is_said():
     ):
         with pytest.raises(InvalidInput, match=said):
             play(**({"spec": "spin"} | change))
-    play("spin", data=Data(batch=6, group=4))  # no groups there
+    one = np.zeros(6)
+    one[2] = np.nan
+    for start in (one, START + one):
+        with pytest.raises(InvalidInput, match="finite parameters"):
+            play("spin", start=start)
+    play("spin", data=Data(batch=6, group=4), half_after=0.5)  # no groups there
+    play("centred_spif", data=Data(batch=5, group=1))
     close(play("spin", start=START[0]).start()["theta"], START[[0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("law", "said"),
+    [
+        ([0.5, np.nan, 0.5], "finite probabilities"),
+        ([0.6, 0.6, -0.2], "finite probabilities"),
+        ([0.5, 0.3, 0.2 + 2e-9], "sum to 1 within 2.0e-09"),
+        ([0.5, 0.5], "shape"),
+        (["a", "b", "c"], "needed are probabilities"),
+    ],
+)
+def test_laws_that_are_none_are_refused(law, said):
+    good = [0.5, 0.3, 0.2] if len(law) == 3 else [0.5, 0.5]
+    rows = pd.DataFrame({"seed": [0]})
+    with pytest.raises(InvalidInput, match=said):
+        SelfPlay(Softmax(3, 2), None, rows, [good, law], np.zeros(6))
+
+
+def test_gradients_are_those_of_the_first_step_unless_said():
+    run = play("spin", data=Data(batch=4))
+    state, theta = run.start(), torch.from_numpy(THETA)
+    first, second = (run.gradient(theta, state, step) for step in (0, 1))
+    assert torch.equal(run.gradient(theta, state), first)
+    assert not torch.equal(first, second)
 
 
 # -- measures -------------------------------------------------------------------------------------
@@ -237,11 +268,11 @@ def test_measures_outside_of_a_support():
     assert self_play.reverse_kl(run, state, 0).tolist() == [np.inf]
     close(self_play.max_logratio(run, state, 0), [np.log(1.5)])
     state["theta"] = torch.tensor([[0.0, -2.0, -800.0]], dtype=torch.float64)
-    state["opponent"] = torch.tensor([[[-1.0, -1.0, -900.0]]], dtype=torch.float64)
+    state["opponent"] = torch.tensor([[[-0.5, -1.5, -900.0]]], dtype=torch.float64)
     log_pi = np.array([0.0, -2.0]) - np.log1p(np.exp(-2.0))
     law = np.exp(log_pi)
     close(self_play.reverse_kl(run, state, 0), [(law * np.log(law / 0.5)).sum()])
-    close(self_play.max_reward(run, state, 0), [np.abs(log_pi + 1.0).max()])  # beta is 1
+    close(self_play.max_reward(run, state, 0), [np.abs(log_pi + [0.5, 1.5]).max()])  # beta is 1
     state["theta"][0, 2] = -600.0  # alive on one side
     close(self_play.max_reward(run, state, 0), [900.0 - 600.0 - np.log1p(np.exp(-2.0))])
 
