@@ -239,13 +239,11 @@ def test_kinds_of_games():
     assert np.linalg.matrix_rank(flat, tol=1e-9).tolist() == [2, 2]
     close(np.abs(flat).max((1, 2)), 0.8)
     assert (flat.min(-1) < 0).all()
-    tried = []
-    for seed, found in enumerate(
-        games("low_rank", 3, [*map(np.random.default_rng, range(9))], 0.8)
-    ):
-        rng, area = np.random.default_rng(seed), np.ones((3, 3))
+    tried, three = [], [np.random.default_rng(seed) for seed in range(9)]
+    for seed, found in enumerate(games("low_rank", 3, three, 0.8)):
+        again, area = np.random.default_rng(seed), np.ones((3, 3))
         while ((area > 0).sum(-1) >= 2).any():  # who wins against all others
-            chance = preferences.low_rank(rng, 3, 2)
+            chance = preferences.low_rank(again, 3, 2)
             area = np.log(chance / (1 - chance)) * (1 - np.eye(3))
             tried.append(seed)
         close(found, 0.5 + 0.4 * area / np.abs(area).max(), 1e-9)
@@ -371,7 +369,7 @@ def test_losses_that_do_not_fit_are_refused(name, given, said):
         play(PreferenceSGD, name, **given)
 
 
-def test_a_loss_without_a_reference_scores_no_pairs():
+def test_losses_without_a_reference_or_of_the_wrong_sign():
     with registry.kept():
 
         @registry.register("free")
@@ -381,8 +379,15 @@ def test_a_loss_without_a_reference_scores_no_pairs():
             def pair_loss(self, d):
                 return xp.softplus(-d)
 
+        @registry.register("upside_down")
+        class UpsideDown(objectives.Pairwise):
+            def pair_loss(self, d):
+                return xp.softplus(d)
+
         with pytest.raises(Unavailable, match="scores no pairs"):
             play(PreferenceSGD, "free")
+        with pytest.raises(InvalidInput, match="no slope at reward 0"):
+            play(PreferenceSGD, "upside_down")
 
 
 # -- the plug-in estimate -------------------------------------------------------------------------

@@ -181,6 +181,14 @@ def test_all_methods_read_as_many_responses():
                 assert run.rewards == ("linear" if kind == "linear" else "tabular")
 
 
+def test_runs_are_not_smoothed_nor_slowed_unless_said():
+    expert, rows = np.array([0.5, 0.3, 0.2]), pd.DataFrame({"seed": [0, 1]})
+    run = contenders.simulation(Method("spif", "two steps"), Softmax(3), rows, expert,
+                                np.zeros(3), Data(batch=None), {})  # fmt: skip
+    assert run.smoothing == 0.0
+    assert run.half_after == np.inf
+
+
 def test_tables_are_labelled_and_checkpoints_numbered():
     table = pd.DataFrame({"seed": [0], "beta": [9.0], "kl": [0.5]})
     found = contenders.labelled(table, "ladder", Method("spif", "two steps"), 0.7)
