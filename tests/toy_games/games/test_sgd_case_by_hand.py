@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from theory import TokenMDP, objectives
+from theory import TokenMDP, objectives, xp
+from theory.objectives import registry
 from theory.rounds.log_linear import LogLinear
 from theory.rounds.one_step import local_rate_one_step, one_step_round
 from toy_games.engine.policies import LogLinearPolicy, Neural, Tokens
@@ -131,6 +132,41 @@ def test_paths_of_smaller_classes():
         own = case.round(first, 0.5, None, None, first).minimise(theta)
         close(found[1].exp(), case.log_law(own).exp(), 1e-6)
         assert (found[1] - first).abs().max() > 1e-3
+
+
+def test_paths_on_finite_groups_are_their_own():
+    case = Case("centred_spif", "tokens", 2, 2, 3)
+    theta = case.start()
+    exact, grouped = (case.path(theta, 0.5, 1, group) for group in (None, 2))
+    q, p = np.exp(exact[0].numpy()), P
+    close(exact[1].exp(), normal(q * np.exp((p - q) / (p + q))), 1e-6)
+    own = case.round(grouped[0], 0.5, 2).minimise(theta)
+    close(grouped[1].exp(), case.log_law(own).exp(), 1e-6)
+    assert (grouped[1] - exact[1]).abs().max() > 1e-3
+
+
+def test_a_group_risk_that_sees_the_level_has_no_round():
+    with registry.kept():
+
+        @registry.register("level")
+        class Level(objectives.Group):
+            def group_risk(self, r_y, r_own, w_y, w_own):
+                on_expert = xp.weighted_mean(xp.square(r_y - 1.0), w_y)
+                return on_expert + xp.weighted_mean(xp.square(r_own), w_own)
+
+        assert isinstance(Case("level").no_round, str)
+
+
+def test_factors_are_means_over_both_sides():
+    case, size = Case("spif", "tokens", 2, 2, 3), 0.4
+    both = []
+    for sign in (1.0, -1.0):
+        start = case.beside(case.expert.log(), sign * size)
+        path = case.path(case.theta_of(start), 0.4, 2, ref=case.expert.log())
+        both.append(shares(path, path[0], case.expert.log()).numpy())
+    share = (both[0] + both[1]) / 2
+    assert case.factor(0.4, size, 2) == pytest.approx(float(chain_factor(share)), rel=1e-9)
+    assert abs(float(chain_factor(both[0])) - float(chain_factor(share))) > 1e-3
 
 
 def test_where_rounds_rest():
