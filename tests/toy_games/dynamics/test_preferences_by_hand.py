@@ -403,17 +403,17 @@ def test_bias_and_variance_of_plug_in_estimates():
         for b, count in ((0, 5), (1, 3)):
             for i in range(count):
                 each[b][responses[b, i]].append(share[b, i])
-    for name, power in (("count", 0), ("sum", 1), ("square", 2)):
-        close(state[name], [[sum(x**power for x in found) for found in row] for row in each])
-    found = run.measure(state, 4)
-    for b in range(2):
-        win = wins(START)[b]
-        weight = np.array([len(x) for x in each[b]]) / sum(len(x) for x in each[b])
-        mean, var = (np.array([f(x) if x else 0.0 for x in each[b]]) for f in (np.mean, np.var))
-        pull = 0.5 - win
-        bias = (weight * (mean - win) * pull).sum() / (weight * pull**2).sum()
-        close(found["bias"][b], bias)
-        close(found["variance"][b], (weight * var).sum() / (weight * win * (1 - win)).sum())
+        for name, power in (("count", 0), ("sum", 1), ("square", 2)):
+            close(state[name], [[sum(x**power for x in found) for found in row] for row in each])
+        found = run.measure(state, step)
+        for b in range(2):
+            win = wins(START)[b]
+            weight = np.array([len(x) for x in each[b]]) / sum(len(x) for x in each[b])
+            mean, var = (np.array([f(x) if x else 0.0 for x in each[b]]) for f in (np.mean, np.var))
+            pull = 0.5 - win
+            bias = (weight * (mean - win) * pull).sum() / (weight * pull**2).sum()
+            close(found["bias"][b], bias)
+            close(found["variance"][b], (weight * var).sum() / (weight * win * (1 - win)).sum())
     with pytest.raises(InvalidInput, match="2 own responses or more"):
         PlugIn(rows.assign(samples=[2, 1]), P, START)
     PlugIn(rows.assign(samples=2), P, START)

@@ -246,6 +246,8 @@ def test_measures_of_two_runs():
     close(at(measures.reward_range), widest)
     close(at(measures.logit_range), np.ptp(log_law(THETA), axis=-1).max(-1))
     close(at(measures.missing_mass), (EXPERT * (DATA == 0)).sum(-1).mean(-1))
+    every = state | {"data": torch.ones(2, 2, 3)}
+    assert measures.reward_unseen(run, every, 0).tolist() == [0.0, 0.0]
     unseen = DATA + OWN == 0
     assert unseen.any((1, 2)).all()
     close(at(measures.mass_before), (q * unseen).sum(-1).mean(-1))
@@ -319,6 +321,7 @@ def test_two_steps_on_a_batch_are_weighted_scores():
 def test_a_linear_reward_of_two_features():
     features = np.random.default_rng(2).normal(size=(2, 1, 3, 2))
     features[1, :, :, 1] = 0.0  # not used by the second row
+    features[0, 0, 2, 1] = 0.0
     rows = pd.DataFrame({"seed": SEEDS, "beta": BETA})
     run = TwoStepRounds(LogLinearPolicy(features), objectives.get("spif"), rows, EXPERT[:1],
                         np.zeros(2), Data(batch=None), rewards="linear")  # fmt: skip

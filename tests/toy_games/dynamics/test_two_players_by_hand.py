@@ -272,6 +272,8 @@ def test_best_responses_by_link_gain_and_search():
     delta = ((p - q) ** 2 / (p + q)).sum(-1, keepdims=True)
     found = best_response(objectives.get("ipo"), u, tensor(p), tensor(q))
     close(found, (p - q) / (p + q) / (1 + delta / 2))
+    each = best_response(objectives.get("ipo"), u[None], tensor(p[None]), tensor(q[None]))
+    close(each[0], found)
     with pytest.raises(Unavailable):
         best_response(objectives.get("spin_hinge"), u, tensor(p), tensor(q))
     apart = tensor([[1.0, 0.0]]), tensor([[0.0, 1.0]])
