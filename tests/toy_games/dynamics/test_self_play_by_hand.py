@@ -141,6 +141,13 @@ def test_a_step_follows_the_loss_down_at_the_rows_own_rates():
     close(run.advance(state, 2)["opponent"], log_law(THETA))
 
 
+def test_only_rows_whose_round_begins_have_a_new_opponent():
+    run = play("spin", steps_per_round=[2, 3])
+    state = run.start() | {"theta": torch.from_numpy(THETA)}
+    found = run.advance(state, 3)["opponent"]
+    close(found, np.stack([log_law(START)[0], log_law(THETA)[1]]))
+
+
 def test_where_responses_come_from():
     run = play("spin", data=Data(batch=4, expert_samples=5, own_samples=7), temperature=[0.5, 2.0])
     state = run.start()
