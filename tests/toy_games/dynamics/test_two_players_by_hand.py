@@ -257,7 +257,7 @@ def test_measures_where_mass_is_missing():
         close(two_players.gap(run, state), [regret + most - law @ paid], 1e-9)
     state["theta"][0, 2] = -4000.0
     close(two_players.largest_reward(run, state), [9.0])
-    state["theta"][0, :2] = -6000.0  # the expert's responses count all the same
+    state["theta"][0] = torch.tensor([-6000.0, -6000.0, 0.0])  # the expert's count all the same
     state["phi"][0] = torch.tensor([0.5, -2.0, 1.0])
     close(two_players.largest_reward(run, state), [2.0])
 
