@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lab.streams import Streams, draw
-from theory import objectives, preferences
+from theory import objectives, preferences, xp
 from theory.errors import InvalidInput, Unavailable
+from theory.objectives import registry
 from toy_games.dynamics.preference_estimates import PlugIn, group_estimates
 from toy_games.dynamics.preference_rounds import (
     PreferenceRounds,
@@ -77,6 +78,7 @@ def test_nash_md_is_scored_against_the_mixture_and_starts_at_the_policy():
     reward = 0.5 * (2 * wins(mixed) - 1)
     close(found["log_law"].exp(), normal(mixed * np.exp(reward / (BETA + TAU))))
     close(found["total"], mixed)
+    close(run.reward(tensor(mixed), 0), reward)
 
 
 def test_a_round_on_winners_and_one_from_a_mixture():
@@ -122,6 +124,12 @@ def test_estimates_are_shares_of_wins():
     found = mixed.reward(tensor(NOW), 4)
     close(found[0], 1.3 * (2 * wins(NOW) - 1)[0])
     close(found[1], 1.3 * (2 * comparisons(NOW, 4, 4, [0, 4], [0, 0]) - 1)[1])
+
+
+def test_one_comparison_and_a_strong_anchor():
+    run = play(PreferenceRounds, "sppo", samples=[1, 1], tau=[0.9, 0.1])
+    close(run.used(3), [[1, 0, 0], [1, 0, 0]])
+    close(run.reward(tensor(NOW), 2), comparisons(NOW, 2, 1, [1, 1], [0, 0]) - 0.5)
 
 
 def pairs(law, step, count):
@@ -203,7 +211,7 @@ def test_what_an_algorithm_is_paid():
         ({"target": TARGET - [0.6, 0.0, -0.6]}, "target: needed are laws"),
         ({"tau": [0.0, 0.1], "beta": [0.0, 1.0]}, r"needed is beta \+ tau > 0"),
         ({"draws": "x"}, "needed is one of"),
-        ({"draws": "pairs", "self_comparison": 1}, "pairs have none"),
+        ({"draws": "pairs", "self_comparison": [0, 1]}, "pairs have none"),
         ({"algorithm": "nash_md", "tau": [0.0, 0.1]}, "nash_md: needed is tau > 0"),
     ],
 )
@@ -231,6 +239,15 @@ def test_kinds_of_games():
     assert np.linalg.matrix_rank(flat, tol=1e-9).tolist() == [2, 2]
     close(np.abs(flat).max((1, 2)), 0.8)
     assert (flat.min(-1) < 0).all()
+    tried, three = [], [np.random.default_rng(seed) for seed in range(9)]
+    for seed, found in enumerate(games("low_rank", 3, three, 0.8)):
+        again, area = np.random.default_rng(seed), np.ones((3, 3))
+        while ((area > 0).sum(-1) >= 2).any():  # who wins against all others
+            chance = preferences.low_rank(again, 3, 2)
+            area = np.log(chance / (1 - chance)) * (1 - np.eye(3))
+            tried.append(seed)
+        close(found, 0.5 + 0.4 * area / np.abs(area).max(), 1e-9)
+    assert len(tried) > 9
     with pytest.raises(InvalidInput, match="game 'chess'"):
         games("chess", 3, rng(), 0.8)
 
@@ -342,7 +359,7 @@ def test_the_scale_of_winners():
     [
         ("ipo", {"samples": [2, 3]}, "even numbers"),
         ("ipo", {"samples": [0, 2]}, "do not go together"),
-        ("ipo", {"self_comparison": 1}, "it goes with sppo"),
+        ("ipo", {"self_comparison": [0, 1]}, "it goes with sppo"),
         ("nash_md", {}, "no loss on pairs"),
         ("tspin", {}, "scores no pairs"),
     ],
@@ -350,6 +367,27 @@ def test_the_scale_of_winners():
 def test_losses_that_do_not_fit_are_refused(name, given, said):
     with pytest.raises(InvalidInput, match=said):
         play(PreferenceSGD, name, **given)
+
+
+def test_losses_without_a_reference_or_of_the_wrong_sign():
+    with registry.kept():
+
+        @registry.register("free")
+        class Free(objectives.Pairwise):
+            reference_free = True
+
+            def pair_loss(self, d):
+                return xp.softplus(-d)
+
+        @registry.register("upside_down")
+        class UpsideDown(objectives.Pairwise):
+            def pair_loss(self, d):
+                return xp.softplus(d)
+
+        with pytest.raises(Unavailable, match="scores no pairs"):
+            play(PreferenceSGD, "free")
+        with pytest.raises(InvalidInput, match="no slope at reward 0"):
+            play(PreferenceSGD, "upside_down")
 
 
 # -- the plug-in estimate -------------------------------------------------------------------------
@@ -365,17 +403,17 @@ def test_bias_and_variance_of_plug_in_estimates():
         for b, count in ((0, 5), (1, 3)):
             for i in range(count):
                 each[b][responses[b, i]].append(share[b, i])
-    for name, power in (("count", 0), ("sum", 1), ("square", 2)):
-        close(state[name], [[sum(x**power for x in found) for found in row] for row in each])
-    found = run.measure(state, 4)
-    for b in range(2):
-        win = wins(START)[b]
-        weight = np.array([len(x) for x in each[b]]) / sum(len(x) for x in each[b])
-        mean, var = (np.array([f(x) if x else 0.0 for x in each[b]]) for f in (np.mean, np.var))
-        pull = 0.5 - win
-        bias = (weight * (mean - win) * pull).sum() / (weight * pull**2).sum()
-        close(found["bias"][b], bias)
-        close(found["variance"][b], (weight * var).sum() / (weight * win * (1 - win)).sum())
+        for name, power in (("count", 0), ("sum", 1), ("square", 2)):
+            close(state[name], [[sum(x**power for x in found) for found in row] for row in each])
+        found = run.measure(state, step)
+        for b in range(2):
+            win = wins(START)[b]
+            weight = np.array([len(x) for x in each[b]]) / sum(len(x) for x in each[b])
+            mean, var = (np.array([f(x) if x else 0.0 for x in each[b]]) for f in (np.mean, np.var))
+            pull = 0.5 - win
+            bias = (weight * (mean - win) * pull).sum() / (weight * pull**2).sum()
+            close(found["bias"][b], bias)
+            close(found["variance"][b], (weight * var).sum() / (weight * win * (1 - win)).sum())
     with pytest.raises(InvalidInput, match="2 own responses or more"):
         PlugIn(rows.assign(samples=[2, 1]), P, START)
     PlugIn(rows.assign(samples=2), P, START)

@@ -73,6 +73,8 @@ def test_counts_come_from_numbers_that_rows_of_a_seed_share():
     same = run.counts("own", torch.from_numpy(P[[0, 0, 0]]), 2).numpy()
     assert (same[0] == same[2]).all()
     assert (same[0] != same[1]).any()
+    coin = np.array([[0.3, 0.7]] * 3)
+    close(run.counts("own", torch.from_numpy(coin), 2), counts("own", coin, 2, 15))
     assert run.counts("own", torch.ones(3, 1), 2, 7).tolist() == [[7.0]] * 3
 
 
@@ -107,8 +109,18 @@ def test_what_nobody_or_one_side_produced():
     assert LARGEST == 1e6
 
 
+def test_exact_rounds_of_responses_that_one_side_or_none_gives():
+    expert = np.array([[0.5, 0.5, 0, 0]] * 3)
+    start = np.array([[0.2, 0.3, 0.5, 0]] * 3)
+    with np.errstate(divide="ignore"):
+        run = play(expert=expert, log_start=np.log(start), share=0 * SHARE)
+    found = run.advance(run.start(), 0)["log_q"].exp()
+    reward = np.array([0.3 / 0.7, 0.2 / 0.8, -1.0, 0.0])
+    close(found, normal(start * np.exp(reward / BETA[:, None])))
+
+
 def test_measures_and_burn_in():
-    expert = np.array([[0.5, 0.5, 0, 0], [0.25] * 4, [0, 0, 0.4, 0.6]])
+    expert = np.array([[0.5, 0.5, 0, 0], [0.25] * 4, [0, 0, 0.3, 0.7]])
     run = play(expert=expert)
     state = run.start()
     inside = expert > 0
@@ -118,7 +130,8 @@ def test_measures_and_burn_in():
     close(found["max_logratio"], np.abs(u).max(-1))
     close(found["outside"], np.where(inside, 0, Q).sum(-1))
     first = {"burn_in_u": u.max(-1) <= 1, "burn_in_kl": (expert * u).sum(-1) <= 1}
-    assert first["burn_in_u"].tolist() == [True, True, False]
+    for done in first.values():
+        assert done.tolist() == [True, True, False]
     for name, done in first.items():
         assert found[name].tolist() == [0.0 if d else -1.0 for d in done]
     late = state | {"log_q": torch.from_numpy(np.log(expert + 1e-9))}
@@ -133,6 +146,9 @@ def test_measures_and_burn_in():
     [
         ({"expert": P[:2]}, "needed are"),
         ({"expert": P[0], "log_start": np.log(Q[0])}, "needed are"),
+        ({"log_start": np.log(Q[:2])}, "needed are"),
+        ({"expert": P[:, None], "log_start": np.log(Q)[:, None]}, "needed are"),
+        ({"expert": P[0, :3] / 0.9, "log_start": np.log(Q[0, :3])}, "needed are"),
         ({"expert": P[:2], "log_start": np.log(Q[:2])}, "needed are"),
         ({"expert": P + [0.1, -0.1, 0.3, -0.3]}, "probabilities that sum to 1"),
         ({"expert": P * [[1.0], [1.0], [1.01]]}, "probabilities that sum to 1"),
@@ -153,7 +169,10 @@ def test_rounds_that_do_not_fit_are_refused(given, said):
 
 def test_rounds_need_a_best_response():
     play(samples=1, smoothing=0.0, noise="own")
-    play(fixed_data=True)
+    assert play(fixed_data=True).smoothing == 0.5
+    assert "fixed data" in play(fixed_data=True).identity
+    assert "K=2" in play(per_expert=2).identity
+    assert "K=" not in play().identity
     with pytest.raises(Unavailable):
         play("spin_hinge")
 
@@ -174,8 +193,9 @@ def test_a_far_start_reaches_as_far_as_asked():
     for wrong, said in ((np.array([7.0, 0.0]), "needed is > 0"), (reach, "different values")):
         with pytest.raises(InvalidInput, match=said):
             far_start(expert, direction * [[1.0], [float("needed" in said)]], wrong)
+    direction = np.array([[1.0, 1.0, 2.0], [0.0, 1.0, 2.0]])
     with pytest.raises(InvalidInput, match="not attained"):
-        far_start(np.array([[0.5, 0.5, 0.0]]), np.array([[1.0, 1.0, 2.0]]), np.array([0.5]))
+        far_start(np.array([[0.5, 0.5, 0.0]] * 2), direction, np.array([1e-4, 0.5]))
 
 
 # -- finite classes -------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from toy_games.dynamics.two_step import TwoStepRounds
 from toy_games.engine.policies import LogLinearPolicy, Softmax
 
 SEEDS = [3, 8]
-BETA, RATE, TAU = np.array([0.7, 2.0]), np.array([0.1, 0.3]), np.array([0.4, 0.1])
+BETA, RATE, TAU = np.array([0.7, 2.0]), np.array([0.1, 0.3]), np.array([0.4, 0.0])
 EXPERT = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]])
 START = np.random.default_rng(0).normal(size=(2, 6))
 THETA = np.random.default_rng(1).normal(size=(2, 6))  # where losses are read
@@ -141,6 +141,13 @@ def test_a_step_follows_the_loss_down_at_the_rows_own_rates():
     close(run.advance(state, 2)["opponent"], log_law(THETA))
 
 
+def test_only_rows_whose_round_begins_have_a_new_opponent():
+    run = play("spin", steps_per_round=[2, 3])
+    state = run.start() | {"theta": torch.from_numpy(THETA)}
+    found = run.advance(state, 3)["opponent"]
+    close(found, np.stack([log_law(START)[0], log_law(THETA)[1]]))
+
+
 def test_where_responses_come_from():
     run = play("spin", data=Data(batch=4, expert_samples=5, own_samples=7), temperature=[0.5, 2.0])
     state = run.start()
@@ -184,8 +191,39 @@ def test_what_is_wrong_is_said():
     ):
         with pytest.raises(InvalidInput, match=said):
             play(**({"spec": "spin"} | change))
-    play("spin", data=Data(batch=6, group=4))  # no groups there
+    one = np.zeros(6)
+    one[2] = np.nan
+    for start in (one, START + one):
+        with pytest.raises(InvalidInput, match="finite parameters"):
+            play("spin", start=start)
+    play("spin", data=Data(batch=6, group=4), half_after=0.5)  # no groups there
+    play("centred_spif", data=Data(batch=5, group=1))
     close(play("spin", start=START[0]).start()["theta"], START[[0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("law", "said"),
+    [
+        ([0.5, np.nan, 0.5], "finite probabilities"),
+        ([0.6, 0.6, -0.2], "finite probabilities"),
+        ([0.5, 0.3, 0.2 + 2e-9], "sum to 1 within 2.0e-09"),
+        ([0.5, 0.5], "shape"),
+        (["a", "b", "c"], "needed are probabilities"),
+    ],
+)
+def test_laws_that_are_none_are_refused(law, said):
+    good = [0.5, 0.3, 0.2] if len(law) == 3 else [0.5, 0.5]
+    rows = pd.DataFrame({"seed": [0]})
+    with pytest.raises(InvalidInput, match=said):
+        SelfPlay(Softmax(3, 2), None, rows, [good, law], np.zeros(6))
+
+
+def test_gradients_are_those_of_the_first_step_unless_said():
+    run = play("spin", data=Data(batch=4))
+    state, theta = run.start(), torch.from_numpy(THETA)
+    first, second = (run.gradient(theta, state, step) for step in (0, 1))
+    assert torch.equal(run.gradient(theta, state), first)
+    assert not torch.equal(first, second)
 
 
 # -- measures -------------------------------------------------------------------------------------
@@ -215,6 +253,8 @@ def test_measures_of_two_runs():
     close(at(measures.reward_range), widest)
     close(at(measures.logit_range), np.ptp(log_law(THETA), axis=-1).max(-1))
     close(at(measures.missing_mass), (EXPERT * (DATA == 0)).sum(-1).mean(-1))
+    every = state | {"data": torch.ones(2, 2, 3)}
+    assert measures.reward_unseen(run, every, 0).tolist() == [0.0, 0.0]
     unseen = DATA + OWN == 0
     assert unseen.any((1, 2)).all()
     close(at(measures.mass_before), (q * unseen).sum(-1).mean(-1))
@@ -237,11 +277,11 @@ def test_measures_outside_of_a_support():
     assert self_play.reverse_kl(run, state, 0).tolist() == [np.inf]
     close(self_play.max_logratio(run, state, 0), [np.log(1.5)])
     state["theta"] = torch.tensor([[0.0, -2.0, -800.0]], dtype=torch.float64)
-    state["opponent"] = torch.tensor([[[-1.0, -1.0, -900.0]]], dtype=torch.float64)
+    state["opponent"] = torch.tensor([[[-0.5, -1.5, -900.0]]], dtype=torch.float64)
     log_pi = np.array([0.0, -2.0]) - np.log1p(np.exp(-2.0))
     law = np.exp(log_pi)
     close(self_play.reverse_kl(run, state, 0), [(law * np.log(law / 0.5)).sum()])
-    close(self_play.max_reward(run, state, 0), [np.abs(log_pi + 1.0).max()])  # beta is 1
+    close(self_play.max_reward(run, state, 0), [np.abs(log_pi + [0.5, 1.5]).max()])  # beta is 1
     state["theta"][0, 2] = -600.0  # alive on one side
     close(self_play.max_reward(run, state, 0), [900.0 - 600.0 - np.log1p(np.exp(-2.0))])
 
@@ -288,6 +328,7 @@ def test_two_steps_on_a_batch_are_weighted_scores():
 def test_a_linear_reward_of_two_features():
     features = np.random.default_rng(2).normal(size=(2, 1, 3, 2))
     features[1, :, :, 1] = 0.0  # not used by the second row
+    features[0, 0, 2, 1] = 0.0
     rows = pd.DataFrame({"seed": SEEDS, "beta": BETA})
     run = TwoStepRounds(LogLinearPolicy(features), objectives.get("spif"), rows, EXPERT[:1],
                         np.zeros(2), Data(batch=None), rewards="linear")  # fmt: skip

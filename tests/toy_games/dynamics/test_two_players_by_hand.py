@@ -20,6 +20,7 @@ TAU = np.array([0.4, 0.1, 0.25])
 EXPERT = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3]])
 THETA, PHI = np.random.default_rng(0).normal(size=(2, 3, 6))
 REF = np.log(np.array([[0.2, 0.2, 0.6], [0.3, 0.3, 0.4]]))
+PARTLY = np.where(np.arange(18).reshape(3, 6) == 7, np.inf, PHI)
 FEATURES = np.random.default_rng(2).normal(size=(2, 3, 4))
 
 
@@ -256,6 +257,9 @@ def test_measures_where_mass_is_missing():
         close(two_players.gap(run, state), [regret + most - law @ paid], 1e-9)
     state["theta"][0, 2] = -4000.0
     close(two_players.largest_reward(run, state), [9.0])
+    state["theta"][0] = torch.tensor([-6000.0, -6000.0, 0.0])  # the expert's count all the same
+    state["phi"][0] = torch.tensor([0.5, -2.0, 1.0])
+    close(two_players.largest_reward(run, state), [2.0])
 
 
 def test_best_responses_by_link_gain_and_search():
@@ -268,6 +272,8 @@ def test_best_responses_by_link_gain_and_search():
     delta = ((p - q) ** 2 / (p + q)).sum(-1, keepdims=True)
     found = best_response(objectives.get("ipo"), u, tensor(p), tensor(q))
     close(found, (p - q) / (p + q) / (1 + delta / 2))
+    each = best_response(objectives.get("ipo"), u[None], tensor(p[None]), tensor(q[None]))
+    close(each[0], found)
     with pytest.raises(Unavailable):
         best_response(objectives.get("spin_hinge"), u, tensor(p), tensor(q))
     apart = tensor([[1.0, 0.0]]), tensor([[0.0, 1.0]])
@@ -292,7 +298,7 @@ def test_rules_that_are_wrong_are_named():
         ({"policy": LogLinearPolicy(FEATURES), "natural": True}, "needed is a policy of logits"),
         ({"name": "ipm", "rewards": Linear(FEATURES)}, "it needs a Table"),
         ({"start": (THETA[:, :5], PHI)}, "start of the policy: shape"),
-        ({"start": (THETA, np.full((3, 6), np.inf))}, "start of the reward: shape"),
+        ({"start": (THETA, PARTLY)}, "start of the reward: shape"),
     ],
 )
 def test_games_that_do_not_fit_are_refused(given, said):

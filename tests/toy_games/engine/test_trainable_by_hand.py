@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from theory import objectives
+from theory.objectives import registry
 from toy_games.engine import trainable as asked
 from toy_games.engine.rows import digest
 
@@ -120,3 +121,30 @@ def test_a_digest_has_sixteen_digits():
     one, two = torch.arange(3.0), torch.arange(4.0)
     assert len(digest(one, two)) == 16
     assert digest(one, two) != digest(two, one)
+
+
+OWN = """
+from theory.objectives import Pointwise, register
+
+@register("mine")
+class Mine(Pointwise):
+    def a(self, r):
+        return r - r * r / 2
+
+    def b(self, r):
+        return -r - r * r / 2
+
+    def link_formula(self, u, delta):
+        return SLOPE * u / (1.0 + abs(u))
+"""
+
+
+def test_formulas_of_ones_own_file_are_checked_first(tmp_path):
+    path = tmp_path / "mine.py"
+    with registry.kept():
+        (problem,) = asked.named_problems(f"{path}:mine")  # no such file
+        assert "mine.py" in problem
+        path.write_text(OWN.replace("SLOPE", "3.0"))  # the payoffs say tanh(u/2)
+        problems = asked.named_problems(f"{path}:mine")
+    assert problems
+    assert all(problem.startswith(f"{path}:mine: ") for problem in problems)
