@@ -24,7 +24,7 @@ from theory.files import write_whole
 app = Program(__doc__, failures=(SafetensorError,), rich_markup_mode=None)
 
 PLAYED = (
-    "objective", "beta", "tau", "level", "opponent", "history", "oracle", "comparisons",
+    "objective", "beta", "effective_step", "tau", "level", "opponent", "history", "oracle", "comparisons",
     "own_samples", "cosines",
 )  # fmt: skip
 """Settings that self-play alone reads."""
@@ -268,7 +268,9 @@ def sweep(
     if once or (betas and "beta" in given):
         names = ", ".join([*once, *(["beta"] if betas and "beta" in given else [])])
         raise InvalidInput(f"a sweep has lists: use --objectives, --seeds, --betas for {names}")
-    base = resolve(preset, given)
+    base = resolve(preset, given | ({"objective": "sft"} if given.get("effective_step") else {}))
+    if betas and base.effective_step:
+        raise InvalidInput("--betas and --effective-step: needed is one of them")
     chosen = several.numbers(betas, "betas", float) if betas else [base.beta]
     drawn = [int(s) for s in several.numbers(seeds, "seeds", int)]
     planned = several.plan(base, several.split(objectives), drawn, chosen)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lab.settings import BaseSettings, make, option, read_toml
-from lab.specs import spec_problems
+from lab.specs import objective_of, spec_problems
 from llm_scale import boards, matching, oracle_spec
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, Unavailable
 
 PRESETS = Path(__file__).parent / "presets"
 LINEAR = "all-linear"
@@ -95,6 +95,9 @@ class Settings(BaseSettings):
         "spin", "NAME, NAME(parameter=value), FILE.py:NAME, or sft", check=spec_problems
     )
     beta: float = option(1.0, "weight of the policy player's KL step", gt=0)
+    effective_step: float = option(
+        0.0, "R'(0)/beta, given in the place of beta, which follows (0: beta is given)", ge=0
+    )
     tau: float = option(0.0, "weight of the anchor KL(pi||pi_0)", ge=0)
     level: str = option(
         "sequence", "a reward per response ('sequence') or per token ('token')", of=get_args(Level)
@@ -218,10 +221,32 @@ def date_problems(text: str) -> list[str]:
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:
     """Defaults, then the preset, then what was given. InvalidInput: all problems."""
+    if "beta" in given and given.get("effective_step"):
+        raise InvalidInput(
+            "beta and effective_step: both given; needed is one of them, the weight of the KL step "
+            "or R'(0)/beta"
+        )
     values: dict[str, Any] = {}
     if preset:
         known = {p.stem: p for p in sorted(PRESETS.glob("*.toml"))}
         if preset not in known:
             raise InvalidInput(f"unknown preset {preset!r}; there are {', '.join(known)}")
         values = read_toml(known[preset])
-    return make(Settings, values | given)
+    if "beta" in given:
+        values.pop("effective_step", None)
+    return at_step(make(Settings, values | given))
+
+
+def at_step(settings: Settings) -> Settings:
+    """With the beta of the effective step, if one is set; SFT has neither.
+
+    InvalidInput: the objective has no slope to step by, with the reason.
+    """
+    objective = objective_of(settings.objective)
+    if objective is None or settings.effective_step == 0:
+        return settings
+    try:
+        beta = objective.beta_at(settings.effective_step)
+    except Unavailable as error:
+        raise InvalidInput(f"effective_step={settings.effective_step:g}: {error}") from error
+    return dataclasses.replace(settings, beta=beta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from llm_scale.oracle_spec import NONE
 from llm_scale.rounds.preferences import PreferenceRound, given_pairs
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
-from llm_scale.settings import LINEAR, Settings
+from llm_scale.settings import LINEAR, Settings, at_step
 from llm_scale.store import expert
 from llm_scale.train import losses
 from theory.check import check_objective
@@ -305,6 +306,8 @@ def combination_problems(settings: Settings) -> list[str]:
         problems += _token_problems(settings, objective)
     if objective is None:
         return problems
+    if settings.effective_step > 0:
+        problems += _step_problems(settings)
     if reason := objective.missing("risk"):
         problems.append(f"{name} has no loss to train: {reason}")
     if "preference" in objective.needs and not (by_oracle or may_be):
@@ -325,6 +328,18 @@ def combination_problems(settings: Settings) -> list[str]:
     if grouped and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
+
+
+def _step_problems(settings: Settings) -> list[str]:
+    """Why beta is not that of the effective step."""
+    try:
+        beta = at_step(settings).beta
+    except InvalidInput as error:
+        return error.problems
+    if math.isclose(beta, settings.beta, rel_tol=1e-9):
+        return []
+    step = f"effective_step={settings.effective_step:g}"
+    return [f"beta={settings.beta:g} and {step}, of which beta is {beta:g}: set one of them"]
 
 
 def _history_problems(settings: Settings, objective: Objective | None) -> list[str]:
