@@ -24,8 +24,8 @@ from theory.files import write_whole
 app = Program(__doc__, failures=(SafetensorError,), rich_markup_mode=None)
 
 PLAYED = (
-    "objective", "beta", "effective_step", "tau", "level", "opponent", "history", "oracle", "comparisons",
-    "own_samples", "cosines",
+    "objective", "beta", "effective_step", "tau", "level", "opponent", "history", "oracle",
+    "comparisons", "own_samples", "cosines",
 )  # fmt: skip
 """Settings that self-play alone reads."""
 

@@ -137,7 +137,22 @@ class Settings(BaseSettings):
         "learning rate within a round: constant, or linear to 0",
         of=("constant", "linear"),
     )
-    weight_decay: float = option(0.0, "weight decay of AdamW", ge=0)
+    weight_decay: float = option(
+        0.0, "decoupled weight decay of AdamW, of matrices (not of biases and norms)", ge=0
+    )
+    label_smoothing: float = option(
+        0.0,
+        "SFT, and the SFT start, on (1 - eps) NLL + eps times the mean over the vocabulary of "
+        "-log pi, per token",
+        ge=0,
+        lt=1,
+    )
+    dropout: float = option(
+        0.0,
+        "rate of every dropout the model has, in training passes; scores and samples have none",
+        ge=0,
+        lt=1,
+    )
     clip: float = option(1.0, "largest norm of the gradient (0: no clipping)", ge=0)
     sft_steps: int = option(0, "steps of SFT before the first round", ge=0)
     reset_optimiser: bool = option(True, "start every round with a fresh optimiser state")

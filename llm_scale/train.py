@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lab import streams
 from lab.progress import progress
 from lab.specs import objective_of
 from llm_scale import boards, matching, models, processes
@@ -31,7 +32,7 @@ from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
-from llm_scale.models import lora, sharded, weights
+from llm_scale.models import dropout, lora, sharded, weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.rounds.batches import order, passes, tokens_of
 from llm_scale.rounds.begin import begin, references
@@ -108,7 +109,9 @@ def train(
         for step in bar:
             batch = order(s.seed, round_, step, s.batch, len(state.data.items))
             seen = direction(parts, state, steps) if played else {}
-            loss = accumulate(parts, state.data, batch, played)
+            with training_pass(parts, state):
+                smoothing = 0.0 if played else s.label_smoothing
+                loss = accumulate(parts, state.data, batch, played, smoothing)
             norm = optimise(parts, state, loss, steps)
             row = {"at": state.name, "step": step, "loss": loss, "gradient_norm": norm, **seen}
             store.journal.write(row, state.total)
@@ -148,17 +151,37 @@ def losses(
     return batch.risk(objective, reward)
 
 
+def training_pass(parts: Parts, state: State) -> contextlib.AbstractContextManager[None]:
+    """With the run's dropout, whose noise is a function of seed, round, step and process."""
+    s = parts.settings
+    if s.dropout == 0:
+        return contextlib.nullcontext()
+    key = state.round + 1, state.step, processes.rank()
+    noise = int(streams.generator(s.seed, "dropout", *key).integers(2**63))
+    return dropout.dropped(parts.player.language.model, noise)
+
+
 def accumulate(
-    parts: Parts, data: Round, chosen: Sequence[int], objective: Objective | None
+    parts: Parts,
+    data: Round,
+    chosen: Sequence[int],
+    objective: Objective | None,
+    smoothing: float = 0.0,
 ) -> float:
-    """Add the gradient of the mean loss over items to the parameters; the loss itself."""
+    """Add the gradient of the mean loss over items to the parameters; the loss itself.
+
+    ``smoothing`` is of maximum likelihood's labels.
+    """
     s, total = parts.settings, 0.0
     batches, most = passes(data, chosen, s.tokens_per_batch)
     padded = s.sharded * (most - len(batches))  # a pass gathers layers of all processes
     for number, rows in enumerate([*batches, *batches[-1:] * padded], 1):
         with no_sync(parts.scorer, number == len(batches)), parts.player.machine.precision():
             batch = data.subset(rows)
-            log_pi = batch.log_probs(parts.scorer)
+            if smoothing:
+                log_pi = batch.smoothed(parts.scorer, smoothing)
+            else:
+                log_pi = batch.log_probs(parts.scorer)
             each = losses(objective, batch.to(log_pi.device), log_pi, s.beta, s.tau)
             loss = (number <= len(batches)) * each.sum() / len(chosen)
             (loss * processes.size()).backward()
@@ -213,9 +236,16 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
 
 
 def new_optimiser(parts: Parts) -> torch.optim.Optimizer:
-    """AdamW without any moments yet."""
+    """AdamW without any moments yet; what is no matrix (biases, norms) does not decay."""
     s = parts.settings
-    return torch.optim.AdamW(parts.trained, lr=s.lr, weight_decay=s.weight_decay, fused=True)
+    matrices = [p for p in parts.trained if p.ndim > 1]
+    others = [p for p in parts.trained if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": some, "weight_decay": decay}
+        for some, decay in ((matrices, s.weight_decay), (others, 0.0))
+        if some
+    ]
+    return torch.optim.AdamW(groups, lr=s.lr, fused=True)
 
 
 def sample_and_score(

@@ -55,8 +55,8 @@ def limit(settings: Settings, objective: Objective) -> float:
     Own responses and log-ratios by pi_t: ``|1 - s| < 1``. With an anchor the factor is
     ``(beta - R'(0))/(beta + tau)``. With history m the polynomial is ``z^2 - (1 - s(1-m)) z + sm``;
     with the mean of the last two laws as the opponent it is ``z^2 - (1 - s)(z + 1)/2``; an opponent
-    that follows pi_t by the share f gives ``f (1 - s)``. From pi_0 in every round nothing compounds,
-    and below 2 a round ends nearer to the expert than pi_0.
+    that follows pi_t by the share f gives ``f (1 - s)``. From pi_0 in every round nothing
+    compounds, and below 2 a round ends nearer to the expert than pi_0.
     """
     s, m = settings, settings.history
     if m > 0:

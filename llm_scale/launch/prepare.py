@@ -14,7 +14,7 @@ from llm_scale import boards, matching, models, processes
 from llm_scale.data import oracles, records, tasks, text_game, user_file
 from llm_scale.data.items import Item, Response
 from llm_scale.launch import sources
-from llm_scale.models import lora, output, probe, recompute
+from llm_scale.models import dropout, lora, output, probe, recompute
 from llm_scale.models.expert import ModelExpert
 from llm_scale.models.player import Machine
 from llm_scale.oracle_spec import NONE
@@ -76,7 +76,7 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
 
 
 def _fitted(settings: Settings, made: Prepared, say: Callable[[str], None]) -> models.Language:
-    """The language as it can be sampled. InvalidInput: it cannot, or has nothing to recompute."""
+    """The language as it can be sampled. InvalidInput: it cannot; nothing to recompute or drop."""
     longest = made.task.longest_prompt + settings.max_new_tokens
     try:
         language = probe.fitted(made.language, longest, say)
@@ -84,6 +84,8 @@ def _fitted(settings: Settings, made: Prepared, say: Callable[[str], None]) -> m
         raise InvalidInput(f"model={settings.model!r}: {error}") from error
     if settings.recompute:
         recompute.switch_on(language.model)
+    if settings.dropout:
+        dropout.set_rate(language.model, settings.dropout)
     return language
 
 
@@ -304,6 +306,11 @@ def combination_problems(settings: Settings) -> list[str]:
         problems.append(f"comparisons={settings.comparisons!r} is for an oracle; set one")
     if by_token:
         problems += _token_problems(settings, objective)
+    if settings.label_smoothing and objective is not None and settings.sft_steps == 0:
+        problems.append(
+            f"label_smoothing={settings.label_smoothing:g} is of maximum likelihood: set objective "
+            "to sft, or sft_steps > 0 (it is then of the SFT start alone)"
+        )
     if objective is None:
         return problems
     if settings.effective_step > 0:

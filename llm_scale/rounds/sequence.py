@@ -79,6 +79,10 @@ class Round:
         """``log pi_theta`` as ``current``, on the model's device; differentiable."""
         return sequence_log_probs(scorer, self.pairs)
 
+    def smoothed(self, scorer: nn.Module, smoothing: float) -> Tensor:
+        """As `log_probs`, with this share of every token's the mean over the vocabulary."""
+        return sequence_log_probs(scorer, self.pairs, smoothing)
+
     def rescored(self, player: Player) -> Tensor:
         """``current`` computed again, in other batches."""
         return player.score(self.pairs)
