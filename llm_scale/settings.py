@@ -75,6 +75,12 @@ class Settings(BaseSettings):
         le=10**7,
     )
     held_out: int = option(64, "prompts kept for measurement, never trained on", ge=0)
+    validation: int = option(
+        0,
+        "prompts kept to choose by, neither trained on nor measured as held out: every round has "
+        "validation_nll (task text: held_out is then measured on test)",
+        ge=0,
+    )
     prompt_style: str = option(
         "auto", "auto (chat template if there is one), chat or plain", of=get_args(Style)
     )
@@ -182,6 +188,9 @@ class Settings(BaseSettings):
         "none",
         "where metrics go beside metrics.jsonl: none, or tensorboard and wandb between commas",
         check=boards.problems,
+    )
+    keep_best: bool = option(
+        False, "keep the model of the round with the least validation_nll in best/"
     )
     # the machine
     seed: int = option(0, "seed of everything that is drawn", ge=0, le=2**63 - 1)

@@ -38,7 +38,8 @@ from llm_scale.rounds.batches import order, passes, tokens_of
 from llm_scale.rounds.begin import begin, references
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
-from llm_scale.store.journal import Journal
+from llm_scale.store.journal import METRICS, Journal
+from llm_scale.store.read import rows as rows_of
 from llm_scale.store.state import SFT_ROUND, Phase, State, Store
 from theory.objectives import Objective
 from theory.objectives.implicit import implicit_reward
@@ -129,6 +130,8 @@ def train(
                 store.keep("base")
             else:
                 row = {"round": round_, **state.monitors, **measured(parts, state)}
+                row |= validated(parts)
+                keep_best(parts, row, say)
                 store.journal.write(row, state.total)
                 store.journal.time(round_, time.monotonic() - began)
                 on_round(row)
@@ -322,6 +325,30 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
         store.journal.points(state.round, found.points)
         store.journal.samples(state.round, found.samples)
     return found.values
+
+
+def validated(parts: Parts) -> dict[str, float]:
+    """``validation_nll`` (nats a response) and its error, of prompts to choose by."""
+    items = parts.task.validation()
+    if not items:
+        return {}
+    scores = parts.player.score([(i.prompt, i.expert[0].tokens) for i in items])
+    return telemetry.mean("validation_nll", -scores.double().numpy())
+
+
+def keep_best(parts: Parts, row: dict[str, Any], say: Callable[[str], None]) -> None:
+    """The model as ``best/`` if no round before had a validation NLL as small.
+
+    A round that is done again after an interruption is compared with those before it alone.
+    """
+    if not parts.settings.keep_best or not np.isfinite(row["validation_nll"]):
+        return
+    seen = rows_of(parts.store.out / METRICS)
+    least = min((r["validation_nll"] for r in seen if "validation_nll" in r), default=np.inf)
+    if row["validation_nll"] < least:
+        parts.store.finish("best")
+        found = f"validation NLL {row['validation_nll']:.3f} ({row['validation_nll_se']:.3f})"
+        say(f"round {row['round']}: the best so far, {found} nats; kept in best/")
 
 
 def refuse_broken(parts: Parts, state: State, chosen: Sequence[int]) -> None:

@@ -296,6 +296,7 @@ def combination_problems(settings: Settings) -> list[str]:
         )
     if settings.measured_on != "validation" and settings.task != text_game.NAME:
         problems.append(f"measured_on={settings.measured_on!r} is for task='text'; leave it out")
+    problems += _choice_problems(settings)
     if settings.history > 0:
         problems += _history_problems(settings, objective)
     if settings.sft_run and settings.held_out == 0:
@@ -335,6 +336,25 @@ def combination_problems(settings: Settings) -> list[str]:
     if grouped and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
+
+
+def _choice_problems(settings: Settings) -> list[str]:
+    """Why nothing can be chosen by validation."""
+    out = []
+    if settings.keep_best and settings.validation == 0:
+        out.append("keep_best chooses by validation_nll: set validation > 0")
+    on_test = settings.task != text_game.NAME or settings.measured_on == "test"
+    if settings.validation and not on_test:
+        out.append(
+            f"validation={settings.validation}: task='text' is then measured on prompts that are "
+            "not chosen by: set measured_on to test"
+        )
+    if settings.validation and settings.oracle != NONE:
+        out.append(
+            f"validation={settings.validation} is of expert responses, which oracle="
+            f"{settings.oracle!r} does not have"
+        )
+    return out
 
 
 def _step_problems(settings: Settings) -> list[str]:
