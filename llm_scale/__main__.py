@@ -25,7 +25,7 @@ app = Program(__doc__, failures=(SafetensorError,), rich_markup_mode=None)
 
 PLAYED = (
     "objective", "beta", "effective_step", "tau", "level", "opponent", "history", "oracle",
-    "comparisons", "own_samples", "cosines",
+    "own_from", "terms", "comparisons", "own_samples", "cosines",
 )  # fmt: skip
 """Settings that self-play alone reads."""
 

@@ -17,6 +17,7 @@ LINEAR = "all-linear"
 EXPERT_RECIPE = "text-expert"
 """Preset of the run that makes the expert of the text game."""
 Opponent = Literal["last", "mixture", "base"]
+Terms = Literal["both", "expert", "own"]
 Level = Literal["sequence", "token"]
 Style = Literal["auto", "chat", "plain"]
 
@@ -117,6 +118,18 @@ class Settings(BaseSettings):
         "log-ratios still divide by pi_t",
         ge=0,
         le=1,
+    )
+    own_from: str = option(
+        "current",
+        "ablation: own responses from pi_t ('current'), or from pi_0 in every round ('base'); "
+        "log-ratios still divide by pi_t",
+        of=("current", "base"),
+    )
+    terms: str = option(
+        "both",
+        "ablation of a pointwise loss: both terms, or that of expert or of own responses alone "
+        "(the other one's rewards are held at 0, where it is a constant)",
+        of=get_args(Terms),
     )
     oracle: str = option(
         "none",

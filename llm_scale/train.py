@@ -145,13 +145,18 @@ def train(
 
 
 def losses(
-    objective: Objective | None, batch: Round, log_pi: Tensor, beta: float, tau: float
+    objective: Objective | None,
+    batch: Round,
+    log_pi: Tensor,
+    beta: float,
+    tau: float,
+    terms: str = "both",
 ) -> Tensor:
     """Loss per prompt (n,) of a round's data, from ``log pi`` of all of their responses."""
     if objective is None:
         return batch.likelihood_loss(log_pi)
     reward = implicit_reward(objective, log_pi, batch.opponent, beta, batch.log_anchor, tau)
-    return batch.risk(objective, reward)
+    return batch.risk(objective, batch.held_at_zero(reward, terms))
 
 
 def training_pass(parts: Parts, state: State) -> contextlib.AbstractContextManager[None]:
@@ -185,7 +190,7 @@ def accumulate(
                 log_pi = batch.smoothed(parts.scorer, smoothing)
             else:
                 log_pi = batch.log_probs(parts.scorer)
-            each = losses(objective, batch.to(log_pi.device), log_pi, s.beta, s.tau)
+            each = losses(objective, batch.to(log_pi.device), log_pi, s.beta, s.tau, s.terms)
             loss = (number <= len(batches)) * each.sum() / len(chosen)
             (loss * processes.size()).backward()
         total += float(loss.detach())
@@ -308,7 +313,8 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
     s, store, game = parts.settings, parts.store, None
     if parts.objective is not None:
         sizes = s.expert_samples, s.own_samples
-        game = RewardTerms(parts.objective, s.beta, s.tau, *sizes, s.level, s.history)
+        ablated = s.terms != "both" or s.own_from != "current"
+        game = RewardTerms(parts.objective, s.beta, s.tau, *sizes, s.level, s.history, ablated)
     due = (state.round + 1) % s.eval_every == 0
     found = measure(
         parts.player,

@@ -71,6 +71,10 @@ def _nothing(settings: Settings, objective: Objective) -> str:
     s = settings
     if "preference" in objective.needs or s.oracle != NONE or s.data == PAIRS:
         return "preferences in the place of an expert: rounds turn around their equilibrium"
+    if s.terms != "both":
+        return f"the term of {s.terms} responses alone: its best response is one for all of them"
+    if s.own_from != "current":
+        return "own responses of pi_0: every round adds R(log p/pi_0)/beta again, and none settles"
     if s.tau > 0 and (s.history > 0 or s.opponent != "last" or objective.opponent_factor != 1.0):
         return "an anchor together with another opponent than pi_t"
     return ""

@@ -195,7 +195,9 @@ def _try_objective(settings: Settings, task: tasks.Task, eos: int) -> None:
     data = _smallest(settings, objective, eos)
     log_pi = (0.9 * data.current).requires_grad_()
     try:
-        losses(objective, data, log_pi, settings.beta, settings.tau).mean().backward()
+        losses(
+            objective, data, log_pi, settings.beta, settings.tau, settings.terms
+        ).mean().backward()
     except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"objective={settings.objective!r}: its loss of torch tensors fails: "
@@ -296,7 +298,7 @@ def combination_problems(settings: Settings) -> list[str]:
         )
     if settings.measured_on != "validation" and settings.task != text_game.NAME:
         problems.append(f"measured_on={settings.measured_on!r} is for task='text'; leave it out")
-    problems += _choice_problems(settings)
+    problems += _choice_problems(settings) + _ablation_problems(settings, objective)
     if settings.history > 0:
         problems += _history_problems(settings, objective)
     if settings.sft_run and settings.held_out == 0:
@@ -354,6 +356,39 @@ def _choice_problems(settings: Settings) -> list[str]:
             f"validation={settings.validation} is of expert responses, which oracle="
             f"{settings.oracle!r} does not have"
         )
+    return out
+
+
+def _ablation_problems(settings: Settings, objective: Objective | None) -> list[str]:
+    """Why a part of self-play cannot be left out."""
+    s, terms, source = settings, f"terms={settings.terms!r}", f"own_from={settings.own_from!r}"
+    if objective is None:
+        given = [terms] * (s.terms != "both") + [source] * (s.own_from != "current")
+        return [f"{name} is of self-play; sft has no such part" for name in given]
+    out = []
+    if s.terms != "both" and objective.form != "pointwise":
+        out.append(
+            f"{terms}: {s.objective!r} is {objective.form}: its loss reads expert and own "
+            "responses together and has no term of one side (pointwise are "
+            "spif, brier, airl and others: python -m theory list)"
+        )
+    if s.terms != "both" and s.oracle != NONE:
+        out.append(f"{terms}: with an oracle every response is on both sides; oracle must be none")
+    if s.own_from != "current":
+        own_opponent = objective.writes("opponent")
+        out += [
+            f"{source} draws from pi_0 and compares with pi_t: {needed}"
+            for needed, broken in (
+                ("opponent must be last (base draws from pi_0 and compares with it)",
+                 s.opponent != "last"),
+                ("history must be 0", s.history > 0),
+                ("level must be sequence", s.level == "token"),
+                ("oracle must be none", s.oracle != NONE),
+                ("data must be responses", s.data == user_file.PAIRS),
+                (f"objective={s.objective!r} has an opponent of its own", own_opponent),
+            )
+            if broken
+        ]  # fmt: skip
     return out
 
 

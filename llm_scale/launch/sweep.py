@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from llm_scale.launch import run_folder
 from llm_scale.settings import Settings, at_step
@@ -16,6 +17,8 @@ from theory.errors import InvalidInput, refuse
 
 Plan = dict[str, Settings]
 """Name of a subfolder to the settings of its run."""
+WHOLE: dict[str, Any] = {"terms": "both", "own_from": "current", "effective_step": 0.0}
+"""Settings of self-play alone that SFT refuses or does not read."""
 
 
 def split(text: str) -> list[str]:
@@ -55,6 +58,7 @@ def plan(
         for beta in betas[:1] if objective == "sft" else betas:
             for seed in seeds:
                 changed = {"objective": objective, "beta": float(beta), "seed": int(seed)}
+                changed |= WHOLE if objective == "sft" else {}
                 try:
                     made = at_step(dataclasses.replace(base, **changed))  # type: ignore[arg-type]
                 except InvalidInput as error:
@@ -95,7 +99,7 @@ def baselines(like: Path) -> Plan:
         raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
     sft = dataclasses.replace(
-        settings, objective="sft", oracle="none", level="sequence", sft_run="", history=0.0
+        settings, objective="sft", oracle="none", level="sequence", sft_run="", history=0.0, **WHOLE
     )
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}

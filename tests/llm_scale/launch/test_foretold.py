@@ -98,10 +98,11 @@ def test_beta_follows_from_an_effective_step():
 
 
 def test_a_sweep_at_one_effective_step_has_a_beta_for_each_objective():
-    base = Settings(effective_step=2.0, objective="sft")
+    base = Settings(effective_step=2.0, objective="sft", own_from="base")
     found = sweep.plan(base, ["sft", "spin", "ipo"], [0], [1.0])
     betas = {name: s.beta for name, s in found.items()}
     assert betas == {"sft-seed-0": 1.0, "spin-beta-0.5-seed-0": 0.5, "ipo-beta-0.25-seed-0": 0.25}
+    assert not combination_problems(found["sft-seed-0"])
     asked = ["sweep", "--out=x", "--effective-step=1", "--betas=1,2"]
     refused = CliRunner().invoke(app, asked)
     assert refused.exit_code == 2
