@@ -24,8 +24,8 @@ from theory.files import write_whole
 app = Program(__doc__, failures=(SafetensorError,), rich_markup_mode=None)
 
 PLAYED = (
-    "objective", "beta", "tau", "level", "opponent", "history", "oracle", "comparisons",
-    "own_samples", "cosines",
+    "objective", "beta", "effective_step", "tau", "level", "opponent", "history", "oracle",
+    "own_from", "terms", "comparisons", "own_samples", "cosines",
 )  # fmt: skip
 """Settings that self-play alone reads."""
 
@@ -44,14 +44,22 @@ Temperature = Annotated[
         help="1: exact samples of pi; 0: the likeliest tokens; others are allowed as well"
     ),
 ]
+Select = Annotated[
+    str,
+    typer.Option(
+        help="settings to choose by validation_nll (needs --validation), as 'lr=1e-4,1e-3' or "
+        "'lr=1e-4,1e-3;dropout=0,0.1': a run of every combination in a subfolder, the best round "
+        "of the best one and what was tried in OUT/selection.json"
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto (CUDA if there is one), cpu or cuda")]
 
 
 @app.command(resumes=True)
 @with_settings(Settings)
-def train(out: Out, given: dict[str, Any], preset: Preset = "") -> None:
+def train(out: Out, given: dict[str, Any], preset: Preset = "", select: Select = "") -> None:
     """Train by self-play: rounds of sampling, training and measuring, in a folder."""
-    _run(resolve(preset, given), out)
+    _run_or_select(given, preset, out, select)
 
 
 @app.command("make-expert", resumes=True)
@@ -86,6 +94,7 @@ def sft(
     out: Out,
     given: dict[str, Any],
     preset: Preset = "",
+    select: Select = "",
     like: Annotated[
         Path | None,
         typer.Option(
@@ -98,10 +107,11 @@ def sft(
     """The baseline: maximum likelihood with the same prompts, steps and measurements."""
     if like is None:
         _refuse_played(given)
-        _run(resolve(preset, given | {"objective": "sft"}), out)
+        _run_or_select(given | {"objective": "sft"}, preset, out, select)
         return
-    if given or preset:
-        names = [*(["preset"] if preset else []), *given]
+    if given or preset or select:
+        said = {"preset": preset, "select": select}
+        names = [*(name for name, text in said.items() if text), *given]
         raise InvalidInput(f"--like takes all settings from its run; leave out {', '.join(names)}")
     from llm_scale.launch import sweep as several
 
@@ -268,7 +278,9 @@ def sweep(
     if once or (betas and "beta" in given):
         names = ", ".join([*once, *(["beta"] if betas and "beta" in given else [])])
         raise InvalidInput(f"a sweep has lists: use --objectives, --seeds, --betas for {names}")
-    base = resolve(preset, given)
+    base = resolve(preset, given | ({"objective": "sft"} if given.get("effective_step") else {}))
+    if betas and base.effective_step:
+        raise InvalidInput("--betas and --effective-step: needed is one of them")
     chosen = several.numbers(betas, "betas", float) if betas else [base.beta]
     drawn = [int(s) for s in several.numbers(seeds, "seeds", int)]
     planned = several.plan(base, several.split(objectives), drawn, chosen)
@@ -297,6 +309,20 @@ def _run(settings: Settings, out: Path) -> None:
     except Diverged as error:
         _say(f"stopped: {error}")
         raise typer.Exit(1) from None
+
+
+def _run_or_select(given: dict[str, Any], preset: str, out: Path, select: str) -> None:
+    """One run, or one of every combination and the best of them."""
+    if not select:
+        _run(resolve(preset, given), out)
+        return
+    from llm_scale.launch import select as choice
+
+    tried = choice.parsed(select)
+    refuse(
+        f"{name}: given and in --select; needed is one of them" for name in tried if name in given
+    )
+    _say(choice.run(choice.plan(preset, given, tried), out, _say))
 
 
 def _refuse_played(given: dict[str, Any]) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lab.settings import BaseSettings, make, option, read_toml
-from lab.specs import spec_problems
+from lab.specs import objective_of, spec_problems
 from llm_scale import boards, matching, oracle_spec
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, Unavailable
 
 PRESETS = Path(__file__).parent / "presets"
 LINEAR = "all-linear"
 EXPERT_RECIPE = "text-expert"
 """Preset of the run that makes the expert of the text game."""
 Opponent = Literal["last", "mixture", "base"]
+Terms = Literal["both", "expert", "own"]
 Level = Literal["sequence", "token"]
 Style = Literal["auto", "chat", "plain"]
 
@@ -75,6 +76,12 @@ class Settings(BaseSettings):
         le=10**7,
     )
     held_out: int = option(64, "prompts kept for measurement, never trained on", ge=0)
+    validation: int = option(
+        0,
+        "prompts kept to choose by, neither trained on nor measured as held out: every round has "
+        "validation_nll (task text: held_out is then measured on test)",
+        ge=0,
+    )
     prompt_style: str = option(
         "auto", "auto (chat template if there is one), chat or plain", of=get_args(Style)
     )
@@ -95,6 +102,9 @@ class Settings(BaseSettings):
         "spin", "NAME, NAME(parameter=value), FILE.py:NAME, or sft", check=spec_problems
     )
     beta: float = option(1.0, "weight of the policy player's KL step", gt=0)
+    effective_step: float = option(
+        0.0, "R'(0)/beta, given in the place of beta, which follows (0: beta is given)", ge=0
+    )
     tau: float = option(0.0, "weight of the anchor KL(pi||pi_0)", ge=0)
     level: str = option(
         "sequence", "a reward per response ('sequence') or per token ('token')", of=get_args(Level)
@@ -108,6 +118,18 @@ class Settings(BaseSettings):
         "log-ratios still divide by pi_t",
         ge=0,
         le=1,
+    )
+    own_from: str = option(
+        "current",
+        "ablation: own responses from pi_t ('current'), or from pi_0 in every round ('base'); "
+        "log-ratios still divide by pi_t",
+        of=("current", "base"),
+    )
+    terms: str = option(
+        "both",
+        "ablation of a pointwise loss: both terms, or that of expert or of own responses alone "
+        "(the other one's rewards are held at 0, where it is a constant)",
+        of=get_args(Terms),
     )
     oracle: str = option(
         "none",
@@ -134,7 +156,22 @@ class Settings(BaseSettings):
         "learning rate within a round: constant, or linear to 0",
         of=("constant", "linear"),
     )
-    weight_decay: float = option(0.0, "weight decay of AdamW", ge=0)
+    weight_decay: float = option(
+        0.0, "decoupled weight decay of AdamW, of matrices (not of biases and norms)", ge=0
+    )
+    label_smoothing: float = option(
+        0.0,
+        "SFT, and the SFT start, on (1 - eps) NLL + eps times the mean over the vocabulary of "
+        "-log pi, per token",
+        ge=0,
+        lt=1,
+    )
+    dropout: float = option(
+        0.0,
+        "rate of every dropout the model has, in training passes; scores and samples have none",
+        ge=0,
+        lt=1,
+    )
     clip: float = option(1.0, "largest norm of the gradient (0: no clipping)", ge=0)
     sft_steps: int = option(0, "steps of SFT before the first round", ge=0)
     reset_optimiser: bool = option(True, "start every round with a fresh optimiser state")
@@ -164,6 +201,9 @@ class Settings(BaseSettings):
         "none",
         "where metrics go beside metrics.jsonl: none, or tensorboard and wandb between commas",
         check=boards.problems,
+    )
+    keep_best: bool = option(
+        False, "keep the model of the round with the least validation_nll in best/"
     )
     # the machine
     seed: int = option(0, "seed of everything that is drawn", ge=0, le=2**63 - 1)
@@ -218,10 +258,32 @@ def date_problems(text: str) -> list[str]:
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:
     """Defaults, then the preset, then what was given. InvalidInput: all problems."""
+    if "beta" in given and given.get("effective_step"):
+        raise InvalidInput(
+            "beta and effective_step: both given; needed is one of them, the weight of the KL step "
+            "or R'(0)/beta"
+        )
     values: dict[str, Any] = {}
     if preset:
         known = {p.stem: p for p in sorted(PRESETS.glob("*.toml"))}
         if preset not in known:
             raise InvalidInput(f"unknown preset {preset!r}; there are {', '.join(known)}")
         values = read_toml(known[preset])
-    return make(Settings, values | given)
+    if "beta" in given:
+        values.pop("effective_step", None)
+    return at_step(make(Settings, values | given))
+
+
+def at_step(settings: Settings) -> Settings:
+    """With the beta of the effective step, if one is set; SFT has neither.
+
+    InvalidInput: the objective has no slope to step by, with the reason.
+    """
+    objective = objective_of(settings.objective)
+    if objective is None or settings.effective_step == 0:
+        return settings
+    try:
+        beta = objective.beta_at(settings.effective_step)
+    except Unavailable as error:
+        raise InvalidInput(f"effective_step={settings.effective_step:g}: {error}") from error
+    return dataclasses.replace(settings, beta=beta)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lab import streams
 from lab.progress import progress
 from lab.specs import objective_of
 from llm_scale import boards, matching, models, processes
@@ -31,13 +32,14 @@ from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
-from llm_scale.models import lora, sharded, weights
+from llm_scale.models import dropout, lora, sharded, weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.rounds.batches import order, passes, tokens_of
 from llm_scale.rounds.begin import begin, references
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
-from llm_scale.store.journal import Journal
+from llm_scale.store.journal import METRICS, Journal
+from llm_scale.store.read import rows as rows_of
 from llm_scale.store.state import SFT_ROUND, Phase, State, Store
 from theory.objectives import Objective
 from theory.objectives.implicit import implicit_reward
@@ -108,7 +110,9 @@ def train(
         for step in bar:
             batch = order(s.seed, round_, step, s.batch, len(state.data.items))
             seen = direction(parts, state, steps) if played else {}
-            loss = accumulate(parts, state.data, batch, played)
+            with training_pass(parts, state):
+                smoothing = 0.0 if played else s.label_smoothing
+                loss = accumulate(parts, state.data, batch, played, smoothing)
             norm = optimise(parts, state, loss, steps)
             row = {"at": state.name, "step": step, "loss": loss, "gradient_norm": norm, **seen}
             store.journal.write(row, state.total)
@@ -126,6 +130,8 @@ def train(
                 store.keep("base")
             else:
                 row = {"round": round_, **state.monitors, **measured(parts, state)}
+                row |= validated(parts)
+                keep_best(parts, row, say)
                 store.journal.write(row, state.total)
                 store.journal.time(round_, time.monotonic() - began)
                 on_round(row)
@@ -139,27 +145,52 @@ def train(
 
 
 def losses(
-    objective: Objective | None, batch: Round, log_pi: Tensor, beta: float, tau: float
+    objective: Objective | None,
+    batch: Round,
+    log_pi: Tensor,
+    beta: float,
+    tau: float,
+    terms: str = "both",
 ) -> Tensor:
     """Loss per prompt (n,) of a round's data, from ``log pi`` of all of their responses."""
     if objective is None:
         return batch.likelihood_loss(log_pi)
     reward = implicit_reward(objective, log_pi, batch.opponent, beta, batch.log_anchor, tau)
-    return batch.risk(objective, reward)
+    return batch.risk(objective, batch.held_at_zero(reward, terms))
+
+
+def training_pass(parts: Parts, state: State) -> contextlib.AbstractContextManager[None]:
+    """With the run's dropout, whose noise is a function of seed, round, step and process."""
+    s = parts.settings
+    if s.dropout == 0:
+        return contextlib.nullcontext()
+    key = state.round + 1, state.step, processes.rank()
+    noise = int(streams.generator(s.seed, "dropout", *key).integers(2**63))
+    return dropout.dropped(parts.player.language.model, noise)
 
 
 def accumulate(
-    parts: Parts, data: Round, chosen: Sequence[int], objective: Objective | None
+    parts: Parts,
+    data: Round,
+    chosen: Sequence[int],
+    objective: Objective | None,
+    smoothing: float = 0.0,
 ) -> float:
-    """Add the gradient of the mean loss over items to the parameters; the loss itself."""
+    """Add the gradient of the mean loss over items to the parameters; the loss itself.
+
+    ``smoothing`` is of maximum likelihood's labels.
+    """
     s, total = parts.settings, 0.0
     batches, most = passes(data, chosen, s.tokens_per_batch)
     padded = s.sharded * (most - len(batches))  # a pass gathers layers of all processes
     for number, rows in enumerate([*batches, *batches[-1:] * padded], 1):
         with no_sync(parts.scorer, number == len(batches)), parts.player.machine.precision():
             batch = data.subset(rows)
-            log_pi = batch.log_probs(parts.scorer)
-            each = losses(objective, batch.to(log_pi.device), log_pi, s.beta, s.tau)
+            if smoothing:
+                log_pi = batch.smoothed(parts.scorer, smoothing)
+            else:
+                log_pi = batch.log_probs(parts.scorer)
+            each = losses(objective, batch.to(log_pi.device), log_pi, s.beta, s.tau, s.terms)
             loss = (number <= len(batches)) * each.sum() / len(chosen)
             (loss * processes.size()).backward()
         total += float(loss.detach())
@@ -213,9 +244,16 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
 
 
 def new_optimiser(parts: Parts) -> torch.optim.Optimizer:
-    """AdamW without any moments yet."""
+    """AdamW without any moments yet; what is no matrix (biases, norms) does not decay."""
     s = parts.settings
-    return torch.optim.AdamW(parts.trained, lr=s.lr, weight_decay=s.weight_decay, fused=True)
+    matrices = [p for p in parts.trained if p.ndim > 1]
+    others = [p for p in parts.trained if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": some, "weight_decay": decay}
+        for some, decay in ((matrices, s.weight_decay), (others, 0.0))
+        if some
+    ]
+    return torch.optim.AdamW(groups, lr=s.lr, fused=True)
 
 
 def sample_and_score(
@@ -275,7 +313,8 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
     s, store, game = parts.settings, parts.store, None
     if parts.objective is not None:
         sizes = s.expert_samples, s.own_samples
-        game = RewardTerms(parts.objective, s.beta, s.tau, *sizes, s.level, s.history)
+        ablated = s.terms != "both" or s.own_from != "current"
+        game = RewardTerms(parts.objective, s.beta, s.tau, *sizes, s.level, s.history, ablated)
     due = (state.round + 1) % s.eval_every == 0
     found = measure(
         parts.player,
@@ -292,6 +331,30 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
         store.journal.points(state.round, found.points)
         store.journal.samples(state.round, found.samples)
     return found.values
+
+
+def validated(parts: Parts) -> dict[str, float]:
+    """``validation_nll`` (nats a response) and its error, of prompts to choose by."""
+    items = parts.task.validation()
+    if not items:
+        return {}
+    scores = parts.player.score([(i.prompt, i.expert[0].tokens) for i in items])
+    return telemetry.mean("validation_nll", -scores.double().numpy())
+
+
+def keep_best(parts: Parts, row: dict[str, Any], say: Callable[[str], None]) -> None:
+    """The model as ``best/`` if no round before had a validation NLL as small.
+
+    A round that is done again after an interruption is compared with those before it alone.
+    """
+    if not parts.settings.keep_best or not np.isfinite(row["validation_nll"]):
+        return
+    seen = rows_of(parts.store.out / METRICS)
+    least = min((r["validation_nll"] for r in seen if "validation_nll" in r), default=np.inf)
+    if row["validation_nll"] < least:
+        parts.store.finish("best")
+        found = f"validation NLL {row['validation_nll']:.3f} ({row['validation_nll_se']:.3f})"
+        say(f"round {row['round']}: the best so far, {found} nats; kept in best/")
 
 
 def refuse_broken(parts: Parts, state: State, chosen: Sequence[int]) -> None:

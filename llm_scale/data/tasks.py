@@ -20,8 +20,8 @@ NAMED = ("phrases", "verses", "text")
 PHRASE_WORDS = 11
 PROMPTS, HORIZON = 64, 8
 """Of a round of phrases, where nothing else is said."""
-HELD_OUT = 10**12
-"""Ids of held-out prompts begin here: their noise is never that of a training prompt."""
+HELD_OUT, VALIDATION = 10**12, 10**13
+"""Ids of held-out and of validation prompts begin here: their noise is never that of others."""
 
 
 class Task(Protocol):
@@ -49,6 +49,10 @@ class Task(Protocol):
 
     def held_out(self) -> list[Item]:
         """Prompts for measurement, disjoint from training in data or in noise."""
+        ...
+
+    def validation(self) -> list[Item]:
+        """Prompts to choose by: none of training and none of `held_out`."""
         ...
 
     def held_out_texts(self) -> list[tuple[str, str]]:
@@ -86,6 +90,9 @@ class KnownExpert:
 
     def held_out(self) -> list[Item]:
         return self._items(range(HELD_OUT, HELD_OUT + self.settings.held_out), 1)
+
+    def validation(self) -> list[Item]:
+        return self._items(range(VALIDATION, VALIDATION + self.settings.validation), 1)
 
     def held_out_texts(self) -> list[tuple[str, str]]:
         return texts_of(self.tokenizer, self.held_out())
@@ -162,6 +169,13 @@ class Answered:
             found = answered(asked, self.expert, 1, self.settings, "held-out expert")
             self._kept["held out"] = found
         return self._kept["held out"]
+
+    def validation(self) -> list[Item]:
+        if "validation" not in self._kept:
+            asked = self.asked.validation()
+            found = answered(asked, self.expert, 1, self.settings, "validation expert")
+            self._kept["validation"] = found
+        return self._kept["validation"]
 
     def held_out_texts(self) -> list[tuple[str, str]]:
         asked = [prompt for prompt, _ in self.asked.held_out_texts()]

@@ -58,9 +58,11 @@ class TextGame:
 
     def held_out(self) -> list[Item]:
         """Prompts of the part that is measured."""
-        pool = self.parts[self.settings.measured_on]
-        order = streams.generator(self.settings.seed, "held out").permutation(len(pool))
-        return [pool[int(i)] for i in order[: self.settings.held_out]]
+        return self._first(self.settings.measured_on, self.settings.held_out)
+
+    def validation(self) -> list[Item]:
+        """Prompts of the part to choose by; the other one is measured."""
+        return self._first("validation", self.settings.validation)
 
     def held_out_texts(self) -> list[tuple[str, str]]:
         """Their beginnings and ends as text."""
@@ -80,6 +82,12 @@ class TextGame:
         """Nothing more."""
         return {}
 
+    def _first(self, part: str, count: int) -> list[Item]:
+        """So many prompts of a held-out part, drawn by the seed."""
+        pool = self.parts[part]
+        order = streams.generator(self.settings.seed, "held out").permutation(len(pool))
+        return [pool[int(i)] for i in order[:count]]
+
     def _pool(self, part: str) -> list[Item]:
         return self.parts["text" if self.settings.expert == "none" else part]
 
@@ -97,12 +105,12 @@ def text_game(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> T
     parts = parted(tokenizer, settings.max_new_tokens, ends)
     alone = settings.expert == "none"
     settings = settings.filled(prompts=len(parts["text"]) if alone else PROMPTS)
-    part, problems = settings.measured_on, []
-    there = len(parts[part])
-    if settings.held_out > there:
-        problems.append(
-            f"held_out={settings.held_out}; task={NAME!r} has {there} prompts for {part}"
-        )
+    problems = []
+    asked = [("held_out", settings.measured_on), ("validation", "validation")]
+    for name, part in asked:
+        there, wanted = len(parts[part]), getattr(settings, name)
+        if wanted > there:
+            problems.append(f"{name}={wanted}; task={NAME!r} has {there} prompts for {part}")
     if settings.expert_samples > 1 and settings.expert == "none":
         problems.append(f"expert_samples={settings.expert_samples}; a verse has 1 continuation")
     refuse(problems)

@@ -72,6 +72,9 @@ class PairFile:
     def held_out(self) -> list[Item]:
         return [dataclasses.replace(i, expert=i.expert[:1]) for i in self._split[1]]
 
+    def validation(self) -> list[Item]:
+        return [dataclasses.replace(i, expert=i.expert[:1]) for i in self._split[2]]
+
     def held_out_texts(self) -> list[tuple[str, str]]:
         return [self.texts[item.id] for item in self.held_out()]
 
@@ -88,14 +91,18 @@ class PairFile:
         return {}
 
     @cached_property
-    def _split(self) -> tuple[list[Item], list[Item]]:
+    def _split(self) -> tuple[list[Item], list[Item], list[Item]]:
+        """Items to train, held-out ones, and those of validation; no prompt is in two of them."""
+        first, count = self.settings.held_out, self.settings.validation
         order = streams.generator(self.settings.seed, "held out").permutation(len(self.pairs))
         chosen = [self.pairs[int(i)] for i in order]
-        held: dict[Tokens, Item] = {}
+        kept: dict[Tokens, Item] = {}
         for item in chosen:
-            if len(held) < self.settings.held_out:
-                held.setdefault(item.prompt, item)
-        return [item for item in chosen if item.prompt not in held], list(held.values())
+            if len(kept) < first + count:
+                kept.setdefault(item.prompt, item)
+        apart = list(kept.values())
+        train = [item for item in chosen if item.prompt not in kept]
+        return train, apart[:first], apart[first:]
 
     def _drawn(self, item: Item, round_: int) -> Item:
         """An item with G of its expert responses."""
@@ -256,10 +263,11 @@ def _count_problems(
             f"{'s' * (len(few[0]) > 1)} to a prompt)"
         )
     different = len({row.prompt for row in rows})
-    if different < settings.held_out + 1:
+    if different < settings.held_out + settings.validation + 1:
+        also = f", validation={settings.validation}" if settings.validation else ""
         out.append(
             f"{path}: {len(rows)} pairs of {different} prompts; needed are "
-            f"held_out={settings.held_out} prompts and one to train"
+            f"held_out={settings.held_out}{also} prompts and one to train"
         )
     return out
 
@@ -271,11 +279,12 @@ def _notes(found: Examples, rows: Sequence[Encoded], task: PairFile) -> tuple[st
     """One line on what the file is, how it is used, and what is cut."""
     s = task.settings
     each = sorted(len(group) for group in _grouped(rows))
-    train, held = task._split
+    train, held, chosen_by = task._split
     said = [
         f"{found.records.path}: {found.format} ({found.records.kind}), {_use(found, s)}",
         f"{len(rows)} pairs, {len(each)} prompts, {_span(each)} a prompt",
-        f"{len(held)} prompts held out, {task.size} of {len(train)} used a round",
+        f"{len(held)} prompts held out{_chosen_by(chosen_by)}, {task.size} of {len(train)} used "
+        "a round",
     ]
     read = s.batch * s.steps_per_round
     if s.rounds and task.size > read:
@@ -291,6 +300,10 @@ def _notes(found: Examples, rows: Sequence[Encoded], task: PairFile) -> tuple[st
     if found.unread:
         said.append(f"not read: {', '.join(found.unread)}")
     return ("; ".join(said),)
+
+
+def _chosen_by(items: Sequence[Item]) -> str:
+    return f", {len(items)} to choose by" if items else ""
 
 
 def _use(found: Examples, settings: Settings) -> str:

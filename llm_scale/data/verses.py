@@ -59,6 +59,11 @@ class Verses:
         """Verses of the held-out books."""
         return [self._item(len(self.train) + i) for i in self._chosen()]
 
+    def validation(self) -> list[Item]:
+        """Verses of the held-out books that `held_out` does not have."""
+        first, count = self.settings.held_out, self.settings.validation
+        return [self._item(len(self.train) + i) for i in self._order()[first : first + count]]
+
     def held_out_texts(self) -> list[tuple[str, str]]:
         """(prompt, response) of `held_out` as text."""
         return [(prompt_of(self.held[i]), self.held[i].response) for i in self._chosen()]
@@ -72,7 +77,11 @@ class Verses:
     def longest_prompt(self) -> int:
         """Tokens of the longest prompt that the run uses."""
         rounds = range(-1 if self.settings.sft_steps else 0, self.settings.rounds)
-        used = [*self.held_out(), *(item for r in rounds for item in self.items(r))]
+        used = [
+            *self.held_out(),
+            *self.validation(),
+            *(item for r in rounds for item in self.items(r)),
+        ]
         return max((len(item.prompt) for item in used), default=0)
 
     def text_row(self, responses: Sequence[Response], when: str = "") -> dict[str, float]:
@@ -82,8 +91,11 @@ class Verses:
         return {name: float(np.mean(shares)), f"{name}_se": standard_error(shares)}
 
     def _chosen(self) -> list[int]:
+        return self._order()[: self.settings.held_out]
+
+    def _order(self) -> list[int]:
         order = streams.generator(self.settings.seed, "held out").permutation(len(self.held))
-        return [int(i) for i in order[: self.settings.held_out]]
+        return [int(i) for i in order]
 
     def _item(self, number: int) -> Item:
         if number not in self._made:
@@ -113,10 +125,11 @@ def verses(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> Vers
     )
     task = Verses(tokenizer, tuple(train), tuple(held), settings, tuple(ends))
     problems = []
-    if settings.held_out > len(held):
+    if settings.held_out + settings.validation > len(held):
+        also = f" and validation={settings.validation}" if settings.validation else ""
         problems.append(
-            f"held_out={settings.held_out}; task={NAME!r} has {len(held)} verses in the books "
-            f"{', '.join(HELD_OUT_BOOKS)}"
+            f"held_out={settings.held_out}{also}; task={NAME!r} has {len(held)} verses in the "
+            f"books {', '.join(HELD_OUT_BOOKS)}"
         )
     if settings.expert_samples > 1 and settings.expert == "none":
         problems.append(f"expert_samples={settings.expert_samples}; a verse has 1 modern wording")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +14,14 @@ from llm_scale import boards, matching, models, processes
 from llm_scale.data import oracles, records, tasks, text_game, user_file
 from llm_scale.data.items import Item, Response
 from llm_scale.launch import sources
-from llm_scale.models import lora, output, probe, recompute
+from llm_scale.models import dropout, lora, output, probe, recompute
 from llm_scale.models.expert import ModelExpert
 from llm_scale.models.player import Machine
 from llm_scale.oracle_spec import NONE
 from llm_scale.rounds.preferences import PreferenceRound, given_pairs
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
-from llm_scale.settings import LINEAR, Settings
+from llm_scale.settings import LINEAR, Settings, at_step
 from llm_scale.store import expert
 from llm_scale.train import losses
 from theory.check import check_objective
@@ -75,7 +76,7 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
 
 
 def _fitted(settings: Settings, made: Prepared, say: Callable[[str], None]) -> models.Language:
-    """The language as it can be sampled. InvalidInput: it cannot, or has nothing to recompute."""
+    """The language as it can be sampled. InvalidInput: it cannot; nothing to recompute or drop."""
     longest = made.task.longest_prompt + settings.max_new_tokens
     try:
         language = probe.fitted(made.language, longest, say)
@@ -83,6 +84,8 @@ def _fitted(settings: Settings, made: Prepared, say: Callable[[str], None]) -> m
         raise InvalidInput(f"model={settings.model!r}: {error}") from error
     if settings.recompute:
         recompute.switch_on(language.model)
+    if settings.dropout:
+        dropout.set_rate(language.model, settings.dropout)
     return language
 
 
@@ -192,7 +195,9 @@ def _try_objective(settings: Settings, task: tasks.Task, eos: int) -> None:
     data = _smallest(settings, objective, eos)
     log_pi = (0.9 * data.current).requires_grad_()
     try:
-        losses(objective, data, log_pi, settings.beta, settings.tau).mean().backward()
+        losses(
+            objective, data, log_pi, settings.beta, settings.tau, settings.terms
+        ).mean().backward()
     except (Exception, SystemExit) as error:
         raise InvalidInput(
             f"objective={settings.objective!r}: its loss of torch tensors fails: "
@@ -293,6 +298,7 @@ def combination_problems(settings: Settings) -> list[str]:
         )
     if settings.measured_on != "validation" and settings.task != text_game.NAME:
         problems.append(f"measured_on={settings.measured_on!r} is for task='text'; leave it out")
+    problems += _choice_problems(settings) + _ablation_problems(settings, objective)
     if settings.history > 0:
         problems += _history_problems(settings, objective)
     if settings.sft_run and settings.held_out == 0:
@@ -303,8 +309,15 @@ def combination_problems(settings: Settings) -> list[str]:
         problems.append(f"comparisons={settings.comparisons!r} is for an oracle; set one")
     if by_token:
         problems += _token_problems(settings, objective)
+    if settings.label_smoothing and objective is not None and settings.sft_steps == 0:
+        problems.append(
+            f"label_smoothing={settings.label_smoothing:g} is of maximum likelihood: set objective "
+            "to sft, or sft_steps > 0 (it is then of the SFT start alone)"
+        )
     if objective is None:
         return problems
+    if settings.effective_step > 0:
+        problems += _step_problems(settings)
     if reason := objective.missing("risk"):
         problems.append(f"{name} has no loss to train: {reason}")
     if "preference" in objective.needs and not (by_oracle or may_be):
@@ -325,6 +338,70 @@ def combination_problems(settings: Settings) -> list[str]:
     if grouped and ours == 1 and (by_token or theirs == 1):
         problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
     return problems
+
+
+def _choice_problems(settings: Settings) -> list[str]:
+    """Why nothing can be chosen by validation."""
+    out = []
+    if settings.keep_best and settings.validation == 0:
+        out.append("keep_best chooses by validation_nll: set validation > 0")
+    on_test = settings.task != text_game.NAME or settings.measured_on == "test"
+    if settings.validation and not on_test:
+        out.append(
+            f"validation={settings.validation}: task='text' is then measured on prompts that are "
+            "not chosen by: set measured_on to test"
+        )
+    if settings.validation and settings.oracle != NONE:
+        out.append(
+            f"validation={settings.validation} is of expert responses, which oracle="
+            f"{settings.oracle!r} does not have"
+        )
+    return out
+
+
+def _ablation_problems(settings: Settings, objective: Objective | None) -> list[str]:
+    """Why a part of self-play cannot be left out."""
+    s, terms, source = settings, f"terms={settings.terms!r}", f"own_from={settings.own_from!r}"
+    if objective is None:
+        given = [terms] * (s.terms != "both") + [source] * (s.own_from != "current")
+        return [f"{name} is of self-play; sft has no such part" for name in given]
+    out = []
+    if s.terms != "both" and objective.form != "pointwise":
+        out.append(
+            f"{terms}: {s.objective!r} is {objective.form}: its loss reads expert and own "
+            "responses together and has no term of one side (pointwise are "
+            "spif, brier, airl and others: python -m theory list)"
+        )
+    if s.terms != "both" and s.oracle != NONE:
+        out.append(f"{terms}: with an oracle every response is on both sides; oracle must be none")
+    if s.own_from != "current":
+        own_opponent = objective.writes("opponent")
+        out += [
+            f"{source} draws from pi_0 and compares with pi_t: {needed}"
+            for needed, broken in (
+                ("opponent must be last (base draws from pi_0 and compares with it)",
+                 s.opponent != "last"),
+                ("history must be 0", s.history > 0),
+                ("level must be sequence", s.level == "token"),
+                ("oracle must be none", s.oracle != NONE),
+                ("data must be responses", s.data == user_file.PAIRS),
+                (f"objective={s.objective!r} has an opponent of its own", own_opponent),
+            )
+            if broken
+        ]  # fmt: skip
+    return out
+
+
+def _step_problems(settings: Settings) -> list[str]:
+    """Why beta is not that of the effective step."""
+    try:
+        beta = at_step(settings).beta
+    except InvalidInput as error:
+        return error.problems
+    if math.isclose(beta, settings.beta, rel_tol=1e-9):
+        return []
+    step = f"effective_step={settings.effective_step:g}"
+    return [f"beta={settings.beta:g} and {step}, of which beta is {beta:g}: set one of them"]
 
 
 def _history_problems(settings: Settings, objective: Objective | None) -> list[str]:

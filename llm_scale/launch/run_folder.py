@@ -18,6 +18,7 @@ from lab.specs import objective_of
 from llm_scale import processes
 from llm_scale import train as training
 from llm_scale.launch import estimate, prepare
+from llm_scale.launch.foretold import foretold
 from llm_scale.measure.line import line
 from llm_scale.settings import Settings
 from llm_scale.store import expert, identity
@@ -126,7 +127,8 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
         with _alone(out) if lead else contextlib.nullcontext():
             size = estimate.line(settings, parts.language, parts.task, parts.machine)
             if lead:  # all look: a task's responses may be drawn by several processes together
-                say(size)
+                for told in (size, *foretold(settings)):
+                    say(told)
             training.train(
                 training.assemble(settings, out, parts.language, parts.task),
                 lambda row: say(line(row)) if lead else None,

@@ -7,15 +7,18 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from llm_scale.launch import run_folder
-from llm_scale.settings import Settings
+from llm_scale.settings import Settings, at_step
 from llm_scale.store.read import EQUAL_COMPUTE, read, settings_of
 from llm_scale.train import Diverged
 from theory.errors import InvalidInput, refuse
 
 Plan = dict[str, Settings]
 """Name of a subfolder to the settings of its run."""
+WHOLE: dict[str, Any] = {"terms": "both", "own_from": "current", "effective_step": 0.0}
+"""Settings of self-play alone that SFT refuses or does not read."""
 
 
 def split(text: str) -> list[str]:
@@ -47,23 +50,27 @@ def numbers(text: str, name: str, kind: type) -> list[float]:
 def plan(
     base: Settings, objectives: Sequence[str], seeds: Sequence[int], betas: Sequence[float]
 ) -> Plan:
-    """All combinations; SFT has no beta and runs once a seed. InvalidInput: all problems."""
+    """All combinations; SFT has no beta and runs once a seed. With an effective step every
+    objective has the beta of its own. InvalidInput: all problems."""
     out: Plan = {}
     problems: list[str] = []
     for objective in objectives:
         for beta in betas[:1] if objective == "sft" else betas:
             for seed in seeds:
-                name = slug(objective, None if objective == "sft" else beta, seed)
+                changed = {"objective": objective, "beta": float(beta), "seed": int(seed)}
+                changed |= WHOLE if objective == "sft" else {}
+                try:
+                    made = at_step(dataclasses.replace(base, **changed))  # type: ignore[arg-type]
+                except InvalidInput as error:
+                    problems += error.problems
+                    continue
+                name = slug(objective, None if objective == "sft" else made.beta, seed)
                 if name in out:
                     problems.append(
                         f"--objectives: {objective!r} is there twice, or its folder {name} is that "
                         "of another; leave one out"
                     )
-                try:
-                    changed = {"objective": objective, "beta": float(beta), "seed": int(seed)}
-                    out[name] = dataclasses.replace(base, **changed)  # type: ignore[arg-type]
-                except InvalidInput as error:
-                    problems += error.problems
+                out[name] = made
     refuse(dict.fromkeys(problems))
     return out
 
@@ -92,7 +99,7 @@ def baselines(like: Path) -> Plan:
         raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
     sft = dataclasses.replace(
-        settings, objective="sft", oracle="none", level="sequence", sft_run="", history=0.0
+        settings, objective="sft", oracle="none", level="sequence", sft_run="", history=0.0, **WHOLE
     )
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}

@@ -64,6 +64,8 @@ class RewardTerms:
     own_samples: int = 1
     level: str = "sequence"
     history: float = 0.0
+    ablated: bool = False
+    """Whether a term of the loss, or pi_t as the source of own responses, is left out."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ def unpredicted(points: Points, game: RewardTerms) -> str:
     """
     if "preference" in game.objective.needs:
         return "the expert is a preference, see preference_slope"
+    if game.ablated:
+        return "an ablation, of which the objective's best response is not that"
     if game.history > 0:
         return "own responses are in part of pi_{t-1}, and the link here is that of pi_t alone"
     if game.level == "token":

@@ -193,7 +193,7 @@ def rewards(measured: Measured, game: RewardTerms) -> Row:
     for name, sides in (("", ("expert", "own")), ("_other", ("expert", "own", "other"))):
         seen = measured.on(*sides)
         out[f"reward_range{name}"] = _range(reward[seen], measured.prompt[seen])
-    if game.level == "sequence":
+    if game.level == "sequence" and not game.ablated:
         try:
             low, high = game.objective.reward_bounds
         except Unavailable as error:

@@ -52,7 +52,7 @@ def measured(
         game: the objective and its weights.
     """
     known = isinstance(expert, NextTokens) and player.settings.opponent == "last"
-    if not known or game.objective.missing("reward") or game.tau > 0:
+    if not known or game.ablated or game.objective.missing("reward") or game.tau > 0:
         return {}
     pairs = [(item.prompt, item.expert[0].tokens) for item in items]
     most = MOST_NUMBERS // player.language.model.config.vocab_size

@@ -1,7 +1,7 @@
 """Layers that are computed again in the backward pass: less memory, a third more time.
 
 transformers' own switch (`gradient_checkpointing_enable`) acts on models in training mode alone,
-where dropout would make ``log pi`` random; the same layers are wrapped here, in evaluation mode.
+where dropout makes ``log pi`` random; the same layers are wrapped here, in evaluation mode.
 """
 
 from __future__ import annotations

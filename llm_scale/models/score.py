@@ -105,7 +105,14 @@ class Scorer(nn.Module):
         off, size = (x.square().mean().sqrt() for x in (shared - alone, alone))
         return bool(off <= SAME * size)
 
-    def forward(self, ids: Tensor, mask: Tensor | None, where: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        mask: Tensor | None,
+        where: Tensor,
+        targets: Tensor,
+        smoothing: float = 0.0,
+    ) -> Tensor:
         """Log-probabilities (T, m) of ``targets`` (T, m) at flat positions ``where`` (T,).
 
         Args:
@@ -114,8 +121,9 @@ class Scorer(nn.Module):
                 the right is not seen then.
             where: flat indices (of B x L) whose hidden state predicts the targets.
             targets: m candidate tokens for each.
+            smoothing: share of the mean log-probability of all tokens in the place of the target's.
         """
-        return self._log_probs(self.hidden(ids, mask, where), targets)
+        return self._log_probs(self.hidden(ids, mask, where), targets, smoothing)
 
     def hidden(self, ids: Tensor, mask: Tensor | None, where: Tensor) -> Tensor:
         """Hidden states (T, d) at flat positions; arguments as in `forward`."""
@@ -133,19 +141,22 @@ class Scorer(nn.Module):
         """Positions whose logits exist at a time."""
         return max(1, CHUNK_LOGITS // output.vocabulary(self.model))
 
-    def _log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _log_probs(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         parts = []
         several = len(hidden) > self.chunk  # the logits of one are there at the backward's start
         for h, t in zip(hidden.split(self.chunk), targets.split(self.chunk), strict=True):
             if several and torch.is_grad_enabled():
-                parts.append(checkpoint(self._chunk, h, t, use_reentrant=False))
+                parts.append(checkpoint(self._chunk, h, t, smoothing, use_reentrant=False))
             else:
-                parts.append(self._chunk(h, t))
+                parts.append(self._chunk(h, t, smoothing))
         return torch.cat(parts) if parts else hidden.new_zeros(targets.shape, dtype=torch.float32)
 
-    def _chunk(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def _chunk(self, hidden: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         logits = output.logits(self.model, hidden).float()
-        return logits.gather(-1, targets) - logits.logsumexp(-1, keepdim=True)
+        of_target = logits.gather(-1, targets)
+        if smoothing:
+            of_target = of_target.lerp(logits.mean(-1, keepdim=True), smoothing)
+        return of_target - logits.logsumexp(-1, keepdim=True)
 
 
 def collate(pairs: Sequence[Pair], device: torch.device) -> tuple[Tensor, None, Tensor, Tensor]:
@@ -163,11 +174,15 @@ def _shares(scorer: nn.Module) -> bool:
     return bool(getattr(scorer, "module", scorer).shares_prompts)
 
 
-def sequence_log_probs(scorer: nn.Module, pairs: Sequence[Pair]) -> Tensor:
-    """``log pi(y|x)`` (B,) of one batch, in float32 on the model's device; differentiable."""
+def sequence_log_probs(scorer: nn.Module, pairs: Sequence[Pair], smoothing: float = 0.0) -> Tensor:
+    """``log pi(y|x)`` (B,) of one batch, in float32 on the model's device; differentiable.
+
+    With ``smoothing`` the sum of what `Scorer.forward` then gives for every token.
+    """
     device = next(scorer.parameters()).device
     shared = _shares(scorer) and len(shared_rows(pairs)) < len(pairs)
-    tokens = scorer(*(collate_shared if shared else collate)(pairs, device))[:, 0]
+    given = (collate_shared if shared else collate)(pairs, device)
+    tokens = scorer(*given, smoothing)[:, 0]
     rows = torch.tensor([len(r) for _, r in pairs], device=device)
     index = torch.repeat_interleave(torch.arange(len(pairs), device=device), rows)
     return torch.zeros(len(pairs), device=device).index_add(0, index, tokens)

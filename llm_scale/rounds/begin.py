@@ -33,8 +33,8 @@ class Started:
         data: the round.
         sampler: the sampler's log-probabilities of the own responses (monitor only); empty where
             none were sampled.
-        own: the stored ones of the same responses. Of a round with ``history`` both are of the
-            responses that are drawn from pi_t.
+        own: the stored ones of the same responses. Of a round with ``history``, or own responses of
+            pi_0, both are of the responses that are drawn from pi_t.
     """
 
     data: Round
@@ -79,6 +79,10 @@ def begin(
         of_now = _drawn_now(settings, len(prompts), round_)
         now = [i for i in now if of_now[i]]
         own, seen = _from_two(player, prompts, number, of_now, previous)
+    elif kind == "last" and settings.own_from == "base":
+        now = []
+        with player.frozen(base) as other:
+            own, seen = other.sample(prompts, number, "own responses")
     elif kind == "last":
         own, seen = player.sample(prompts, number, "own responses")
     elif kind == "base":

@@ -79,6 +79,10 @@ class Round:
         """``log pi_theta`` as ``current``, on the model's device; differentiable."""
         return sequence_log_probs(scorer, self.pairs)
 
+    def smoothed(self, scorer: nn.Module, smoothing: float) -> Tensor:
+        """As `log_probs`, with this share of every token's the mean over the vocabulary."""
+        return sequence_log_probs(scorer, self.pairs, smoothing)
+
     def rescored(self, player: Player) -> Tensor:
         """``current`` computed again, in other batches."""
         return player.score(self.pairs)
@@ -88,6 +92,18 @@ class Round:
         expert, own, history = self._sides(reward)
         extras = {"r_history": history} if "history" in objective.needs else {}
         return torch.as_tensor(objective.reward_risk(expert, own, **extras))
+
+    def held_at_zero(self, reward: Tensor, terms: str) -> Tensor:
+        """Rewards with those of the side that is not among ``terms`` at 0: its term of a pointwise
+        loss is then the constant that it is at the round's start."""
+        if terms == "both":
+            return reward
+        first = self.items[0]
+        sizes = torch.tensor([len(first.expert), len(first.own), len(first.history)])
+        stays = torch.tensor([terms == "expert", terms == "own", True]).repeat_interleave(sizes)
+        return torch.where(
+            stays.to(reward.device), reward.reshape(len(self.items), -1), 0.0
+        ).flatten()
 
     def likelihood_loss(self, log_probs: Tensor) -> Tensor:
         """``-log pi(y|x)`` per prompt (n,): a sum over tokens, a mean over expert responses."""

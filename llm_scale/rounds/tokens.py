@@ -74,6 +74,12 @@ class TokenRound(Round):
         """Loss per prompt (n,): summed along each expert response, a mean over them."""
         return self._per_item(torch.as_tensor(objective.reward_risk(reward[:, :1], reward[:, 1:])))
 
+    def held_at_zero(self, reward: Tensor, terms: str) -> Tensor:
+        """As of whole responses; the expert's token is the first of a position."""
+        is_expert = torch.arange(reward.shape[1], device=reward.device) == 0
+        stays = is_expert if terms == "expert" else ~is_expert
+        return reward if terms == "both" else torch.where(stays, reward, 0.0)
+
     def likelihood_loss(self, log_probs: Tensor) -> Tensor:
         return self._per_item(-log_probs[:, 0])
 

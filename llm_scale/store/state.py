@@ -165,9 +165,9 @@ class Store:
         """What `keep` kept."""
         return load_file(self.out / f"{name}.safetensors")
 
-    def finish(self) -> None:
-        """The final model, in its place when all of it is there."""
+    def finish(self, name: str = "final") -> None:
+        """The model as it is, a plain directory, in its place when all of it is there."""
         if processes.rank() == 0:
-            with whole(self.out / "final") as part:
+            with whole(self.out / name) as part:
                 models.save_final(self.language, part)
         processes.wait()

@@ -36,7 +36,7 @@ def test_there_are_commands():
 
 
 KINDS = {
-    "sft": {"objective": "sft"},
+    "sft": {"objective": "sft", "validation": 4},
     "pointwise": {"objective": "spif", "sft_run": "sft"},
     "token": {"level": "token", "match": "exact"},
     "preferences": {"objective": "sppo", "oracle": "bradley-terry", "own_samples": 2},

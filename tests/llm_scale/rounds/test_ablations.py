@@ -1,0 +1,110 @@
+"""One term of a loss alone, and own responses of pi_0: by hand, and refused where there is none."""
+
+import numpy as np
+import pytest
+import torch
+
+from lab.specs import objective_of
+from llm_scale.launch.prepare import combination_problems
+from llm_scale.models import weights
+from llm_scale.rounds.begin import begin
+from llm_scale.settings import Settings
+from llm_scale.train import losses
+from tests.llm_scale.commands import call, metrics
+from tests.llm_scale.tiny_game import player, settings, start, task
+
+BETA = 0.6
+
+
+def round_of(**given):
+    who = player(settings(objective="spif(c=0.5)", prompts=6, expert_samples=2, **given))
+    data = start(who).data
+    noise = torch.randn(data.current.shape, generator=torch.manual_seed(1))
+    return data, (data.current + noise).double()
+
+
+def expert(r):
+    return -r + r**2 / 4
+
+
+def own(r):
+    return r + r**2 / 4
+
+
+def test_the_terms_of_whole_responses_by_hand():
+    """c = 1/2: -r + r^2/4 of expert responses, r + r^2/4 of own ones; both are 0 at 0."""
+    data, log_pi = round_of(own_samples=3)
+    reward = BETA * (log_pi - data.opponent.double()).reshape(6, 5)
+    wanted = {"expert": expert(reward[:, :2]).mean(1), "own": own(reward[:, 2:]).mean(1)}
+    wanted["both"] = wanted["expert"] + wanted["own"]
+    for terms, each in wanted.items():
+        found = losses(objective_of("spif(c=0.5)"), data, log_pi, BETA, 0.0, terms)
+        torch.testing.assert_close(found, each)
+
+
+def test_the_terms_of_tokens_by_hand():
+    data, log_pi = round_of(level="token", own_samples=2)
+    reward = BETA * (log_pi - data.opponent.double())
+    wanted = {"expert": expert(reward[:, 0]), "own": own(reward[:, 1:]).mean(1)}
+    for terms, each in wanted.items():
+        found = losses(objective_of("spif(c=0.5)"), data, log_pi, BETA, 0.0, terms)
+        torch.testing.assert_close(found.sum(), each.sum() / 2)  # a mean over two responses
+
+
+def test_the_side_that_is_left_out_has_no_gradient():
+    data, log_pi = round_of(own_samples=1)
+    log_pi.requires_grad_()
+    losses(objective_of("airl"), data, log_pi, BETA, 0.0, "own").sum().backward()
+    gradient = log_pi.grad.reshape(6, 3)
+    assert torch.equal(gradient[:, :2], torch.zeros(6, 2).double())
+    assert (gradient[:, 2] != 0).all()
+
+
+def test_own_responses_of_pi_0_are_compared_with_pi_t():
+    who = player(settings(own_from="base", prompts=16))
+    base = weights.copy_of(who.language)
+    s, known = who.settings, task(who.settings)
+    first = begin(who, known.items(0), 0, objective_of(s.objective), base, base)
+    with torch.no_grad():
+        for parameter in who.language.model.parameters():
+            parameter.mul_(1.5)
+    later = begin(who, known.items(0), 0, objective_of(s.objective), base, base)
+    assert [i.own for i in later.data.items] == [i.own for i in first.data.items]
+    assert torch.equal(later.data.current, later.data.opponent)
+    torch.testing.assert_close(later.data.current, who.score(later.data.pairs))
+    assert not torch.allclose(later.data.current, first.data.current, atol=1e-2)
+    assert len(later.sampler) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"terms": "own"}, "'spin' is pairwise: its loss reads expert and own responses together"),
+        ({"terms": "expert", "objective": "renyi", "own_samples": 2}, "'renyi' is group"),
+        ({"terms": "expert", "objective": "sft"}, "terms='expert' is of self-play"),
+        ({"own_from": "base", "objective": "sft"}, "own_from='base' is of self-play"),
+        ({"own_from": "base", "opponent": "base"}, "opponent must be last"),
+        ({"own_from": "base", "history": 0.5}, "history must be 0"),
+        ({"own_from": "base", "level": "token"}, "level must be sequence"),
+        ({"own_from": "base", "oracle": "cyclic", "own_samples": 2, "objective": "dpo"},
+         "oracle must be none"),
+        ({"own_from": "base", "objective": "alpha_spin"}, "an opponent of its own"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_left_out_is_refused(given, why):
+    (problem,) = combination_problems(Settings(**given))
+    assert why in problem
+
+
+def test_an_ablation_has_no_prediction(tmp_path):
+    """It runs to its end; links, bounds and effective step are of the whole game alone."""
+    small = ("--device=cpu", "--prompts=16", "--held-out=8", "--rounds=1", "--steps-per-round=2",
+             "--batch=4", "--objective=spif")  # fmt: skip
+    for flag, reason in (("--terms=own", "the term of own"), ("--own-from=base", "own responses")):
+        out = tmp_path / flag
+        said = call("train", "--out", out, *small, flag).output
+        assert f"theory: no effective step: {reason}" in said
+        row = next(r for r in metrics(out) if "round" in r)
+        assert row["prediction_reason"].startswith("an ablation")
+        assert not {"link_slope", "reward_range_bound", "contraction_local"} & set(row)
+        assert np.isfinite(row["nll"])
