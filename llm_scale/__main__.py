@@ -316,13 +316,13 @@ def _run_or_select(given: dict[str, Any], preset: str, out: Path, select: str) -
     if not select:
         _run(resolve(preset, given), out)
         return
-    from llm_scale.launch import select as choice
+    from llm_scale.launch import choose
 
-    tried = choice.parsed(select)
+    tried = choose.parsed(select)
     refuse(
         f"{name}: given and in --select; needed is one of them" for name in tried if name in given
     )
-    _say(choice.run(choice.plan(preset, given, tried), out, _say))
+    _say(choose.run(choose.plan(preset, given, tried), out, _say))
 
 
 def _refuse_played(given: dict[str, Any]) -> None:

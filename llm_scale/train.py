@@ -32,7 +32,7 @@ from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
-from llm_scale.models import dropout, lora, sharded, weights
+from llm_scale.models import in_training, lora, sharded, weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.rounds.batches import order, passes, tokens_of
 from llm_scale.rounds.begin import begin, references
@@ -166,7 +166,7 @@ def training_pass(parts: Parts, state: State) -> contextlib.AbstractContextManag
         return contextlib.nullcontext()
     key = state.round + 1, state.step, processes.rank()
     noise = int(streams.generator(s.seed, "dropout", *key).integers(2**63))
-    return dropout.dropped(parts.player.language.model, noise)
+    return in_training.dropped(parts.player.language.model, noise)
 
 
 def accumulate(

@@ -14,7 +14,7 @@ from llm_scale import boards, matching, models, processes
 from llm_scale.data import oracles, records, tasks, text_game, user_file
 from llm_scale.data.items import Item, Response
 from llm_scale.launch import sources
-from llm_scale.models import dropout, lora, output, probe, recompute
+from llm_scale.models import in_training, lora, output, probe
 from llm_scale.models.expert import ModelExpert
 from llm_scale.models.player import Machine
 from llm_scale.oracle_spec import NONE
@@ -83,9 +83,9 @@ def _fitted(settings: Settings, made: Prepared, say: Callable[[str], None]) -> m
     except InvalidInput as error:
         raise InvalidInput(f"model={settings.model!r}: {error}") from error
     if settings.recompute:
-        recompute.switch_on(language.model)
+        in_training.recompute(language.model)
     if settings.dropout:
-        dropout.set_rate(language.model, settings.dropout)
+        in_training.set_dropout(language.model, settings.dropout)
     return language
 
 

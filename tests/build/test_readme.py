@@ -13,7 +13,7 @@ README = ROOT / "README.md"
 FOLDERS = ["", "theory", "toy_games", "llm_scale", "figures"]
 MADE = {  # by a reader, or by a run
     "my_objective.py", "prefs.jsonl", "metrics.jsonl", "report.md", "settings.json", "table.csv",
-    "failure.json", "final/", "samples/", "tensorboard/", "wandb/",
+    "OUT/selection.json", "best/", "failure.json", "final/", "samples/", "tensorboard/", "wandb/",
 }  # fmt: skip
 NAMED = re.compile(r"`([\w./]+(?:/|\.(?:py|md|toml|json|csv)))`|\]\(([^)#:]+)[)#]")
 

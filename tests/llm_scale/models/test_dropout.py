@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 
-from llm_scale.models import dropout
+from llm_scale.models import in_training
 from theory.errors import InvalidInput
 
 SMALL = {
@@ -37,12 +37,12 @@ def model(kind):
 def test_only_training_passes_drop(kind):
     made = model(kind)
     plain = made(IDS).logits
-    dropout.set_rate(made, 0.4)
+    in_training.set_dropout(made, 0.4)
     assert torch.equal(made(IDS).logits, plain)  # scores and samples
     state = torch.get_rng_state()
     found = []
     for seed in (1, 1, 2):
-        with dropout.dropped(made, seed):
+        with in_training.dropped(made, seed):
             found.append(made(IDS).logits)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -54,8 +54,8 @@ def test_only_training_passes_drop(kind):
 
 def test_the_rate_is_what_is_dropped():
     made = torch.nn.Sequential(torch.nn.Dropout(0.1)).eval()
-    dropout.set_rate(made, 0.25)
-    with dropout.dropped(made, 0):
+    in_training.set_dropout(made, 0.25)
+    with in_training.dropped(made, 0):
         seen = made(torch.ones(40_000))
     assert seen.unique().tolist() == [0.0, pytest.approx(4 / 3)]
     assert float((seen == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
@@ -63,4 +63,4 @@ def test_the_rate_is_what_is_dropped():
 
 def test_a_model_without_dropout_is_refused():
     with pytest.raises(InvalidInput, match=r"dropout=0\.1: MambaForCausalLM has no dropout"):
-        dropout.set_rate(model("Mamba"), 0.1)
+        in_training.set_dropout(model("Mamba"), 0.1)

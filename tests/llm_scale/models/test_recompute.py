@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from llm_scale.launch.estimate import layer_inputs, saved_bytes
-from llm_scale.models import recompute
+from llm_scale.models import in_training
 from llm_scale.models.score import Scorer, sequence_log_probs
 from tests.llm_scale.models.test_architectures import KINDS
 from theory.errors import InvalidInput
@@ -31,7 +31,7 @@ def test_the_same_gradients_with_less_kept(name):
     kind, values = KINDS[name]
     model = made(kind, values)
     kept, log_probs, gradients = seen(model)
-    recompute.switch_on(model)
+    in_training.recompute(model)
     less, again, same = seen(model)
     assert torch.equal(again, log_probs)
     assert max(float((a - b).abs().max()) for a, b in zip(gradients, same, strict=True)) < 1e-6
@@ -42,7 +42,7 @@ def test_the_same_gradients_with_less_kept(name):
 
 def test_a_copy_recomputes_its_own_layers():
     model = made(*KINDS["llama"])
-    recompute.switch_on(model)
+    in_training.recompute(model)
     other = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in other.parameters():
@@ -57,7 +57,7 @@ def test_a_copy_recomputes_its_own_layers():
 
 def test_a_class_without_such_layers_is_refused():
     with pytest.raises(InvalidInput, match="recompute=true: Linear has no layers"):
-        recompute.switch_on(torch.nn.Linear(2, 2))
+        in_training.recompute(torch.nn.Linear(2, 2))
 
 
 def made(kind, values):

@@ -11,7 +11,7 @@ from llm_scale import train as training
 from llm_scale.__main__ import app
 from llm_scale.data.items import experts_only
 from llm_scale.launch.prepare import combination_problems
-from llm_scale.models import dropout
+from llm_scale.models import in_training
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings
 from tests.llm_scale.commands import call, outcome
@@ -25,7 +25,7 @@ def parts(tmp_path, **given):
     s = tiny(**SFT | given)
     who = player(s)
     if s.dropout:
-        dropout.set_rate(who.language.model, s.dropout)
+        in_training.set_dropout(who.language.model, s.dropout)
     return training.assemble(s, tmp_path, who.language, task(s))
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from llm_scale import models
 from llm_scale.__main__ import app
 from llm_scale.data import tasks, text_game, user_file, verses
-from llm_scale.launch import select
+from llm_scale.launch import choose
 from llm_scale.launch.prepare import combination_problems
 from llm_scale.settings import Settings
 from llm_scale.store.read import Run
@@ -124,7 +124,7 @@ def run_of(name, values):
 
 
 def test_the_choice_by_hand():
-    found = select.chosen(
+    found = choose.chosen(
         [run_of("a", [3.0, 2.0, 2.5]), run_of("b", [2.0, 1.5]), run_of("c", [])], ["c"]
     )
     assert (found["chosen"]["run"], found["chosen"]["round"]) == ("b", 1)
@@ -133,7 +133,7 @@ def test_the_choice_by_hand():
     nothing = dict.fromkeys(("round", "validation_nll", "validation_nll_se"))
     assert found["tried"][2] == {"run": "c", **nothing, "stopped": True, "rounds": []}
     with pytest.raises(InvalidInput, match="no round of any candidate"):
-        select.chosen([run_of("c", [])])
+        choose.chosen([run_of("c", [])])
 
 
 def test_bad_choices_are_refused_before_work(tmp_path):
@@ -146,7 +146,7 @@ def test_bad_choices_are_refused_before_work(tmp_path):
         (";", "nothing to choose"),
     ):
         with pytest.raises(InvalidInput, match=why):
-            select.parsed(text)
+            choose.parsed(text)
     asked = ["sft", "--out", tmp_path / "x", "--select=lr=0.1,0.2"]
     assert "set validation > 0" in call(*asked, code=2).output
     assert "given and in --select" in call(*asked, "--lr=0.1", code=2).output
