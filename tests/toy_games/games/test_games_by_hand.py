@@ -74,34 +74,37 @@ def test_players_are_kicked_off_their_equilibrium(pay):
 
 # -- ladders --------------------------------------------------------------------------------------
 
-LADDER = Ladder.random([3, 8], [1, 3, 2], 5, 0.8)
+
+def small_ladder():
+    return Ladder.random([3, 8], [1, 3, 2], 5, 0.8)
 
 
 def test_a_ladder_has_nested_orthogonal_features():
-    assert LADDER.seeds == (3, 3, 3, 8, 8, 8)
-    assert LADDER.capacities == (1, 3, 2) * 2
-    assert (LADDER.features.shape, LADDER.expert.shape) == ((6, 5, 3), (6, 1, 5))
-    close(LADDER.expert.sum(-1), 1.0)
-    for row, d in enumerate(LADDER.capacities):
-        x = LADDER.features[row].numpy()
-        whole = LADDER.features[1 if row < 3 else 4].numpy()
+    ladder = small_ladder()
+    assert ladder.seeds == (3, 3, 3, 8, 8, 8)
+    assert ladder.capacities == (1, 3, 2) * 2
+    assert (ladder.features.shape, ladder.expert.shape) == ((6, 5, 3), (6, 1, 5))
+    close(ladder.expert.sum(-1), 1.0)
+    for row, d in enumerate(ladder.capacities):
+        x = ladder.features[row].numpy()
+        whole = ladder.features[1 if row < 3 else 4].numpy()
         close(x[:, :d], whole[:, :d])
         assert not x[:, d:].any()
         close(x[:, :d].T @ x[:, :d] / 5, np.eye(d), 1e-10)
         close(x.mean(0), np.zeros(3))
-        close(LADDER.expert[row], LADDER.expert[0 if row < 3 else 3])
-        assert LADDER.model(row).features.shape == (5, d)
-        assert LADDER.law(row).shape == (5,)
+        close(ladder.expert[row], ladder.expert[0 if row < 3 else 3])
+        assert ladder.model(row).features.shape == (5, d)
+        assert ladder.law(row).shape == (5,)
     rng = Streams([8]).generator(0, "ladder of log-linear classes")
     drawn = np.column_stack([np.ones(5), rng.standard_normal((5, 4))])
-    close(LADDER.expert[3, 0], laws.random_law(rng, (5,), 0.8))
-    ortho = LADDER.features[4].numpy()
+    close(ladder.expert[3, 0], laws.random_law(rng, (5,), 0.8))
+    ortho = ladder.features[4].numpy()
     for k in range(3):  # each within the span of what was drawn up to it
         least = np.linalg.lstsq(drawn[:, : k + 2], ortho[:, k], rcond=None)[0]
         close(drawn[:, : k + 2] @ least, ortho[:, k], 1e-9)
     theta = np.random.default_rng(0).normal(size=(6, 3))
-    logits = np.einsum("bnd,bd->bn", LADDER.features.numpy(), theta)
-    found = LADDER.policy.log_law(torch.from_numpy(theta)).exp()
+    logits = np.einsum("bnd,bd->bn", ladder.features.numpy(), theta)
+    found = ladder.policy.log_law(torch.from_numpy(theta)).exp()
     close(found[:, 0], normal(np.exp(logits)))
 
 
@@ -156,16 +159,17 @@ def test_names_of_methods():
 
 
 def test_all_methods_read_as_many_responses():
+    ladder = small_ladder()
     expert, start = np.array([0.5, 0.3, 0.2]), np.zeros(3)
     rows = pd.DataFrame({"seed": [0, 1]})
-    policy, measures = LADDER.policy, {"x": lambda run, state, step: run.beta}
+    policy, measures = ladder.policy, {"x": lambda run, state, step: run.beta}
     two = TwoStepRounds
     for kind, size, made in (("mle", 12, SelfPlay), ("one step", 6, SelfPlay),
                              ("two steps", 12, two), ("linear", 12, two)):  # fmt: skip
         spec = "sft" if kind == "mle" else "spif"
         method = Method(spec, kind, temperature=2.0, tau=0.25)
         if kind == "linear":
-            here = (policy, pd.DataFrame({"seed": range(6)}), LADDER.expert, start)
+            here = (policy, pd.DataFrame({"seed": range(6)}), ladder.expert, start)
         else:
             here = (Softmax(3), rows, expert, start)
         for batch in (6, None):
