@@ -258,11 +258,6 @@ def date_problems(text: str) -> list[str]:
 
 def resolve(preset: str, given: dict[str, Any]) -> Settings:
     """Defaults, then the preset, then what was given. InvalidInput: all problems."""
-    if "beta" in given and given.get("effective_step"):
-        raise InvalidInput(
-            "beta and effective_step: both given; needed is one of them, the weight of the KL step "
-            "or R'(0)/beta"
-        )
     values: dict[str, Any] = {}
     if preset:
         known = {p.stem: p for p in sorted(PRESETS.glob("*.toml"))}
@@ -271,7 +266,13 @@ def resolve(preset: str, given: dict[str, Any]) -> Settings:
         values = read_toml(known[preset])
     if "beta" in given:
         values.pop("effective_step", None)
-    return at_step(make(Settings, values | given))
+    made = make(Settings, values | given)
+    if "beta" in given and given.get("effective_step"):
+        raise InvalidInput(
+            "beta and effective_step: both given; needed is one of them, the weight of the KL step "
+            "or R'(0)/beta"
+        )
+    return at_step(made)
 
 
 def at_step(settings: Settings) -> Settings:

@@ -23,11 +23,11 @@ def foretold(settings: Settings) -> list[str]:
     if objective is None:
         return []
     if reason := _nothing(settings, objective):
-        return [f"theory: no effective step: {reason}"]
+        return [f"theory: no threshold of the step: {reason}"]
     try:
         at_zero = objective.slope_at_zero
     except Unavailable as error:
-        return [f"theory: no effective step: {error}"]
+        return [f"theory: no threshold of the step: {error}"]
     s, step = settings, at_zero / settings.beta
     line = f"theory: effective step R'(0)/beta = {step:.3g} (R'(0) = {at_zero:.4g}, "
     line += f"beta = {s.beta:.4g})"
@@ -70,7 +70,7 @@ def _nothing(settings: Settings, objective: Objective) -> str:
     """Why there is no such number."""
     s = settings
     if "preference" in objective.needs or s.oracle != NONE or s.data == PAIRS:
-        return "preferences in the place of an expert: rounds turn around their equilibrium"
+        return "preferences in the place of an expert, whose game is another one (T11, T12)"
     if s.terms != "both":
         return f"the term of {s.terms} responses alone: its best response is one for all of them"
     if s.own_from != "current":

@@ -23,6 +23,7 @@ PARTS = (
     ("win_rate_base", "against pi_0 {:.3f}"),
     ("preference_slope", "slope on 2P-1 {:.2f}"),
     ("preference_slope_predicted", "({:.2f})"),
+    ("validation_nll", "validation NLL {:.2f}"),
     ("given_accuracy", "given pairs {:.0%}"),
     ("given_margin", "by {:.2f}"),
     ("margin", "margin {:.2f}"),

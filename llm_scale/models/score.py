@@ -182,7 +182,7 @@ def sequence_log_probs(scorer: nn.Module, pairs: Sequence[Pair], smoothing: floa
     device = next(scorer.parameters()).device
     shared = _shares(scorer) and len(shared_rows(pairs)) < len(pairs)
     given = (collate_shared if shared else collate)(pairs, device)
-    tokens = scorer(*given, smoothing)[:, 0]
+    tokens = scorer(*given, *[smoothing] * (smoothing > 0))[:, 0]
     rows = torch.tensor([len(r) for _, r in pairs], device=device)
     index = torch.repeat_interleave(torch.arange(len(pairs), device=device), rows)
     return torch.zeros(len(pairs), device=device).index_add(0, index, tokens)

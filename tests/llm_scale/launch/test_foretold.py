@@ -46,7 +46,7 @@ def test_the_presets_of_the_first_author_s_code_are_warned_of(preset, step, beta
 )
 def test_what_has_no_effective_step_says_why(given, why):
     (line,) = foretold(Settings(**given))
-    assert line.startswith("theory: no effective step: ")
+    assert line.startswith("theory: no threshold of the step: ")
     assert why in line
 
 

@@ -103,7 +103,7 @@ def test_an_ablation_has_no_prediction(tmp_path):
     for flag, reason in (("--terms=own", "the term of own"), ("--own-from=base", "own responses")):
         out = tmp_path / flag
         said = call("train", "--out", out, *small, flag).output
-        assert f"theory: no effective step: {reason}" in said
+        assert f"theory: no threshold of the step: {reason}" in said
         row = next(r for r in metrics(out) if "round" in r)
         assert row["prediction_reason"].startswith("an ablation")
         assert not {"link_slope", "reward_range_bound", "contraction_local"} & set(row)
