@@ -414,6 +414,7 @@ def _history_problems(settings: Settings, objective: Objective | None) -> list[s
             ("opponent must be last", settings.opponent != "last"),
             ("level must be sequence", settings.level == "token"),
             ("oracle must be none", settings.oracle != NONE),
+            ("data must be responses", settings.data == user_file.PAIRS),
             (f"objective={settings.objective!r} has an opponent of its own", own_opponent),
         )
         if broken

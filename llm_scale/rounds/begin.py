@@ -33,8 +33,8 @@ class Started:
         data: the round.
         sampler: the sampler's log-probabilities of the own responses (monitor only); empty where
             none were sampled.
-        own: the stored ones of the same responses. Of a round with ``history``, or own responses of
-            pi_0, both are of the responses that are drawn from pi_t.
+        own: the stored ones of the same responses. Where only some are drawn from pi_t
+            (``history``, opponent "mixture", own responses of pi_0), both are of these alone.
     """
 
     data: Round
@@ -94,7 +94,9 @@ def begin(
             join_with = join(objective)
             own, seen = player.sample(prompts, number, "own responses", [other.model], join_with)
     else:
-        own, seen = _from_mixture(player, prompts, number, keys, round_, previous)
+        of_now = _of_mixture(settings.seed, keys, round_)
+        now = [i for i in now if of_now[i]]
+        own, seen = _from_two(player, prompts, number, of_now, previous)
     full = [
         dataclasses.replace(
             item,
@@ -116,7 +118,8 @@ def begin(
     sizes = torch.tensor([len(full[0].expert), count, len(full[0].history)])
     is_own = mask.repeat_interleave(sizes).repeat(len(full))
     seen_by = torch.tensor(seen, dtype=torch.float64)
-    return Started(data, seen_by[now], opponent[is_own][now])
+    drawn_from = current if kind == "mixture" else opponent  # that of its part, not of both
+    return Started(data, seen_by[now], drawn_from[is_own][now])
 
 
 def _given(
@@ -141,18 +144,9 @@ def restore(tensors: dict[str, Tensor]) -> Round:
     return kind.of(tensors)
 
 
-def _from_mixture(
-    player: Player,
-    prompts: Sequence[Tokens],
-    number: Noise,
-    keys: Sequence[tuple[int, int]],
-    round_: int,
-    previous: Weights,
-) -> tuple[list[Response], list[float]]:
-    """Arithmetic mixture of pi_t and pi_{t-1}: a whole response comes from one of them."""
-    seed = player.settings.seed
-    first = [bool(streams.uniform(1, seed, "component", round_, *key)[0] < 0.5) for key in keys]
-    return _from_two(player, prompts, number, first, previous)
+def _of_mixture(seed: int, keys: Sequence[tuple[int, int]], round_: int) -> list[bool]:
+    """Which own responses come from pi_t: of the arithmetic mixture with pi_{t-1}, about half."""
+    return [bool(streams.uniform(1, seed, "component", round_, *key)[0] < 0.5) for key in keys]
 
 
 def _drawn_now(settings: Settings, count: int, round_: int) -> list[bool]:

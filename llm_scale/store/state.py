@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,8 +158,10 @@ class Store:
     def keep(self, name: str) -> None:
         """The weights as they are: "base" is pi_0, "current" is pi_t of the round."""
         if processes.rank() == 0:
+            # one entry: safetensors writes several in an order that is drawn anew every time
+            told = {"base": json.dumps(self.base, sort_keys=True)} if self.base else None
             with whole(self.out / f"{name}.safetensors") as part:
-                save_file(weights.copy_of(self.language), part, self.base or None)
+                save_file(weights.copy_of(self.language), part, told)
         processes.wait()
 
     def weights(self, name: str) -> Weights:

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
@@ -234,6 +235,9 @@ def test_a_run_keeps_the_adapter_alone_and_begins_at_the_base(base, tmp_path):
     by_adapter, final = (models.load(p, torch.float32, CPU) for p in (newest, out / "final"))
     torch.testing.assert_close(scores(by_adapter.model), scores(final.model), rtol=0, atol=1e-5)
     assert (scores(final.model) - scores(whole.model)).abs().max() > 1e-3
+    heads = [safe_open(out / f"{n}.safetensors", "pt").metadata() for n in ("base", "current")]
+    assert [list(head) for head in heads] == [["base"]] * 2  # of several the order is by chance
+    assert all(json.loads(head["base"]) == told for head in heads)
 
 
 def test_a_base_that_changed_is_noticed(base, tmp_path, interrupt):

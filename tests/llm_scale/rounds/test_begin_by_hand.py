@@ -105,6 +105,10 @@ def test_a_mixture_draws_whole_responses_from_either(models):
     both = score(models, "player", data.pairs), score(models, "previous", data.pairs)
     mixed = torch.logaddexp(*both) - np.log(2.0)
     torch.testing.assert_close(data.opponent, mixed)
+    # the sampler of a response knows the law of its part alone: those of pi_t are compared
+    now = torch.tensor([u < 0.5 for u in luck])
+    torch.testing.assert_close(found.own, both[0][is_own(data)][now])
+    torch.testing.assert_close(found.sampler, found.own.double(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def test_a_round_of_given_pairs_is_kept_as_tensors(settings, tmp_path):
         ({"oracle": "bradley-terry", "own_samples": 2}, "says who won: oracle must be none"),
         ({"level": "token"}, "level must be sequence"),
         ({"task": "phrases"}, "is for a file"),
+        ({"history": 0.5}, "data must be responses"),
     ],
 )
 def test_what_does_not_go_with_given_pairs(settings, given, expected):
