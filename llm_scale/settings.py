@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         "auto",
         "what a file with chosen and rejected responses is for: pairs (a round's winners and "
         "losers, nothing is sampled for training), responses (imitate the chosen); auto: pairs, "
-        "but responses with an oracle or rewards per token",
+        "but responses with an expert, an oracle or rewards per token",
         of=("auto", "pairs", "responses"),
     )
     prompts: int = option(

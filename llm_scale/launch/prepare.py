@@ -346,6 +346,8 @@ def _choice_problems(settings: Settings) -> list[str]:
     out = []
     if settings.keep_best and settings.validation == 0:
         out.append("keep_best chooses by validation_nll: set validation > 0")
+    if settings.keep_best and settings.rounds == 0:
+        out.append("keep_best chooses a round: set rounds > 0")
     on_test = settings.task != text_game.NAME or settings.measured_on == "test"
     if settings.validation and not on_test:
         out.append(
