@@ -133,10 +133,9 @@ def _value_problems(field: dataclasses.Field[Any], given: Any) -> list[str]:
     return out
 
 
-def described(field: dataclasses.Field[Any]) -> str:
-    """What a setting does, what it may be and its default: a line of help."""
+def described(field: dataclasses.Field[Any], default: Any) -> str:
+    """What a setting does, what it may be and a default: a line of help."""
     allowed: Allowed = field.metadata["allowed"]
-    default = field.default
     shown = ", ".join(map(str, default)) if isinstance(default, tuple) else default
     parts = [allowed.needed, f"default: {shown}"]
     return f"{field.metadata['help']} ({'; '.join(p for p in parts if p)})"

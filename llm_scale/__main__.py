@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from lab.command import with_settings
 from lab.files import file_problems, folder_problems
-from lab.settings import make
+from lab.settings import make, read_toml
 from llm_scale.data.formats import Turns, read_prompts
 from llm_scale.settings import EXPERT_RECIPE, PRESETS, Settings, resolve
 from theory.command import Program
@@ -28,6 +28,8 @@ PLAYED = (
     "own_from", "terms", "comparisons", "own_samples", "cosines",
 )  # fmt: skip
 """Settings that self-play alone reads."""
+LISTED = ("objective", "seed")
+"""Settings of which a sweep has lists."""
 
 Out = Annotated[Path, typer.Option(help="folder of the run; the same command resumes it")]
 Preset = Annotated[str, typer.Option(help="start from a preset (see `presets`)")]
@@ -63,7 +65,7 @@ def train(out: Out, given: dict[str, Any], preset: Preset = "", select: Select =
 
 
 @app.command("make-expert", resumes=True)
-@with_settings(Settings)
+@with_settings(Settings, hidden=PLAYED, defaults=read_toml(PRESETS / f"{EXPERT_RECIPE}.toml"))
 def make_expert(
     out: Out,
     given: dict[str, Any],
@@ -89,7 +91,7 @@ def make_expert(
 
 
 @app.command(resumes=True)
-@with_settings(Settings)
+@with_settings(Settings, hidden=PLAYED)
 def sft(
     out: Out,
     given: dict[str, Any],
@@ -259,7 +261,7 @@ def report(
 
 
 @app.command(resumes=True)
-@with_settings(Settings)
+@with_settings(Settings, hidden=LISTED)
 def sweep(
     out: Annotated[Path, typer.Option(help="folder of the runs; the same command goes on")],
     given: dict[str, Any],
@@ -274,7 +276,7 @@ def sweep(
     from llm_scale.launch import sweep as several
     from llm_scale.report import write as comparison
 
-    once = [n for n in ("objective", "seed") if n in given]
+    once = [n for n in LISTED if n in given]
     if once or (betas and "beta" in given):
         names = ", ".join([*once, *(["beta"] if betas and "beta" in given else [])])
         raise InvalidInput(f"a sweep has lists: use --objectives, --seeds, --betas for {names}")

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
         "auto",
         "what a file with chosen and rejected responses is for: pairs (a round's winners and "
         "losers, nothing is sampled for training), responses (imitate the chosen); auto: pairs, "
-        "but responses with an oracle or rewards per token",
+        "but responses with an expert, an oracle or rewards per token",
         of=("auto", "pairs", "responses"),
     )
     prompts: int = option(
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     validation: int = option(
         0,
         "prompts kept to choose by, neither trained on nor measured as held out: every round has "
-        "validation_nll (task text: held_out is then measured on test)",
+        "validation_nll (task text: with measured_on test alone)",
         ge=0,
     )
     prompt_style: str = option(
@@ -242,6 +242,8 @@ class Settings(BaseSettings):
         return [name for name, value in LEFT.items() if getattr(self, name) == value]
 
 
+SIZES = ("width", "layers", "heads", "vocabulary")
+"""Settings of the model that is made on the spot."""
 LEFT: dict[str, Any] = {"data": "auto", "prompts": 0, "prompt_date": "", "max_new_tokens": 0}
 """Values that leave a setting to the task and its data, which fills them in before work."""
 
@@ -266,6 +268,8 @@ def resolve(preset: str, given: dict[str, Any]) -> Settings:
         values = read_toml(known[preset])
     if "beta" in given:
         values.pop("effective_step", None)
+    for name in _of_another(values | given):
+        values.pop(name, None)
     made = make(Settings, values | given)
     if "beta" in given and given.get("effective_step"):
         raise InvalidInput(
@@ -273,6 +277,14 @@ def resolve(preset: str, given: dict[str, Any]) -> Settings:
             "or R'(0)/beta"
         )
     return at_step(made)
+
+
+def _of_another(values: dict[str, Any]) -> tuple[str, ...]:
+    """Sizes that a preset has of its own model, where model or tokens are others."""
+    if values.get("model", "tiny") != "tiny":
+        return SIZES
+    named = values.get("expert", "none") not in ("none", "made")
+    return ("vocabulary",) if named or values.get("task", "phrases") == "phrases" else ()
 
 
 def at_step(settings: Settings) -> Settings:

@@ -103,22 +103,13 @@ def train(
             with parts.gathered():
                 sample_and_score(parts, state, say)
         steps = s.sft_steps if round_ == SFT_ROUND else s.steps_per_round
-        played = None if round_ == SFT_ROUND else parts.objective
-        left = range(state.step, steps)
+        left, pace = range(state.step, steps), Pace()
         bar = progress(left, steps, "step", processes.rank() == 0, state.step, state.name)
-        first, tokens = time.monotonic(), 0
-        for step in bar:
-            batch = order(s.seed, round_, step, s.batch, len(state.data.items))
-            seen = direction(parts, state, steps) if played else {}
-            with training_pass(parts, state):
-                smoothing = 0.0 if played else s.label_smoothing
-                loss = accumulate(parts, state.data, batch, played, smoothing)
-            norm = optimise(parts, state, loss, steps)
-            row = {"at": state.name, "step": step, "loss": loss, "gradient_norm": norm, **seen}
+        for _ in bar:
+            batch, row = step(parts, state, steps)
             store.journal.write(row, state.total)
-            tokens += tokens_of(state.data, batch)
-            pace = tokens / max(time.monotonic() - first, 1e-9)
-            bar.set_postfix_str(f"loss {loss:.4g}, {pace:,.0f} tokens/s", refresh=False)
+            shown = pace.after(row["loss"], tokens_of(state.data, batch))
+            bar.set_postfix_str(shown, refresh=False)
             last, due = state.step == steps, state.step % s.checkpoint_every == 0
             if last or due:
                 with parts.gathered():
@@ -142,6 +133,32 @@ def train(
             store.save(state)
     with parts.gathered():
         store.finish()
+
+
+def step(parts: Parts, state: State, steps: int) -> tuple[list[int], dict[str, Any]]:
+    """One optimiser step: the items it read, and its line of the metrics."""
+    s, number = parts.settings, state.step
+    played = None if state.round == SFT_ROUND else parts.objective
+    batch = order(s.seed, state.round, number, s.batch, len(state.data.items))
+    seen = direction(parts, state, steps) if played else {}
+    with training_pass(parts, state):
+        smoothing = 0.0 if played else s.label_smoothing
+        loss = accumulate(parts, state.data, batch, played, smoothing)
+    norm = optimise(parts, state, loss, steps)
+    return batch, {"at": state.name, "step": number, "loss": loss, "gradient_norm": norm, **seen}
+
+
+class Pace:
+    """How fast the steps of a round go, in words."""
+
+    def __init__(self) -> None:
+        self.first, self.tokens = time.monotonic(), 0
+
+    def after(self, loss: float, tokens: int) -> str:
+        """Of all tokens so far, these of the newest step among them."""
+        self.tokens += tokens
+        pace = self.tokens / max(time.monotonic() - self.first, 1e-9)
+        return f"loss {loss:.4g}, {pace:,.0f} tokens/s"
 
 
 def losses(

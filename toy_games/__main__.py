@@ -31,7 +31,8 @@ def list_all(
         module = launch.load(each)
         console.print(f"[bold]{each}[/]  {escape(module.SUMMARY)}")
         for field in dataclasses.fields(module.Settings) if name else ():
-            console.print(f"  {field.name}: {escape(described(field))}", soft_wrap=True)
+            text = escape(described(field, field.default))
+            console.print(f"  {field.name}: {text}", soft_wrap=True)
 
 
 @app.command("run", resumes=True)

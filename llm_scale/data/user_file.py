@@ -312,11 +312,17 @@ def _use(found: Examples, settings: Settings) -> str:
         return "winners of given pairs imitated"
     if settings.data == PAIRS:
         return "given pairs of winner and loser (data=responses imitates the winners)"
+    if settings.expert != "none":
+        return "its prompts answered by the expert, its responses not read"
+    which, left = "responses", ""
     if found.preferences:
-        return "chosen responses imitated, rejected ones not read (data=pairs learns from both)"
-    if any(example.rejected is not None for example in found.examples):
-        return "real responses imitated, generated ones not read (data=pairs learns from both)"
-    return "responses imitated"
+        which, left = "chosen responses", ", rejected ones not read"
+    elif any(example.rejected is not None for example in found.examples):
+        which, left = "real responses", ", generated ones not read"
+    if settings.oracle == NONE:
+        return f"{which} imitated{left}" + " (data=pairs learns from both)" * bool(left)
+    done = "imitated by the SFT start alone" if settings.sft_steps else "measured, not imitated"
+    return f"{which} {done}{left}"
 
 
 def _span(sizes: Sequence[int]) -> str:

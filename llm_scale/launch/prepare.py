@@ -21,7 +21,7 @@ from llm_scale.oracle_spec import NONE
 from llm_scale.rounds.preferences import PreferenceRound, given_pairs
 from llm_scale.rounds.sequence import Round
 from llm_scale.rounds.tokens import TokenRound
-from llm_scale.settings import LINEAR, Settings, at_step
+from llm_scale.settings import LINEAR, SIZES, Settings, at_step
 from llm_scale.store import expert
 from llm_scale.train import losses
 from theory.check import check_objective
@@ -157,12 +157,8 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         other = AutoTokenizer.from_pretrained(final, local_files_only=True)
         if other.get_vocab() != language.tokenizer.get_vocab():
             out.append(f"sft_run={settings.sft_run!r}: its model has other tokens")
-    if settings.lora:
-        try:
-            lora.targets_of(language.model, settings.lora_targets)
-        except InvalidInput as error:
-            out += error.problems
     attempts: list[Callable[[], None]] = [
+        lambda: _try_lora(settings, language),
         lambda: _try_oracle(settings, task),
         lambda: _try_match(settings, task),
         lambda: _try_objective(settings, task, language.eos),
@@ -173,6 +169,11 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         except InvalidInput as error:
             out += error.problems
     return out
+
+
+def _try_lora(settings: Settings, language: models.Language) -> None:
+    if settings.lora:
+        lora.check(language.model, settings.lora, settings.lora_targets)
 
 
 def _try_oracle(settings: Settings, task: tasks.Task) -> None:
@@ -245,7 +246,7 @@ def _sft_run_problems(settings: Settings) -> list[str]:
 def _size_problems(settings: Settings) -> list[str]:
     """What does not go together of the sizes of the model made on the spot."""
     s, plain = settings, Settings()
-    sizes = {name: getattr(s, name) for name in ("width", "layers", "heads", "vocabulary")}
+    sizes = {name: getattr(s, name) for name in SIZES}
     given = [f"{name}={size}" for name, size in sizes.items() if size != getattr(plain, name)]
     if s.model != "tiny":
         told = "size of model='tiny'; another model has its own"
@@ -345,6 +346,8 @@ def _choice_problems(settings: Settings) -> list[str]:
     out = []
     if settings.keep_best and settings.validation == 0:
         out.append("keep_best chooses by validation_nll: set validation > 0")
+    if settings.keep_best and settings.rounds == 0:
+        out.append("keep_best chooses a round: set rounds > 0")
     on_test = settings.task != text_game.NAME or settings.measured_on == "test"
     if settings.validation and not on_test:
         out.append(

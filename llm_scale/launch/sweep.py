@@ -35,7 +35,10 @@ def split(text: str) -> list[str]:
 def numbers(text: str, name: str, kind: type) -> list[float]:
     """Numbers between commas. InvalidInput: a part that is none of this kind, or twice there."""
     out, problems = [], []
-    for part in split(text):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise InvalidInput(f"--{name} {text!r}: an empty part between commas")
+    for part in parts:
         try:
             out.append(kind(part))
         except ValueError:

@@ -38,6 +38,8 @@ def directory(path: str | Path, setting: str = "model") -> Path:
     if (path / lora.CONFIG).is_file():
         refuse(f"{name}: {problem}" for problem in _adapter_problems(path))
     elif not (path / "config.json").is_file():
+        if (path / "final" / "config.json").is_file():
+            raise InvalidInput(f"{name}: the folder of a run; its model is {str(path / 'final')!r}")
         word, hint = OTHERWISE[setting]
         raise InvalidInput(
             f"{name}: no config.json there; needed is {word}, a directory of a Hugging Face causal "

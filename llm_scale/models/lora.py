@@ -20,7 +20,7 @@ from lab import streams
 from llm_scale.models.language import Language
 from llm_scale.models.weights import Weights, everything, trained
 from llm_scale.settings import LINEAR
-from theory.errors import refuse
+from theory.errors import InvalidInput, refuse
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Files of an adapter, by peft."""
@@ -68,6 +68,15 @@ def layers_of(model: Any, targets: str) -> list[str]:
     """Full names of the layers that get an update. InvalidInput: as `targets_of`."""
     names = targets_of(model, targets)
     return [n for n, _ in model.named_modules() if any(_ends(n, name) for name in names)]
+
+
+def check(model: Any, rank: int, targets: str) -> None:
+    """InvalidInput: as `targets_of`, or a rank that no update of these layers can have."""
+    sides = [min(model.get_submodule(n).weight.shape) for n in layers_of(model, targets)]
+    if rank > max(sides):
+        raise InvalidInput(
+            f"lora={rank}; needed is <= {max(sides)}, the highest rank of an update of these layers"
+        )
 
 
 def add(

@@ -79,7 +79,7 @@ def test_numbers_of_numpy_are_numbers():
 
 
 def test_help_says_what_a_setting_may_be():
-    fields = {f.name: described(f) for f in dataclasses.fields(Settings)}
+    fields = {f.name: described(f, f.default) for f in dataclasses.fields(Settings)}
     assert fields["rate"] == "learning rate, SFT units (> 0; default: 0.3)"
     assert fields["parts"] == "parts (one of a, b, c; default: a, b)"
     assert fields["free"] == "any number (default: 0.0)"

@@ -14,6 +14,22 @@ def test_every_preset_resolves(name):
 
 
 @pytest.mark.parametrize(
+    ("given", "width", "vocabulary"),
+    [
+        ({}, 192, 1024),
+        ({"model": "models/another"}, 64, 512),
+        ({"task": "phrases"}, 192, 512),
+        ({"expert": "runs/expert"}, 192, 512),
+        ({"expert": "runs/expert", "vocabulary": 300}, 192, 300),
+    ],
+)
+def test_sizes_of_a_preset_s_model_are_not_said_of_another(given, width, vocabulary):
+    """512 is the default: another model, the phrases and a named expert have words of their own."""
+    found = resolve("text-expert", given)
+    assert (found.width, found.vocabulary) == (width, vocabulary)
+
+
+@pytest.mark.parametrize(
     ("name", "a", "step"), [("first-author-a05", 0.5, 2.475), ("first-author-a1", 1.0, 4.950)]
 )
 def test_the_presets_of_the_first_author_s_code(name, a, step):

@@ -123,7 +123,9 @@ SPIN = [
     [
         (PREFERENCES, {}, "pairs", "given pairs of winner and loser"),
         (PREFERENCES, {"data": "responses"}, "responses", "chosen responses imitated, rejected o"),
-        (PREFERENCES, {"oracle": "bradley-terry"}, "responses", "chosen responses imitated"),
+        (PREFERENCES, {"oracle": "bradley-terry"}, "responses", "chosen responses measured, not i"),
+        (PREFERENCES, {"oracle": "cyclic", "sft_steps": 1}, "responses", "imitated by the SFT sta"),
+        (PREFERENCES, {"expert": "runs/expert"}, "responses", "answered by the expert, its respo"),
         (PREFERENCES, {"level": "token"}, "responses", "chosen responses imitated"),
         (SPIN, {}, "responses", "real responses imitated, generated ones not read"),
         (SPIN, {"data": "pairs"}, "pairs", "given pairs of winner and loser"),

@@ -68,7 +68,14 @@ def template(text):
     return lambda path: (path / "chat_template.jinja").write_text(text)
 
 
+def into_final(path):
+    (path / "final").mkdir()
+    for file in [f for f in path.iterdir() if f.is_file()]:
+        file.rename(path / "final" / file.name)
+
+
 MODELS = {
+    "the folder of a run": (into_final, "the folder of a run; its model is '.*/final'"),
     "config is not JSON": (unreadable("config.json"), "config.json is not JSON in UTF-8"),
     "config is a list": (lambda p: (p / "config.json").write_text("[]"), "is a list; needed is an"),
     "no config": (lambda p: (p / "config.json").unlink(), "no config.json there; needed is 'tiny'"),

@@ -151,6 +151,8 @@ def test_bad_choices_are_refused_before_work(tmp_path):
     assert "set validation > 0" in call(*asked, code=2).output
     assert "given and in --select" in call(*asked, "--lr=0.1", code=2).output
     assert not (tmp_path / "x").exists()
+    (problem,) = combination_problems(Settings(validation=4, keep_best=True, rounds=0))
+    assert problem == "keep_best chooses a round: set rounds > 0"
     (problem,) = combination_problems(Settings(task="text", validation=4))
     assert "set measured_on to test" in problem
     (problem,) = combination_problems(

@@ -180,6 +180,14 @@ def test_help_says_what_every_option_does_with_its_default():
             assert re.search(rf"default:? ?{re.escape(str(field.default))}", said), name
 
 
+def test_help_of_a_command_has_its_own_defaults_and_leaves_out_what_it_refuses():
+    said = " ".join(call("make-expert", "--help").stdout.split())
+    assert "--steps-per-round <int> optimiser steps a round (>= 1; default: 1200)" in said
+    for command, refused in (("make-expert", "history"), ("sft", "beta"), ("sweep", "seed")):
+        assert f"--{refused} <" in call("train", "--help").stdout
+        assert f"--{refused} <" not in call(command, "--help").stdout
+
+
 BAD = {
     "no preset": (["train", "--preset=huge"], "unknown preset 'huge'; there are"),
     "two at once": (["train", "--beta=-1", "--batch=0"], "beta=-1.0.*batch=0|batch=0.*beta=-1.0"),
@@ -208,6 +216,7 @@ BAD = {
     "betas": (["sweep", "--betas=1,-2"], "beta=-2.0"),
     "one seed": (["sweep", "--seed=1"], "use --objectives, --seeds, --betas for seed"),
     "objectives": (["sweep", "--objectives=spin,,ipo"], "empty part"),
+    "no value": (["train", "--select=lr="], "--select lr '': an empty part"),
     "same twice": (["sweep", "--objectives=spin,spin"], "there twice"),
     "groups": (["sweep", "--objectives=spin,centred_spif"], "own_samples >= 2"),
 }

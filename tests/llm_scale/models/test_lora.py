@@ -333,6 +333,9 @@ def test_what_does_not_go_together_is_said_before_work(monkeypatch, tmp_path):
         "lora_alpha and lora_targets are of an adapter: set lora to its rank"
     ]
     assert "lora_targets: 'query'" in train(tmp_path / "run", code=2, lora_targets="query").stderr
+    # the layers of 64 and 128 units have updates of rank 64 at most
+    assert "lora=65; needed is <= 64, " in train(tmp_path / "run", code=2, lora=65).stderr
+    assert not (tmp_path / "run").exists()
     monkeypatch.setattr(lora, "installed", lambda: False)
     (said,) = prepare.combination_problems(Settings(lora=4))
     assert said == "lora=4 needs the package peft: pip install 'selfplay-theory[lora]'"
