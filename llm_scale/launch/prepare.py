@@ -367,6 +367,7 @@ def _ablation_problems(settings: Settings, objective: Objective | None) -> list[
     s, terms, source = settings, f"terms={settings.terms!r}", f"own_from={settings.own_from!r}"
     if objective is None:
         given = [terms] * (s.terms != "both") + [source] * (s.own_from != "current")
+        given += [f"history={s.history:g}"] * (s.history > 0)
         return [f"{name} is of self-play; sft has no such part" for name in given]
     out = []
     if s.terms != "both" and objective.form != "pointwise":

@@ -17,7 +17,12 @@ from theory.errors import InvalidInput, refuse
 
 Plan = dict[str, Settings]
 """Name of a subfolder to the settings of its run."""
-WHOLE: dict[str, Any] = {"terms": "both", "own_from": "current", "effective_step": 0.0}
+WHOLE: dict[str, Any] = {
+    "terms": "both",
+    "own_from": "current",
+    "history": 0.0,
+    "effective_step": 0.0,
+}
 """Settings of self-play alone that SFT refuses or does not read."""
 
 
@@ -102,7 +107,7 @@ def baselines(like: Path) -> Plan:
         raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
     sft = dataclasses.replace(
-        settings, objective="sft", oracle="none", level="sequence", sft_run="", history=0.0, **WHOLE
+        settings, objective="sft", oracle="none", level="sequence", sft_run="", **WHOLE
     )
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}

@@ -83,6 +83,7 @@ def test_own_responses_of_pi_0_are_compared_with_pi_t():
         ({"terms": "expert", "objective": "renyi", "own_samples": 2}, "'renyi' is group"),
         ({"terms": "expert", "objective": "sft"}, "terms='expert' is of self-play"),
         ({"own_from": "base", "objective": "sft"}, "own_from='base' is of self-play"),
+        ({"history": 0.5, "objective": "sft"}, "history=0.5 is of self-play"),
         ({"own_from": "base", "opponent": "base"}, "opponent must be last"),
         ({"own_from": "base", "history": 0.5}, "history must be 0"),
         ({"own_from": "base", "level": "token"}, "level must be sequence"),
