@@ -255,9 +255,8 @@ def _provenance(evidence: Evidence) -> str:
 def _mutation(total: Mapping[str, int]) -> str:
     return (
         f"How sharp the tests are (`make mutate`, [table](results/mutation.md)): of the "
-        f"{total['mutants']:,} mutants of the formulas {total['tried']:,} were tried; "
-        f"{total['equivalent']} change nothing that can be observed, {total['killed']:,} turned a "
-        f"test red, {total['survived']} survived."
+        f"{total['mutants']:,} mutants {total['tried']:,} were tried: {total['equivalent']} change "
+        f"nothing observable, {total['killed']:,} were killed, {total['survived']} survived."
     )
 
 
