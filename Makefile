@@ -6,7 +6,7 @@ PY      := $(VENV)/bin/python
 READY   := $(VENV)/.ready
 BENCH   := $(VENV)/.bench
 TINY    := results/llm_tiny.json
-WORKERS ?= $(shell n=$$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); \
+WORKERS ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2); \
                    if [ "$$n" -gt 8 ]; then echo 8; else echo "$$n"; fi)
 
 # One process a core, one thread a process.
