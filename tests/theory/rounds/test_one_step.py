@@ -85,7 +85,11 @@ def newton_minimum(risk: Any, start: FloatArray) -> FloatArray:
         step = -(vectors @ (inverse * (vectors.T @ gradient)))
         step = step * min(1.0, 3.0 / float(step.abs().max().clamp(min=1e-300)))
         before, size = risk(x), 1.0
-        while risk(x + size * step) > before + 1e-15 * before.abs() and size > 1e-8:
+        # so near the risk is flat to rounding, and the gradient says more
+        falls = float(step.abs().max()) < 1e-5 and (
+            gradient_of(risk, x + step).abs().max() < gradient.abs().max()
+        )
+        while not falls and risk(x + size * step) > before + 1e-15 * before.abs() and size > 1e-8:
             size *= 0.5
         x = x + size * step
         if float((size * step).abs().max()) < 1e-13:
