@@ -23,7 +23,7 @@ from llm_scale.oracle_spec import NONE
 from llm_scale.settings import Settings
 
 LOOKED_AT = 64
-"""Items whose lengths stand for all."""
+"""Items whose lengths stand for all: held-out ones, which are drawn already."""
 TRIED = 128
 """Padded tokens of the forward and backward pass that is timed, and no less than one response."""
 SAMPLED = 4
@@ -31,7 +31,7 @@ SAMPLED = 4
 
 
 @dataclass(frozen=True)
-class Memory:
+class Needs:
     """Bytes of a run on one process, by what holds them.
 
     Attributes:
@@ -60,7 +60,7 @@ class Memory:
 
 def line(settings: Settings, language: Language, task: Task, machine: Machine) -> str:
     """One sentence: parameters, tokens a round and in all, memory and time."""
-    s, some = settings, task.items(0)[:LOOKED_AT]
+    s, some = settings, (task.held_out() or task.items(0))[:LOOKED_AT]
     size = sum(p.numel() for p in language.model.parameters())
     pairs = _pairs(some, s)
     share = [p for p in pairs if p[1]][: max(1, TRIED // max(1, _longest(pairs)))]
@@ -100,8 +100,8 @@ def memory(
     pairs: Sequence[Pair],
     bytes_a_token: float,
     machine: Machine,
-) -> Memory:
-    """Of one process; see `Memory` for the formulas."""
+) -> Needs:
+    """Of one process; see `Needs` for the formulas."""
     s, model = settings, language.model
     trains = [p for p in model.parameters() if p.requires_grad]
     held = sum(p.numel() * p.element_size() for p in trains)
@@ -113,7 +113,7 @@ def memory(
     cached = language.past != "none" and s.level != "token"
     wide = torch.empty((), dtype=machine.dtype).element_size()
     bytes_a_token += wide * layer_inputs(model) if s.recompute else 0
-    return Memory(
+    return Needs(
         weights=sum(p.numel() * p.element_size() for p in model.parameters()),
         gradients=held,
         optimiser=2 * held + 4 * len(trains),

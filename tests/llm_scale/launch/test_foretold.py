@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 from lab.specs import objective_of
 from llm_scale.__main__ import app
 from llm_scale.launch import sweep
+from llm_scale.launch.combinations import combination_problems
 from llm_scale.launch.foretold import foretold, limit
-from llm_scale.launch.prepare import combination_problems
 from llm_scale.settings import Settings, resolve
 from theory.errors import InvalidInput
 

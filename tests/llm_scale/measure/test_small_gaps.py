@@ -13,7 +13,7 @@ from lab.specs import objective_of
 from llm_scale import boards, models
 from llm_scale.__main__ import app
 from llm_scale.launch import evaluate, run_folder
-from llm_scale.launch.prepare import combination_problems
+from llm_scale.launch.combinations import combination_problems
 from llm_scale.measure import monitors, telemetry
 from llm_scale.measure.telemetry import Fresh, Measured
 from llm_scale.models import sample, weights

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from llm_scale import models
 from llm_scale.__main__ import app
-from llm_scale.launch import prepare
+from llm_scale.launch import combinations
 from llm_scale.models import folders, lora, weights
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Scorer, score
@@ -329,7 +329,7 @@ def test_weights_that_are_not_there_or_twice_or_broken_are_refused(base, tmp_pat
 
 
 def test_what_does_not_go_together_is_said_before_work(monkeypatch, tmp_path):
-    assert prepare.combination_problems(Settings(lora_alpha=2.0)) == [
+    assert combinations.combination_problems(Settings(lora_alpha=2.0)) == [
         "lora_alpha and lora_targets are of an adapter: set lora to its rank"
     ]
     assert "lora_targets: 'query'" in train(tmp_path / "run", code=2, lora_targets="query").stderr
@@ -337,5 +337,5 @@ def test_what_does_not_go_together_is_said_before_work(monkeypatch, tmp_path):
     assert "lora=65; needed is <= 64, " in train(tmp_path / "run", code=2, lora=65).stderr
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(lora, "installed", lambda: False)
-    (said,) = prepare.combination_problems(Settings(lora=4))
+    (said,) = combinations.combination_problems(Settings(lora=4))
     assert said == "lora=4 needs the package peft: pip install 'selfplay-theory[lora]'"

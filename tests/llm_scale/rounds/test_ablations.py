@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lab.specs import objective_of
-from llm_scale.launch.prepare import combination_problems
+from llm_scale.launch.combinations import combination_problems
 from llm_scale.models import weights
 from llm_scale.rounds.begin import begin
 from llm_scale.settings import Settings

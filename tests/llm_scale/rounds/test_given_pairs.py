@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from llm_scale import train as training
-from llm_scale.launch import prepare, run_folder
+from llm_scale.launch import combinations, prepare, run_folder
 from llm_scale.measure import preferences
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.models import Language, weights
@@ -147,7 +147,7 @@ def test_a_round_of_given_pairs_is_kept_as_tensors(settings, tmp_path):
 )
 def test_what_does_not_go_with_given_pairs(settings, given, expected):
     values = {f: getattr(settings, f) for f in settings.__dataclass_fields__}
-    found = prepare.combination_problems(Settings(**values | {"data": "pairs"} | given))
+    found = combinations.combination_problems(Settings(**values | {"data": "pairs"} | given))
     assert any(expected in problem for problem in found), found
 
 

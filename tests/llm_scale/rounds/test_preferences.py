@@ -9,7 +9,7 @@ import torch
 from lab.specs import objective_of
 from llm_scale.data.items import Item, Response
 from llm_scale.data.oracles import BradleyTerry, Cyclic, Judge, build, overlap, probe
-from llm_scale.launch import prepare
+from llm_scale.launch import combinations
 from llm_scale.measure import preferences as preference_telemetry
 from llm_scale.settings import Settings
 from llm_scale.train import losses
@@ -147,7 +147,7 @@ def test_an_unknown_oracle_is_refused(oracle, message):
     ],
 )
 def test_what_does_not_go_together_is_refused(given, message):
-    problems = prepare.combination_problems(Settings(**given))
+    problems = combinations.combination_problems(Settings(**given))
     assert len(problems) == 1
     assert message in problems[0]
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from llm_scale import train as training
 from llm_scale.__main__ import app
 from llm_scale.data.items import experts_only
-from llm_scale.launch.prepare import combination_problems
+from llm_scale.launch.combinations import combination_problems
 from llm_scale.models import in_training
 from llm_scale.rounds.sequence import Round
 from llm_scale.settings import Settings

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lab.specs import objective_of
-from llm_scale.launch.prepare import combination_problems
+from llm_scale.launch.combinations import combination_problems
 from llm_scale.settings import Settings
 from llm_scale.train import losses
 from tests.llm_scale.tiny_game import player, settings, start

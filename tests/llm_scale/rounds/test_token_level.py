@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from lab.specs import objective_of
-from llm_scale.launch import prepare
+from llm_scale.launch import combinations
 from llm_scale.measure import tokens as token_telemetry
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.rounds.tokens import TokenRound
@@ -319,7 +319,7 @@ def test_telemetry_finds_the_token_link():
     ],
 )
 def test_what_does_not_go_together_is_refused(given, message):
-    problems = prepare.combination_problems(Settings(level="token", **given))
+    problems = combinations.combination_problems(Settings(level="token", **given))
     assert len(problems) == 1
     assert message in problems[0]
 
