@@ -231,6 +231,11 @@ class Settings(BaseSettings):
         """The round (-1: the SFT start) whose prompts and expert responses a round has."""
         return min(round_, 0) if self.round_data == "fixed" else round_
 
+    @property
+    def expert_known(self) -> bool:
+        """Whether a known expert answers in the place of the task."""
+        return self.expert != "none"
+
     def filled(self, **values: Any) -> Settings:
         """With these values for what is left to the task (`LEFT`), where it is left to it."""
         open_ = {k: v for k, v in values.items() if getattr(self, k) == LEFT[k]}

@@ -89,10 +89,10 @@ class TextGame:
         return [pool[int(i)] for i in order[:count]]
 
     def _pool(self, part: str) -> list[Item]:
-        return self.parts["text" if self.settings.expert == "none" else part]
+        return self.parts[part if self.settings.expert_known else "text"]
 
     def _size(self, pool: Sequence[Item]) -> int:
-        most = len(pool) if self.settings.expert == "none" else self.settings.prompts
+        most = self.settings.prompts if self.settings.expert_known else len(pool)
         return min(self.settings.prompts or len(pool), most or len(pool))
 
 
@@ -103,15 +103,14 @@ def text_game(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> T
     """
     settings = settings.filled(data="responses", max_new_tokens=HORIZON)
     parts = parted(tokenizer, settings.max_new_tokens, ends)
-    alone = settings.expert == "none"
-    settings = settings.filled(prompts=len(parts["text"]) if alone else PROMPTS)
+    settings = settings.filled(prompts=PROMPTS if settings.expert_known else len(parts["text"]))
     problems = []
     asked = [("held_out", settings.measured_on), ("validation", "validation")]
     for name, part in asked:
         there, wanted = len(parts[part]), getattr(settings, name)
         if wanted > there:
             problems.append(f"{name}={wanted}; task={NAME!r} has {there} prompts for {part}")
-    if settings.expert_samples > 1 and settings.expert == "none":
+    if settings.expert_samples > 1 and not settings.expert_known:
         problems.append(f"expert_samples={settings.expert_samples}; a verse has 1 continuation")
     refuse(problems)
     return TextGame(tokenizer, parts, settings)

@@ -223,13 +223,13 @@ def _encoded(example: Example, tokenizer: Any, settings: Settings, ends: Sequenc
 
 
 def _are_pairs(found: Examples, settings: Settings) -> bool:
-    alone = settings.oracle == NONE and settings.expert == "none"
+    alone = settings.oracle == NONE and not settings.expert_known
     return found.preferences and alone and settings.level == "sequence"
 
 
 def responses_of(settings: Settings) -> int:
     """Expert responses to a prompt that a file has to give: G, or one beside a known expert's."""
-    return settings.expert_samples if settings.expert == "none" else 1
+    return 1 if settings.expert_known else settings.expert_samples
 
 
 def _grouped(rows: Sequence[Encoded]) -> list[tuple[Encoded, ...]]:
@@ -312,7 +312,7 @@ def _use(found: Examples, settings: Settings) -> str:
         return "winners of given pairs imitated"
     if settings.data == PAIRS:
         return "given pairs of winner and loser (data=responses imitates the winners)"
-    if settings.expert != "none":
+    if settings.expert_known:
         return "its prompts answered by the expert, its responses not read"
     which, left = "responses", ""
     if found.preferences:

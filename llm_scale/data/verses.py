@@ -131,7 +131,7 @@ def verses(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> Vers
             f"held_out={settings.held_out}{also}; task={NAME!r} has {len(held)} verses in the "
             f"books {', '.join(HELD_OUT_BOOKS)}"
         )
-    if settings.expert_samples > 1 and settings.expert == "none":
+    if settings.expert_samples > 1 and not settings.expert_known:
         problems.append(f"expert_samples={settings.expert_samples}; a verse has 1 modern wording")
     if (longest := task.longest_prompt) > settings.max_prompt_tokens:
         problems.append(

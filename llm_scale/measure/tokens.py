@@ -20,6 +20,7 @@ from llm_scale.data.experts import NextTokens
 from llm_scale.data.items import Item
 from llm_scale.measure import telemetry
 from llm_scale.measure.predicted import RewardTerms, where_near
+from llm_scale.models import output
 from llm_scale.models.player import Player
 from llm_scale.rounds.opponent import over_positions
 from theory import laws
@@ -55,7 +56,7 @@ def measured(
     if not known or game.ablated or game.objective.missing("reward") or game.tau > 0:
         return {}
     pairs = [(item.prompt, item.expert[0].tokens) for item in items]
-    most = MOST_NUMBERS // player.language.model.config.vocab_size
+    most = MOST_NUMBERS // output.vocabulary(player.language.model)
     fitting = np.cumsum([len(y) for _, y in pairs]) <= most
     pairs = pairs[: max(1, int(fitting.sum()))]
     log_q, log_new = next_log_laws([start, player], pairs)
