@@ -140,7 +140,7 @@ def encode_response(
             f"response {response[:40]!r} has the end token {text!r} within, or a word that the "
             "tokenizer does not know and reads as that"
         )
-    refuse(text_problems(tokenizer, response, "response"))
+    refuse(text_problems(tokenizer, response, "response", ids))
     return [*ids, ends[0]][:horizon], len(ids) >= horizon
 
 
@@ -166,7 +166,9 @@ def written(prompt: str | Sequence[Turn]) -> str:
 # -- what is not plain text ----------------------------------------------------------------------
 
 
-def text_problems(tokenizer: Any, text: str, name: str) -> list[str]:
+def text_problems(
+    tokenizer: Any, text: str, name: str, ids: Sequence[int] | None = None
+) -> list[str]:
     """Why a text of a user is not plain text to a tokenizer: at most one reason.
 
     A special token within would be control and not data (a turn of another speaker, an end), and
@@ -174,13 +176,14 @@ def text_problems(tokenizer: Any, text: str, name: str) -> list[str]:
 
     Args:
         name: what the text is, for the reason.
+        ids: its tokens, where they are known already.
     """
     head = f"{name} {text[:40]!r}"
     if HALF_PAIR.search(text):
         return [f"{head} has half of a surrogate pair; needed is Unicode text"]
     special = _special(tokenizer, len(tokenizer))
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    found = next((i for i in ids if i in special), None)
+    seen = tokenizer(text, add_special_tokens=False)["input_ids"] if ids is None else ids
+    found = next((i for i in seen if i in special), None)
     if found is None:
         return []
     token = special[found]
