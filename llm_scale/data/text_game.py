@@ -6,8 +6,9 @@ one on which an expert was trained. Without an expert the task is that text itse
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lab import streams
@@ -116,14 +117,34 @@ def text_game(settings: Settings, tokenizer: Any, ends: Sequence[int] = ()) -> T
     return TextGame(tokenizer, parts, settings)
 
 
+@dataclass(frozen=True)
+class _Speech:
+    """A tokenizer, equal to any other of the same rules."""
+
+    rules: str
+    tokenizer: Any = field(compare=False)
+
+
 def parted(tokenizer: Any, horizon: int, ends: Sequence[int] = ()) -> dict[str, list[Item]]:
-    """All verses as items by part; those of no more tokens than a prompt are left out."""
+    """All verses as items by part; those of no more tokens than a prompt are left out.
+
+    What was parted last is kept: runs of a sweep in one process have the same verses.
+    """
     eos = int((*ends, tokenizer.eos_token_id)[0])
     start = () if tokenizer.bos_token_id is None else (int(tokenizer.bos_token_id),)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    speech = _Speech(digest(backend.to_str()) if backend else "", tokenizer)
+    part = _parted if backend else _parted.__wrapped__
+    return {name: list(items) for name, items in part(speech, horizon, eos, start).items()}
+
+
+@functools.lru_cache(maxsize=1)
+def _parted(speech: _Speech, horizon: int, eos: int, start: Tokens) -> dict[str, list[Item]]:
     texts = [pair.response for pair in load_pairs()]
     parts: dict[str, list[Item]] = {name: [] for name in PARTS}
     seen: set[Tokens] = set()
-    for number, ids in enumerate(tokenizer(texts, add_special_tokens=False)["input_ids"]):
+    all_ids = speech.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for number, ids in enumerate(all_ids):
         prompt, rest = tuple(ids[:PROMPT_TOKENS]), tuple(ids[PROMPT_TOKENS:])
         if not rest:
             continue

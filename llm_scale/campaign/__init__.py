@@ -1,0 +1,1 @@
+"""The campaign: objectives, SFT and theory compared on the text game, by recorded runs."""

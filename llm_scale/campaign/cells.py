@@ -1,0 +1,157 @@
+"""A run as a part of a sweep: its expert and start are parts before it, its rows are its result.
+
+A part that is interrupted goes on from its newest checkpoint; of a run that is done its rows stay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lab.specs import objective_of
+from lab.sweep import Cell, run_cells
+from llm_scale.campaign.plan import NO_STEP, Run, Size, expert_settings, start_settings
+from llm_scale.launch import run_folder
+from llm_scale.settings import Settings
+from llm_scale.store import expert
+from llm_scale.store.read import read
+from llm_scale.train import Diverged
+
+Row = dict[str, Any]
+KEPT = (
+    "kl_before", "kl", "reverse_kl_before", "reverse_kl", "kl_step", "nll_change", "validation_nll",
+    "contraction", "contraction_predicted", "contraction_local", "link_slope", "link_correlation",
+    "predicted_slope", "predicted_correlation", "margin", "reward_range", "max_reward_expert",
+    "max_reward_own", "max_reward_other", "reward_expert", "reward_own", "reward_other",
+    "log_partition", "dumped", "dumped_before", "left_own", "held_out_length_own",
+    "after_length_own", "after_truncated_own", "held_out_length_expert", "held_out_truncated_own",
+    "cosine_start", "cosine_end", "tokens_expert", "tokens_own", "token_link_slope",
+    "token_link_correlation",
+)  # fmt: skip
+"""Columns of a run's rounds that its rows keep, with their errors where they have one."""
+
+
+def sweep(runs: Sequence[Run], size: Size, folder: Path, workers: int = 1) -> list[Row]:
+    """The rows of all runs in their order, a round each; finished parts are kept in the folder."""
+    named = _expert(size, folder)
+    seeds = sorted({run.seed for run in runs})
+    starts = [
+        Cell(f"start {seed}", start, {"seed": seed, "size": size, "expert_folder": named})
+        for seed in seeds
+    ]
+    models = dict(zip(seeds, run_cells(starts, folder, workers), strict=True))
+    cells = [
+        Cell(name(run), play, {"run": run, "size": size, "expert_folder": named,
+                               "model": models[run.seed]})
+        for run in runs
+    ]  # fmt: skip
+    return [row for rows in run_cells(cells, folder, workers) for row in rows]
+
+
+def name(run: Run) -> str:
+    """Of a run's part: unique within an experiment."""
+    told = [run.study, run.arm, f"s {run.effective_step:g}", f"beta {run.beta:g}"]
+    told += [f"{key} {value:g}" for key, value in run.given]
+    return ", ".join([*told, f"epochs {run.epochs:g}", f"seed {run.seed}"])
+
+
+def _expert(size: Size, folder: Path) -> str:
+    """Name of the expert, made if it is not there: the text game's, or the size's own."""
+    settings = expert_settings(size)
+    if settings is None:
+        run_folder.make_expert(start_settings(size, 0), print)
+        return expert.MADE
+    made = run_cells([Cell("expert", make_expert, {"size": size})], folder)
+    return str(made[0])
+
+
+def make_expert(size: Size, checkpoint: Path | None, progress: bool) -> str:
+    """Folder of the run that made the size's own expert."""
+    settings = expert_settings(size)
+    assert settings is not None
+    return str(_done(settings, checkpoint))
+
+
+def start(
+    seed: int, size: Size, expert_folder: str, checkpoint: Path | None, progress: bool
+) -> str:
+    """Directory of the model with which all runs of a seed begin."""
+    settings = start_settings(size, seed, expert_folder)
+    return str(_done(settings, checkpoint) / "final")
+
+
+def play(
+    run: Run, size: Size, expert_folder: str, model: str, checkpoint: Path | None, progress: bool
+) -> list[Row]:
+    """Rows of a run, a round each; one that diverged ends with a row that says so."""
+    settings = run.settings(size, expert_folder, model)
+    folder = _folder(checkpoint)
+    with contextlib.suppress(Diverged):
+        _done(settings, checkpoint)
+    rows = rows_of(folder, run, settings)
+    shutil.rmtree(folder)
+    return rows
+
+
+def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
+    """What is kept of a finished or diverged run: numbers to five digits."""
+    s, seen = settings, read(folder)
+    same = {
+        "study": run.study, "arm": run.arm, "seed": s.seed, "epochs": run.epochs,
+        "steps": s.steps_per_round, "lr": s.lr, "beta": s.beta, "K": s.own_samples,
+        "history": s.history, "effective_step": _effective_step(run, s),
+    }  # fmt: skip
+    keys = [key for name in KEPT for key in (name, f"{name}_se")]
+    out = []
+    for number in range(s.rounds):
+        found = next((row for row in seen.rounds if row["round"] == number), None)
+        row = same | {"round": number}
+        if found is None:
+            out.append(row | {"diverged": True})
+            break
+        losses = [r["loss"] for r in seen.steps if r["at"] == f"round {number}"]
+        tail = losses[-max(1, len(losses) // 10) :]
+        row |= {key: found[key] for key in keys if key in found}
+        row |= {"loss": float(np.mean(tail)) if tail else math.nan}
+        out.append(_rounded(row))
+    return out
+
+
+def _effective_step(run: Run, settings: Settings) -> float:
+    """``R'(0)/beta``; NaN of an arm that has none."""
+    objective = objective_of(settings.objective)
+    if objective is None or run.arm in NO_STEP:
+        return math.nan
+    return float(objective.slope_at_zero / settings.beta)
+
+
+def _folder(checkpoint: Path | None) -> Path:
+    assert checkpoint is not None, "runs are folders: a campaign is kept in one"
+    return checkpoint.with_suffix("")
+
+
+def _done(settings: Settings, checkpoint: Path | None) -> Path:
+    """The folder of a run, finished."""
+    torch.set_num_threads(1)
+    folder = _folder(checkpoint)
+    run_folder.run(settings, folder, lambda text: None)
+    return folder
+
+
+def _rounded(row: Row) -> Row:
+    """Without what is not finite; numbers to five digits."""
+    finite = {k: v for k, v in row.items() if not isinstance(v, float) or math.isfinite(v)}
+    return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in finite.items()}
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """The rows, a line each."""
+    return ",\n  ".join(json.dumps(row, allow_nan=False) for row in rows)

@@ -1,0 +1,156 @@
+"""What is run: arms, sizes, and the runs of every experiment. Nothing here trains.
+
+The game is preset text-cpu: 32 tokens of real text, an expert whose probabilities are known, one
+response a prompt, the same prompts and responses in every round. Runs of one seed begin with one
+model and have the same data, so that their differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_scale.settings import Settings, resolve
+
+PRESET = "text-cpu"
+ARMS: dict[str, dict[str, Any]] = {
+    "sft": {"objective": "sft"},
+    "spin": {"objective": "spin"},
+    "ipo": {"objective": "ipo(margin=1)"},
+    "spif": {"objective": "spif(c=1)"},
+    "centred_spif": {"objective": "centred_spif(c=1)", "own_samples": 4},
+    "space": {"objective": "space"},
+    "nwj": {"objective": "nwj"},
+    "tspin": {"objective": "tspin"},
+    "spin, per token": {"objective": "spin", "level": "token"},
+    "spif, per token": {"objective": "spif(c=1)", "level": "token"},
+    "author, a=1/2": {"objective": "spif(c=2.02)"},
+    "author, a=1": {"objective": "spif(c=1.01)"},
+}
+"""Settings of an arm by its name in tables."""
+NO_STEP = ("sft", "tspin")
+"""Arms without a reward link, and so without an effective step; tspin is run at beta = 1."""
+AUTHOR_BETA = 0.1
+"""Of the first author's code (theory/README.md, section 15)."""
+
+EXPLORED_FROM = 100
+"""Seeds from here on are to explore and choose by, on validation prompts; those below are for the
+record, on test prompts that nothing was chosen by."""
+PAIRED = ("spin", "ipo", "spif")
+PER_TOKEN = ("spin, per token", "spif, per token")
+BASE_RATE = 1e-3
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+STEPS = (0.25, 2.5, 10.0)
+LENGTHS = (0.5, 4.0)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a version of the campaign is.
+
+    Attributes:
+        seeds: of the runs. prompts, held_out: of a round, and of what is measured.
+        epoch: steps that read every prompt once. start_epochs: of the SFT start, on other prompts.
+        expert_steps: steps of training of an expert of its own; 0 is the text game's own expert.
+        expert_width, width: hidden sizes of expert and learner; 0 is the preset's.
+    """
+
+    seeds: tuple[int, ...]
+    prompts: int
+    held_out: int
+    epoch: int
+    start_epochs: int = 4
+    expert_steps: int = 0
+    expert_width: int = 0
+    width: int = 0
+
+    def settings(self, seed: int) -> dict[str, Any]:
+        """What it sets in every run of a seed, and the part of the text that is measured."""
+        more = {"prompts": self.prompts, "held_out": self.held_out, "device": "cpu", "seed": seed}
+        part = "validation" if seed >= EXPLORED_FROM else "test"
+        return more | {"batch": self.prompts // self.epoch, "measured_on": part}
+
+
+FULL = Size(seeds=(0, 1, 2, 3, 4), prompts=3072, held_out=512, epoch=48)
+SHORT = Size((0, 1), prompts=768, held_out=256, epoch=12, expert_steps=150, expert_width=96)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: where it belongs, and what it sets beside its size.
+
+    ``epochs``: passes over the prompts in a round.
+    """
+
+    study: str
+    arm: str
+    seed: int
+    epochs: float = 1.0
+    rounds: int = 1
+    effective_step: float = 1.0
+    beta: float = 0.0
+    given: tuple[tuple[str, Any], ...] = ()
+
+    def settings(self, size: Size, expert: str, model: str) -> Settings:
+        """Of its run with an expert and the model that it begins with, by their folders."""
+        steps = max(1, round(self.epochs * size.epoch))
+        values = size.settings(self.seed) | ARMS[self.arm] | dict(self.given)
+        values |= {"rounds": self.rounds, "steps_per_round": steps, "sft_steps": 0}
+        values |= {"expert": expert, "model": model}
+        if self.beta:
+            values["beta"] = self.beta
+        elif self.arm not in NO_STEP:
+            values["effective_step"] = self.effective_step
+        return resolve(PRESET, values)
+
+
+def start_settings(size: Size, seed: int, expert: str = "made") -> Settings:
+    """Of the run that makes the model with which all runs of a seed begin."""
+    values = size.settings(seed) | {"objective": "sft", "rounds": 0, "expert": expert}
+    values |= {"width": size.width} if size.width else {}
+    return resolve(PRESET, values | {"sft_steps": size.start_epochs * size.epoch})
+
+
+def expert_settings(size: Size) -> Settings | None:
+    """Of the run that makes the size's own expert; None: the text game's."""
+    if not size.expert_steps:
+        return None
+    values: dict[str, Any] = {"steps_per_round": size.expert_steps, "device": "cpu"}
+    return resolve("text-expert", values | {"width": size.expert_width, "objective": "sft"})
+
+
+def stability(seeds: Sequence[int]) -> Iterator[Run]:
+    """Learning rates, effective steps, length of a round, published constants, old opponents."""
+    rated = (*(arm for arm in ARMS if not arm.startswith("author")),)
+    for seed in seeds:
+        for rate in RATES:
+            for arm in rated:
+                yield Run("rate", arm, seed, given=(("lr", rate),))
+        for step in STEPS:
+            for arm in (*PAIRED, "centred_spif", *PER_TOKEN):
+                yield Run("step", arm, seed, effective_step=step)
+        for epochs in LENGTHS:
+            for arm in ("sft", *PAIRED, *PER_TOKEN):
+                yield Run("length", arm, seed, epochs=epochs)
+        for arm in ("spin", "author, a=1/2", "author, a=1"):
+            yield Run("constants", arm, seed, rounds=2, beta=AUTHOR_BETA)
+        for arm in ("spin", "spif"):
+            for share in (0.0, 0.25, 1.0):
+                old = (("history", share),)
+                yield Run("history", arm, seed, rounds=4, effective_step=2.5, given=old)
+
+
+EXPERIMENTS = {"stability": stability}
+"""Runs of seeds by the experiment's name."""
+
+
+def runs(experiment: str, size: Size) -> list[Run]:
+    """All runs of an experiment, the longest first."""
+    found = list(EXPERIMENTS[experiment](size.seeds))
+    return sorted(found, key=lambda run: -_cost(run))
+
+
+def _cost(run: Run) -> float:
+    own = ARMS[run.arm].get("own_samples", 0 if run.arm == "sft" else 1)
+    return run.rounds * (1.0 + run.epochs) * (1 + own)
