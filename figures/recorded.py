@@ -10,6 +10,8 @@ import pandas as pd
 from figures.catalogue import RESULTS
 
 LLM_TINY = RESULTS / "llm_tiny.json"
+LLM_TEXT = "llm_text_*.json"
+"""Records of the campaign on the text game, a file an experiment."""
 
 
 def llm_tiny(path: Path = LLM_TINY) -> pd.DataFrame:
@@ -22,6 +24,16 @@ def llm_tiny(path: Path = LLM_TINY) -> pd.DataFrame:
         raise FileNotFoundError(f"{path.name}: no such file in {path.parent.name}; make llm-tiny")
     table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"])
     return table.assign(name=table.objective.str.partition("(")[0])
+
+
+def llm_text(folder: Path = RESULTS) -> pd.DataFrame:
+    """Rows of `make llm-text`, a round each, of all experiments that are recorded; maybe none."""
+    rows = [
+        row
+        for path in sorted(folder.glob(LLM_TEXT))
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]
+    ]
+    return pd.DataFrame(rows)
 
 
 def by_name(found: pd.DataFrame, x: str) -> pd.DataFrame:

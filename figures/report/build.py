@@ -7,11 +7,11 @@ from pathlib import Path
 
 from figures import tidy
 from figures.catalogue import OUT, RESULTS, ROOT, catalogue
-from figures.recorded import llm_tiny
+from figures.recorded import llm_text, llm_tiny
 from figures.report import machine
 from figures.report.answers import filled, problems, read_answers
 from figures.report.claims import read_claims, read_premises
-from figures.report.empirical import with_arms
+from figures.report.empirical import recorded_rows
 from figures.report.pages import page
 from figures.report.records import read_records
 from figures.report.render import Evidence, in_short, render
@@ -44,7 +44,7 @@ def gather() -> Evidence:
     return Evidence(
         claims,
         premises,
-        statuses(claims, records, with_arms(llm_tiny())),
+        statuses(claims, records, recorded_rows(llm_tiny(), llm_text())),
         read_answers(),
         provenance,
         {entry.name: entry.caption for entry in entries},

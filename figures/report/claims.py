@@ -28,7 +28,8 @@ class Comparison:
     Attributes:
         quantity: expression in the columns of the recorded rows; minus: another, taken off.
         arms: what the sentence is about, all of which must be recorded; against: its rivals.
-        rows: which rows, by column; a cell is one length, rate, step and round of these.
+        rows: which rows, by column; a cell is one length, rate, step, share of old responses and
+            round of these. by: the columns that tell cells apart, where they are others.
         direction: "less" or "more", than 0, than the rival, or than ``bound``; by ``margin``.
         predicted, null_predicted: expressions to compare with instead, within ``tolerance``.
         seeds: fewest that decide.
@@ -45,6 +46,7 @@ class Comparison:
     fixed: str
     minus: str = ""
     against: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
     direction: str = ""
     bound: float | None = None
     margin: float = 0.0
@@ -146,6 +148,8 @@ def _comparison(id_: str, row: dict[str, Any], wrong: list[str]) -> Comparison |
     if problems:
         wrong += [f"{id_}: {problem}" for problem in problems]
         return None
-    lists: dict[str, Any] = {key: tuple(row[key]) for key in ("arms", "against") if key in row}
+    lists: dict[str, Any] = {
+        key: tuple(row[key]) for key in ("arms", "against", "by") if key in row
+    }
     lists["rows"] = {key: tuple(values) for key, values in row["rows"].items()}
     return Comparison(**(row | lists))

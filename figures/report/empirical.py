@@ -12,7 +12,9 @@ from figures.report.claims import Comparison
 from lab.stats import standard_error, student
 
 YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
-CELL = ("effective_step", "steps", "lr", "round")
+CELL = ("effective_step", "steps", "lr", "history", "round")
+"""Columns that tell cells apart, where a comparison does not name others."""
+LISTED, TEXT = "listed", "real text"
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,24 @@ class Cell:
         """In words; rounds are counted from 1 here, from 0 in the record."""
         rival = f" less {self.against}" if self.against else ""
         shown = self.at | ({"round": self.at["round"] + 1} if "round" in self.at else {})
+        shown = {key: value for key, value in shown.items() if key != "history" or value}
         at = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in shown.items())
         return f"{self.arm}{rival} ({at})"
 
 
+def recorded_rows(tiny: pd.DataFrame, text: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all regimes, one below the other."""
+    return pd.concat([with_arms(tiny), text.assign(regime=TEXT)], ignore_index=True)
+
+
 def with_arms(table: pd.DataFrame) -> pd.DataFrame:
-    """Recorded rows with the arm's name: the objective, and what else tells it from others."""
+    """Rows of the tiny model with the arm's name: the objective, and what tells it from others."""
     level = table.level.map(lambda x: "" if pd.isna(x) else f", level {x:g}")
     compute = np.where(table.study == "equal compute", ", equal compute", "")
     own_less_rival = [_own_less_rival(row) for _, row in table.iterrows()]
-    return table.assign(arm=table.name + level + compute, own_less_rival=own_less_rival)
+    return table.assign(
+        arm=table.name + level + compute, own_less_rival=own_less_rival, regime=LISTED
+    )
 
 
 def _own_less_rival(row: pd.Series) -> float:
@@ -66,12 +76,14 @@ def _own_less_rival(row: pd.Series) -> float:
 
 def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
     """All cells that are recorded; ``clauses`` is the number that the level is corrected for."""
-    rows = table[np.logical_and.reduce([table[k].isin(v) for k, v in ask.rows.items()])]
+    asked = [table.regime == ask.regime, *(table[k].isin(v) for k, v in ask.rows.items())]
+    rows = table[np.logical_and.reduce(asked)]
+    keys = list(ask.by or [key for key in CELL if key in table])
     found = []
     for arm in ask.arms:
         mine = rows[rows.arm == arm]
-        for key, group in mine.groupby(list(CELL), dropna=False):
-            at = {k: float(v) for k, v in zip(CELL, key, strict=True) if not pd.isna(v)}
+        for key, group in mine.groupby(keys, dropna=False):
+            at = {k: float(v) for k, v in zip(keys, key, strict=True) if not pd.isna(v)}
             own = _values(group, ask)
             for rival in ask.against or ("",):
                 values, null = own, None

@@ -64,11 +64,11 @@ def name(run: Run) -> str:
 
 
 def _expert(size: Size, folder: Path) -> str:
-    """Name of the expert, made if it is not there: the text game's, or the size's own."""
-    settings = expert_settings(size)
-    if settings is None:
-        run_folder.make_expert(start_settings(size, 0), print)
-        return expert.MADE
+    """Folder of the expert, made if it is not there: the text game's, or the size's own."""
+    if expert_settings(size) is None:
+        game = start_settings(size, 0)
+        run_folder.make_expert(game, print)
+        return str(expert.made_run(game))
     made = run_cells([Cell("expert", make_expert, {"size": size})], folder)
     return str(made[0])
 

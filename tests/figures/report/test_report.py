@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from figures.catalogue import RESULTS, ROOT
-from figures.recorded import llm_tiny
+from figures.recorded import llm_text, llm_tiny
 from figures.report import build, machine
 from figures.report.claims import read_claims, read_premises
-from figures.report.empirical import with_arms
+from figures.report.empirical import recorded_rows
 from figures.report.pages import page
 from figures.report.records import read_records
 from figures.report.render import render
@@ -125,7 +125,9 @@ def test_records_of_other_code_are_named(evidence, tmp_path):
 
 
 def test_the_order_of_the_records_does_not_matter(evidence):
-    turned = statuses(evidence.claims, read_records()[0][::-1], with_arms(llm_tiny()))
+    turned = statuses(
+        evidence.claims, read_records()[0][::-1], recorded_rows(llm_tiny(), llm_text())
+    )
     assert render(replace(evidence, statuses=turned)) == render(evidence)
     for claim in evidence.claims:
         pages = [page(claim, s, evidence.premises, []) for s in (turned, evidence.statuses)]
