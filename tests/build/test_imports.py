@@ -28,7 +28,7 @@ LAYERS = {
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
     "llm_scale": "oracle_spec matching boards settings processes data models rounds measure store"
-    " train launch study report __main__",
+    " train launch study campaign report __main__",
     "figures": "sizes style tidy draw catalogue recorded theory toy_games llm_scale runner report"
     " __main__",
     "benchmarks": "probe timing llm_round bench_* __main__",

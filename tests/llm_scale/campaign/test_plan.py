@@ -1,0 +1,74 @@
+"""What the campaign runs: nothing twice, one step for all, and parts of the text apart."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from lab.specs import objective_of
+from llm_scale.campaign import plan
+from llm_scale.campaign.cells import name
+from llm_scale.campaign.plan import ARMS, EXPERIMENTS, FULL, NO_STEP, SHORT, Size
+
+HERE = "here"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("size", [FULL, SHORT], ids=["full", "short"])
+def test_no_run_is_planned_twice_and_all_can_be_made(experiment: str, size: Size) -> None:
+    runs = plan.runs(experiment, size)
+    assert len({name(run) for run in runs}) == len(runs)
+    for run in runs:
+        s = run.settings(size, HERE, HERE)
+        assert s.prompts == size.prompts
+        assert s.batch * size.epoch == size.prompts
+        assert s.steps_per_round == max(1, round(run.epochs * size.epoch))
+        assert (s.round_data, s.expert_samples, s.sft_steps) == ("fixed", 1, 0)
+
+
+def test_arms_are_compared_at_one_effective_step() -> None:
+    for run in plan.runs("stability", FULL):
+        if run.beta or run.arm in NO_STEP:
+            continue
+        s = run.settings(FULL, HERE, HERE)
+        objective = objective_of(s.objective)
+        assert objective is not None
+        assert math.isclose(objective.slope_at_zero / s.beta, run.effective_step)
+
+
+def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_and_lengths() -> (
+    None
+):
+    runs = plan.runs("stability", FULL)
+    for study in {run.study for run in runs}:
+        cells = {(r.arm, r.epochs, r.effective_step, r.beta, r.given) for r in runs
+                 if r.study == study}  # fmt: skip
+        count = sum(run.study == study for run in runs)
+        assert count == len(cells) * len(FULL.seeds)
+    assert {r.study for r in runs if r.arm == "sft"} == {"rate", "length"}
+
+
+def test_published_constants_are_those_of_the_code() -> None:
+    """Margins 2.02 and 1.01 at beta = 0.1 (theory/README.md, section 15), SPIN's beta as its."""
+    runs = [r for r in plan.runs("stability", FULL) if r.study == "constants" and r.seed == 0]
+    found = {r.arm: r.settings(FULL, HERE, HERE) for r in runs}
+    assert {s.beta for s in found.values()} == {0.1}
+    assert found["author, a=1/2"].objective == "spif(c=2.02)"
+    assert found["author, a=1"].objective == "spif(c=1.01)"
+
+
+def test_what_is_chosen_by_is_not_what_is_recorded() -> None:
+    assert {FULL.settings(seed)["measured_on"] for seed in FULL.seeds} == {"test"}
+    assert FULL.settings(plan.EXPLORED_FROM)["measured_on"] == "validation"
+
+
+def test_a_start_has_other_prompts_and_no_rounds() -> None:
+    s = plan.start_settings(FULL, 3)
+    assert (s.seed, s.rounds, s.sft_steps, s.width) == (3, 0, 4 * 48, 96)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_is_an_objective_with_a_name_of_its_own(arm: str) -> None:
+    assert "objective" in ARMS[arm]
+    assert sum(ARMS[arm] == other for other in ARMS.values()) == 1
