@@ -39,10 +39,12 @@ EXPLORED_FROM = 100
 record, on test prompts that nothing was chosen by."""
 PAIRED = ("spin", "ipo", "spif")
 PER_TOKEN = ("spin, per token", "spif, per token")
-BASE_RATE = 1e-3
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+START_RATE = 3e-3
+RATE = 1e-3
+RATES = (RATE / 3, RATE, 3 * RATE)
 STEPS = (0.25, 2.5, 10.0)
 LENGTHS = (0.5, 4.0)
+SHARES = (0.0, 0.25, 1.0)
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Size:
 
     Attributes:
         seeds: of the runs. prompts, held_out: of a round, and of what is measured.
-        epoch: steps that read every prompt once. start_epochs: of the SFT start, on other prompts.
+        epoch: steps that read every prompt once. start_epochs: of the SFT start, on other prompts,
+            at START_RATE: the model that rounds begin with is a well trained one.
         expert_steps: steps of training of an expert of its own; 0 is the text game's own expert.
         expert_width, width: hidden sizes of expert and learner; 0 is the preset's.
     """
@@ -60,7 +63,7 @@ class Size:
     prompts: int
     held_out: int
     epoch: int
-    start_epochs: int = 4
+    start_epochs: int = 6
     expert_steps: int = 0
     expert_width: int = 0
     width: int = 0
@@ -108,7 +111,7 @@ class Run:
 def start_settings(size: Size, seed: int, expert: str = "made") -> Settings:
     """Of the run that makes the model with which all runs of a seed begin."""
     values = size.settings(seed) | {"objective": "sft", "rounds": 0, "expert": expert}
-    values |= {"width": size.width} if size.width else {}
+    values |= {"lr": START_RATE} | ({"width": size.width} if size.width else {})
     return resolve(PRESET, values | {"sft_steps": size.start_epochs * size.epoch})
 
 
@@ -122,23 +125,24 @@ def expert_settings(size: Size) -> Settings | None:
 
 def stability(seeds: Sequence[int]) -> Iterator[Run]:
     """Learning rates, effective steps, length of a round, published constants, old opponents."""
-    rated = (*(arm for arm in ARMS if not arm.startswith("author")),)
     for seed in seeds:
         for rate in RATES:
-            for arm in rated:
+            for arm in ("sft", *PAIRED, "centred_spif", *PER_TOKEN):
                 yield Run("rate", arm, seed, given=(("lr", rate),))
+        for arm in ("space", "nwj", "tspin"):
+            yield Run("rate", arm, seed, given=(("lr", RATE),))
         for step in STEPS:
-            for arm in (*PAIRED, "centred_spif", *PER_TOKEN):
+            for arm in (*PAIRED, PER_TOKEN[1]):
                 yield Run("step", arm, seed, effective_step=step)
         for epochs in LENGTHS:
-            for arm in ("sft", *PAIRED, *PER_TOKEN):
+            for arm in ("sft", *PAIRED, PER_TOKEN[1]):
                 yield Run("length", arm, seed, epochs=epochs)
-        for arm in ("spin", "author, a=1/2", "author, a=1"):
-            yield Run("constants", arm, seed, rounds=2, beta=AUTHOR_BETA)
+        for arm in ("author, a=1/2", "author, a=1"):
+            yield Run("constants", arm, seed, beta=AUTHOR_BETA)
         for arm in ("spin", "spif"):
-            for share in (0.0, 0.25, 1.0):
+            for share in SHARES:
                 old = (("history", share),)
-                yield Run("history", arm, seed, rounds=4, effective_step=2.5, given=old)
+                yield Run("history", arm, seed, rounds=3, effective_step=2.5, given=old)
 
 
 EXPERIMENTS = {"stability": stability}

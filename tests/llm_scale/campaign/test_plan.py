@@ -65,7 +65,7 @@ def test_what_is_chosen_by_is_not_what_is_recorded() -> None:
 
 def test_a_start_has_other_prompts_and_no_rounds() -> None:
     s = plan.start_settings(FULL, 3)
-    assert (s.seed, s.rounds, s.sft_steps, s.width) == (3, 0, 4 * 48, 96)
+    assert (s.seed, s.rounds, s.sft_steps, s.width) == (3, 0, 6 * 48, 96)
 
 
 @pytest.mark.parametrize("arm", ARMS)

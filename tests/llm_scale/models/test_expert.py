@@ -14,6 +14,7 @@ from llm_scale.data.tasks import Answered
 from llm_scale.measure import held_out, telemetry
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
+from llm_scale.models import expert as expert_module
 from llm_scale.models import weights
 from llm_scale.models.expert import ModelExpert
 from tests.llm_scale import tiny_game
@@ -120,3 +121,24 @@ def test_telemetry_is_that_of_the_listed_laws(expert):
 def test_a_learner_with_its_weights_has_nothing_to_learn(expert):
     who = alike(expert, S)
     np.testing.assert_array_equal(expert.log_probs(PAIRS), who.score(PAIRS).double().numpy())
+
+
+def test_a_question_that_was_asked_is_not_answered_anew(expert, monkeypatch):
+    """The same weights, prompts and noise have their answers; of another one of these not."""
+    expert, calls, drawn = ModelExpert(alike(expert, S)), [], expert_module.generate
+    counted = lambda *given, **more: calls.append(1) or drawn(*given, **more)  # noqa: E731
+    monkeypatch.setattr(expert_module, "generate", counted)
+    rng = np.random.default_rng(5)
+    noise = rng.random((2, 6, S.max_new_tokens))
+    prompts = [tiny_game.PROMPT] * 6
+    first = expert.sample(prompts, lambda i: noise[0, i])
+    again = expert.sample(prompts, lambda i: noise[0, i])
+    assert (again, len(calls)) == (first, 1)
+    again.clear()
+    assert expert.sample(prompts, lambda i: noise[0, i]) == first
+    expert.sample(prompts, lambda i: noise[1, i])
+    expert.sample([(1,)] * 6, lambda i: noise[0, i])
+    assert len(calls) == 3
+    changed(expert.player, 6, 0.5)
+    assert expert.sample(prompts, lambda i: noise[0, i]) != first
+    assert len(calls) == 4
