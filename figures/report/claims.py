@@ -10,8 +10,9 @@ from typing import Any
 from lab.evidence import REGIMES
 
 HERE = Path(__file__).parent
+OF_THE_PAPER = "paper (abstract)"
 SOURCES = (
-    "paper (abstract)",
+    OF_THE_PAPER,
     "code of the first author",
     "published formula",
     "reconstruction",

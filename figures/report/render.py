@@ -119,18 +119,20 @@ def _theorems(evidence: Evidence) -> str:
     lines = [
         "## The theorems, a line each",
         "",
-        "; ".join(f"*{word}*: {MEANING[word]}" for word in DEDUCED) + ". *sharp in* a "
+        "A clause is a sentence that can fail alone; its sentence, tests and margins are on the "
+        "evidence page. "
+        + "; ".join(f"*{word}*: {MEANING[word]}" for word in DEDUCED)
+        + ". *sharp in* a "
         "premise: seen to fail when it alone is dropped "
         "([premises](figures/report/premises.toml)). Margin: the share of a tolerance that was "
         "used.",
     ]
     for claim in evidence.of("T"):
         found = [evidence.statuses[c.id] for c in claim.clauses if c.comparison is None]
-        lines += ["", " · ".join([f"**{claim.id} {claim.title}**", *_links(claim, found)]), ""]
-        for word in MEANING:
-            said = [_said(s) for s in found if s.word == word]
-            if said:
-                lines.append(f"- *{word}*: {' '.join(said)}")
+        words = {word: [_said(s) for s in found if s.word == word] for word in MEANING}
+        told = "; ".join(f"*{word}*: {', '.join(said)}" for word, said in words.items() if said)
+        links = " · ".join(_links(claim, found))
+        lines += ["", f"**{claim.id} {claim.title}.** {claim.statement} {told} ({links})"]
     return "\n".join(lines)
 
 
@@ -147,10 +149,10 @@ def _links(claim: Claim, found: Sequence[Status]) -> list[str]:
 
 
 def _said(status: Status) -> str:
-    """A clause under its claim, with the premises it was seen to need."""
+    """A clause's name under its claim, with the premises it was seen to need."""
     name = status.clause.id.partition(".")[2]
     sharp = f" (sharp in {', '.join(status.sharp)})" if status.sharp else ""
-    return f"`{name}` {status.clause.says}{sharp}"
+    return f"`{name}`{sharp}"
 
 
 def _signatures(evidence: Evidence) -> str:

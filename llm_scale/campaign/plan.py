@@ -57,6 +57,7 @@ class Size:
             at START_RATE: the model that rounds begin with is a well trained one.
         expert_steps: steps of training of an expert of its own; 0 is the text game's own expert.
         expert_width, width: hidden sizes of expert and learner; 0 is the preset's.
+        studies: that are run; none named: all.
     """
 
     seeds: tuple[int, ...]
@@ -67,6 +68,7 @@ class Size:
     expert_steps: int = 0
     expert_width: int = 0
     width: int = 0
+    studies: tuple[str, ...] = ()
 
     def settings(self, seed: int) -> dict[str, Any]:
         """What it sets in every run of a seed, and the part of the text that is measured."""
@@ -76,7 +78,10 @@ class Size:
 
 
 FULL = Size(seeds=(0, 1, 2, 3, 4), prompts=3072, held_out=512, epoch=48)
-SHORT = Size((0, 1), prompts=768, held_out=256, epoch=12, expert_steps=150, expert_width=96)
+SHORT = Size(
+    (0, 1), prompts=512, held_out=128, epoch=8, expert_steps=100, expert_width=96,
+    studies=("rate", "step"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,9 @@ EXPERIMENTS = {"stability": stability}
 
 def runs(experiment: str, size: Size) -> list[Run]:
     """All runs of an experiment, the longest first."""
-    found = list(EXPERIMENTS[experiment](size.seeds))
+    found = [
+        r for r in EXPERIMENTS[experiment](size.seeds) if r.study in (size.studies or (r.study,))
+    ]
     return sorted(found, key=lambda run: -_cost(run))
 
 

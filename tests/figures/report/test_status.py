@@ -88,7 +88,8 @@ def runs(steps=(64,), **means):
     rng = np.random.default_rng(0)
     rows = [
         {"study": "link", "arm": arm, "effective_step": 1.0, "steps": s, "lr": 0.1, "round": 0,
-         "seed": seed, "kl": mean + 0.01 * rng.standard_normal(), "before": 1.0}
+         "seed": seed, "kl": mean + 0.01 * rng.standard_normal(), "before": 1.0,
+         "regime": "listed"}
         for arm, mean in means.items() for s in steps for seed in range(5)
     ]  # fmt: skip
     return pd.DataFrame(rows)
