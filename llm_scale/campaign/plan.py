@@ -80,7 +80,7 @@ class Size:
 FULL = Size(seeds=(0, 1, 2, 3, 4), prompts=3072, held_out=512, epoch=48)
 SHORT = Size(
     (0, 1), prompts=512, held_out=128, epoch=8, expert_steps=100, expert_width=96,
-    studies=("rate", "step"),
+    studies=("rate", "step", "constants"),
 )  # fmt: skip
 
 
@@ -128,30 +128,45 @@ def expert_settings(size: Size) -> Settings | None:
     return resolve("text-expert", values | {"width": size.expert_width, "objective": "sft"})
 
 
-def stability(seeds: Sequence[int]) -> Iterator[Run]:
-    """Learning rates, effective steps, length of a round, published constants, old opponents."""
+def rates(seeds: Sequence[int]) -> Iterator[Run]:
+    """Learning rates at effective step 1, one epoch."""
     for seed in seeds:
         for rate in RATES:
             for arm in ("sft", *PAIRED, "centred_spif", *PER_TOKEN):
                 yield Run("rate", arm, seed, given=(("lr", rate),))
         for arm in ("space", "nwj", "tspin"):
             yield Run("rate", arm, seed, given=(("lr", RATE),))
+
+
+def steps(seeds: Sequence[int]) -> Iterator[Run]:
+    """Effective steps, and the published constants at one beta."""
+    for seed in seeds:
         for step in STEPS:
             for arm in (*PAIRED, PER_TOKEN[1]):
                 yield Run("step", arm, seed, effective_step=step)
+        for arm in ("author, a=1/2", "author, a=1"):
+            yield Run("constants", arm, seed, beta=AUTHOR_BETA)
+
+
+def lengths(seeds: Sequence[int]) -> Iterator[Run]:
+    """Half an epoch a round, and four."""
+    for seed in seeds:
         for epochs in LENGTHS:
             for arm in ("sft", *PAIRED, PER_TOKEN[1]):
                 yield Run("length", arm, seed, epochs=epochs)
-        for arm in ("author, a=1/2", "author, a=1"):
-            yield Run("constants", arm, seed, beta=AUTHOR_BETA)
+
+
+def history(seeds: Sequence[int]) -> Iterator[Run]:
+    """Shares of the previous opponent's responses, three rounds beyond the local threshold."""
+    for seed in seeds:
         for arm in ("spin", "spif"):
             for share in SHARES:
                 old = (("history", share),)
                 yield Run("history", arm, seed, rounds=3, effective_step=2.5, given=old)
 
 
-EXPERIMENTS = {"stability": stability}
-"""Runs of seeds by the experiment's name."""
+EXPERIMENTS = {"rates": rates, "steps": steps, "lengths": lengths, "history": history}
+"""Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 
 
 def runs(experiment: str, size: Size) -> list[Run]:

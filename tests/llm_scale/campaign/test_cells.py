@@ -107,6 +107,6 @@ def _made(folder: Path) -> tuple[Path, Path]:
 
 
 def test_the_command_refuses_what_it_does_not_know() -> None:
-    result = CliRunner().invoke(program(main), ["stabilty", "--out", "x.json"])
+    result = CliRunner().invoke(program(main), ["steqs", "--out", "x.json"])
     assert result.exit_code == 2
-    assert "stability" in result.output
+    assert "steps" in result.output

@@ -14,10 +14,12 @@ from llm_scale.campaign.plan import ARMS, EXPERIMENTS, FULL, NO_STEP, SHORT, Siz
 HERE = "here"
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+ALL = [run for experiment in EXPERIMENTS for run in plan.runs(experiment, FULL)]
+
+
 @pytest.mark.parametrize("size", [FULL, SHORT], ids=["full", "short"])
-def test_no_run_is_planned_twice_and_all_can_be_made(experiment: str, size: Size) -> None:
-    runs = plan.runs(experiment, size)
+def test_no_run_is_planned_twice_and_all_can_be_made(size: Size) -> None:
+    runs = [run for experiment in EXPERIMENTS for run in plan.runs(experiment, size)]
     assert len({name(run) for run in runs}) == len(runs)
     for run in runs:
         s = run.settings(size, HERE, HERE)
@@ -28,7 +30,7 @@ def test_no_run_is_planned_twice_and_all_can_be_made(experiment: str, size: Size
 
 
 def test_arms_are_compared_at_one_effective_step() -> None:
-    for run in plan.runs("stability", FULL):
+    for run in ALL:
         if run.beta or run.arm in NO_STEP:
             continue
         s = run.settings(FULL, HERE, HERE)
@@ -40,7 +42,7 @@ def test_arms_are_compared_at_one_effective_step() -> None:
 def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_and_lengths() -> (
     None
 ):
-    runs = plan.runs("stability", FULL)
+    runs = ALL
     for study in {run.study for run in runs}:
         cells = {(r.arm, r.epochs, r.effective_step, r.beta, r.given) for r in runs
                  if r.study == study}  # fmt: skip
@@ -51,7 +53,7 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
 
 def test_published_constants_are_those_of_the_code() -> None:
     """Margins 2.02 and 1.01 at beta = 0.1 (theory/README.md, section 15), SPIN's beta as its."""
-    runs = [r for r in plan.runs("stability", FULL) if r.study == "constants" and r.seed == 0]
+    runs = [r for r in ALL if r.study == "constants" and r.seed == 0]
     found = {r.arm: r.settings(FULL, HERE, HERE) for r in runs}
     assert {s.beta for s in found.values()} == {0.1}
     assert found["author, a=1/2"].objective == "spif(c=2.02)"
