@@ -29,8 +29,8 @@ class Comparison:
     Attributes:
         quantity: expression in the columns of the recorded rows; minus: another, taken off.
         arms: what the sentence is about, all of which must be recorded; against: its rivals.
-        rows: which rows, by column; a cell is one length, rate, step, share of old responses and
-            round of these. by: the columns that tell cells apart, where they are others.
+        rows: which rows, by column; a cell is one length, rate, step and round of these.
+        by: the columns that tell cells apart, where they are others.
         direction: "less" or "more", than 0, than the rival, or than ``bound``; by ``margin``.
         predicted, null_predicted: expressions to compare with instead, within ``tolerance``.
         seeds: fewest that decide.

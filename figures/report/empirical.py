@@ -12,7 +12,7 @@ from figures.report.claims import Comparison
 from lab.stats import standard_error, student
 
 YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
-CELL = ("effective_step", "steps", "lr", "history", "round")
+CELL = ("effective_step", "steps", "lr", "round")
 """Columns that tell cells apart, where a comparison does not name others."""
 LISTED, TEXT = "listed", "real text"
 
@@ -36,7 +36,6 @@ class Cell:
         """In words; rounds are counted from 1 here, from 0 in the record."""
         rival = f" less {self.against}" if self.against else ""
         shown = self.at | ({"round": self.at["round"] + 1} if "round" in self.at else {})
-        shown = {key: value for key, value in shown.items() if key != "history" or value}
         at = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in shown.items())
         return f"{self.arm}{rival} ({at})"
 
@@ -78,7 +77,7 @@ def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
     """All cells that are recorded; ``clauses`` is the number that the level is corrected for."""
     asked = [table.regime == ask.regime, *(table[k].isin(v) for k, v in ask.rows.items())]
     rows = table[np.logical_and.reduce(asked)]
-    keys = list(ask.by or [key for key in CELL if key in table])
+    keys = list(ask.by or CELL)
     found = []
     for arm in ask.arms:
         mine = rows[rows.arm == arm]

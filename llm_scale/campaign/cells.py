@@ -104,8 +104,9 @@ def play(
 def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
     """What is kept of a finished or diverged run: numbers to five digits."""
     s, seen = settings, read(folder)
+    old = f", {s.history:g} old" if s.history else ""
     same = {
-        "study": run.study, "arm": run.arm, "seed": s.seed, "epochs": run.epochs,
+        "study": run.study, "arm": run.arm + old, "seed": s.seed, "epochs": run.epochs,
         "steps": s.steps_per_round, "lr": s.lr, "beta": s.beta, "K": s.own_samples,
         "history": s.history, "effective_step": _effective_step(run, s),
     }  # fmt: skip
