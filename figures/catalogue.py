@@ -2,7 +2,8 @@
 
 A figure's module has CAPTION (what is drawn, with the numbers of its settings), CLAIMS (ids of
 report/claims.toml), `table() -> pandas.DataFrame`, which computes, and `plot(table) -> Figure`,
-which draws; REALISATIONS, if there are any, names panels of chaos (`tidy.difference`).
+which draws; REALISATIONS, if there are any, names panels, or curves of one, that are chaotic
+(`tidy.difference`).
 """
 
 from __future__ import annotations

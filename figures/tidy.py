@@ -115,24 +115,32 @@ def difference(new: pd.DataFrame, old: pd.DataFrame, realisations: Sequence[str]
     """Where two tables differ most, in words; empty if they agree.
 
     Numbers agree to four digits, and means over seeds also within a tenth of their interval's
-    width. Numbers below
-    `NOTHING` agree: they are rounding errors, which every processor makes its own. Panels that are
-    ``realisations`` of chaos agree if every curve's least and largest value do within a tenth.
+    width. Numbers below `NOTHING` agree: they are rounding errors, which every processor makes its
+    own.
+
+    ``realisations`` of chaos are panels, or curves of one: "panel, objective" or "panel, series".
+    Rounding makes each another draw: means over seeds agree if they are not farther apart than
+    their two intervals are wide together, and where there is no interval the least and the largest
+    value of a curve agree within a tenth.
     """
     texts = list(TEXTS)
     if list(new) != list(old) or len(new) != len(old) or not new[texts].equals(old[texts]):
         return f"other rows: {len(new)}, were {len(old)}"
-    chaotic = new.panel.isin(realisations).to_numpy()
+    names = (new.panel, new.panel + ", " + new.objective, new.panel + ", " + new.series)
+    chaotic = np.any([name.isin(realisations) for name in names], axis=0)
+    alone = chaotic.copy()
     a, b = (t.drop(columns=texts).to_numpy(dtype=float) for t in (new, old))
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = np.maximum(abs(a), abs(b))
         same = (a == b) | (np.isnan(a) & np.isnan(b)) | (scale < NOTHING)
         gap = np.nan_to_num(np.where(same, 0.0, abs(a - b) / scale), nan=np.inf)
         if set(INTERVAL) <= set(old):
-            width = (old.high - old.low).to_numpy()[:, None]
-            gap = np.where(abs(a - b) <= SHARE * width, 0.0, gap)
-    gap[chaotic] = 0.0
-    ends = [t[chaotic].groupby(texts, sort=False).y.agg(["min", "max"]) for t in (new, old)]
+            other, width = ((t.high - t.low).to_numpy() for t in (new, old))
+            gap = np.where(abs(a - b) <= SHARE * width[:, None], 0.0, gap)
+            alone &= np.isnan(other) & np.isnan(width)
+            gap[chaotic & ((new.y - old.y).abs() <= other + width)] = 0.0
+    gap[alone] = 0.0
+    ends = [t[alone].groupby(texts, sort=False).y.agg(["min", "max"]) for t in (new, old)]
     far = (ends[0] - ends[1]).abs() > LOOSE * ends[1].abs() + NOTHING
     if far.any(axis=None):
         at = ", ".join(filter(None, far[far.any(axis=1)].index[0]))

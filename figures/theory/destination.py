@@ -38,6 +38,8 @@ PATHS += ["centred_spif", "ipo", "iq_learn", "policy_only"]
 ON_MAP = ("spin", "spif", "nwj", "policy_only")
 CORNERS = ((0.3, 3.6), (6.6, -1.8), (-0.6, -2.2))
 LEVELS = (0.02, 0.1, 0.3, 0.7, 1.4, 2.5, 4.0)
+DECIMALS = 9
+"""Of places in the plane, which are of order one: further ones are rounding errors of the path."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class Setting:
         """Parameters (..., d) of points (..., 2) of the plane."""
         return self.best + (np.asarray(points) - self.best @ self.axes) @ self.axes.T
 
+    def place(self, theta: FloatArray) -> FloatArray:
+        """Points (2, ...) of the plane below parameters (..., d)."""
+        return np.round(theta @ self.axes, DECIMALS).T + 0.0
+
     def far(self, policies: FloatArray) -> FloatArray:
         """Total variation from the maximum-likelihood law."""
         return laws.total_variation(policies, self.model.law(self.best))
@@ -79,7 +85,7 @@ def table() -> pd.DataFrame:
     rows = Rows()
     it = Setting.draw(np.random.default_rng(6))
     for name, point in (("MLE", it.best), ("min KL(π‖p)", it.reverse)):
-        rows.add("plane", name, "mark", THEORY, *(point @ it.axes))
+        rows.add("plane", name, "mark", THEORY, *it.place(point))
     _levels(rows, it)
     ends: list[tuple[str, str, float]] = []
 
@@ -98,14 +104,14 @@ def table() -> pd.DataFrame:
             ends.append((name, f"{shown(name)}, one step", float(far[-1])))
         for i, corner in enumerate(CORNERS if name in ON_MAP else ()):
             theta = play(name, beta, MAP_ROUNDS, corner).details["theta"]
-            rows.add("plane", name, f"one step {i}", MEASURED, *(theta @ it.axes).T)
+            rows.add("plane", name, f"one step {i}", MEASURED, *it.place(theta))
     for name in ("spin", "spif"):
         obj = objectives.get(name)
         beta = 2.0 * obj.slope_at_zero
         said = f"{shown(name)}, two steps"
         for i, corner in enumerate(CORNERS[:1] + CORNERS[2:]):
             theta = play(name, beta, 2 * ROUNDS, corner, kind="two_step").details["theta"]
-            rows.add("plane", name, f"two steps {i}", MEASURED, *(theta @ it.axes).T)
+            rows.add("plane", name, f"two steps {i}", MEASURED, *it.place(theta))
             if i == 0:
                 there = it.model.potential_minimiser(it.expert, obj, theta[-1])
                 rows.add("ends", name, said, THEORY, it.far(it.model.law(there)), len(ends))

@@ -47,6 +47,29 @@ def test_tolerances_are_those_that_are_stated(table):
     assert "other range of a chaotic curve" in moved([0.0, 0.2, 0.0], realisations=["a"])
 
 
+def test_curves_of_chaos_agree_by_their_intervals():
+    rows = Rows()
+    for name in ("spif", "ipo"):
+        rows.add("a", name, "s", MEASURED, [1.0, 2.0], [0.5, 1.0], [0.5, 0.8], [0.5, 1.2])
+    rows.add("a", "ipo", "line", THEORY, 1.0, 0.5)
+    table = rows.table()
+
+    def moved(at, by, *realisations):
+        new = table.assign(**{c: table[c] + by * (table.index == at) for c in ("y", "low", "high")})
+        return tidy.difference(new, table, realisations)
+
+    for names in (("a",), ("a, spif",), ("a, s",)):
+        assert moved(1, 0.79, *names) == ""  # two intervals, each 0.4 wide
+        assert "1 of 5 rows differ, most a, spif, s" in moved(1, 0.81, *names)
+        assert moved(0, 1e-3, *names) != ""  # seeds that settle leave no interval
+    assert moved(3, 0.1, "a, spif") != ""
+    assert moved(3, 0.1, "a, ipo") == ""
+    assert moved(4, 0.1, "a, s") != ""
+    wide = table.assign(high=table.high + 0.1 * (table.index == 1))
+    assert tidy.difference(wide, table) != ""
+    assert tidy.difference(wide, table, ("a, spif",)) == ""
+
+
 def test_means_are_those_of_the_intervals(table):
     runs = table.loc[[0] * 4].assign(x=2.0, y=[1.0, 10.0, 100.0, 1000.0])
     rows = Rows()

@@ -39,6 +39,8 @@ SUMMARY = "Margins, unseen mass and overfitting when self-play trains on finite 
 EXACT = Data(batch=None)
 OVERLAPS = {"disjoint": (4, 0, 4), "partial": (3, 2, 3), "same": (0, 8, 0)}
 """Outcomes that show on the expert's side only, on both, on the own side only."""
+PER_DECADE = 8
+"""Records of the rounds, equally spaced in the logarithm of the step."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class Settings(BaseSettings):
     steps_per_round: int = option(20, "gradient steps of one round", ge=1)
     rounds_step: float = option(0.5, "effective step of the rounds", gt=0)
     rounds_rate: float = option(1.0, "learning rate of the rounds, SFT units", gt=0)
+    late_every: int = option(
+        0, "steps between further records in the last quarter of the rounds; 0: none", ge=0
+    )
     words: int = option(5, "words of the real text", ge=3)
     text_sizes: tuple[int, ...] = option((10, 100), "expert phrases n of the real text", ge=1)
     text_steps: int = option(1000, "gradient steps on the real text", ge=1)
@@ -74,6 +79,11 @@ class Settings(BaseSettings):
     batch: int = option(
         64, "pairs a gradient step on the real text, a multiple of 8", ge=8, multiple=8
     )
+
+    @property
+    def late_from(self) -> int:
+        """First step of the last quarter of the rounds."""
+        return self.total_steps - self.total_steps // 4
 
     def seeds_of(self, many: bool = False) -> list[int]:
         """The seeds themselves; ``many``: those of the tabular rounds."""
@@ -178,7 +188,10 @@ def rounds_of(s: Settings, spec: str, **how: Any) -> pd.DataFrame:
     experts = [laws.random_law(_rng(seed), (1, s.support), 1.5) for seed in rows.seed]
     start = np.zeros(s.support)
     run = _on_n_samples(Softmax(s.support), spec, rows, np.stack(experts), start, EXACT)
-    table = simulator.run(run, log_steps(s.total_steps, 8), **how)
+    record = log_steps(s.total_steps, PER_DECADE)
+    if s.late_every:
+        record += range(s.late_from, s.total_steps + 1, s.late_every)
+    table = simulator.run(run, record, **how)
     return _labelled(table, "rounds", spec)
 
 

@@ -37,8 +37,11 @@ from toy_games.predictions.two_players import crossing, growth, predicted_factor
 
 SUMMARY = "Two explicit players by gradient descent-ascent: equilibria, rates, reward classes."
 PARTS = ("trajectories", "noise", "rates", "boundary", "features", "classes", "limit", "network")
-NEAR, MIDDLE, NEARER, AFAR = 1e-2, 1e-5, 1e-10, 1.0  # sizes of kicks off an equilibrium
+NEAR, MIDDLE, NEARER, AFAR = 1e-2, 1e-5, 1e-9, 1.0  # sizes of kicks off an equilibrium
 KICK = 0.1
+CLEAR = 1e-11, 3e-2
+"""Distances far above rounding, which would show in the resolution of a rate, and near."""
+NEUTRAL = 1e-9
 ROUNDS = 8
 Path_ = str | Path | None
 
@@ -182,10 +185,11 @@ def rates(
     rows = _rows(s, s.step)
     _, rest = tabular(spec, rows, Rules(method, pay), tau, 0.0, s.instances)
     predicted = np.log(predicted_factor(rest, rest.start()))
-    # From either end there are ten decades of linear regime to be seen.
-    kick = np.where(predicted > 0, NEARER, NEAR)[:, None]
+    # From either end there are seven decades of linear regime, or more, to be seen. A rotation has
+    # no rate: the sign of what is computed for it is that of a rounding error.
+    kick = np.where(predicted > NEUTRAL, NEARER, NEAR)[:, None]
     run, _ = tabular(spec, rows, Rules(method, pay), tau, kick, s.instances)
-    measured, error = growth(run, steps, checkpoint)
+    measured, error = growth(run, steps, checkpoint, CLEAR)
     table = rows.assign(tau=tau, step=steps, measured=measured, error=error, predicted=predicted)
     return table.assign(part="rates", objective=spec, method=method, pay=pay)
 

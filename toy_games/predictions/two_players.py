@@ -116,12 +116,15 @@ def _split(flat: Tensor, like: State, names: list[str]) -> State:
 
 
 def growth(
-    players: Players, steps: int, checkpoint: str | Path | None = None
+    players: Players,
+    steps: int,
+    checkpoint: str | Path | None = None,
+    linear: tuple[float, float] = LINEAR,
 ) -> tuple[FloatArray, FloatArray]:
     """Log-factor (rows,) a step of the distance near an equilibrium, and its resolution.
 
-    A line is fitted to the log of the distance from where it enters the linear regime (`LINEAR`)
-    until it leaves it, without the first third, where faster modes die out. A ripple of peak to
+    A line is fitted to the log of the distance from where it enters the ``linear`` regime until it
+    leaves it, without the first third, where faster modes die out. A ripple of peak to
     peak A over W steps tilts it by at most 3 A/W: the resolution, without slower transients.
     """
     players.measures = {"distance": distance}
@@ -129,10 +132,10 @@ def growth(
     table = simulator.run(players, record, checkpoint, progress=False)
     with np.errstate(all="ignore"):
         log_size = np.log(table.distance.to_numpy().reshape(len(record), -1))
-    linear = (log_size > np.log(LINEAR[0])) & (log_size < np.log(LINEAR[1]))
-    left = np.logical_or.accumulate(linear, axis=0) & ~linear
-    linear &= ~np.logical_or.accumulate(left, axis=0)
-    used = linear & (linear.cumsum(0) > linear.sum(0) // 3)
+    inside = (log_size > np.log(linear[0])) & (log_size < np.log(linear[1]))
+    left = np.logical_or.accumulate(inside, axis=0) & ~inside
+    inside &= ~np.logical_or.accumulate(left, axis=0)
+    used = inside & (inside.cumsum(0) > inside.sum(0) // 3)
     return _line(record[:, None] + np.zeros_like(log_size), log_size, used)
 
 

@@ -12,9 +12,10 @@ def test_stability(monkeypatch):
     monkeypatch.setattr(figure, "ROUNDS", 250)
     monkeypatch.setattr(figure, "STEPS", np.array([0.3, 0.9, 1.8, 2.2, 4.0, 20.0]))
     table = checked(figure.table())
-    size = table[table.series == "largest late |u|"].pivot(
-        index="objective", columns="x", values="y"
-    )
+    size = table[table.series == "late |u|"].pivot(index="objective", columns="x", values="y")
+    several = table.objective.isin(figure.BOUNDED) & (table.series == "late |u|")
+    assert table[several].low.notna().all()
+    assert table[~several].low.isna().all()
     local = size.drop(index=["gail", "policy_only"])
     assert (local[[0.3, 0.9, 1.8]] == figure.SETTLED).all(axis=None)
     assert (size[[2.2, 4.0, 20.0]] > 10 * figure.SETTLED).all(axis=None)

@@ -1,5 +1,6 @@
 """What experiments are made of: their parts, their laws and samples, and small tables by hand."""
 
+import dataclasses
 from math import exp, inf
 from types import SimpleNamespace
 
@@ -274,6 +275,26 @@ def test_tables_and_rounds_of_samples():
     close(first.kl.iloc[0], kl, 1e-9)
 
 
+def test_late_records_of_rounds_are_further_ones():
+    s = finite_samples.Settings(support=5, sizes=(6,), total_steps=80, rounds_seeds=2)
+    usual = finite_samples.rounds_of(s, "spin_hinge", progress=False)
+    s = dataclasses.replace(s, late_every=5)
+    found = finite_samples.rounds_of(s, "spin_hinge", progress=False)
+    assert s.late_from == 60
+    assert sorted({*found.step} - {*usual.step}) == [65, 70, 75]
+    assert not found.duplicated(["seed", "step"]).any()
+    kept = found[found.step.isin(usual.step)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, usual)
+
+
+def test_one_hidden_unit_learns_at_half_the_rate():
+    s = misspecification.Settings(
+        words=3, horizon=4, samples=20, text_steps=1, objectives=("spin",), explicit=("spin",)
+    )
+    for given, rate in (({"order": 1}, 1.0), ({"width": 1}, 0.15), ({"width": 2}, 0.3)):
+        assert misspecification.text(s, **given, progress=False).rate.unique() == [rate]
+
+
 # -- the audit ------------------------------------------------------------------------------------
 
 
@@ -354,3 +375,16 @@ def test_trajectories_record_at_equal_distance():
     assert sorted(found["step"].unique()) == list(range(21))
     assert found.groupby("seed").predicted.nunique().tolist() == [1, 1]
     assert (found.predicted < 0).all()
+
+
+@pytest.mark.parametrize("rounding", [-1e-15, 1e-15])
+def test_a_rotation_has_no_rate_whatever_the_sign_of_a_rounding_error(monkeypatch, rounding):
+    s = players.Settings(seeds=2, steps=60)
+    call = {"spec": "ipm(bound=5)", "method": "alternating", "pay": "saddle"}
+    plain = players.rates(s, **call)
+    close(plain.predicted, 0.0)
+    assert (plain.measured.abs() < 0.01).all()
+    monkeypatch.setattr(players, "predicted_factor", lambda *_: np.exp(np.full(2, rounding)))
+    again = players.rates(s, **call)
+    pd.testing.assert_series_equal(again.measured, plain.measured)
+    pd.testing.assert_series_equal(again.error, plain.error)
