@@ -42,7 +42,16 @@ class Cell:
 
 def recorded_rows(tiny: pd.DataFrame, text: pd.DataFrame) -> pd.DataFrame:
     """The rows of all regimes, one below the other."""
-    return pd.concat([with_arms(tiny), text.assign(regime=TEXT)], ignore_index=True)
+    if text.empty:
+        return with_arms(tiny)
+    return pd.concat([with_arms(tiny), beside_sft(text).assign(regime=TEXT)], ignore_index=True)
+
+
+def beside_sft(text: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the text game with ``sft_change``: what SFT changed KL by on the same data."""
+    same = ["study", "seed", "lr", "epochs", "round"]
+    sft = text[text.arm == "sft"].assign(sft_change=lambda rows: rows.kl - rows.kl_before)
+    return text.merge(sft[[*same, "sft_change"]], on=same, how="left")
 
 
 def with_arms(table: pd.DataFrame) -> pd.DataFrame:

@@ -38,10 +38,16 @@ EXPLORED_FROM = 100
 """Seeds from here on are to explore and choose by, on validation prompts; those below are for the
 record, on test prompts that nothing was chosen by."""
 PAIRED = ("spin", "ipo", "spif")
+SEE_DIFFERENCES = ("spin", "ipo", "centred_spif")
+"""Losses of differences of rewards: SPIN's are without bounds, those of the other two with."""
+SEE_LEVELS = ("spif", "space", "nwj")
+"""Pointwise losses: SPIF's rewards have bounds, those of the other two SPIN's link and none."""
 PER_TOKEN = ("spin, per token", "spif, per token")
 START_RATE = 3e-3
 RATE = 1e-3
 RATES = (RATE / 3, RATE, 3 * RATE)
+SLOW = RATE / 10
+"""So small a rate that gradients stay what they are when the round begins."""
 STEPS = (0.25, 2.5, 10.0)
 LENGTHS = (0.5, 4.0)
 SHARES = (0.0, 0.25, 1.0)
@@ -132,10 +138,11 @@ def rates(seeds: Sequence[int]) -> Iterator[Run]:
     """Learning rates at effective step 1, one epoch."""
     for seed in seeds:
         for rate in RATES:
-            for arm in ("sft", *PAIRED, "centred_spif", *PER_TOKEN):
+            for arm in ("sft", *SEE_DIFFERENCES, *SEE_LEVELS, *PER_TOKEN):
                 yield Run("rate", arm, seed, given=(("lr", rate),))
-        for arm in ("space", "nwj", "tspin"):
-            yield Run("rate", arm, seed, given=(("lr", RATE),))
+        for arm in ("sft", *SEE_DIFFERENCES, "spif"):
+            yield Run("rate", arm, seed, given=(("lr", SLOW),))
+        yield Run("rate", "tspin", seed, given=(("lr", RATE),))
 
 
 def steps(seeds: Sequence[int]) -> Iterator[Run]:
