@@ -160,7 +160,8 @@ class Case:
         are minimised here, each from the last one's parameters.
         """
         obj, start = self.objective, self.log_law(theta)
-        if obj is not None and self._theory_has_path and not (self.grouped and group):
+        listed = self.family in ("tokens", "features")
+        if obj is not None and listed and not (self.grouped and group):
             ref = self.ref if ref is None else ref
             rest = {"rounds": rounds, "ref": ref.exp().numpy(), "tau": self.tau(effective)}
             p, beta = self.expert.numpy(), self.beta(effective)
@@ -176,12 +177,6 @@ class Case:
             theta = self.round(laws[-1], effective, group, ref, start).minimise(theta)
             laws.append(self.log_law(theta))
         return torch.stack(laws)
-
-    @property
-    def _theory_has_path(self) -> bool:
-        """theory.LogLinear divides by pi_t alone: a mixture as opponent is not played there."""
-        mixes = self.objective is not None and self.objective.writes("opponent")
-        return self.family == "tokens" or (self.family == "features" and not mixes)
 
     def fixed_point(self, effective: float) -> Tensor:
         """Log-law (N,) at which unrestricted rounds rest, with the expert as reference.

@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from llm_scale import train
 from llm_scale.campaign import cells
-from llm_scale.campaign.__main__ import main
 from llm_scale.campaign.plan import Run, Size
-from theory.command import program
 
 SMALL = Size(
     (100,), prompts=32, held_out=16, epoch=2, start_epochs=1, expert_steps=2, expert_width=16,
@@ -104,9 +101,3 @@ def _made(folder: Path) -> tuple[Path, Path]:
     (expert,) = (p for p in folder.glob("expert-*") if p.is_dir())
     (start,) = (p for p in folder.glob("start*") if p.is_dir())
     return expert, start / "final"
-
-
-def test_the_command_refuses_what_it_does_not_know() -> None:
-    result = CliRunner().invoke(program(main), ["steqs", "--out", "x.json"])
-    assert result.exit_code == 2
-    assert "steps" in result.output

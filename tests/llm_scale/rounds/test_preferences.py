@@ -257,8 +257,8 @@ def test_dpo_starts_at_log_2_and_the_anchor_at_its_distance():
 
 # -- what theory predicts ------------------------------------------------------------------------
 
-BETAS = {"sppo": 0.5, "ipo(margin=0.5)": 0.5, "dpo": 2.0}
-"""The same reward near P = 1/2: gains 1/2, 1/2 and 2 times 1/beta."""
+BETAS = {"sppo": 0.5, "spif(c=1)": 1.0, "ipo(margin=0.5)": 0.5, "dpo": 2.0}
+"""The same log-ratio near P = 1/2: gains 1/2, 1, 1/2 and 2 times 1/beta."""
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,12 @@ def trained():
 
 
 def predicted(name, law):
-    """Reward of the loss as it is trained: SPPO's is pointwise, so it has a partition gap (T4)."""
+    """Reward of the loss as it is trained: SPPO's is pointwise, so it has a partition gap (T4).
+
+    SPIF with c = 1 on winners and losers is SPPO in other units: r/2 at half the beta.
+    """
+    if name == "spif(c=1)":
+        return 2.0 * predicted("sppo", law)
     chance, objective = JUDGE.compare(None, RESPONSES), objective_of(name)
     if objective.form == "pointwise":
         wins = chance @ law
@@ -302,8 +307,9 @@ def test_rewards_lie_on_the_prediction(claim, trained, name):
 def test_squared_losses_reach_one_policy_and_the_logistic_one_another(claim, trained):
     law = {name: np.exp(after) for name, (_, after) in trained.items()}
     apart = {n: 0.5 * np.abs(law["sppo"] - law[n]).sum() for n in law}
-    what = "SPPO and IPO apart (TV)"
-    claim.below(apart["ipo(margin=0.5)"], 0.05, what=what, because="chosen")
+    for name, other in (("ipo(margin=0.5)", "IPO"), ("spif(c=1)", "SPIF")):
+        what = f"SPPO and {other} apart (TV)"
+        claim.below(apart[name], 0.05, what=what, because="chosen")
     claim.exhibits(apart["dpo"], 0.15, what="SPPO and DPO apart (TV)")
 
 
