@@ -486,6 +486,18 @@ def test_average_gap_falls_as_the_root_of_the_rounds(claim) -> None:
         claim.close(predicted, bound, 1e-12, what="the bound at the tuned step")
 
 
+@pytest.mark.claim("T12.average", regime="tabular")
+def test_the_bound_of_the_average_is_attained(claim) -> None:
+    """A winner that starts with a thousandth of the mass, many small steps: to 1.1 per cent."""
+    P, start = np.array([[0.5, 1.0], [0.0, 0.5]]), np.array([1e-3, 1 - 1e-3])
+    rounds, beta = 1000, 84.0
+    path = preferences.self_play(P, start, SPIF, beta, rounds)
+    bound = preferences.average_gap_bound(P, start, beta, rounds)
+    share = np.max(path.details["average_gap"]) / np.max(bound)
+    claim.below(share, 1.0, what="gap of the average over its bound")
+    claim.exhibits(share, 0.989, what="gap of the average over its bound", because="theory")
+
+
 @pytest.mark.parametrize("name", ["iq_learn", "ipm"])
 @pytest.mark.claim("T12.average", regime="tabular", drops="linear_in_P")
 def test_averages_of_other_rewards_keep_a_gap(claim, name: str) -> None:
