@@ -19,7 +19,8 @@ SOURCES = (
 )
 PROVABLE = ("identity", "bound", "rate", "threshold")
 KINDS = (*PROVABLE, "existence", "empirical")
-FIXED = ("before the runs", "after the runs")
+BEFORE = "before the runs"
+FIXED = (BEFORE, "after the runs")
 
 
 @dataclass(frozen=True)

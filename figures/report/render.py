@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from figures.report.answers import Answer, filled
-from figures.report.claims import Claim
+from figures.report.claims import BEFORE, Claim
 from figures.report.records import independent
 from figures.report.status import DEDUCED, MEANING, Status
 from figures.report.tests_index import place
@@ -78,13 +78,9 @@ def _first_page(evidence: Evidence) -> str:
     seen = {regime for status in evidence.statuses.values() for regime in status.regimes}
     absent = [f"*{g}* ({REGIMES[g]})" for g in REGIMES if g not in seen]
     known = "; ".join(f"*{g}*, {says}" for g, says in REGIMES.items() if g in seen)
-    lines += ["", f"Regimes: {known}."]
+    lines += ["", f"Regimes: {known}. Brackets: 95 % of one cell; yes and no: corrected for many."]
     if absent:
-        lines += [
-            "",
-            f"**No claim was tested in: {', '.join(absent)}.** What is said of trained models is "
-            "said of a tiny network. Brackets: 95 % of one cell; yes and no: corrected for many.",
-        ]
+        lines += ["", f"**No claim was tested in: {', '.join(absent)}.**"]
     lines += [
         "",
         "u = log p/pi; R(u): reward of the best response, L its largest slope, R'(0) that at the "
@@ -161,7 +157,7 @@ def _signatures(evidence: Evidence) -> str:
         "",
         "Means over seeds, paired; a cell is one length, rate, effective step and round, and every "
         "recorded one counts. *yes* and *no* by 95 % intervals that are corrected for the number "
-        "of empirical clauses. All comparisons so far were written down after the runs.",
+        "of empirical clauses. † written down before the runs, the others after.",
     ]
     asked = [
         evidence.statuses[clause.id]
@@ -184,6 +180,7 @@ def _signature(status: Status) -> str:
     ask = status.clause.comparison
     if ask is None:
         return f"| {says} | {word} | – | – |"
+    says += " †" if ask.fixed == BEFORE else ""
     means = f"{span(status.cells)} {ask.unit}"
     return f"| {says} | {word} | {means} | {tally(status.cells, ask)} |"
 
