@@ -1,8 +1,8 @@
 """Measurements on a bare GPU machine, most valuable first: `python -m tools.on_gpu --out DIR`.
 
 Rows are written as they are measured (DIR/results.jsonl), with a summary of all (DIR/summary.md).
-`--toy` does everything at tiny sizes on the CPU. Models and runs go to a temporary folder, in memory
-where there is room for them.
+`--toy` does everything at tiny sizes on the CPU. Models and runs go to a temporary folder, which is
+in memory where there is room for them.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from pathlib import Path
 
 import torch
 
-from tools.get_model import MODELS, SMOLLM2
 from tools.gpu import arms, decode, precision, resumed, speed, where
-from tools.gpu.bench import FULL, TOY, Bench
+from tools.gpu.bench import FULL, PLACE, TOY, Bench
+from tools.gpu.clock import age
 from tools.gpu.parts import Part, run_parts
 from tools.gpu.record import ROWS, SUMMARY, Record
 
+# What imports theory comes after tools.gpu, which stands in for packages that are missing.
+
 MINUTES = 8.0
-KEPT_BACK, KEPT_BACK_TOY = 15.0, 1.0
-"""Seconds in which no part runs: imports come before, and folders are removed after."""
+KEPT_BACK = 6.0
+"""Seconds in which no part runs: the last one may have to end a call, and folders are removed."""
 IN_MEMORY, ROOM = Path("/dev/shm"), 40 * 2**30
 """Checkpoints of several GB are written every few seconds."""
 TOY_LEAST = 0.02
@@ -34,6 +36,7 @@ HEAD = (
     "A row is a measurement, as in the file of rows beside this one. Aims stand beside what was "
     "measured and are no claims; the value of a comparison is the peer's number divided by ours."
 )
+REHEARSAL = "A rehearsal at tiny sizes on the CPU: its times say nothing of any aim."
 
 
 def parts(bench: Bench) -> list[Part]:
@@ -58,7 +61,7 @@ def parts(bench: Bench) -> list[Part]:
 
 def chosen_model(given: Path | None) -> Path | None:
     """The directory that was named, else the one of `make model` if it is there."""
-    path = given or MODELS / SMOLLM2.directory
+    path = given or PLACE
     there = (path / "config.json").is_file()
     if given is not None and not there:
         raise SystemExit(f"--model {given}: no config.json there")
@@ -84,13 +87,13 @@ def main(arguments: list[str] | None = None) -> int:
     model = None if given.toy and not given.model else chosen_model(given.model)
     if (given.out / ROWS).exists():
         parser.error(f"{given.out}: holds results already; choose another --out")
-    record = Record(given.out, HEAD)
-    kept_back = KEPT_BACK_TOY if given.toy else KEPT_BACK
+    record = Record(given.out, REHEARSAL if given.toy else HEAD)
+    seconds = 60.0 * given.minutes - age() - KEPT_BACK
     where_to = None if given.toy else roomy()
     with tempfile.TemporaryDirectory(dir=where_to, ignore_cleanup_errors=True) as work:
         size, device = (TOY, "cpu") if given.toy else (FULL, "cuda")
         bench = Bench(size, record, Path(work), model, device, given.toy)
-        run_parts(parts(bench), record, 60.0 * given.minutes - kept_back)
+        run_parts(parts(bench), record, seconds)
     record.say(f"all is in {given.out / SUMMARY}")
     return 0
 

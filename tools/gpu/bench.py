@@ -18,9 +18,12 @@ from llm_scale.settings import Settings
 from llm_scale.store.state import SFT_ROUND, State
 from llm_scale.train import Parts, accumulate, assemble, new_optimiser, optimise
 from theory.tokens.text import load_pairs
+from tools.get_model import MODELS, SMOLLM2
 from tools.gpu.record import Record
 
 TOKENIZER_TEXTS = 4000
+PLACE = MODELS / SMOLLM2.directory
+"""Of the trained model, where `make model` puts it."""
 NO_MODEL = "no trained model: neither models/smollm2-135m-instruct nor --model DIR"
 ENDLESS = (-1,)
 """Ends that no token is: all responses have the whole horizon, and token counts are equal."""

@@ -47,7 +47,7 @@ def _scipy() -> None:
         module = _module(name)
         for function in functions:
             known = {"xlogy": xlogy, "rel_entr": rel_entr}.get(function)
-            setattr(module, function, known or _missing(f"{name}.{function}"))
+            setattr(module, function, known or missing(f"{name}.{function}"))
         sys.modules[name] = module
         parent, _, last = name.rpartition(".")
         if parent:
@@ -69,7 +69,9 @@ def _module(name: str) -> ModuleType:
     return module
 
 
-def _missing(name: str) -> Callable[..., Any]:
+def missing(name: str) -> Callable[..., Any]:
+    """A function that raises `Unavailable` with its name."""
+
     def call(*_: Any, **__: Any) -> Any:
         raise Unavailable(f"{name} is not installed here")
 
