@@ -111,6 +111,9 @@ def test_both_sides_of_a_round_did_the_same_work(rehearsed):
         assert row["first_loss_gap"] < 1e-6, "ln 2 of both"
     (drawn,) = of(rows, "speed", "generation, random shape")
     assert drawn["ours_tokens"] == TOY.prompts * TOY.horizon
+    for side, row in ((s, of(rows, "speed", f"{s}, random shape")[0]) for s in ("ours", "peer")):
+        parts = sum(row[f"{part}_s"] for part in ("generation", "scoring", "training"))
+        assert parts <= row["round_s"] < parts + 1.0, side
     (whole,) = of(rows, "speed", "whole round, random shape")
     assert whole["aim"] == 3.0
     assert len(of(rows, "speed", "peak memory")) == len(of(rows, "speed", "use of the card")) == 2

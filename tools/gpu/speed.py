@@ -47,14 +47,25 @@ def compare(bench: Bench, model: Path, name: str, *, endless: bool) -> None:
     language = dataclasses.replace(language, ends=ends)
     weights = parameters(language)
     ours, items = round_of_ours(language, task, bench.work / f"speed {name}")
+    _alone(bench, f"ours, {name}", ours)
     _used(bench, name, weights, ours)
     del language
     release(bench.device)
     other = dataclasses.replace(bench.load(model), ends=ends)
     peer = round_of_peer(other, items, task.settings, bench.machine)
+    _alone(bench, f"peer, {name}", peer)
     del other
     release(bench.device)
     _compared(bench, name, ours, peer)
+
+
+def _alone(bench: Bench, what: str, timed: Timed) -> None:
+    """A side by itself, at once: what comes later may not."""
+    seconds = {f"{part}_s": s for part, s in timed.seconds.items()}
+    bench.record.write(
+        PART, what, **seconds, generated_tokens=timed.generated, trained_tokens=timed.trained,
+        sent_tokens=timed.sent, steps=timed.steps, peak_gib=timed.peak_gib,
+    )  # fmt: skip
 
 
 def _used(bench: Bench, name: str, weights: int, ours: Timed) -> None:
