@@ -116,6 +116,10 @@ def test_both_sides_of_a_round_did_the_same_work(rehearsed):
         assert parts <= row["round_s"] < parts + 1.0, side
     (whole,) = of(rows, "speed", "whole round, random shape")
     assert whole["aim"] == 3.0
+    for row in of(rows, "speed", "use of the card"):
+        counted = 6 * row["weights"] * row["tokens"] / row["seconds"] / 790e12
+        assert row["value"] == pytest.approx(counted, rel=1e-3)
+        assert 0 < row["of_peak_strict"] < row["value"], "prompts do not reach the output layer"
     assert len(of(rows, "speed", "peak memory")) == len(of(rows, "speed", "use of the card")) == 2
 
 

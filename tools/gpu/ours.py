@@ -36,7 +36,7 @@ class Timed:
         seconds: of "generation", "scoring", "training", and of "round", all of it.
         generated: tokens drawn, ends included. trained: prompt and response tokens of all pairs of
             all steps, a prompt once a response; sent: those that went through the model, a prompt
-            that its responses share once.
+            that its responses share once. answered: response tokens of these.
         steps: of the optimiser. first_loss: of the first batch before any step.
         peak_gib: of memory in the round.
     """
@@ -45,6 +45,7 @@ class Timed:
     generated: int
     trained: int
     sent: int
+    answered: int
     steps: int
     first_loss: float
     peak_gib: float
@@ -77,6 +78,7 @@ def round_of_ours(language: models.Language, task: Task, out: Path) -> tuple[Tim
         generated=sum(len(r.tokens) for r in own),
         trained=round(epochs * sum(tokens_of(item) for item in full)),
         sent=round(epochs * sum(_sent(item) if shares else tokens_of(item) for item in full)),
+        answered=round(epochs * sum(len(r.tokens) for i in full for r in i.responses)),
         steps=s.steps_per_round,
         first_loss=losses[0],
         peak_gib=peak_gib(player.machine.device),

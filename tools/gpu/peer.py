@@ -66,6 +66,7 @@ def round_of_peer(
         generated=generated,
         trained=trained,
         sent=trained,
+        answered=round(epochs * sum(len(r.tokens) for i in items for r in i.responses)),
         steps=s.steps_per_round,
         first_loss=losses[0],
         peak_gib=peak_gib(machine.device),

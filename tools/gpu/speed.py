@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from llm_scale import models
 from llm_scale.data import verses
 from tools.gpu.bench import ENDLESS, NO_MODEL, Bench
 from tools.gpu.clock import release
@@ -45,10 +46,9 @@ def compare(bench: Bench, model: Path, name: str, *, endless: bool) -> None:
     task = verses.verses(bench.settings, language.tokenizer, language.ends)
     ends = ENDLESS if endless else language.ends
     language = dataclasses.replace(language, ends=ends)
-    weights = parameters(language)
     ours, items = round_of_ours(language, task, bench.work / f"speed {name}")
     _alone(bench, f"ours, {name}", ours)
-    _used(bench, name, weights, ours)
+    _used(bench, name, language, ours)
     del language
     release(bench.device)
     other = dataclasses.replace(bench.load(model), ends=ends)
@@ -68,15 +68,20 @@ def _alone(bench: Bench, what: str, timed: Timed) -> None:
     )  # fmt: skip
 
 
-def _used(bench: Bench, name: str, weights: int, ours: Timed) -> None:
-    """How much of the card's rate training uses: 6 N operations a token that is sent."""
-    size = bench.size
-    done = 6.0 * weights * ours.sent / ours.seconds["training"]
-    product = matrix_flops(bench.device, bench.machine.dtype, size.matrix)
+def _used(bench: Bench, name: str, language: models.Language, ours: Timed) -> None:
+    """How much of the card's rate training uses: 6 N operations a token that is sent.
+
+    ``of_peak_strict`` counts the output layer for response tokens alone, as no others reach it.
+    """
+    weights, head = parameters(language), language.model.get_output_embeddings().weight.numel()
+    per_s = 6.0 / ours.seconds["training"]
+    done = per_s * weights * ours.sent
+    strict = per_s * ((weights - head) * ours.sent + head * ours.answered)
+    product = matrix_flops(bench.device, bench.machine.dtype, bench.size.matrix)
     bench.record.write(
         PART, f"use of the card in training, {name}", value=done / PEAK_FLOPS, aim=AIM_MFU,
-        of_matrix_product=done / product, weights=weights, tokens=ours.sent,
-        seconds=ours.seconds["training"], operations_per_s=done,
+        of_peak_strict=strict / PEAK_FLOPS, of_matrix_product=done / product, weights=weights,
+        tokens=ours.sent, seconds=ours.seconds["training"], operations_per_s=done,
     )  # fmt: skip
 
 
