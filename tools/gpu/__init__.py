@@ -1,5 +1,5 @@
-"""Measurements on a bare GPU machine; what theory imports and the machine lacks is stood in for."""
+"""Measurements on a bare GPU machine."""
 
-from tools.gpu import packages as _packages
+from tools.gpu.packages import find_compat as _find_compat
 
-_packages.stand_in()
+_find_compat()
