@@ -23,7 +23,7 @@ from tools.gpu.clock import age
 from tools.gpu.parts import Part, run_parts
 from tools.gpu.record import ROWS, SUMMARY, Record
 
-# What imports theory comes after tools.gpu, which stands in for packages that are missing.
+# What imports theory comes after tools.gpu, which finds a copy of array-api-compat.
 
 MINUTES = 8.0
 KEPT_BACK = 6.0
