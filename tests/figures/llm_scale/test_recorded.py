@@ -1,17 +1,17 @@
-"""The captions of the two figures of recorded runs are true of what is drawn."""
+"""The captions of the figures of recorded runs are true of what is drawn."""
 
 import json
 
 import numpy as np
 import pytest
 
-from figures.llm_scale import llm_link, llm_stability
-from figures.recorded import llm_tiny
+from figures.llm_scale import llm_link, llm_stability, text_rates
+from figures.recorded import llm_text, llm_tiny
 from figures.tidy import THEORY, as_text
 from tests.figures.tables import drawn, is_drawn, part
 
 
-@pytest.mark.parametrize("figure", [llm_link, llm_stability])
+@pytest.mark.parametrize("figure", [llm_link, llm_stability, text_rates])
 def test_what_is_drawn_is_what_is_recorded(figure):
     name = figure.__name__.rpartition(".")[2]
     is_drawn(figure, figure.table())
@@ -53,6 +53,40 @@ def test_llm_stability():
         for x in (1.0, 2.0):
             sft = part(table, "near", objective="sft", series=name, x=x).y.item()
             assert sft < near[(near.objective != "sft") & (near.x == x)].y.min()
+
+
+def test_text_rates():
+    table = drawn("text_rates")
+    for name in text_rates.LEVELS:
+        assert np.all(part(table, "levels", objective=name).y < 0.0)
+    for panel in ("differences", "levels", "tokens"):
+        sft = part(table, panel, objective="sft").y.to_numpy()
+        for name in set(part(table, panel, kind="measured").objective) - {"sft"}:
+            for _, curve in part(table, panel, objective=name).groupby("series"):
+                assert np.all(curve.y.to_numpy() > sft)
+    noise = part(table, "first", kind=THEORY, series="noise").y.to_numpy()
+    np.testing.assert_allclose(noise, [*[0.5**0.5] * 3, 0.8**0.5], rtol=1e-5)
+    spin, *author = part(table, "beta", kind="measured").y
+    assert max(author) < 0.0 < spin
+
+
+def test_changes_are_paired_by_seed():
+    """By hand: IPO's means and those of its first steps, from the rows of the record."""
+    rows = llm_text()
+    rows = rows[(rows.study == "rate") & (rows.arm.isin(("ipo", "sft")))]
+    change = {key: row.kl.item() - row.kl_before.item() for key, row in
+              rows.groupby(["arm", "lr", "seed"])}  # fmt: skip
+    seeds = range(5)
+    table = drawn("text_rates")
+    far = np.mean([change["ipo", 3e-3, seed] for seed in seeds])
+    assert part(table, "differences", objective="ipo", x=3e-3).y.item() == pytest.approx(far, 1e-4)
+    share = np.mean([change["ipo", 1e-4, s] / change["sft", 1e-4, s] for s in seeds])
+    first = part(table, "first", objective="ipo", kind="measured").y.item()
+    assert first == pytest.approx(share, 1e-4)
+
+
+def test_without_a_record_of_the_text_game_there_are_no_rows(tmp_path):
+    assert llm_text(tmp_path).empty
 
 
 def test_a_table_that_is_not_there_says_how_to_make_it(tmp_path):

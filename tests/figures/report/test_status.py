@@ -8,7 +8,7 @@ import pytest
 
 from figures.recorded import llm_text, llm_tiny
 from figures.report.claims import Clause, Comparison, read_claims
-from figures.report.empirical import cells, decide, recorded_rows
+from figures.report.empirical import TEXT, beside_sft, cells, decide, recorded_rows
 from figures.report.records import Record, independent, read_records
 from figures.report.status import MEANING, status, statuses
 
@@ -210,3 +210,35 @@ def test_no_prediction_survives_a_null_predictor_that_does_as_well(evidence, fou
     for s in predicted:
         ask = replace(s.clause.comparison, null_predicted=s.clause.comparison.predicted)
         assert decide(ask, cells(ask, table, 1))[0] != "yes", s.clause.id
+
+
+def test_cells_may_be_told_apart_by_other_columns():
+    """At one beta two arms have two effective steps, and are compared nevertheless."""
+    table = runs(a=0.5, b=1.0)
+    apart = table.assign(beta=0.1, effective_step=np.where(table.arm == "a", 2.0, 10.0))
+    assert word(ASK, apart) == "open"
+    assert word(replace(ASK, by=("steps", "lr", "beta", "round")), apart) == "yes"
+
+
+def test_rows_of_another_regime_are_not_counted():
+    table = runs(a=0.5, b=1.0)
+    assert word(ASK, table.assign(regime=TEXT)) == "open"
+
+
+def test_what_sft_changed_stands_beside_the_runs_on_the_same_data():
+    base = {"study": "rate", "seed": 1, "epochs": 1.0, "round": 0, "kl_before": 30.0}
+    rows = [
+        base | {"arm": "sft", "lr": 0.1, "kl": 28.0},
+        base | {"arm": "spin", "lr": 0.1, "kl": 29.0},
+        base | {"arm": "spin", "lr": 0.2, "kl": 31.0},
+    ]
+    found = beside_sft(pd.DataFrame(rows)).set_index(["arm", "lr"]).sft_change
+    assert found["spin", 0.1] == found["sft", 0.1] == -2.0
+    assert np.isnan(found["spin", 0.2])
+
+
+def test_only_clauses_of_real_text_are_said_to_be_fixed_before_their_runs(evidence):
+    claims, _, _ = evidence
+    asked = [c.comparison for claim in claims for c in claim.clauses if c.comparison is not None]
+    assert {ask.fixed for ask in asked if ask.regime == TEXT} == {"before the runs"}
+    assert {ask.fixed for ask in asked if ask.regime != TEXT} == {"after the runs"}
