@@ -157,3 +157,22 @@ def test_a_path_that_left_the_range_of_numbers_does_not_come_back():
     assert path.outcome is Outcome.DIVERGED
     assert np.isfinite(reach[:, 1]).all()  # the other prompt's path goes on
     np.testing.assert_allclose(path.policies[-1, 1], p[1], atol=1e-9)
+
+
+@pytest.mark.parametrize(("beta", "tau"), [(2.0, 1.0), (0.5, 0.5), (3.0, 0.25)])
+def test_a_step_is_divided_by_the_sum_of_beta_and_tau(beta: float, tau: float) -> None:
+    """Also where their difference, or the sum, is 1: SPIN's reward is log p/q."""
+    rng = np.random.default_rng(11)
+    p, q, ref = rng.dirichlet(np.full(6, 2.0), 3)
+    path = self_play(p, q, "spin", beta=beta, rounds=1, ref=ref, tau=tau).policies
+    assert path is not None
+    weight = (q**beta * ref**tau * (p / q)) ** (1.0 / (beta + tau))
+    np.testing.assert_allclose(path[1], weight / weight.sum(), rtol=1e-12)
+
+
+def test_reach_is_counted_where_the_expert_has_mass_alone() -> None:
+    p, q = np.array([0.5, 0.5, 0.0]), np.array([0.4, 0.4, 0.2])
+    with np.errstate(divide="ignore"):
+        found = iterates.Iterates.of(np.log(p), [np.log(q)])
+    np.testing.assert_allclose(found.reach, [np.log(1.25)], rtol=1e-12)
+    np.testing.assert_allclose(found.kl, [np.log(1.25)], rtol=1e-12)
