@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from llm_scale.models.score import Scorer, score
+from tests.without import ABSENT, without
 from tools import on_gpu
 from tools.gpu import arms, clock, packages, peer
 from tools.gpu.bench import FULL, TOY, Bench, random_model
@@ -21,21 +22,9 @@ from tools.gpu.parts import Part, run_parts
 from tools.gpu.record import ROWS, STATES, SUMMARY, Record
 
 ROOT = Path(__file__).parents[2]
-ABSENT = ("cvxpy", "clarabel", "matplotlib", "pandas", "array_api_compat",
-          "joblib", "dask", "distributed", "hypothesis", "trl", "datasets", "accelerate", "gguf",
-          "sacrebleu", "tensorboard", "toy_games", "figures", "benchmarks", "tests")  # fmt: skip
-BLOCKED = f"""
-import runpy, sys
-from importlib.machinery import PathFinder
-
-class Without(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        absent = name.partition(".")[0] in {ABSENT!r}
-        return None if absent else PathFinder.find_spec(name, path, target)
-
-sys.meta_path = [Without if f is PathFinder else f for f in sys.meta_path]
-sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+HIDDEN = without(*ABSENT, "array_api_compat", "benchmarks", "tests")
+BLOCKED = f"""{HIDDEN}
+import runpy
 sys.argv = ["on_gpu", *sys.argv[1:]]
 runpy.run_module("tools.on_gpu", run_name="__main__", alter_sys=True)
 """

@@ -9,23 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.without import ABSENT, without
+
 ROOT = Path(__file__).parents[2]
-ABSENT = ("cvxpy", "clarabel",  "matplotlib", "pandas", "joblib", "dask", "distributed",
-          "hypothesis", "tensorboard", "trl", "datasets", "peft", "sacrebleu", "gguf",
-          "accelerate", "toy_games", "figures")  # fmt: skip
-BLOCK = f"""
-import sys
-from importlib.machinery import PathFinder
-
-class Without(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        absent = name.partition(".")[0] in {ABSENT!r}
-        return None if absent else PathFinder.find_spec(name, path, target)
-
-sys.meta_path = [Without if f is PathFinder else f for f in sys.meta_path]
-sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
-"""
+BLOCK = without(*ABSENT, "peft")
 
 
 def python(code, *arguments):

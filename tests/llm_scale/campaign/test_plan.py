@@ -10,6 +10,7 @@ from lab.specs import objective_of
 from llm_scale.campaign import plan
 from llm_scale.campaign.cells import name
 from llm_scale.campaign.plan import ARMS, EXPERIMENTS, FULL, NO_STEP, SHORT, Size
+from llm_scale.settings import resolve
 
 HERE = "here"
 
@@ -51,13 +52,14 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
     assert {r.study for r in runs if r.arm == "sft"} == {"rate", "length"}
 
 
-def test_published_constants_are_those_of_the_code() -> None:
-    """Margins 2.02 and 1.01 at beta = 0.1 (theory/README.md, section 15), SPIN's beta as its."""
-    runs = [r for r in ALL if r.study == "constants" and r.seed == 0]
-    found = {r.arm: r.settings(FULL, HERE, HERE) for r in runs}
-    assert {s.beta for s in found.values()} == {0.1}
-    assert found["author, a=1/2"].objective == "spif(c=2.02)"
-    assert found["author, a=1"].objective == "spif(c=1.01)"
+@pytest.mark.parametrize(
+    ("arm", "preset"),
+    [("author, a=1/2", "first-author-a05"), ("author, a=1", "first-author-a1")],
+)
+def test_published_constants_are_those_of_the_presets(arm: str, preset: str) -> None:
+    (run,) = (r for r in ALL if r.arm == arm and r.seed == 0)
+    found, told = run.settings(FULL, HERE, HERE), resolve(preset, {})
+    assert (found.objective, found.beta) == (told.objective, told.beta)
 
 
 def test_what_is_chosen_by_is_not_what_is_recorded() -> None:
