@@ -18,16 +18,17 @@ from figures.style import note, shown
 from figures.tidy import THEORY, Rows
 
 CAPTION = (
-    "The text game: responses of up to 32 tokens of text by a language model of 1.7 M weights "
-    "whose probabilities are known; learners of 0.28 M weights, trained beforehand on other prompts; "
-    "one epoch of 3,072 prompts with one response each, AdamW, effective step 1 unless said; means "
-    "and 95 % Student intervals over five seeds, on prompts that nothing was chosen by. (a, b, c) "
-    "Change of KL to the expert by learning rate; grey: as it was. (a) Losses of reward "
-    "differences: SPIN (unbounded), IPO and centred SPIF with K = 4 (bounded). (b) Pointwise "
-    "losses, which see the level: SPIF (bounded), SPACE and NWJ (unbounded). (c) Rewards per token "
-    "(hollow) beside those per response. (d) By effective step at rate 0.001. (e) Change of KL at "
-    "rate 0.0001 over that of SFT; dashes: (1 + 1/K)^-1/2. (f) At the published beta = 0.1: SPIN, "
-    "and the chi^2 loss of the first author's code with its two constants."
+    "The text game: responses of up to 32 tokens of text by a language model of 1.7 M weights"
+    " whose probabilities are known; learners of 0.28 M weights, trained beforehand on other "
+    "prompts; one epoch of 3,072 prompts with one response each, AdamW, effective step 1 "
+    "unless said; means and 95 % Student intervals over five seeds, on prompts that nothing "
+    "was chosen by. (a, b, c) Change of KL to the expert by learning rate; grey: as it was. "
+    "(a) Losses of reward differences: SPIN (unbounded), IPO and centred SPIF with K = 4 "
+    "(bounded). (b) Pointwise losses, which see the level: SPIF (bounded), SPACE and NWJ "
+    "(unbounded). (c) Rewards per token (hollow) beside those per response. (d) By effective "
+    "step at rate 0.001. (e) Change of KL at rate 0.0001 over that of SFT; dashes: (1 + "
+    "1/K)^-1/2. (f) At the published beta = 0.1: SPIN, and the chi^2 loss of the first "
+    "author's code with its two constants."
 )
 CLAIMS = ("C5", "C6", "S5", "S7", "S8", "T15", "T17")
 
