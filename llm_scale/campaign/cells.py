@@ -10,6 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import torch
 
 from lab.specs import objective_of
 from lab.sweep import Cell, run_cells
-from llm_scale.campaign.plan import NO_STEP, Run, Size, expert_settings, start_settings
-from llm_scale.launch import run_folder
+from llm_scale.campaign.plan import BEST_STUDY, NO_STEP, Run, Size, expert_settings, start_settings
+from llm_scale.launch import prepare, run_folder
+from llm_scale.measure.frontier import frontier
+from llm_scale.models.player import Player
 from llm_scale.settings import Settings
 from llm_scale.store import expert
 from llm_scale.store.read import read
@@ -37,6 +40,17 @@ KEPT = (
     "token_link_correlation",
 )  # fmt: skip
 """Columns of a run's rounds that its rows keep, with their errors where they have one."""
+BEST, TEMPERATURE = "best", "temperature"
+CHOSEN_BY = {
+    BEST_STUDY: ("validation_nll",),
+    TEMPERATURE: ("validation_kl", "validation_reverse_kl"),
+}
+"""What is least in the rows of a study that validation chooses."""
+_TOLD = (
+    "arm", "method", "seed", "prompts", "epochs", "steps", "lr", "beta", "K", "effective_step",
+    "round", "passes",
+)  # fmt: skip
+"""What the rows of a best model repeat of its round's."""
 
 
 def sweep(runs: Sequence[Run], size: Size, folder: Path, workers: int = 1) -> list[Row]:
@@ -53,7 +67,7 @@ def sweep(runs: Sequence[Run], size: Size, folder: Path, workers: int = 1) -> li
                                "model": models[run.seed]})
         for run in runs
     ]  # fmt: skip
-    return [row for rows in run_cells(cells, folder, workers) for row in rows]
+    return with_chosen([row for rows in run_cells(cells, folder, workers) for row in rows])
 
 
 def name(run: Run) -> str:
@@ -97,6 +111,8 @@ def play(
     with contextlib.suppress(Diverged):
         _done(settings, checkpoint)
     rows = rows_of(folder, run, settings)
+    if (folder / BEST).is_dir():
+        rows += at_temperatures(folder / BEST, rows, settings)
     shutil.rmtree(folder)
     return rows
 
@@ -104,17 +120,20 @@ def play(
 def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
     """What is kept of a finished or diverged run: numbers to five digits."""
     s, seen = settings, read(folder)
-    old = f", {s.history:g} old" if s.history else ""
     same = {
-        "study": run.study, "arm": run.arm + old, "seed": s.seed, "epochs": run.epochs,
+        "study": run.study, "arm": run.arm + _told(s), "seed": s.seed, "epochs": run.epochs,
         "steps": s.steps_per_round, "lr": s.lr, "beta": s.beta, "K": s.own_samples,
         "history": s.history, "effective_step": _effective_step(run, s),
     }  # fmt: skip
+    if run.study == BEST_STUDY:
+        same |= {"method": run.arm, "prompts": s.prompts}
     keys = [key for name in KEPT for key in (name, f"{name}_se")]
     out = []
     for number in range(s.rounds):
         found = next((row for row in seen.rounds if row["round"] == number), None)
         row = same | {"round": number}
+        if run.study == BEST_STUDY:
+            row["passes"] = run.epochs * (number + 1)
         if found is None:
             out.append(row | {"diverged": True})
             break
@@ -124,6 +143,48 @@ def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
         row |= {"loss": float(np.mean(tail)) if tail else math.nan}
         out.append(_rounded(row))
     return out
+
+
+def at_temperatures(model: Path, rows: Sequence[Row], settings: Settings) -> list[Row]:
+    """Of the best round's model: KL both ways at temperatures, on test and validation prompts."""
+    measured = [row for row in rows if "validation_nll" in row]
+    of = min(measured, key=lambda row: row["validation_nll"])
+    made = prepare.load(replace(settings, model=str(model)))
+    player, game = Player(made.language, made.settings, made.machine), made.task
+    assert game.expert is not None, "the text game's responses are an expert's"
+    test = frontier(player, game.expert, game.held_out())
+    chosen_by = frontier(player, game.expert, game.validation())
+    out = []
+    for seen, by in zip(test, chosen_by, strict=True):
+        row = {key: of[key] for key in _TOLD if key in of} | {"study": TEMPERATURE} | seen
+        out.append(_rounded(row | {f"validation_{k}": by[k] for k in ("kl", "reverse_kl")}))
+    return out
+
+
+def with_chosen(rows: Sequence[Row]) -> list[Row]:
+    """All rows, and again, under the method's name, those that validation chose of its rows.
+
+    Study ``chosen``: the round of a method and seed with the least ``validation_nll``, of all its
+    settings; ``chosen temperature``: the model and temperature with the least sum of KL both ways.
+    """
+    out = list(rows)
+    for study, score in CHOSEN_BY.items():
+        of = [r for r in rows if r["study"] == study and not r.get("diverged")]
+        for method, seed, size in sorted({(r["method"], r["seed"], r["prompts"]) for r in of}):
+            mine = [r for r in of if (r["method"], r["seed"], r["prompts"]) == (method, seed, size)]
+            scored = [r for r in mine if all(name in r for name in score)]
+            if scored:
+                least = min(scored, key=lambda r: sum(r[name] for name in score))
+                name = "chosen" if study == BEST_STUDY else f"chosen {study}"
+                out.append(least | {"study": name, "arm": method, "setting": least["arm"]})
+    return out
+
+
+def _told(settings: Settings) -> str:
+    """What a run's arm adds to the name of its method."""
+    shown = {"old": settings.history, "smoothing": settings.label_smoothing,
+             "weight decay": settings.weight_decay}  # fmt: skip
+    return "".join(f", {value:g} {name}" for name, value in shown.items() if value)
 
 
 def _effective_step(run: Run, settings: Settings) -> float:

@@ -27,6 +27,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "spif, per token": {"objective": "spif(c=1)", "level": "token"},
     "author, a=1/2": {"objective": "spif(c=2.02)"},
     "author, a=1": {"objective": "spif(c=1.01)"},
+    "author, expert term": {"objective": "spif(c=2.02)", "terms": "expert"},
+    "author, own of the start": {"objective": "spif(c=2.02)", "own_from": "base"},
 }
 """Settings of an arm by its name in tables."""
 NO_STEP = ("sft", "tspin")
@@ -51,6 +53,18 @@ SLOW = RATE / 10
 STEPS = (0.25, 2.5, 10.0)
 LENGTHS = (0.5, 4.0)
 SHARES = (0.0, 0.25, 1.0)
+BEST_STUDY = "best"
+"""Its runs keep the model of their best round, by validation."""
+ROUNDS = 6
+SFT_SETTINGS: tuple[tuple[float, tuple[tuple[str, Any], ...]], ...] = (
+    (4, ()), (8, ()), (12, ()), (24, ()), (8, (("label_smoothing", 0.02),)),
+    (8, (("weight_decay", 0.1),)),
+)  # fmt: skip
+BEST = (
+    ("author, a=1/2", AUTHOR_BETA), ("author, a=1", AUTHOR_BETA), ("spif, per token", 0.0),
+    ("spin, per token", 0.0), ("space", 0.0),
+)  # fmt: skip
+TAKEN_APART = ("author, expert term", "author, own of the start")
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,8 @@ class Run:
         values = size.settings(self.seed) | ARMS[self.arm] | dict(self.given)
         values |= {"rounds": self.rounds, "steps_per_round": steps, "sft_steps": 0}
         values |= {"expert": expert, "model": model}
+        if self.study == BEST_STUDY and values["measured_on"] == "test":
+            values |= {"validation": size.held_out, "keep_best": True}
         if self.beta:
             values["beta"] = self.beta
         elif self.arm not in NO_STEP:
@@ -172,7 +188,33 @@ def history(seeds: Sequence[int]) -> Iterator[Run]:
                 yield Run("history", arm, seed, rounds=3, effective_step=2.5, given=old)
 
 
-EXPERIMENTS = {"rates": rates, "steps": steps, "lengths": lengths, "history": history}
+def best(seeds: Sequence[int]) -> Iterator[Run]:
+    """Every method at its best: SFT's settings, and rounds of self-play, to be chosen from."""
+    for seed in seeds:
+        for epochs, given in SFT_SETTINGS:
+            yield Run(BEST_STUDY, "sft", seed, epochs=epochs, given=given)
+        for arm, beta in BEST:
+            yield Run(BEST_STUDY, arm, seed, epochs=4, rounds=ROUNDS, beta=beta)
+
+
+def best_slow(seeds: Sequence[int]) -> Iterator[Run]:
+    """The methods that break at the rate of the others: an epoch a round, at a third of it."""
+    for seed in seeds:
+        for arm in ("spin", "ipo"):
+            yield Run(BEST_STUDY, arm, seed, rounds=ROUNDS, given=(("lr", RATES[0]),))
+
+
+def ablations(seeds: Sequence[int]) -> Iterator[Run]:
+    """The first author's loss without its own responses, and with the start's in all rounds."""
+    for seed in seeds:
+        for arm in TAKEN_APART:
+            yield Run(BEST_STUDY, arm, seed, epochs=4, rounds=ROUNDS, beta=AUTHOR_BETA)
+
+
+EXPERIMENTS = {
+    "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
+    "best_slow": best_slow, "ablations": ablations,
+}  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from llm_scale import train
 from llm_scale.campaign import cells
 from llm_scale.campaign.plan import Run, Size
+from llm_scale.measure.frontier import TEMPERATURES
 
 SMALL = Size(
     (100,), prompts=32, held_out=16, epoch=2, start_epochs=1, expert_steps=2, expert_width=16,
@@ -101,3 +103,51 @@ def _made(folder: Path) -> tuple[Path, Path]:
     (expert,) = (p for p in folder.glob("expert-*") if p.is_dir())
     (start,) = (p for p in folder.glob("start*") if p.is_dir())
     return expert, start / "final"
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    size = dataclasses.replace(SMALL, seeds=(0,))
+    settings = [("lr", 1e-2)], [("lr", 1e-2), ("label_smoothing", 0.1)]
+    runs = [Run("best", "sft", 0, given=tuple(given)) for given in settings]
+    runs += [Run("best", "spif", 0, rounds=3, given=(("lr", 1e-2),))]
+    return cells.sweep(runs, size, tmp_path_factory.mktemp("best"))
+
+
+def of(rows: list[dict[str, Any]], study: str, method: str) -> list[dict[str, Any]]:
+    return [r for r in rows if (r["study"], r.get("method")) == (study, method)]
+
+
+@pytest.mark.parametrize(("method", "trials"), [("sft", 2), ("spif", 3)])
+def test_validation_chooses_and_the_test_prompts_are_reported(
+    best: list[dict[str, Any]], method: str, trials: int
+) -> None:
+    tried = of(best, "best", method)
+    assert len(tried) == trials
+    least = min(tried, key=lambda row: row["validation_nll"])
+    (chosen,) = of(best, "chosen", method)
+    assert chosen["arm"] == method
+    assert chosen["setting"] == least["arm"]
+    assert [chosen[k] for k in ("kl", "validation_nll", "round", "passes")] == [
+        least[k] for k in ("kl", "validation_nll", "round", "passes")
+    ]
+    assert chosen["passes"] == chosen["round"] + 1
+
+
+@pytest.mark.parametrize(("method", "models"), [("sft", 2), ("spif", 1)])
+def test_the_best_model_is_measured_at_temperatures(
+    best: list[dict[str, Any]], method: str, models: int
+) -> None:
+    """At temperature 1 it is the chosen round's model: the same forward KL on the same prompts."""
+    points = of(best, "temperature", method)
+    assert len(points) == models * len(TEMPERATURES)
+    (chosen,) = of(best, "chosen", method)
+    same = [p for p in points if p["temperature"] == 1 and p["arm"] == chosen["setting"]]
+    assert same[0]["kl"] == pytest.approx(chosen["kl"], rel=1e-4)
+    (point,) = of(best, "chosen temperature", method)
+    sums = [p["validation_kl"] + p["validation_reverse_kl"] for p in points]
+    assert point["validation_kl"] + point["validation_reverse_kl"] == min(sums)
+
+
+def test_settings_of_supervised_fine_tuning_are_told_apart(best: list[dict[str, Any]]) -> None:
+    assert {r["arm"] for r in of(best, "best", "sft")} == {"sft", "sft, 0.1 smoothing"}

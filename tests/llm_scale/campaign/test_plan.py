@@ -45,11 +45,11 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
 ):
     runs = ALL
     for study in {run.study for run in runs}:
-        cells = {(r.arm, r.epochs, r.effective_step, r.beta, r.given) for r in runs
+        cells = {(r.arm, r.epochs, r.rounds, r.effective_step, r.beta, r.given) for r in runs
                  if r.study == study}  # fmt: skip
         count = sum(run.study == study for run in runs)
         assert count == len(cells) * len(FULL.seeds)
-    assert {r.study for r in runs if r.arm == "sft"} == {"rate", "length"}
+    assert {r.study for r in runs if r.arm == "sft"} == {"rate", "length", "best"}
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,12 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
     [("author, a=1/2", "first-author-a05"), ("author, a=1", "first-author-a1")],
 )
 def test_published_constants_are_those_of_the_presets(arm: str, preset: str) -> None:
-    (run,) = (r for r in ALL if r.arm == arm and r.seed == 0)
-    found, told = run.settings(FULL, HERE, HERE), resolve(preset, {})
-    assert (found.objective, found.beta) == (told.objective, told.beta)
+    told = resolve(preset, {})
+    runs = [run for run in ALL if run.arm == arm]
+    assert runs
+    for run in runs:
+        found = run.settings(FULL, HERE, HERE)
+        assert (found.objective, found.beta) == (told.objective, told.beta)
 
 
 def test_what_is_chosen_by_is_not_what_is_recorded() -> None:
