@@ -74,6 +74,7 @@ def name(run: Run) -> str:
     """Of a run's part: unique within an experiment."""
     told = [run.study, run.arm, f"s {run.effective_step:g}", f"beta {run.beta:g}"]
     told += [f"{key} {value:g}" for key, value in run.given]
+    told += [f"rounds {run.rounds}"] if run.study == BEST_STUDY else []
     return ", ".join([*told, f"epochs {run.epochs:g}", f"seed {run.seed}"])
 
 
@@ -121,7 +122,7 @@ def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
     """What is kept of a finished or diverged run: numbers to five digits."""
     s, seen = settings, read(folder)
     same = {
-        "study": run.study, "arm": run.arm + _told(s), "seed": s.seed, "epochs": run.epochs,
+        "study": run.study, "arm": run.arm + _told(run, s), "seed": s.seed, "epochs": run.epochs,
         "steps": s.steps_per_round, "lr": s.lr, "beta": s.beta, "K": s.own_samples,
         "history": s.history, "effective_step": _effective_step(run, s),
     }  # fmt: skip
@@ -180,11 +181,12 @@ def with_chosen(rows: Sequence[Row]) -> list[Row]:
     return out
 
 
-def _told(settings: Settings) -> str:
+def _told(run: Run, settings: Settings) -> str:
     """What a run's arm adds to the name of its method."""
+    rounds = ", in rounds" if run.arm == "sft" and run.rounds > 1 else ""
     shown = {"old": settings.history, "smoothing": settings.label_smoothing,
              "weight decay": settings.weight_decay}  # fmt: skip
-    return "".join(f", {value:g} {name}" for name, value in shown.items() if value)
+    return rounds + "".join(f", {value:g} {name}" for name, value in shown.items() if value)
 
 
 def _effective_step(run: Run, settings: Settings) -> float:
