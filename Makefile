@@ -17,7 +17,7 @@ export MPLBACKEND           := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test evidence bench llm-tiny llm-text model test-real mutate clean
+.PHONY: help figures test evidence bench llm-tiny llm-text model test-real mutate docs tutorial clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -63,8 +63,19 @@ test-real: $(READY) ## test the real small language model (after make model; min
 mutate: $(READY) ## break the formulas one by one and see which tests turn red (ARGS="--module theory/x.py")
 	@$(PY) -m tools.mutate $(ARGS)
 
+# What is imported from these is public; the rest of the reference is the code.
+API = theory theory.rounds.one_step theory.rounds.log_linear theory.occupancy.solve theory.laws theory.xp lab
+docs: $(READY) ## the API reference from the docstrings, into docs/api/
+	@$(PY) -W "ignore:Error parsing type annotation" -m pdoc --docformat google -o docs/api $(API)
+	@echo "open docs/api/index.html"
+
+tutorial: $(READY) ## run docs/tutorial.ipynb again and render docs/tutorial.md
+	@env -u MPLBACKEND $(PY) -m nbconvert --to notebook --execute --inplace \
+	    --ExecutePreprocessor.record_timing=False docs/tutorial.ipynb
+	@$(PY) -m nbconvert --to markdown docs/tutorial.ipynb
+
 clean: ## remove the environment and everything that can be made again
-	rm -rf $(VENV) .mutate build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .mutate build dist docs/api *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f figures/out/*.pdf
 
