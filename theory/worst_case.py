@@ -85,7 +85,7 @@ def value(
 
     Args:
         L, beta, mu: as in `descent`.
-        rounds: T >= 1; the program has 2 T + 5 vectors (10 rounds take about a second).
+        rounds: T >= 1; the program's matrix has 2 T + 6 rows.
         tau: weight of the anchor, >= 0. Where ``ref`` lies does not matter.
         plain: put ``beta/T`` beside it, T6 (ii) as it stands, though it is loose if ``mu > 0``.
 
@@ -206,9 +206,8 @@ class _Descent:
     def point(self, slope: Any = None) -> _At:
         """A new point, where ``h'`` is ``slope`` if that is given."""
         pep, L, mu = self.pep, self.L, self.mu
-        x, a, d = pep.Point(), pep.Point(), pep.Point()
-        if slope is not None:
-            d = (L - mu) * slope - a
+        x, a = pep.Point(), pep.Point()
+        d = pep.Point() if slope is None else (L - mu) * slope - a
         of_a, of_d = pep.Expression(), pep.Expression()
         self.above.add_point((x, a, of_a))
         self.below.add_point((x, d, of_d))
