@@ -24,7 +24,8 @@ MAY_IMPORT = {
 # Each part (module or folder) imports from itself and from parts before it.
 LAYERS = {
     "theory": "errors files user_file result laws xp arguments objectives certificate tokens rounds"
-    " equilibria occupancy preferences card theorem_checks check command __init__ __main__",
+    " equilibria occupancy preferences worst_case card"
+    " theorem_checks check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
     "llm_scale": "oracle_spec matching boards settings processes data models rounds measure store"
@@ -36,9 +37,9 @@ LAYERS = {
 }
 OF_THEORY_IN_LAB = {"theory.errors", "theory.files", "theory.objectives"}
 LATE = {  # what only some installations have, or what is slow to load
-    "cvxpy", "datasets", "gguf", "huggingface_hub", "joblib", "matplotlib", "pandas", "peft",
-    "pytest", "sacrebleu", "safetensors", "scipy", "tokenizers", "torch", "transformers", "trl",
-    "wandb",
+    "PEPit", "cvxpy", "datasets", "gguf", "huggingface_hub", "joblib", "matplotlib", "pandas",
+    "peft", "pytest", "sacrebleu", "safetensors", "scipy", "tokenizers", "torch", "transformers",
+    "trl", "wandb",
 }  # fmt: skip
 MOST_MODULES = 14
 OBJECTIVES = "theory.objectives."

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from theory import laws, objectives, xp
-from theory.arguments import choice, described, steps
+from theory.arguments import choice, described, number, steps
 from theory.certificate import equilibrium_bounds
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
@@ -50,6 +50,7 @@ def self_play(
     progress: bool = True,
     *,
     effective_step: float | Iterable[float] | None = None,
+    history: float = 0.0,
 ) -> Solution:
     """Run exact rounds of self-play against an expert (reconstruction, T1-T4, T14).
 
@@ -73,6 +74,8 @@ def self_play(
             ``R(log p(a|s)/pi(a|s))`` per token; "occupancy" ``R(log d_p(s,a)/d_pi(s,a))``. The
             policy step is soft value iteration. With ``one_step`` the conditional level trains
             each state's own law, without continuation values.
+        history: share m in [0, 1] of the own responses that are ``pi_{t-1}``'s (T6); log-ratios
+            still divide by ``pi_t``. Of two-step rounds at the sequence level.
         progress: show a progress bar, in a terminal, from the third second on.
 
     Returns:
@@ -94,6 +97,7 @@ def self_play(
     obj = objectives.of(obj)
     given = {"expert": expert, "start": start} | ({} if ref is None else {"ref": ref})
     betas = _check(obj, beta, effective_step, rounds, ref, tau, one_step, game, level, given)
+    refuse(_history_problems(history, one_step, level))
     said, tau = described(betas, beta, effective_step), float(tau)
     branch = one_step if isinstance(one_step, str) else ("near" if one_step else None)
     disable = None if progress else True  # None: where standard error is a terminal
@@ -112,7 +116,8 @@ def self_play(
         checked = tuple(np.exp(law) for law in log_laws)
     live = [law > (0 if log_laws is None else -np.inf) for law in log_laws or checked]
     refuse(_support_problems(obj, live, tau))
-    path, notes = _sequence_path(checked, log_laws, obj, weights, len(betas), tau, branch)
+    count, old = len(betas), float(history)
+    path, notes = _sequence_path(checked, log_laws, obj, weights, count, tau, branch, old)
     return _solution(path, checked, obj, tau, notes, said, game)
 
 
@@ -151,19 +156,23 @@ def _sequence_path(
     count: int,
     tau: float,
     branch: OneStep | None,
+    history: float,
 ) -> tuple[Iterates, list[str]]:
     """All policies of sequence-level rounds, and what the rounds had to say."""
-    if branch is None and obj.has_link and _plays_itself(obj):
+    if branch is None and obj.has_link and _plays_itself(obj) and history == 0.0:
         ref = given[2] if len(given) > 2 else None
         return two_step_rounds(obj, given[0], given[1], betas, count, ref, tau, logs), []
     log_p, log_start, *rest = logs or [laws.log_law(law) for law in given]
     log_ref = rest[0] if rest else None
     base = log_start if log_ref is None else log_ref
     path, notes = [log_start], []
+    previous = None
     for beta in betas:
         prior = np.asarray(obj.opponent(path[-1], log_start, base))
         if branch is None:
-            reward = reward_of_log_laws(obj, log_p, prior)
+            own = prior if previous is None else _mixed(prior, previous, history)
+            reward = reward_of_log_laws(obj, log_p, own)
+            previous = prior
             path.append(gibbs_step(prior, reward, beta, log_ref, tau))
         else:
             step = one_step_round(
@@ -179,6 +188,13 @@ def _sequence_path(
             path.append(laws.log_law(step.policy))
             notes.append(step.status)
     return Iterates.of(log_p, path), notes
+
+
+def _mixed(log_law: FloatArray, log_old: FloatArray, share: float) -> FloatArray:
+    """``log((1 - share) law + share old)``, exact at the shares 0 and 1."""
+    with np.errstate(divide="ignore"):
+        keep, old = np.log1p(-share), np.log(share)
+    return np.asarray(np.logaddexp(log_law + keep, log_old + old))
 
 
 def _plays_itself(obj: Objective) -> bool:
@@ -355,6 +371,16 @@ def _support_problems(
             f"start and expert have disjoint supports at prompt {where}; {obj.name} "
             "needs an overlap, since its reward is unbounded below where the expert has no mass"
         )
+    return problems
+
+
+def _history_problems(history: Any, one_step: Any, level: Any) -> list[str]:
+    """Why rounds cannot have so many old responses."""
+    problems = number("history", history, least=0.0)
+    if not problems and history > 1:
+        problems.append(f"history={history!r}; needed is a number in [0, 1]")
+    if not problems and history > 0 and (one_step or level != "sequence"):
+        problems.append(f"history={history!r}: two-step rounds of level='sequence' alone have it")
     return problems
 
 

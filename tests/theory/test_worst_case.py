@@ -1,0 +1,77 @@
+"""T6's and T12 c's constants against worst cases over all kernels, found by PEPit."""
+
+import math
+import sys
+
+import pytest
+
+from theory import InvalidInput, Unavailable, worst_case
+
+CLASSES = [(1.0, 0.0), (1.0, 0.2), (2.0, 0.5)]  # (L, mu)
+
+
+def tight(found: worst_case.WorstCase) -> None:
+    """Dual, primal and theorem agree."""
+    assert found.computed == pytest.approx(found.theorem, rel=1e-4, abs=1e-6)
+    assert found.attained == pytest.approx(found.theorem, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(("L", "mu"), CLASSES)
+@pytest.mark.parametrize("symmetry", [0.0, 0.5, 1.0])
+def test_descent_iff_beta_is_at_least_its_threshold(L, mu, symmetry):
+    edge = L / (1 + symmetry)
+    for beta in (0.7 * edge, 0.95 * edge, edge, 1.5 * edge):
+        found = worst_case.descent(L, beta, mu, symmetry)
+        tight(found)
+        assert (found.attained > 1e-3 * L) == (beta < edge)  # below it a round can climb
+
+
+@pytest.mark.parametrize(("L", "mu"), CLASSES)
+@pytest.mark.parametrize("tau", [0.0, 0.3])
+def test_values_and_contraction(L, mu, tau):
+    for beta in (L, 1.7 * L):
+        for rounds in (1, 2, 4):
+            tight(worst_case.value(L, beta, rounds, mu, tau))
+            tight(worst_case.contraction(L, beta, mu, tau, rounds))
+        tight(worst_case.contraction(L, beta, mu, tau, with_value=True))
+
+
+def test_one_over_t_is_loose_where_mu_is_positive():
+    for rounds, ratio in ((1, 1.25), (2, 1.40625), (4, 1.8017578125)):
+        found = worst_case.value(1.0, 1.0, rounds, mu=0.2, plain=True)
+        assert found.theorem / found.computed == pytest.approx(ratio, rel=1e-4)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.3])
+def test_below_l_nothing_is_bounded_over_all_kernels(tau):
+    for found in (
+        worst_case.value(1.0, 0.9, 1, 0.2, tau),
+        worst_case.contraction(1.0, 0.9, 0.2, tau),
+    ):
+        assert found.computed == math.inf
+        assert math.isnan(found.theorem)
+
+
+@pytest.mark.parametrize(("norm", "tau"), [(1.0, 0.5), (1.0, 0.2), (2.0, 1.0)])
+def test_anchored_preference_rounds(norm, tau):
+    for share in (0.2, 0.5, 0.9, 1.0, 1.5, 3.0):
+        beta = share * norm**2 / tau
+        found = worst_case.preference_contraction(norm, beta, tau)
+        quadratic = (beta**2 + norm**2) / (beta + tau) ** 2  # what the kernel |x|^2/2 attains
+        expected = max(beta / (beta + tau), quadratic)
+        assert found.computed == pytest.approx(expected, rel=1e-4)
+        if share >= 1:
+            tight(found)
+        else:
+            assert math.isnan(found.theorem)
+            assert found.attained > 1.001 * beta / (beta + tau)
+
+
+def test_wrong_arguments_and_a_missing_package(monkeypatch):
+    with pytest.raises(InvalidInput, match="mu < L"):
+        worst_case.value(1.0, 2.0, 1, mu=1.0)
+    with pytest.raises(InvalidInput, match="symmetry"):
+        worst_case.descent(1.0, 1.0, symmetry=2.0)
+    monkeypatch.setitem(sys.modules, "PEPit", None)
+    with pytest.raises(Unavailable, match="pip install pepit"):
+        worst_case.descent(1.0, 1.0)
