@@ -129,7 +129,7 @@ def _passes(ax: Axes, table: pd.DataFrame) -> None:
     draw.points(ax, table, "passes", look, draw.dodge(["sft", "spif"], 0.4, log=False))
     style.ticks(ax, x=[4, 8, 12, 16, 20, 24])
     looks = {shown("sft"): look("sft", ""), "χ² of the first author": look("spif", "")}
-    style.legend(ax, looks, fontsize=7, loc="upper right", handletextpad=0.0)
+    style.legend(ax, looks, fontsize=7, loc="lower left", handletextpad=0.0)
     style.label(ax, "passes over the same data", CHANGE, "Rounds of four epochs")
 
 

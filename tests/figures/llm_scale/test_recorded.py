@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from figures.llm_scale import llm_link, llm_stability, text_rates
+from figures.llm_scale import llm_link, llm_stability, text_rates, text_rounds
 from figures.recorded import llm_text, llm_tiny
 from figures.tidy import THEORY, as_text
 from tests.figures.tables import drawn, is_drawn, part
 
 
-@pytest.mark.parametrize("figure", [llm_link, llm_stability, text_rates])
+@pytest.mark.parametrize("figure", [llm_link, llm_stability, text_rates, text_rounds])
 def test_what_is_drawn_is_what_is_recorded(figure):
     name = figure.__name__.rpartition(".")[2]
     is_drawn(figure, figure.table())
@@ -83,6 +83,22 @@ def test_changes_are_paired_by_seed():
     share = np.mean([change["ipo", 1e-4, s] / change["sft", 1e-4, s] for s in seeds])
     first = part(table, "first", objective="ipo", kind="measured").y.item()
     assert first == pytest.approx(share, 1e-4)
+
+
+def test_text_rounds():
+    """A quarter of old responses helps; at its best SFT is not beaten, at 24 passes it is."""
+    table = drawn("text_rounds")
+    old = table[(table.panel == "history") & (table.x == 3)].set_index("series").y
+    assert old["0.25"] < old["0"]
+    at = table[(table.panel == "passes") & (table.series == "rounds")].set_index(["objective", "x"])
+    assert at.y["sft", 4] < at.y["spif", 4]
+    assert at.y["sft", 24] > at.y["spif", 24]
+    forward = table[(table.panel == "differences") & (table.series == "forward")]
+    assert forward.high.iloc[0] > 0
+    plane = table[table.panel == "plane"]
+    for _, line in plane[plane.objective != "expert"].groupby("objective"):
+        assert line.x.is_monotonic_increasing
+        assert line.y.is_monotonic_decreasing
 
 
 def test_without_a_record_of_the_text_game_there_are_no_rows(tmp_path):
