@@ -74,8 +74,8 @@ def self_play(
             ``R(log p(a|s)/pi(a|s))`` per token; "occupancy" ``R(log d_p(s,a)/d_pi(s,a))``. The
             policy step is soft value iteration. With ``one_step`` the conditional level trains
             each state's own law, without continuation values.
-        history: share m in [0, 1] of the own responses that are ``pi_{t-1}``'s (T6); log-ratios
-            still divide by ``pi_t``. Of two-step rounds at the sequence level.
+        history: share m in [0, 1] of the own responses that are the last opponent's (T6: history);
+            log-ratios still divide by the present one. Of two-step rounds at the sequence level.
         progress: show a progress bar, in a terminal, from the third second on.
 
     Returns:
@@ -96,8 +96,9 @@ def self_play(
     """
     obj = objectives.of(obj)
     given = {"expert": expert, "start": start} | ({} if ref is None else {"ref": ref})
-    betas = _check(obj, beta, effective_step, rounds, ref, tau, one_step, game, level, given)
-    refuse(_history_problems(history, one_step, level))
+    betas = _check(
+        obj, beta, effective_step, rounds, ref, tau, one_step, game, level, history, given
+    )
     said, tau = described(betas, beta, effective_step), float(tau)
     branch = one_step if isinstance(one_step, str) else ("near" if one_step else None)
     disable = None if progress else True  # None: where standard error is a terminal
@@ -116,8 +117,9 @@ def self_play(
         checked = tuple(np.exp(law) for law in log_laws)
     live = [law > (0 if log_laws is None else -np.inf) for law in log_laws or checked]
     refuse(_support_problems(obj, live, tau))
-    count, old = len(betas), float(history)
-    path, notes = _sequence_path(checked, log_laws, obj, weights, count, tau, branch, old)
+    path, notes = _sequence_path(
+        checked, log_laws, obj, weights, len(betas), tau, branch, float(history)
+    )
     return _solution(path, checked, obj, tau, notes, said, game)
 
 
@@ -159,7 +161,7 @@ def _sequence_path(
     history: float,
 ) -> tuple[Iterates, list[str]]:
     """All policies of sequence-level rounds, and what the rounds had to say."""
-    if branch is None and obj.has_link and _plays_itself(obj) and history == 0.0:
+    if branch is None and obj.has_link and _plays_itself(obj) and not history:
         ref = given[2] if len(given) > 2 else None
         return two_step_rounds(obj, given[0], given[1], betas, count, ref, tau, logs), []
     log_p, log_start, *rest = logs or [laws.log_law(law) for law in given]
@@ -170,7 +172,7 @@ def _sequence_path(
     for beta in betas:
         prior = np.asarray(obj.opponent(path[-1], log_start, base))
         if branch is None:
-            own = prior if previous is None else _mixed(prior, previous, history)
+            own = prior if not history or previous is None else _mixed(prior, previous, history)
             reward = reward_of_log_laws(obj, log_p, own)
             previous = prior
             path.append(gibbs_step(prior, reward, beta, log_ref, tau))
@@ -191,7 +193,7 @@ def _sequence_path(
 
 
 def _mixed(log_law: FloatArray, log_old: FloatArray, share: float) -> FloatArray:
-    """``log((1 - share) law + share old)``, exact at the shares 0 and 1."""
+    """``log((1 - share) law + share old)``."""
     with np.errstate(divide="ignore"):
         keep, old = np.log1p(-share), np.log(share)
     return np.asarray(np.logaddexp(log_law + keep, log_old + old))
@@ -376,12 +378,11 @@ def _support_problems(
 
 def _history_problems(history: Any, one_step: Any, level: Any) -> list[str]:
     """Why rounds cannot have so many old responses."""
-    problems = number("history", history, least=0.0)
-    if not problems and history > 1:
-        problems.append(f"history={history!r}; needed is a number in [0, 1]")
-    if not problems and history > 0 and (one_step or level != "sequence"):
-        problems.append(f"history={history!r}: two-step rounds of level='sequence' alone have it")
-    return problems
+    if number("history", history, least=0.0) or history > 1:
+        return [f"history={history!r}; needed is a number in [0, 1]"]
+    if history > 0 and (one_step or level != "sequence"):
+        return [f"history={history!r}: two-step rounds of level='sequence' alone have it"]
+    return []
 
 
 def _check(
@@ -394,6 +395,7 @@ def _check(
     one_step: Any,
     game: Any,
     level: Any,
+    history: Any,
     given: dict[str, Any],
 ) -> list[float]:
     """Return one beta a round, or refuse with everything that is wrong.
@@ -404,6 +406,7 @@ def _check(
     if not isinstance(one_step, (bool, np.bool_)) and one_step not in get_args(OneStep):
         problems.append(f"one_step={one_step!r}; needed is False, True, 'near' or 'global'")
     problems += choice("level", level, get_args(Level))
+    problems += _history_problems(history, one_step, level)
     if game is None and level in get_args(Level)[1:]:
         problems.append(f"level={level!r} needs game, a TokenMDP")
     elif level == "occupancy" and one_step:
