@@ -78,8 +78,11 @@ def main(
             size = dataclasses.replace(size, seeds=tuple(int(s) for s in seeds.split(",")))
         except ValueError as error:
             raise InvalidInput(f"--seeds {seeds!r}; needed are whole numbers") from error
+    planned = plan.runs(experiment, size)
+    if not planned:
+        raise InvalidInput(f"{experiment!r} has no short version; run it with FULL=1 (--full)")
     parts = out.with_suffix(".parts")
-    found = cells.sweep(plan.runs(experiment, size), size, parts, workers)
+    found = cells.sweep(planned, size, parts, workers)
     write_whole(out, record(experiment, found, size, command))
     shutil.rmtree(parts)
 

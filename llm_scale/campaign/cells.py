@@ -40,7 +40,7 @@ KEPT = (
     "token_link_correlation",
 )  # fmt: skip
 """Columns of a run's rounds that its rows keep, with their errors where they have one."""
-BEST, TEMPERATURE = "best", "temperature"
+BEST_MODEL, TEMPERATURE = "best", "temperature"
 CHOSEN_BY = {
     BEST_STUDY: ("validation_nll",),
     TEMPERATURE: ("validation_kl", "validation_reverse_kl"),
@@ -74,8 +74,8 @@ def name(run: Run) -> str:
     """Of a run's part: unique within an experiment."""
     told = [run.study, run.arm, f"s {run.effective_step:g}", f"beta {run.beta:g}"]
     told += [f"{key} {value:g}" for key, value in run.given]
-    told += [f"rounds {run.rounds}"] if run.study == BEST_STUDY else []
-    return ", ".join([*told, f"epochs {run.epochs:g}", f"seed {run.seed}"])
+    told += [f"epochs {run.epochs:g}", f"rounds {run.rounds}", f"seed {run.seed}"]
+    return ", ".join(told)
 
 
 def _expert(size: Size, folder: Path) -> str:
@@ -112,8 +112,8 @@ def play(
     with contextlib.suppress(Diverged):
         _done(settings, checkpoint)
     rows = rows_of(folder, run, settings)
-    if (folder / BEST).is_dir():
-        rows += at_temperatures(folder / BEST, rows, settings)
+    if (folder / BEST_MODEL).is_dir():
+        rows += at_temperatures(folder / BEST_MODEL, rows, settings)
     shutil.rmtree(folder)
     return rows
 
@@ -170,14 +170,14 @@ def with_chosen(rows: Sequence[Row]) -> list[Row]:
     """
     out = list(rows)
     for study, score in CHOSEN_BY.items():
-        of = [r for r in rows if r["study"] == study and not r.get("diverged")]
-        for method, seed, size in sorted({(r["method"], r["seed"], r["prompts"]) for r in of}):
-            mine = [r for r in of if (r["method"], r["seed"], r["prompts"]) == (method, seed, size)]
-            scored = [r for r in mine if all(name in r for name in score)]
-            if scored:
-                least = min(scored, key=lambda r: sum(r[name] for name in score))
-                name = "chosen" if study == BEST_STUDY else f"chosen {study}"
-                out.append(least | {"study": name, "arm": method, "setting": least["arm"]})
+        of = [r for r in rows if r["study"] == study and all(name in r for name in score)]
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in of:
+            groups.setdefault((row["method"], row["seed"], row["prompts"]), []).append(row)
+        for (method, *_), mine in sorted(groups.items()):
+            least = min(mine, key=lambda row: sum(row[name] for name in score))
+            name = "chosen" if study == BEST_STUDY else f"chosen {study}"
+            out.append(least | {"study": name, "arm": method, "setting": least["arm"]})
     return out
 
 

@@ -54,14 +54,15 @@ STEPS = (0.25, 2.5, 10.0)
 LENGTHS = (0.5, 4.0)
 SHARES = (0.0, 0.25, 1.0)
 BEST_STUDY = "best"
-"""Its runs keep the model of their best round, by validation."""
+"""Its runs keep the model of their best round, by validation; those that explore are measured on
+validation prompts and so keep none."""
 ROUNDS = 6
 SFT_SETTINGS: tuple[tuple[float, int, tuple[tuple[str, Any], ...]], ...] = (
     (4, ROUNDS, ()), (8, 1, ()), (12, 1, ()), (8, 1, (("label_smoothing", 0.02),)),
     (8, 1, (("lr", RATES[2]),)),
 )  # fmt: skip
 """Passes a round, rounds and more: the schedule of self-play, and longer ones; a larger rate."""
-BEST = (
+OTHERS = (
     ("author, a=1", AUTHOR_BETA), ("space", 0.0), ("spif, per token", 0.0),
     ("spin, per token", 0.0),
 )  # fmt: skip
@@ -200,7 +201,7 @@ def best(seeds: Sequence[int]) -> Iterator[Run]:
 def best_others(seeds: Sequence[int]) -> Iterator[Run]:
     """Other methods at their best; those that break at its rate have a third, and an epoch."""
     for seed in seeds:
-        for arm, beta in BEST:
+        for arm, beta in OTHERS:
             yield Run(BEST_STUDY, arm, seed, 4, ROUNDS, beta=beta)
         for arm in ("spin", "ipo"):
             yield Run(BEST_STUDY, arm, seed, rounds=ROUNDS, given=(("lr", RATES[0]),))

@@ -59,6 +59,7 @@ def test_the_short_version_has_two_seeds_and_leaves_the_record_alone() -> None:
     [
         (("steqs",), "there are rates, steps"),
         (("rates", "--seeds", "1,x"), "whole numbers"),
+        (("history",), "no short version"),
     ],
 )
 def test_what_it_does_not_know_is_refused(
