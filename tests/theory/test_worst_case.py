@@ -37,9 +37,13 @@ def test_values_and_contraction(L, mu, tau):
 
 
 def test_one_over_t_is_loose_where_mu_is_positive():
-    for rounds, ratio in ((1, 1.25), (2, 1.40625), (4, 1.8017578125)):
-        found = worst_case.value(1.0, 1.0, rounds, mu=0.2, plain=True)
-        assert found.theorem / found.computed == pytest.approx(ratio, rel=1e-4)
+    mu = 0.2
+    for rounds in (1, 2, 4, 8):
+        found = worst_case.value(1.0, 1.0, rounds, mu, plain=True)
+        exact = mu / ((1 / (1 - mu)) ** rounds - 1)
+        assert found.theorem == 1 / rounds
+        assert found.computed == pytest.approx(exact, rel=1e-4)
+        assert found.computed < 0.81 * found.theorem
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.3])
