@@ -122,6 +122,8 @@ def test_an_arm_or_seeds_that_are_missing_leave_it_open():
     assert decide(ASK, cells(ASK, few, 1)) == ("open", "3 of 5 seeds of a against b")
     both = replace(ASK, against=("b", "c"))
     assert decide(both, cells(both, table, 1))[0] == "open"
+    later = replace(ASK, rows={"passes": (4,)}, by=("passes",))
+    assert decide(later, cells(later, table, 1)) == ("open", "no runs of a against b")
 
 
 def test_a_prediction_must_beat_its_null_predictor():
