@@ -15,14 +15,20 @@ from matplotlib.figure import Figure
 from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note, shown
-from figures.tidy import THEORY, Rows
+from figures.tidy import MEASURED, THEORY, Rows
+from toy_games.predictions.stability import history_factor
+
+STEP = 2.5
+SHARES = {0.0: "o", 0.25: "s", 1.0: "^"}
+TOLD = {0.0: "none", 0.25: "a quarter", 1.0: "all"}
+LOCAL = ", ".join(f"{history_factor(STEP, share):.2f} with {TOLD[share]}" for share in SHARES)
 
 CAPTION = (
     "The text game of text_rates over several rounds of the same 3,072 responses, five seeds, on "
-    "prompts that nothing was chosen by. (a) SPIN at effective step 2.5, an epoch a round: change "
-    "of KL to the expert by the share of the previous opponent's responses among own ones. With "
-    "none the local map leaves the expert (factor 1.5 a round), with a quarter it approaches it "
-    "(0.79), with old ones alone it leaves it (1.58). (b) SFT and the chi^2 loss of the first "
+    "prompts that nothing was chosen by. "
+    f"(a) SPIN at effective step {STEP:g}, an epoch a round: change of KL to the expert by the "
+    "share of the previous opponent's responses among own ones. Near the expert small log-ratios "
+    f"grow in exact rounds by a factor of {LOCAL}. (b) SFT and the chi^2 loss of the first "
     "author's code (a = 1/2, beta = 0.1), four epochs a round on one schedule: change of KL by "
     "passes over the data; squares: SFT in one go. (c) KL both ways of the models that "
     "validation chose, sampled at temperatures 1 (large) to 0.8; cross: the start. (d) Their "
@@ -31,8 +37,6 @@ CAPTION = (
 )
 CLAIMS = ("C5", "C6", "S5", "S8")
 
-SHARES = {0.0: "o", 0.25: "s", 1.0: "^"}
-TOLD = {0.0: "none", 0.25: "a quarter", 1.0: "all"}
 AUTHOR, IN_ROUNDS = "author, a=1/2", "sft, in rounds"
 CHANGE = "change of KL(p‖π) [nats]"
 DIFFERENCES = {
@@ -46,9 +50,12 @@ def table() -> pd.DataFrame:
     """From the recorded runs."""
     found = llm_text()
     started = found[found["round"] == 0].groupby("seed")[["kl_before", "reverse_kl_before"]].first()
-    found = found.assign(both=found.kl + found.reverse_kl, change=found.kl - _of(found, started))
+    change = found.kl - found.seed.map(started.kl_before)
+    found = found.assign(both=found.kl + found.reverse_kl, change=change)
     rows = Rows()
-    old = found[found.study == "history"].assign(number=lambda r: r["round"] + 1.0)
+    old = found[(found.study == "history") & (found.effective_step == STEP)].assign(
+        number=lambda r: r["round"] + 1.0
+    )
     for share in SHARES:
         own = old[(old.history == share) & old.arm.str.startswith("spin")]
         rows.means("history", "spin", f"{share:g}", own, "number", "change")
@@ -64,10 +71,6 @@ def table() -> pd.DataFrame:
     return rows.table()
 
 
-def _of(found: pd.DataFrame, started: pd.DataFrame) -> pd.Series:
-    return found.seed.map(started.kl_before)
-
-
 def _plane(rows: Rows, found: pd.DataFrame, started: pd.DataFrame) -> None:
     """Means over seeds of KL both ways by temperature, of the model that validation chose."""
     chosen = found[found.study == "chosen"]
@@ -80,9 +83,9 @@ def _plane(rows: Rows, found: pd.DataFrame, started: pd.DataFrame) -> None:
             right_on=["seed", "setting", "steps", "lr"],
         )
         means = own.groupby("temperature")[["kl", "reverse_kl"]].mean().iloc[::-1]
-        rows.add("plane", name, "temperatures", "measured", means.kl, means.reverse_kl)
+        rows.add("plane", name, "temperatures", MEASURED, means.kl, means.reverse_kl)
     seeds = started.loc[sorted(chosen.seed.unique())].mean()
-    rows.add("plane", "expert", "start", "measured", seeds.kl_before, seeds.reverse_kl_before)
+    rows.add("plane", "expert", "start", MEASURED, seeds.kl_before, seeds.reverse_kl_before)
 
 
 def _differences(rows: Rows, found: pd.DataFrame) -> None:

@@ -75,6 +75,11 @@ def history_threshold(share: Any) -> FloatArray:
         return np.minimum(1.0 / m, turning)
 
 
+def history_factor(step: float, share: float) -> float:
+    """Growth a round of a small log-ratio with that opponent: the largest root's modulus."""
+    return float(np.abs(np.roots([1.0, step * (1.0 - share) - 1.0, step * share])).max())
+
+
 def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> FloatArray:
     """Nats a round by which sampled rounds at least raise a missing response of mass ``share``.
 

@@ -86,7 +86,7 @@ def test_changes_are_paired_by_seed():
 
 
 def test_text_rounds():
-    """A quarter of old responses helps; at its best SFT is not beaten, at 24 passes it is."""
+    """A quarter of old responses helps; SFT at its best is not beaten, at 24 passes its mean is."""
     table = drawn("text_rounds")
     old = table[(table.panel == "history") & (table.x == 3)].set_index("series").y
     assert old["0.25"] < old["0"]
