@@ -31,11 +31,15 @@ def python(*words, home, **given):
 
 
 def printed(notebook):
-    """Sources and printed outputs of all cells; of a picture, that there is one."""
+    """Sources and printed outputs of all cells; of a picture, that there is one.
+
+    What goes to standard error is the machine's: Matplotlib says there that it lists the fonts.
+    """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     for cell in cells:
         outputs = cell.get("outputs", [])
-        text = "".join("".join(o.get("text", "")) for o in outputs)
+        streams = (o for o in outputs if o.get("name") == "stdout")
+        text = "".join("".join(stream["text"]) for stream in streams)
         yield "".join(cell["source"]), text, sum("image/png" in o.get("data", {}) for o in outputs)
 
 
