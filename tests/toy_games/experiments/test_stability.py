@@ -234,7 +234,8 @@ def test_beyond_two_spif_cycles_in_bounds_and_exact_spin_diverges(claim, step, s
     p, v = game(3, 7, first=seed)
     start = far_start(p, v, np.full(3, 1.5))
     late = range(300, 361)
-    for n, bound in ((None, max(spif_reach(2.0 * step))), (400, 4.0 * step)):
+    every = int(np.ceil(50 / p.min()))  # expert samples that show every response each round
+    for n, bound in ((None, max(spif_reach(2.0 * step))), (every, 4.0 * step)):
         spif = play("spif", step, 0, p, start, record=late, samples=n)
         what = "exact: B*" if n is None else "sampled: 2 eta"
         claim.below(spif.max_logratio, bound, what=f"max |u| of SPIF, {what}")
@@ -258,6 +259,16 @@ def test_smoothed_samples_bound_spin_too(claim, step):
     table = play("spin", step, 0, rare, far_start(rare, v, np.full(5, 2.0)), range(221), samples=60)
     moves = table.pivot(index="step", columns="seed", values="max_logratio").diff().iloc[1:].abs()
     claim.below(moves, 2.0 * step * np.log(121), what="move of max |u| a round, rare responses")
+
+
+def test_a_rare_response_that_samples_miss_leaves_the_bound_of_spif():
+    """Mass .0084, 3.4 samples a round in the mean: |u| is beyond 2 eta, and within it if shown."""
+    p, v = game(3, 7, first=3335)
+    start, step, late = far_start(p, v, np.full(3, 1.5)), 12.0, range(300, 361)
+    rare = play("spif", step, 0, p, start, record=late, samples=400).max_logratio.max()
+    shown = play("spif", step, 0, p, start, record=late, samples=6000).max_logratio.max()
+    assert rare > 1.05 * 4.0 * step
+    assert shown < 0.85 * 4.0 * step
 
 
 @pytest.mark.claim("C5.unseen_responses", regime="dynamics")
