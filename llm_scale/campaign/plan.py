@@ -62,10 +62,7 @@ SFT_SETTINGS: tuple[tuple[float, int, tuple[tuple[str, Any], ...]], ...] = (
     (8, 1, (("lr", RATES[2]),)),
 )  # fmt: skip
 """Passes a round, rounds and more: the schedule of self-play, and longer ones; a larger rate."""
-OTHERS = (
-    ("author, a=1", AUTHOR_BETA), ("space", 0.0), ("spif, per token", 0.0),
-    ("spin, per token", 0.0),
-)  # fmt: skip
+OTHERS = ("space", "spif, per token", "spin, per token")
 TAKEN_APART = ("author, expert term", "author, own of the start")
 
 
@@ -201,8 +198,8 @@ def best(seeds: Sequence[int]) -> Iterator[Run]:
 def best_others(seeds: Sequence[int]) -> Iterator[Run]:
     """Other methods at their best; those that break at its rate have a third, and an epoch."""
     for seed in seeds:
-        for arm, beta in OTHERS:
-            yield Run(BEST_STUDY, arm, seed, 4, ROUNDS, beta=beta)
+        for arm in OTHERS:
+            yield Run(BEST_STUDY, arm, seed, 4, ROUNDS)
         for arm in ("spin", "ipo"):
             yield Run(BEST_STUDY, arm, seed, rounds=ROUNDS, given=(("lr", RATES[0]),))
 
