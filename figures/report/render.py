@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from figures.report.answers import Answer, filled
@@ -165,12 +166,18 @@ def _signatures(evidence: Evidence) -> str:
         for clause in claim.clauses
         if claim.id.startswith("S") or clause.comparison is not None
     ]
-    for regime in [*REGIMES, ""]:
-        found = [s for s in asked if regime in s.regimes or not (regime or s.regimes)]
-        if found:
-            name = f"Regime *{regime}*: {REGIMES[regime]}" if regime else "No evidence"
-            lines += ["", name, "", "| clause | status | means of the cells | cells |"]
+    for regime, what in REGIMES.items():
+        if found := [s for s in asked if regime in s.regimes]:
+            lines += ["", f"Regime *{regime}*: {what}", ""]
+            lines += ["| clause | status | means of the cells | cells |"]
             lines += ["|---|---|---|---|", *map(_signature, found)]
+    to_come = [s.clause.id for s in asked if not s.regimes]
+    if to_come:
+        said = []
+        for claim, ids in groupby(to_come, key=lambda id_: id_.partition(".")[0]):
+            page = f"[what they say](results/evidence/{claim}.md)"
+            said.append(f"{', '.join(f'`{id_}`' for id_ in ids)} ({page})")
+        lines += ["", f"Written down, their runs to come: {'; '.join(said)}."]
     return "\n".join(lines)
 
 
@@ -202,7 +209,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     shown = []
     for id_ in answer.cited:
         status = evidence.statuses[id_]
-        if ask := status.clause.comparison:
+        if (ask := status.clause.comparison) and status.cells:
             means = f"{span(status.cells)} {ask.unit}"
             shown.append(f"{id_} {means} ({tally(status.cells, ask)})")
     if shown:
