@@ -16,7 +16,7 @@ from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note, shown
 from figures.tidy import MEASURED, THEORY, Rows
-from toy_games.predictions.stability import history_factor
+from theory.rounds.history import history_factor
 
 STEP = 2.5
 SHARES = {0.0: "o", 0.25: "s", 1.0: "^"}

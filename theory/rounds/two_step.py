@@ -18,11 +18,12 @@ import numpy as np
 from tqdm import tqdm
 
 from theory import laws, objectives, xp
-from theory.arguments import choice, described, number, steps
+from theory.arguments import choice, described, steps
 from theory.certificate import equilibrium_bounds
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray, Later, Outcome, Solution
+from theory.rounds.history import History, OwnResponses, history_problems
 from theory.rounds.iterates import LARGEST, Iterates, two_step_rounds
 from theory.rounds.one_step import one_step_round
 from theory.tokens.mdp import TokenMDP
@@ -50,7 +51,7 @@ def self_play(
     progress: bool = True,
     *,
     effective_step: float | Iterable[float] | None = None,
-    history: float = 0.0,
+    history: History = 0.0,
 ) -> Solution:
     """Run exact rounds of self-play against an expert (reconstruction, T1-T4, T14).
 
@@ -74,8 +75,10 @@ def self_play(
             ``R(log p(a|s)/pi(a|s))`` per token; "occupancy" ``R(log d_p(s,a)/d_pi(s,a))``. The
             policy step is soft value iteration. With ``one_step`` the conditional level trains
             each state's own law, without continuation values.
-        history: share m in [0, 1] of the own responses that are the last opponent's (T6: history);
-            log-ratios still divide by the present one. Of two-step rounds at the sequence level.
+        history: which own responses are earlier opponents' (T6: history), while log-ratios still
+            divide by the present one: the last one's share m in [0, 1]; shares of the last, the
+            one before it, ...; or "average", equal shares of all so far (fictitious play). Of
+            two-step rounds at the sequence level.
         progress: show a progress bar, in a terminal, from the third second on.
 
     Returns:
@@ -117,9 +120,7 @@ def self_play(
         checked = tuple(np.exp(law) for law in log_laws)
     live = [law > (0 if log_laws is None else -np.inf) for law in log_laws or checked]
     refuse(_support_problems(obj, live, tau))
-    path, notes = _sequence_path(
-        checked, log_laws, obj, weights, len(betas), tau, branch, float(history)
-    )
+    path, notes = _sequence_path(checked, log_laws, obj, weights, len(betas), tau, branch, history)
     return _solution(path, checked, obj, tau, notes, said, game)
 
 
@@ -158,23 +159,20 @@ def _sequence_path(
     count: int,
     tau: float,
     branch: OneStep | None,
-    history: float,
+    history: History,
 ) -> tuple[Iterates, list[str]]:
     """All policies of sequence-level rounds, and what the rounds had to say."""
-    if branch is None and obj.has_link and _plays_itself(obj) and not history:
+    if branch is None and obj.has_link and _plays_itself(obj) and not _has_old(history):
         ref = given[2] if len(given) > 2 else None
         return two_step_rounds(obj, given[0], given[1], betas, count, ref, tau, logs), []
     log_p, log_start, *rest = logs or [laws.log_law(law) for law in given]
     log_ref = rest[0] if rest else None
     base = log_start if log_ref is None else log_ref
-    path, notes = [log_start], []
-    previous = None
+    path, notes, own = [log_start], [], OwnResponses(history)
     for beta in betas:
         prior = np.asarray(obj.opponent(path[-1], log_start, base))
         if branch is None:
-            own = prior if not history or previous is None else _mixed(prior, previous, history)
-            reward = reward_of_log_laws(obj, log_p, own)
-            previous = prior
+            reward = reward_of_log_laws(obj, log_p, own.after(prior))
             path.append(gibbs_step(prior, reward, beta, log_ref, tau))
         else:
             step = one_step_round(
@@ -190,13 +188,6 @@ def _sequence_path(
             path.append(laws.log_law(step.policy))
             notes.append(step.status)
     return Iterates.of(log_p, path), notes
-
-
-def _mixed(log_law: FloatArray, log_old: FloatArray, share: float) -> FloatArray:
-    """``log((1 - share) law + share old)``."""
-    with np.errstate(divide="ignore"):
-        keep, old = np.log1p(-share), np.log(share)
-    return np.asarray(np.logaddexp(log_law + keep, log_old + old))
 
 
 def _plays_itself(obj: Objective) -> bool:
@@ -376,13 +367,17 @@ def _support_problems(
     return problems
 
 
+def _has_old(history: History) -> bool:
+    """Whether any own responses are an earlier opponent's."""
+    return isinstance(history, str) or bool(np.any(history))
+
+
 def _history_problems(history: Any, one_step: Any, level: Any) -> list[str]:
-    """Why rounds cannot have so many old responses."""
-    if number("history", history, least=0.0) or history > 1:
-        return [f"history={history!r}; needed is a number in [0, 1]"]
-    if history > 0 and (one_step or level != "sequence"):
+    """Why rounds cannot have these old responses."""
+    problems = history_problems(history)
+    if not problems and _has_old(history) and (one_step or level != "sequence"):
         return [f"history={history!r}: two-step rounds of level='sequence' alone have it"]
-    return []
+    return problems
 
 
 def _check(

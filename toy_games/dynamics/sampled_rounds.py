@@ -39,6 +39,7 @@ class SampledRounds(Batch):
     columns: ClassVar[dict[str, Column]] = {
         "beta": Column(None, positive=True),
         "label_noise": Column(0.0, below=1.0),
+        "history": Column(0.0, most=1.0),
     }
 
     def __init__(
@@ -58,8 +59,9 @@ class SampledRounds(Batch):
         Args:
             objective: one with a best response; None is SFT: maximum likelihood on all
                 expert samples so far, with the same smoothing.
-            rows: one line a run: ``seed``, ``beta`` > 0, and ``label_noise`` in [0, 1) (0 if not
-                given), the share of expert samples that come from ``noise``.
+            rows: one line a run: ``seed``, ``beta`` > 0, and, 0 if not given, ``label_noise`` in
+                [0, 1), the share of expert samples that come from ``noise``, and ``history`` in
+                [0, 1], that of own samples that come from the last round's policy (T6: history).
             expert: laws (rows, N).
             log_start: log-laws (rows, N), finite wherever the expert has mass.
             samples: n of each side and round; None plays exact rounds.
@@ -80,6 +82,7 @@ class SampledRounds(Batch):
         if objective is not None:
             objective.require("reward")
         self.share, self.beta = self.column("label_noise")[:, None], self.column("beta")[:, None]
+        self.history = self.column("history")[:, None]
         self.seeds, group = np.unique(self.rows["seed"], return_inverse=True)
         self.streams = Streams(self.seeds.tolist())
         self._members = _members(group, len(self.seeds))
@@ -117,7 +120,7 @@ class SampledRounds(Batch):
         """The log-policy, counts of expert samples (SFT), and rounds at which burn-ins ended."""
         log_q = xp.log_normalise(self.log_start)
         never = torch.full((len(self.rows),), -1.0, dtype=torch.float64)
-        state = {"log_q": log_q, "seen": torch.zeros_like(log_q)}
+        state = {"log_q": log_q, "old": log_q, "seen": torch.zeros_like(log_q)}
         return self._note_burn_in(state | {"burn_in_u": never, "burn_in_kl": never}, 0)
 
     def advance(self, state: State, step: int) -> State:
@@ -130,9 +133,10 @@ class SampledRounds(Batch):
         if self.objective is None:
             state["log_q"], state["seen"] = self._likelihood(labels, state["seen"], step)
         else:
-            reward = self._best_response(self.objective, labels, log_q, step)
+            own = self._own(log_q, state["old"])
+            reward = self._best_response(self.objective, labels, own, step)
             move = (reward / self.beta).clamp(-LARGEST, LARGEST)
-            state["log_q"] = xp.log_normalise(log_q + move)
+            state["log_q"], state["old"] = xp.log_normalise(log_q + move), log_q
         return self._note_burn_in(state, step + 1)
 
     def measure(self, state: State, step: int) -> dict[str, Tensor]:
@@ -164,6 +168,11 @@ class SampledRounds(Batch):
             first = (state[name] < 0) & (size <= REACHED)
             state[name] = torch.where(first, float(done), state[name])
         return state
+
+    def _own(self, log_q: Tensor, log_old: Tensor) -> Tensor:
+        """Log-law of the own samples; without old ones the policy's, to the bit."""
+        mixed = torch.logaddexp(log_q + (-self.history).log1p(), log_old + self.history.log())
+        return torch.where(self.history > 0, mixed, log_q)
 
     def _best_response(self, obj: Objective, p: Tensor, log_q: Tensor, step: int) -> Tensor:
         """``R(u)`` of the exact or of the sampled laws; 0 on what nobody produces."""

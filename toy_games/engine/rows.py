@@ -18,25 +18,28 @@ from lab.streams import Streams
 class Column(NamedTuple):
     """Numbers that a column takes, and the one of rows without it; None: they need it.
 
-    They are at least 0 (above 0 if ``positive``), below ``below``, and whole ones if ``whole``.
+    They are at least 0 (above 0 if ``positive``), below ``below``, at most ``most``, and whole ones
+    if ``whole``.
     """
 
     default: float | None
     positive: bool = False
     whole: bool = False
     below: float = np.inf
+    most: float = np.inf
 
     def takes(self, value: Any) -> bool:
         """Whether a value is such a number."""
         if not isinstance(value, (int, float, np.number)) or isinstance(value, bool):
             return False
         inside = 0 < value < self.below or (value == 0 and not self.positive)
-        return bool(inside and not (self.whole and value != int(value)))
+        return bool(inside and value <= self.most and not (self.whole and value != int(value)))
 
     @property
     def needed(self) -> str:
         """These numbers in words."""
         end = f" and < {self.below:g}" if np.isfinite(self.below) else ""
+        end += f" and <= {self.most:g}" if np.isfinite(self.most) else ""
         return f"a {'whole ' * self.whole}number {'>' if self.positive else '>='} 0{end}"
 
 

@@ -27,12 +27,16 @@ from toy_games.engine.trainable import beta_at, left_out, no_best_response, trai
 
 SUMMARY = "Final KL against effective step: sample size, start, label noise, supports, inner steps."
 
-STUDIES = ("map", "unseen", "floor", "burn-in", "labels", "outside", "boundary", "early")
+STUDIES = (
+    "map", "unseen", "floor", "burn-in", "labels", "outside", "history", "boundary", "early"
+)  # fmt: skip
 EXACT = 0
 """Value of the column ``samples`` of exact rounds."""
 
 TINY = 1e-4
 """Log-ratio, in nats, of starts where the linear theory holds."""
+WINDOWS = range(10, 20), range(40, 50)
+"""Rounds whose largest log-ratios study history compares: oscillating ones need more than one."""
 ROUNDING = 1e-12
 """Log-ratios below are rounding: they count as this size."""
 
@@ -77,6 +81,14 @@ class Settings(BaseSettings):
     )
     surplus: int = option(4, "responses that the expert never gives, study outside", ge=1)
     surplus_mass: float = option(0.3, "their mass at the start", gt=0, lt=1)
+    shares: tuple[float, ...] = option(
+        tuple(float(f"{m:.3g}") for m in np.linspace(0.0, 1.0, 21)),
+        "shares of the last opponent's responses among own ones, study history", ge=0, le=1,
+    )  # fmt: skip
+    history_steps: tuple[float, ...] = option(
+        tuple(float(f"{s:.3g}") for s in np.linspace(0.3, 6.0, 20)), "steps of that study", gt=0
+    )
+    far: float = option(20.0, "reach of its far starts, nats", gt=0)
     break_steps: tuple[float, ...] = option(
         (2.2, 3.0, 5.0, 10.0, 20.0), "steps of study boundary", gt=0
     )
@@ -110,6 +122,7 @@ def cells(settings: Settings) -> list[Cell]:
         "burn-in": both,
         "labels": [{"noise": kind} for kind in ("uniform", "own")],
         "outside": both,
+        "history": [{"samples": EXACT}],
     }
     for study, spec in product(s.studies, (*s.objectives, "sft")):
         obj, call = objective_of(spec), CALLS[study]
@@ -178,6 +191,26 @@ def outside(settings: Settings, spec: str, samples: int, **how: Any) -> pd.DataF
     return _labelled("outside", spec, settings, table, samples)
 
 
+def history(settings: Settings, spec: str, samples: int, **how: Any) -> pd.DataFrame:
+    """Shares of the last opponent's responses, from next to the expert and from far away.
+
+    ``growth`` is that of the log of the largest log-ratio between the two of `WINDOWS`: from next
+    to the expert no run has yet come to its end there.
+    """
+    s = settings
+    varied = {"effective_step": s.history_steps, "reach": (TINY, s.far), "history": s.shares}
+    record = sorted({*WINDOWS[0], *WINDOWS[1], s.rounds})
+    table = _rounds(s, spec, record, how, varied, n=samples)
+    labels = list(table.columns[: table.columns.get_loc("step")])
+    first, second = (
+        table[table.step.isin(window)].groupby(labels, sort=False).max_logratio.max()
+        for window in WINDOWS
+    )
+    growth = np.log(second.clip(lower=ROUNDING) / first.clip(lower=ROUNDING)).rename("growth")
+    end = table[table.step == s.rounds].drop(columns="step").merge(growth.reset_index(), on=labels)
+    return _labelled("history", spec, s, end, samples)
+
+
 def _rounds(
     settings: Settings,
     spec: str,
@@ -196,6 +229,7 @@ def _rounds(
     """
     s, obj = settings, objective_of(spec)
     columns = {"effective_step": (s.one_step,), "reach": (0.0,), "label_noise": (0.0,)}
+    columns |= {"history": (0.0,)}
     rows = _product(seed=range(s.seeds), **{**columns, **(varied or {})})
     rows["beta"] = beta_at(obj, rows.effective_step.to_numpy())
     experts, directions = instance(s.seeds, s.outcomes, s.spread)
@@ -324,6 +358,7 @@ CALLS: dict[str, Callable[..., pd.DataFrame]] = {
     "burn-in": burn_in,
     "labels": labels,
     "outside": outside,
+    "history": history,
     "boundary": boundary,
     "early": early,
 }

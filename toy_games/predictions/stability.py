@@ -62,24 +62,6 @@ def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1
     return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
 
 
-def history_threshold(share: Any) -> FloatArray:
-    """Effective step below which rounds with opponent ``(1-m) pi_t + m pi_{t-1}`` are stable.
-
-    ``min(1/m, 2/(1-2m))``, m within [0, 1]: 2 without history, 4 at m = 1/4 and 1 at m = 1. The
-    log-ratio near the expert has ``z^2 - (1 - s(1-m)) z + s m`` (reconstruction, T6 linearised),
-    for every objective with a link.
-    """
-    m = np.asarray(share, dtype=float)
-    with np.errstate(divide="ignore"):
-        turning = np.where(m < 0.5, 2.0 / np.where(m < 0.5, 1.0 - 2.0 * m, 1.0), np.inf)
-        return np.minimum(1.0 / m, turning)
-
-
-def history_factor(step: float, share: float) -> float:
-    """Growth a round of a small log-ratio with that opponent: the largest root's modulus."""
-    return float(np.abs(np.roots([1.0, step * (1.0 - share) - 1.0, step * share])).max())
-
-
 def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> FloatArray:
     """Nats a round by which sampled rounds at least raise a missing response of mass ``share``.
 

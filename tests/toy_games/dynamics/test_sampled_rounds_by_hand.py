@@ -78,6 +78,24 @@ def test_counts_come_from_numbers_that_rows_of_a_seed_share():
     assert run.counts("own", torch.ones(3, 1), 2, 7).tolist() == [[7.0]] * 3
 
 
+def test_own_samples_are_partly_the_last_opponents():
+    """A share a row: none, a half, all; the step still starts from the present policy."""
+    share = np.array([[0.0], [0.5], [1.0]])
+    for name in ("spin", "spif"):
+        obj = objectives.get(name)
+        run = play(name, share=0 * SHARE)
+        run = SampledRounds(obj, run.rows.assign(history=share[:, 0]), P, np.log(Q))
+        state, old, law = run.start(), Q, Q
+        for step in range(3):
+            state = run.advance(state, step)
+            mixed = (1 - share) * law + share * old
+            reward = np.asarray(obj.link(np.log(P / mixed)))
+            old, law = law, normal(law * np.exp(reward / BETA[:, None]))
+            close(state["log_q"].exp(), law)
+    with pytest.raises(InvalidInput, match="history=1.5 in line 2; needed is a number >= 0"):
+        SampledRounds(obj, run.rows.assign(history=[0.0, 1.0, 1.5]), P, np.log(Q))
+
+
 def test_exact_rounds_with_the_policys_own_noise():
     run = play("spif(c=0.5)", noise="own")
     labels = (1 - SHARE) * P + SHARE * Q

@@ -15,6 +15,7 @@ from lab.streams import frequencies
 from tests.toy_games.interrupted import interrupt
 from theory import laws, objectives, self_play, theory_card
 from theory.errors import InvalidInput
+from theory.rounds.history import history_threshold
 from theory.rounds.predictions import spif_reach
 from toy_games import launch
 from toy_games.dynamics.sampled_rounds import SampledRounds, far_start
@@ -26,7 +27,6 @@ from toy_games.experiments.stability import Settings, along, cells, steepest
 from toy_games.predictions.stability import (
     breaking_distance,
     fixed_data_floor,
-    history_threshold,
     inner_factor,
     noise_floor,
     slowest_rate,

@@ -177,11 +177,6 @@ def test_factors_distances_and_floors_of_rounds():
     close(stability.noise_floor(0.5, 3, 100, own=0.5), 2 / 100 * 0.25 / (0.25 * 1.75))
     close(stability.fixed_data_floor([1.0, 0.5], 3, 100), 2 / 200 * np.array([2.0, 4 / 3]))
     close(stability.fixed_data_floor(1.6, 3, 100, 4), 2 / 200 * 2.0)
-    close(stability.history_threshold([0.0, 0.1, 0.25, 0.4, 0.75, 1.0]),
-          [2.0, 2.5, 4.0, 2.5, 4 / 3, 1.0])  # fmt: skip
-    close(stability.history_factor(2.5, 0.0), 1.5)
-    close(stability.history_factor(2.5, 0.25), np.sqrt(0.625))
-    close(stability.history_factor(2.5, 1.0), np.sqrt(2.5))
 
 
 def test_the_floor_on_one_data_set_is_that_of_its_recursion():
