@@ -92,7 +92,7 @@ def test_own_samples_are_partly_the_last_opponents():
             reward = np.asarray(obj.link(np.log(P / mixed)))
             old, law = law, normal(law * np.exp(reward / BETA[:, None]))
             close(state["log_q"].exp(), law)
-    with pytest.raises(InvalidInput, match="history=1.5 in line 2; needed is a number >= 0"):
+    with pytest.raises(InvalidInput, match=r"history=1\.5 in line 2; needed is a number >= 0"):
         SampledRounds(obj, run.rows.assign(history=[0.0, 1.0, 1.5]), P, np.log(Q))
 
 
