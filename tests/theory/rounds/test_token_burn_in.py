@@ -83,6 +83,18 @@ def test_an_unbounded_link_goes_all_the_way(claim) -> None:
         claim.exhibits((kl[0] - kl[1]) / nats, 0.45, what="fall of KL over the start's nats")
 
 
+@pytest.mark.claim("T14.burn_in_ratio", regime="tabular", drops="bounded_link")
+def test_with_an_unbounded_link_it_takes_no_longer_per_response(claim) -> None:
+    """SPIN takes half of every log-ratio at beta = 2, whole or by tokens."""
+    game, p, start = product(6, [1 - 1e-14, 1e-14], [np.exp(-80.0), 1 - np.exp(-80.0)])
+    kl = [
+        self_play(p, start, SPIN, 2.0, 12, one_step=True, game=game, level=level).details["kl"]
+        for level in LEVELS
+    ]
+    claim.close(kl[0], kl[1], 1e-9, what="KL per response and per token")
+    claim.below(kl[0][-1], 1.0, what="KL after 12 rounds", because="chosen")
+
+
 # --- the burn-in ----------------------------------------------------------------------------------
 
 
@@ -210,3 +222,48 @@ def test_spins_kl_of_responses_contracts_per_token(claim, drawn, beta: float) ->
     kl = path.details["kl"][:, 0]
     bound = (1 - 1 / beta) * kl[:-1]
     claim.below(kl[1:], bound, atol=1e-9 * (1 + kl[0]), what="KL of responses, SPIN")
+
+
+SHORT = 0.5
+"""SPIF's step in what follows."""
+
+
+def missed(path: object, game: TokenMDP, p: FloatArray, start: FloatArray) -> tuple[float, float]:
+    """What a round's fall of KL lacks of the bound, as a share; growth of the largest p/pi."""
+    kl, policies = path.details["kl"][:, 0], path.policies  # type: ignore[attr-defined]
+    visits = game.occupancy(p).sum(-1)
+    bound = SHORT * (1 - 0.5 * SHORT) * visits @ laws.triangular(np.exp(p), np.exp(start))
+    largest = (p - policies).max((-2, -1))
+    return float(1 - (kl[0] - kl[1]) / bound), float(np.exp(largest[1] - largest[0]))
+
+
+@pytest.mark.claim("T14.token_descent", regime="tabular", drops="no_values")
+def test_with_values_the_bounds_of_tokens_do_not_hold(claim) -> None:
+    """Values draw the policy from prefixes after which it is still far off."""
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        game = TokenMDP.random(3, 4, rng=rng, concentration=0.3)
+        assert game.expert is not None
+        start = game.random_policy(rng, 0.1)
+        path = self_play(game.expert, start, CENTRED, 1 / SHORT, 1, game=game, level="conditional")
+        found.append(missed(path, game, game.expert, start))
+    lacks, grows = np.max(found, axis=0)
+    claim.exhibits(lacks, 0.1, what="what the fall of KL lacks of the bound, as a share")
+    claim.exhibits(grows, 1.05, what="growth of the largest p/pi of a token")
+
+
+@pytest.mark.claim("T14.token_descent", regime="tabular", drops="shift_invariant")
+def test_a_pointwise_loss_per_token_descends_less(claim) -> None:
+    """It leaves 1 - Z of a position's mass to a token that nobody gives."""
+    rare = 1e-9
+    rows = (np.array([*row, rare]) / (1 + rare) for row in ([0.95, 0.05], [0.05, 0.95]))
+    game = TokenMDP.tree(vocab=3, horizon=2, eos=None)
+    p, start = (np.tile(np.log(row), (game.n_states, 1)) for row in rows)
+    lacks = {}
+    for name in ("spif", "centred_spif"):
+        path = self_play(p, start, name, 1 / SHORT, 1, one_step="global", game=game,
+                         level="conditional")  # fmt: skip
+        lacks[name] = missed(path, game, p, start)[0]
+    claim.below(lacks["centred_spif"], 0.0, what="share lacked, centred")
+    claim.exhibits(lacks["spif"], 0.2, what="share lacked, pointwise")

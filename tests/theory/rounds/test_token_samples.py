@@ -105,13 +105,36 @@ def test_the_whole_vocabulary_takes_own_tokens_noise_away(claim, obj: Objective)
     claim.close(-summed, scale * scores(model, theta)[0], 1e-10, what="first gradient of a token")
 
 
+@pytest.mark.claim("T14.own_tokens", regime="tabular", drops="at_start")
+def test_later_gradients_have_another_noise(claim) -> None:
+    model = NextToken(0, d=2, horizon=2)
+    old, theta = np.array([0.3, -0.8]), np.array([1.1, 0.4])
+    q = np.exp(np.asarray(model.log_policy(old)))
+    obj = objectives.get("spin")
+    scale, added = of_a_round(obj, 1)
+    score, fisher = scores(model, theta)
+    sft = moments(model, score[:, :, None], q)[1]
+    found = moments(model, gradient_table(model, theta, old, obj, 1), q)[1]
+    off = np.trace(found) / (scale**2 * np.trace(sft + added * fisher))
+    claim.exhibits(abs(off - 1), 0.05, what="trace of the covariance over the start's, less 1")
+
+
+@pytest.mark.claim("T14.vocabulary", "T15.nwj", regime="tabular")
+def test_nwj_with_the_vocabulary_is_sfts_loss(claim) -> None:
+    """At beta = 1 its own term is the sum of pi/e: every response's gradient, all along."""
+    model = NextToken(3, d=2, horizon=2)
+    old, theta = np.array([0.3, -0.8]), np.array([1.1, 0.4])
+    summed = vocabulary_table(model, theta, old, objectives.get("nwj"), beta=1.0)
+    claim.close(-summed, scores(model, theta)[0], 1e-10, what="gradient of a token")
+
+
 def vocabulary_table(
-    model: NextToken, theta: FloatArray, old: FloatArray, obj: Objective
+    model: NextToken, theta: FloatArray, old: FloatArray, obj: Objective, beta: float = BETA
 ) -> FloatArray:
     """Gradient (S, A, d) of a position's loss with all tokens as own ones, weighted by pi_t."""
     point = torch.tensor(theta, requires_grad=True)
     log_q = model.log_policy(old).detach()
-    reward = BETA * (model.log_policy(point) - log_q)
+    reward = beta * (model.log_policy(point) - log_q)
     out = np.empty((*reward.shape, len(theta)))
     for s, a in np.ndindex(*reward.shape):
         risk: Any = obj.reward_risk(reward[s, [a]], reward[s], w_own=torch.exp(log_q[s]))
