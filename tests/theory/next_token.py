@@ -18,14 +18,23 @@ from theory.result import FloatArray
 class NextToken:
     """Next-token laws with logits ``features @ theta`` on the states of a tree, and its expert."""
 
-    def __init__(self, seed: int, d: int = 3, horizon: int = 3, base: float = 0.0) -> None:
-        """Of 3 tokens; the expert is outside of the class; ``base``: spread of a base measure."""
+    def __init__(
+        self, seed: int, d: int = 3, horizon: int = 3, base: float = 0.0, full: bool = False
+    ) -> None:
+        """Of 3 tokens, eos included; the expert is outside of the class.
+
+        Args:
+            d: number of parameters.
+            base: spread of a base measure.
+            full: whether all laws are in the class: a logit each, the last token's is 0.
+        """
         rng = np.random.default_rng(seed)
         self.game = TokenMDP.random(vocab=3, horizon=horizon, rng=rng, concentration=1.0)
         assert self.game.expert is not None
         self.expert = self.game.expert
         cells = self.expert.shape
-        self.features = torch.tensor(rng.standard_normal((*cells, d)))
+        free = np.eye(cells[0] * cells[1]).reshape(*cells, *cells)[..., :-1].reshape(*cells, -1)
+        self.features = torch.tensor(free if full else rng.standard_normal((*cells, d)))
         self.base = torch.tensor(base * rng.standard_normal(cells))
         self.p = torch.tensor(np.exp(self.expert))
         self.visits = torch.tensor(self.game.occupancy(self.expert).sum(-1))
