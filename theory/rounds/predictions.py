@@ -1,4 +1,5 @@
-"""What theory says of SPIF's rounds beyond first order: partition gap, reach, long steps (T4, T8d).
+"""What theory says of SPIF's rounds beyond first order: partition gap, reach, burn-in, long steps
+(T4, T8, T14).
 
 All reconstruction, for ``alpha = 1/2`` and the step ``eta = 1/(beta c)``; ``t = (p-q)/(p+q)``.
 """
@@ -71,6 +72,48 @@ def spif_reach(eta: float) -> Reach:
     found = minimize_scalar(chord, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-12})
     least = max(0.0, -float(np.log(found.fun)))
     return Reach(float(above), float(max(2.0 * np.arctanh(least / eta), least + turn)))
+
+
+class BurnIn(NamedTuple):
+    """Rounds of SPIF from a far start to a near one."""
+
+    at_least: int
+    at_most: float
+    """``inf`` beyond ``eta = 1.5936...``, where nothing is proved."""
+
+
+def spif_burn_in(nats: float, eta: float, reached: float = 1.0) -> BurnIn:
+    """Rounds until the largest log-ratio, from ``nats``, is at most ``reached`` (T8e, T14).
+
+    A round takes at most ``2 eta`` off it, and at least ``eta tanh(u/2)``. Two-step or centred
+    rounds, ``alpha = 1/2``. With rewards per response ``nats`` is the largest ``log p/pi`` of a
+    response; with one loss per token it is that of a token at a prefix, of any horizon. The least
+    number holds for KL as well, ``nats`` then being the start's (per token: the largest of a
+    prefix's next-token KL).
+
+    Args:
+        nats: largest log-ratio of the start, >= 0.
+        eta: ``1/(beta c)``.
+        reached: log-ratio at which the burn-in is over, nats, > 0.
+
+    Raises:
+        InvalidInput: a number that is none or out of range.
+
+    Two hundred tokens of one nat each, per response and per token:
+
+    >>> spif_burn_in(200.0, 0.5).at_least, spif_burn_in(1.0, 0.5, reached=1 / 200)
+    (199, BurnIn(at_least=1, at_most=22.0))
+    """
+    problems = arguments.number("nats", nats, 0.0) + arguments.number("eta", eta)
+    refuse(problems + arguments.number("reached", reached))
+    if nats <= reached:
+        return BurnIn(0, 0.0)
+    # less a rounding, which must not add a round
+    at_least = int(np.ceil((nats - reached) / (2.0 * eta) * (1.0 - 1e-12)))
+    if np.exp(-eta) > 1.0 - 0.5 * eta:  # the largest log Z is above 0
+        return BurnIn(at_least, float("inf"))
+    log_sinh = [0.5 * x + np.log1p(-np.exp(-x)) for x in (nats, reached)]  # of x/2, and log 2
+    return BurnIn(at_least, float(np.ceil(2.0 / eta * (log_sinh[0] - log_sinh[1]))))
 
 
 def gap_slope(t: Any, eta: float) -> FloatArray:

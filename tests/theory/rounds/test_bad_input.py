@@ -21,7 +21,7 @@ from tests.theory.wrong_calls import (
 )  # fmt: skip
 from theory import self_play, theory_card
 from theory.rounds.log_linear import LogLinear
-from theory.rounds.predictions import gap_slope, long_step, spif_reach
+from theory.rounds.predictions import gap_slope, long_step, spif_burn_in, spif_reach
 
 CLASS = LogLinear(np.eye(3)[:, :2])
 ZERO = np.zeros(2)
@@ -123,6 +123,10 @@ CALLS: Calls = {
     ),
     "reach: no step": (lambda: spif_reach(0.0), r"eta=0\.0; needed is a finite number > 0"),
     "gap slope: no step": (lambda: gap_slope(0.0, np.nan), r"eta=nan; needed is a finite"),
+    "burn-in: all wrong": (
+        lambda: spif_burn_in(-1.0, 0.0, np.nan),
+        r"(?s)nats=-1\.0.*eta=0\.0.*reached=nan",
+    ),
     "long step: no step": (lambda: long_step([0.5, 0.5], [0.1, 0.9], -1.0), r"eta=-1\.0"),
     "long step: equal laws": (
         lambda: long_step([0.5, 0.5], [0.5, 0.5], 9.0),

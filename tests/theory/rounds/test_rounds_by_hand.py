@@ -8,7 +8,7 @@ from theory.errors import InvalidInput
 from theory.result import Outcome
 from theory.rounds.iterates import two_step_rounds
 from theory.rounds.log_linear import LogLinear
-from theory.rounds.predictions import gap_slope
+from theory.rounds.predictions import gap_slope, spif_burn_in
 from theory.rounds.two_step import ending
 
 
@@ -77,6 +77,17 @@ def test_the_gap_slope_of_outcomes_near_the_expert(eta):
     assert below == pytest.approx(above, rel=2e-6)
     tenth = (np.expm1(0.1 * eta) * 0.9 - 0.1 * eta) / 0.02
     assert gap_slope(0.1, eta) == pytest.approx(tenth, rel=1e-14)
+
+
+def test_rounds_of_a_burn_in():
+    """(D - e)/(2 eta) and (2/eta) log(sinh(D/2)/sinh(e/2)), rounded up; none where it is over."""
+    most = 2 / 0.3 * np.log(np.sinh(2.5) / np.sinh(0.4))
+    assert spif_burn_in(5.0, 0.3, 0.8) == (7, np.ceil(most))
+    assert spif_burn_in(5.0, 0.3) == spif_burn_in(5.0, 0.3, 1.0)
+    assert spif_burn_in(1.0, 0.3, 1.0) == spif_burn_in(0.0, 0.3) == (0, 0.0)
+    assert spif_burn_in(1e5, 0.5).at_most == np.ceil(4 * (5e4 - np.log(2 * np.sinh(0.5))))
+    assert np.isfinite(spif_burn_in(5.0, 1.5936).at_most)
+    assert spif_burn_in(5.0, 1.5937) == (2, np.inf)
 
 
 @pytest.mark.parametrize("base", [[0.1, np.nan], [np.inf, 0.0], [0.1, 0.2, 0.3], [[0.1, 0.2]]])
