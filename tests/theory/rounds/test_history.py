@@ -287,7 +287,7 @@ def test_bounded_rewards_stay_in_reach_whatever_the_shares(
     claim.below(spread / bound, 1.0, atol=1e-9, what="spread of log p/pi over its bound")
 
 
-@pytest.mark.claim("T6.history_bounded", regime="tabular", drops="bounded_rewards")
+@pytest.mark.claim("T6.history_bounded", regime="tabular", drops="bounded_link")
 def test_without_bounds_a_quarter_of_history_does_not_hold_spin(claim) -> None:
     """From afar, at effective step 2.5, though its local threshold is 4."""
     start = np.exp([8.0, 0.0]) / np.exp([8.0, 0.0]).sum()
