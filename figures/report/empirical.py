@@ -29,7 +29,7 @@ class Cell:
     """Half the 95 % interval of this cell alone."""
     seeds: int
     word: str
-    """What the interval that is corrected for the number of empirical clauses decides."""
+    """What the interval that is corrected for many clauses decides (`status.compare`)."""
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ def _own_less_rival(row: pd.Series) -> float:
 
 
 def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
-    """All cells that are recorded; ``clauses`` is the number that the level is corrected for."""
+    """All cells that are recorded; ``clauses`` is what the level is divided by."""
     if not set(ask.rows) <= set(table):
         return []  # what tells its runs apart comes with them
     asked = [table.regime == ask.regime, *(table[k].isin(v) for k, v in ask.rows.items())]

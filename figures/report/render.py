@@ -158,7 +158,7 @@ def _signatures(evidence: Evidence) -> str:
         "",
         "Means over seeds, paired; a cell is one length, rate, effective step and round, and every "
         "recorded one counts. *yes* and *no* by 95 % intervals that are corrected for the number "
-        "of empirical clauses. † written down before the runs, the others after.",
+        "of empirical clauses (Holm). † written down before the runs, the others after.",
     ]
     asked = [
         evidence.statuses[clause.id]
