@@ -164,6 +164,20 @@ def test_bias_of_the_logarithm_of_a_mean(claim) -> None:
                         what="jackknife")  # fmt: skip
 
 
+def test_the_jackknife_leaves_out_each_sample_once() -> None:
+    x = np.array([[0.3, -1.0, 2.0, 0.0], [5.0, 900.0, 899.0, 1.0]])
+    top = x.max(-1)
+    whole = np.log(np.exp(x - top[:, None]).mean(-1)) + top
+    without = np.zeros(2)
+    for i in range(4):
+        kept = np.delete(x, i, axis=-1)
+        without += (np.log(np.exp(kept - top[:, None]).mean(-1)) + top) / 4
+    found = LogMean.of(x)
+    np.testing.assert_allclose(found.value, whole)
+    np.testing.assert_allclose(found.jackknife_bias, 3 * (without - whole), rtol=1e-9)
+    assert np.isneginf(LogMean.of(np.array([0.0, 800.0])).jackknife_bias)
+
+
 def replicated(
     obj: Objective, kind: str, seed: int, tau: float, alone: bool, spread: float = 1.0, **more: Any
 ) -> tuple[SampledGap, float]:

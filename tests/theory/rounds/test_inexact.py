@@ -289,6 +289,19 @@ def test_hard_bounded_rewards_attain_the_mean_bound(claim, rounds: int) -> None:
     claim.exhibits(IPM.potential(np.exp(path[:-1]), half).mean(0) / bound, 0.99, what="share of it")
 
 
+@pytest.mark.claim("T6.any_step", regime="tabular")
+@pytest.mark.parametrize("eta", [4.5, 8.0, 30.0])
+def test_spif_s_late_rounds_are_far_within_it(claim, eta: float) -> None:
+    """Beyond eta = 4 the mean of D_Phi stays below a tenth of eta/(2c), what is left of it."""
+    p, q = laws.random_law(np.random.default_rng(0), (2, 50, 4), 3.0)
+    path, _ = played(
+        SPIF, Instance(p, q, q, np.random.default_rng(0)), np.zeros((900, 50, 4)), 1 / eta
+    )
+    late = SPIF.potential(np.exp(path[400:]), np.broadcast_to(p, (501, 50, 4))).mean(0)
+    claim.below(late, 0.1 * eta / 2, "late mean of c D_Phi", because="chosen")
+    claim.exhibits(late.max(), 0.05, what="its largest, which does not go to 0")
+
+
 @pytest.mark.claim("T6.any_step", regime="tabular", drops="bounded_rewards")
 def test_spin_beyond_its_threshold_has_no_such_bound(claim) -> None:
     """Next to the expert at effective step 2.5, the average policy ends near one half each."""
@@ -335,6 +348,31 @@ def test_last_iterate_at_any_step_with_an_anchor(
         claim.below(kl_of_logs(target, exact), kept * kl[0] + floor, "KL(pi*||pi_t)", atol=1e-9)
 
 
+@pytest.mark.claim("T6.any_step_anchored", regime="tabular")
+@pytest.mark.parametrize(("tau", "rounds"), [(0.005, 1), (1.0, 400)])
+def test_how_much_of_the_anchored_bound_is_reached(claim, tau: float, rounds: int) -> None:
+    """A reference that all but pulls hard-bounded rewards off the expert, in units of beta.
+
+    A round from just beyond the expert attains the inequality as tau/beta falls; of the limit a
+    quarter is reached, at tau = beta.
+    """
+    bound, half = 0.01, np.array([[0.5, 0.5]])
+    ipm = objectives.get("ipm", bound=bound)
+
+    def law(log_odds: float) -> FloatArray:
+        return np.array([[1.0, np.exp(-log_odds)]]) / (1.0 + np.exp(-log_odds))
+
+    ref = law(-2 * bound / tau * (1 - 1e-3))
+    game = Instance(half, law(1e-9), ref, np.random.default_rng(0))
+    path, _ = played(ipm, game, np.zeros((rounds, 1, 2)), 1.0, tau)
+    kl = kl_of_logs(half, path)
+    if rounds == 1:
+        claim.exhibits(kl[1] * 8 * (1 + tau) / (4 * bound) ** 2, 0.99, what="share of a round's")
+    else:
+        limit = (2 * bound) ** 2 / (2 * tau)
+        claim.exhibits(kl[200:].max() / limit, 0.24, what="share of the limit")
+
+
 @pytest.mark.claim("T6.any_step_anchored", regime="tabular", drops="bounded_rewards")
 def test_spin_with_a_weak_anchor_and_a_long_step_diverges(claim) -> None:
     p = np.array([[0.7, 0.3]])
@@ -375,3 +413,15 @@ def test_bounds_of_several_games_are_those_of_each() -> None:
     for i, kl in enumerate((1.0, 0.5)):
         assert np.allclose(both[:, i], last_iterate_bound(kl, sizes[:, i], 2.0, 1.0, 0.1))
         assert np.allclose(means[:, i], mean_bound(kl, sizes[:, i], 2.0))
+
+
+def test_bounds_by_hand() -> None:
+    """beta 3, mu 1, tau 1: rho = 1/2 and eps^2/32; G^2/(8 beta) beside KL/T; a gain of sqrt."""
+    path = last_iterate_bound(2.0, [0.8, 0.0, 1.6], 3.0, 1.0, 1.0)
+    np.testing.assert_allclose(path, [2.0, 1.01, 0.505, 0.2925])
+    np.testing.assert_allclose(last_iterate_bound(2.0, [0.8], 1.0, 0.0, 1.0), [2.0, 1.04])
+    np.testing.assert_allclose(mean_bound(0.6, [2.0, 4.0], 0.5), [1.3, 2.65])
+    np.testing.assert_allclose(error_spread([3.0, 0.0], 2.0, 0.4), [1.5 / 0.8, 0.0])
+    np.testing.assert_allclose(error_spread(3.0, 2.0, 0.4, 0.5), 1.5 * np.sqrt(1.3 / 0.7) / 0.8)
+    np.testing.assert_allclose(error_spread(1.0, 1.0, 1.6, 1.0), 1 / 1.6)
+    assert last_iterate_bound(1.0, np.zeros((0, 2)), 1.0, 1.0).shape == (1, 2)
