@@ -125,3 +125,21 @@ def test_the_two_cycle_of_hard_bounded_rewards_attains_it(claim):
     ratio = 2 * b * total_variation / ((2 * b) ** 2 / (8 * b / x))
     claim.exact(sp.limit(ratio, x, 0) == 1, "2B TV over (2B)^2/(8 beta)")
     claim.exact(constant(ratio, b), "whatever the bound")
+
+
+@pytest.mark.claim("T6.any_step_anchored", regime="symbolic")
+def test_change_of_kl_in_an_anchored_round(claim):
+    """Both three-point identities in one: linear in both laws, whatever normalises them."""
+    log_q, log_ref, reward, rest = (array(*sp.symbols(f"{n}1:3", real=True)) for n in "qfrs")
+    star, after = (array(x, 1 - x) for x in sp.symbols("z w", positive=True))
+    log_z, log_w = sp.symbols("log_z log_w", real=True)
+    log_after = rounds.gibbs_step(log_q, reward, BETA, log_ref, TAU) - log_w
+    log_star = log_ref + rest / TAU - log_z
+    to_star = (BETA + TAU) * sum(star * (log_star - log_after))
+    kept = BETA * sum(star * (log_star - log_q)) - BETA * sum(after * (log_after - log_q))
+    kept = kept - TAU * sum(after * (log_after - log_star))
+    paid = sum((after - star) * (reward - rest))
+    claim.exact(
+        vanishes(to_star - kept - paid),
+        "(beta+tau) KL(z||pi') = beta KL(z||q) - beta KL(pi'||q) - tau KL(pi'||z) + <r-r*, pi'-z>",
+    )
