@@ -242,6 +242,7 @@ class _LogPart(NamedTuple):
 
     @classmethod
     def of_the_highest(cls, best: FloatArray, shape: tuple[int, ...]) -> _LogPart:
+        """Its limit at tau = 0: the largest pay of any response."""
         zero = np.zeros(shape[:-1])
         estimate = Estimate(zero + best[0], zero)
         none = np.full(shape[:-1], "")
