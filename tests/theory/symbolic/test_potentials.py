@@ -187,3 +187,33 @@ def test_equilibrium_of_the_rounds(claim):
             constant(sp.diff(anchored, Q) - condition, P, Q, ref),
             "D_Phi + tau KL is stationary where pi is proportional to pi_ref e^(R/tau)",
         )
+
+
+@pytest.mark.claim("T10.sampled_gap", "T10.gap_bounds_distance", regime="symbolic")
+def test_the_gap_reads_no_expert_and_is_a_kl(claim):
+    tau = sp.Symbol("tau", positive=True)
+    policy, ref, star = (w / sum(w) for w in (weights(name, 3) for name in "qfz"))
+    pay = array(*sp.symbols("s1:4", real=True))
+
+    def kl(first, second):
+        return sum(a * sp.log(a / b) for a, b in zip(first, second, strict=True))
+
+    weight = ref * array(*(sp.exp(s / tau) for s in pay))
+    log_mean, gibbs = sp.log(sum(weight)), weight / sum(weight)
+
+    def paid(law):
+        return tau * kl(law, ref) - sum(law * pay)
+
+    def zero(expression):
+        return vanishes(sp.expand_log(expression, force=True))
+
+    gap = paid(policy) + tau * log_mean - tau * kl(policy, gibbs)
+    claim.exact(zero(gap), "E[tau log pi/ref - pay] + tau log E_ref e^{pay/tau} = tau KL(pi||pi_r)")
+    mixed = policy * array(*(sp.exp(s / tau) for s in pay)) * ref / policy
+    claim.exact(vanishes(sum(mixed) - sum(weight)), "the mean over own responses is the same")
+    tangent = sum((policy - star) * array(*(sp.log(a / b) for a, b in zip(star, ref, strict=True))))
+    bend = kl(policy, ref) - kl(star, ref) - tangent - kl(policy, star)
+    claim.exact(zero(bend), "the anchor exceeds its tangent at pi* by KL(pi||pi*)")
+    mean, moved = sp.symbols("mean moved", positive=True)
+    second = sp.series(sp.log(mean + moved), moved, 0, 3).removeO().coeff(moved, 2)
+    claim.exact(vanishes(second + 1 / (2 * mean**2)), "log of a mean: -variance/(2 mean^2)")

@@ -185,14 +185,17 @@ def test_spif_round_moves_kl_by_the_triangular_discrimination(claim):
     tanh = link(symbolic("spif", c=1, alpha=sp.Rational(1, 2)), p / q)
     claim.exact(vanishes((p + q) * tanh - (p - q)), "(p+q) R = (p-q)/c: E_p R + E_q R = 0")
     claim.exact(vanishes((p - q) * tanh - (p - q) ** 2 / (p + q)), "E_p R - E_q R = Delta/c")
-    # log Z <= E_q(e^(eta t) - 1), and e^(eta t) - 1 - eta t <= eta^2 t^2/(1-t) term by term
-    k = sp.Symbol("k", integer=True, nonnegative=True)
-    ratio = (2 ** (k + 1) / sp.factorial(k + 3)) / (2**k / sp.factorial(k + 2))
-    claim.exact(vanishes(sp.gammasimp(ratio) - 2 / (k + 3)), "2^(k-2)/k! falls from 1/2 at k = 2")
-    second = q * t**2 / (1 - t)
-    claim.exact(
-        vanishes(second.subs(t, tanh) - (p - q) ** 2 / (2 * (p + q))), "E_q t^2/(1-t) = Delta/2"
-    )
+    # change of KL = -eta E_p t + log Z <= -eta Delta/2 + (Z - 1), with (Z - 1)/Delta a mean of g
+    g = ((sp.exp(ETA * t) - 1) * (1 - t) - ETA * t) / (2 * t**2)
+    ratio = (1 + t) / (1 - t)
+    part = (sp.exp(ETA * t) - 1) - ETA / 2 * (ratio - 1)  # E_q(x - 1) = 0
+    weight = (ratio - 1) ** 2 / (ratio + 1)
+    claim.exact(vanishes(part - weight * g), "q(e^(eta t) - 1) = g (p-q)^2/(p+q), up to E_q x = 1")
+    missed = ETA / 2 - g.subs(t, -1)
+    claim.exact(vanishes(missed - (1 - sp.exp(-ETA))), "where p misses it: kappa = 1 - e^-eta")
+    turn = sp.diff(g, t).subs(t, -1) * 2 - (3 + 2 * ETA) * sp.exp(-ETA) + 3 - ETA
+    claim.exact(vanishes(turn), "g'(-1) = 0 where (3 + 2 eta) e^-eta = 3 - eta")
+    claim.exact(vanishes(sp.limit(g, t, 0) - ETA * (ETA - 2) / 4), "near p: kappa = eta(1 - eta/4)")
 
 
 @pytest.mark.claim("T14.telescopes", "T14.shaping", regime="symbolic")
