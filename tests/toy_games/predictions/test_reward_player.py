@@ -1,0 +1,204 @@
+"""T18: slope and correlation of a reward learned from pairs, by closed forms and by sampling."""
+
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+from theory import laws, objectives
+from theory.errors import InvalidInput
+from toy_games.predictions import reward_player as player
+
+IPO, SPIN = objectives.get("ipo"), objectives.get("spin")
+SEEDS = 400
+
+
+def game(seed, prompts=3, outcomes=6, features=8, spread=1.0):
+    """Features (X, N, P) of uneven size with laws p, q (X, N)."""
+    rng = np.random.default_rng(seed)
+    p, q = (laws.random_law(rng, (prompts, outcomes), spread) for _ in range(2))
+    size = np.linspace(0.2, 1.5, features)
+    return rng.normal(size=(prompts, outcomes, features)) * size, p, q
+
+
+def moments(features, p, q):
+    """H (P, P) and E z (P,) from means over laws, without listing pairs."""
+    mean_p, mean_q = (np.einsum("xn,xnp->xp", law, features) for law in (p, q))
+    square = np.einsum("xn,xni,xnj->ij", p + q, features, features)
+    cross = np.einsum("xi,xj->ij", mean_p, mean_q)
+    return (square - cross - cross.T) / len(p), (mean_p - mean_q).mean(0)
+
+
+def measured(rewards, p, q, link):
+    """Slope and correlation of rewards (X, N) with a link (X, N), by listing all pairs."""
+    weight = p[:, :, None] * q[:, None] / len(p)
+    d, of_link = (r[:, :, None] - r[:, None] for r in (rewards, link))
+    both, square = (weight * d * of_link).sum(), (weight * of_link**2).sum()
+    return both / square, both / np.sqrt(square * (weight * d**2).sum())
+
+
+def trained(h, b, time):
+    """Parameters (P,) of gradient flow from 0."""
+    return np.linalg.solve(h, (np.eye(len(b)) - expm(-h * time)) @ b)
+
+
+def sampled(rng, found, count, time, seeds=SEEDS, ridge=None):
+    """Slopes and correlations (seeds,) of rewards learned from so many drawn pairs each."""
+    z = found.z[rng.choice(len(found.weight), (seeds, count), p=found.weight)]
+    h, b = np.swapaxes(z, 1, 2) @ z / count, z.mean(1)
+    if ridge is not None:
+        theta = np.linalg.solve(h + ridge * np.eye(h.shape[-1]), b[..., None])[..., 0]
+    else:
+        values, basis = np.linalg.eigh(h)
+        through = np.where(values > 1e-9, player.let_through(values, time) / values, 0.0)
+        theta = np.einsum("spi,si,sqi,sq->sp", basis, through, basis, b)
+    d = theta @ found.z.T
+    mean, square = d @ found.weight, d**2 @ found.weight
+    return mean / found.signal, mean / np.sqrt(square * found.signal)
+
+
+@pytest.mark.claim("T18.margins", regime="tabular")
+@pytest.mark.parametrize("seed", range(6))
+def test_margins_give_slope_and_correlation(claim, seed):
+    rng = np.random.default_rng(seed)
+    p, q = (laws.random_law(rng, (1, 7), 1.5) for _ in range(2))
+    reward = rng.normal(size=(1, 7)) + rng.normal() * np.log(p / q)
+    weight = (p[0][:, None] * q[0]).ravel()
+    d = (reward[0][:, None] - reward[0]).ravel()
+    mean, square = weight @ d, weight @ d**2
+    slope, correlation = measured(reward, p, q, IPO.reward(p, q))
+    found = player.of_margins(
+        np.array([mean - np.sqrt(square - mean**2), mean + np.sqrt(square - mean**2)]),
+        laws.triangular(p, q)[0],
+    )
+    claim.close(found.slope, slope, 1e-10, what="slope from margins")
+    claim.close(found.correlation, correlation, 1e-10, what="correlation from margins")
+
+
+@pytest.mark.claim("T18.margins", regime="tabular", drops="squared_pairs")
+def test_margins_do_not_give_the_slope_on_spins_link(claim):
+    rng = np.random.default_rng(1)
+    p, q = (laws.random_law(rng, (1, 7), 1.5) for _ in range(2))
+    link = SPIN.reward(p, q)
+    d = (link[0][:, None] - link[0]).ravel()
+    mean = (p[0][:, None] * q[0]).ravel() @ d
+    delta = laws.triangular(p, q)[0]
+    claim.exhibits(mean * (2 + delta) / (2 * delta) - 1.0, 0.5, what="slope read off, less 1")
+
+
+@pytest.mark.claim("T18.shrinkage", regime="tabular")
+@pytest.mark.parametrize("seed", range(6))
+def test_exact_laws_shrink_every_eigenfunction(claim, seed):
+    features, p, q = game(seed)
+    found = player.pairs(features, p, q)
+    for time in (0.3, 3.0, 30.0):
+        theta = trained(*moments(features, p, q), time)
+        slope, correlation = measured(features @ theta, p, q, IPO.reward(p, q))
+        predicted = player.after(found, time)
+        claim.close(predicted.slope, slope, 1e-8, what="slope")
+        claim.close(predicted.correlation, correlation, 1e-8, what="correlation")
+
+
+@pytest.mark.claim("T18.shrinkage", "T18.least_noise", regime="dynamics", drops="exact_laws")
+def test_few_pairs_are_noisier_than_shrinkage(claim):
+    found = player.pairs(*game(0, spread=0.5))
+    slope, correlation = sampled(np.random.default_rng(0), found, 60, np.inf)
+    bare = float(player.after(found, np.inf).correlation)
+    claim.exhibits(bare - correlation.mean(), 0.1, what="correlation of exact laws, less")
+    share = player.least_noise(slope.mean(), correlation.mean())
+    claim.exhibits(share, 0.1, what="share of noise, at least")
+
+
+@pytest.mark.claim("T18.least_noise", regime="tabular")
+@pytest.mark.parametrize("seed", range(6))
+def test_shrinkage_has_at_least_the_root_of_the_slope(claim, seed):
+    found = player.pairs(*game(seed))
+    times = np.geomspace(0.01, 1e4, 40)
+    after = player.after(found, times)
+    claim.below(
+        after.slope, after.correlation**2, what="slope under correlation squared", atol=1e-12
+    )
+    claim.below(np.diff(-after.slope), 0.0, what="slope falls with time by", atol=1e-12)
+
+
+@pytest.mark.claim("T18.least_noise", regime="tabular")
+def test_the_root_is_attained(claim):
+    """Trained to the end, in a class without the link."""
+    after = player.after(player.pairs(*game(2, features=4)), np.inf)
+    claim.close(after.correlation**2 / after.slope, 1.0, 1e-10, what="correlation^2 over slope")
+    claim.below(after.slope, 0.9, what="and the slope is less than 1")
+
+
+@pytest.mark.claim("T18.few_pairs", regime="tabular")
+@pytest.mark.parametrize("time", [0.5, 5.0, np.inf])
+def test_the_deviation_is_that_of_the_influence(claim, time):
+    """Weights of single pairs are raised by 1e-5 and the reward is trained anew."""
+    found = player.pairs(*game(3, prompts=1, outcomes=4, features=3))
+    total, small = 0.0, 1e-5
+
+    def theta(weight):
+        h, b = (found.z * weight[:, None]).T @ found.z, weight @ found.z
+        return np.linalg.solve(h, b) if np.isinf(time) else trained(h, b, time)
+
+    for s in np.flatnonzero(found.weight):
+        one = np.eye(len(found.weight))[s] - found.weight
+        moved = (theta(found.weight + small * one) - theta(found.weight - small * one)) / 2 / small
+        total += found.weight[s] * moved**2 @ found.values
+    claim.close(
+        player.deviation(found, time), total, 0.0, 1e-4, what="n E d^2", because="expansion"
+    )
+
+
+@pytest.mark.claim("T18.few_pairs", regime="dynamics")
+@pytest.mark.parametrize("spread", [0.5, 1.5])
+@pytest.mark.parametrize("time", [1.0, 5.0, 30.0, np.inf])
+def test_sampled_pairs_have_the_predicted_slope_and_noise(claim, spread, time):
+    """400 pairs for 8 features, 400 runs; 1 % is left to the next order in 1/n."""
+    found = player.pairs(*game(0, spread=spread))
+    slope, correlation = sampled(np.random.default_rng(1), found, 400, time)
+    predicted = player.after(found, time, 400)
+    for what, got, exact in zip(("slope", "correlation"), (slope, correlation), predicted,
+                                strict=True):  # fmt: skip
+        tolerance = 4 * got.std() / np.sqrt(SEEDS) + 0.01 * float(exact)
+        claim.close(got.mean(), exact, tolerance, what=what, because="sampling")
+
+
+@pytest.mark.claim("T18.few_pairs", regime="dynamics", drops="few_features")
+def test_leading_order_fails_with_many_features(claim):
+    """60 pairs, 150 features: the leading order knows nothing of the shrinkage by few data."""
+    found = player.pairs(*game(4, prompts=20, outcomes=20, features=150, spread=1.5))
+    slope, _ = sampled(np.random.default_rng(2), found, 60, np.inf, seeds=30)
+    claim.exhibits(player.after(found, np.inf).slope - slope.mean(), 0.2, what="slope, less")
+
+
+@pytest.mark.claim("T18.many_features", regime="dynamics")
+@pytest.mark.parametrize("count", [100, 300])
+@pytest.mark.parametrize("ridge", [0.02, 0.2])
+def test_many_features_have_the_deterministic_equivalent(claim, count, ridge):
+    """150 features of falling size; 60 runs; 8 % is left to heteroscedastic noise."""
+    rng = np.random.default_rng(5)
+    p, q = (laws.random_law(rng, (20, 20), 1.5) for _ in range(2))
+    features = rng.normal(size=(20, 20, 150)) * np.arange(1, 151) ** -0.6
+    found = player.pairs(features, p, q)
+    slope, correlation = sampled(rng, found, count, None, 60, ridge)
+    predicted = player.many_features(found.values, found.shares, found.signal, count, ridge)
+    for what, got, exact in zip(("slope", "correlation"), (slope, correlation), predicted,
+                                strict=True):  # fmt: skip
+        claim.close(got.mean(), exact, 0.0, 0.08, what=what, because="chosen")
+
+
+def test_many_features_with_much_data_is_the_ridge():
+    values, shares = np.array([2.0, 0.1]), np.array([0.6, 0.4])
+    found = player.many_features(values, shares, 0.5, 1e12, 0.1)
+    g = values / (values + 0.1)
+    np.testing.assert_allclose(found.slope, shares @ g, rtol=1e-9)
+    np.testing.assert_allclose(found.correlation, shares @ g / np.sqrt(shares @ g**2), rtol=1e-9)
+
+
+def test_features_must_tell_responses_apart():
+    p = np.array([[0.5, 0.5]])
+    with pytest.raises(InvalidInput, match="needed is one that differs"):
+        player.pairs(np.ones((1, 2, 3)), p, p)
+    with pytest.raises(InvalidInput, match="needed are"):
+        player.pairs(np.ones((2, 3)), p, p)
+    with pytest.raises(InvalidInput, match="ridge=0"):
+        player.many_features(np.ones(1), np.ones(1), 0.5, 10, 0)
