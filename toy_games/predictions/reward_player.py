@@ -13,88 +13,21 @@ All reconstruction. Which features there are is the caller's: eigenvalues and sh
 are as good as features (`many_features`).
 
 Example:
-    >>> game = pairs(np.eye(2)[None], np.array([[.7, .3]]), np.array([[.4, .6]]))
-    >>> after(game, np.inf).slope                           # exact laws, trained to the end
+    >>> game = pairs(np.eye(2)[None], np.array([[0.7, 0.3]]), np.array([[0.4, 0.6]]))
+    >>> float(after(game, np.inf).slope)  # exact laws, trained to the end
     1.0
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
-from theory import laws
 from theory.arguments import number
-from theory.errors import InvalidInput, refuse
+from theory.errors import refuse
 from theory.result import FloatArray
-
-
-class Generalisation(NamedTuple):
-    """Of a learned reward against the best response: (...) each, without unit."""
-
-    slope: FloatArray
-    correlation: FloatArray
-
-
-class Pairs(NamedTuple):
-    """Every pair that a draw can give, in the eigenvectors of H that are not flat.
-
-    Attributes:
-        values: eigenvalues (P,) of H, rising.
-        z: differences of features (S, P); weight: their probabilities (S,).
-        best: parameters (P,) of least expected loss at m = 1.
-        signal: ``|R|^2`` at m = 1, a number: the mean of ``2 Delta/(2 + Delta)`` over prompts.
-    """
-
-    values: FloatArray
-    z: FloatArray
-    weight: FloatArray
-    best: FloatArray
-    signal: float
-
-    @property
-    def shares(self) -> FloatArray:
-        """``w`` (P,): of ``|R|^2`` in every eigenfunction; their sum is 1 iff R is in the class."""
-        return self.values * self.best**2 / self.signal
-
-
-def pairs(features: FloatArray, p: FloatArray, q: FloatArray) -> Pairs:
-    """Enumerate the pairs of equally likely prompts.
-
-    Args:
-        features: (X, N, P).
-        p, q: laws (X, N) of the expert's and of own responses.
-
-    Raises:
-        InvalidInput: shapes that do not fit, or no feature that tells two responses apart.
-    """
-    p, q = np.asarray(p, dtype=np.float64), np.asarray(q, dtype=np.float64)
-    if features.ndim != 3 or p.shape != features.shape[:2] or q.shape != p.shape:
-        raise InvalidInput(
-            f"features {features.shape}, p {p.shape}, q {q.shape}; needed are (X, N, P), (X, N), "
-            "(X, N)"
-        )
-    z = (features[:, :, None] - features[:, None]).reshape(-1, features.shape[-1])
-    weight = (p[:, :, None] * q[:, None]).ravel() / len(p)
-    values, vectors = np.linalg.eigh((z * weight[:, None]).T @ z)
-    kept = values > 1e-10 * max(values.max(), 1e-300)
-    if not kept.any():
-        raise InvalidInput("features: the same for all responses; needed is one that differs")
-    values, z = values[kept], z @ vectors[:, kept]
-    delta = laws.triangular(p, q)
-    signal = float(np.mean(2.0 * delta / (2.0 + delta)))
-    return Pairs(values, z, weight, (weight @ z) / values, signal)
-
-
-def let_through(values: FloatArray, time: ArrayLike) -> FloatArray:
-    """``g = 1 - e^{-l t}`` (..., P) of gradient flow for times (...); infinity is the minimum.
-
-    k steps of size s are ``1 - (1 - s l)^k``, near to ``t = k s``; a ridge ``l/(l + 1/t)``.
-    """
-    return -np.expm1(-np.asarray(time, dtype=np.float64)[..., None] * values)
+from toy_games.dynamics.pair_regression import Generalisation, Pairs, let_through
 
 
 def after(game: Pairs, time: ArrayLike, count: ArrayLike = np.inf) -> Generalisation:
@@ -173,6 +106,20 @@ def of_margins(d: FloatArray, delta: ArrayLike, margin: float = 1.0) -> Generali
     signal = 2.0 * np.asarray(delta) / (2.0 + np.asarray(delta))
     mean, square = d.mean(-1), (d**2).mean(-1)
     return Generalisation(mean / (margin * signal), mean / np.sqrt(square * signal))
+
+
+def in_mixture(found: Generalisation, delta: ArrayLike) -> Generalisation:
+    """The same with IPO's link under the mixture of both laws, each reward centred: (...).
+
+    ``<r, r'>`` is twice the mixture's product and ``E d E d'/2``; slopes are the same. Exact for
+    one prompt, and for several of one Delta.
+    """
+    delta = np.asarray(delta, dtype=np.float64)
+    signal = 2.0 * delta / (2.0 + delta)
+    mean = found.slope * signal
+    square = (found.slope / found.correlation) ** 2 * signal - 0.5 * mean**2
+    link = signal / (1.0 + 0.5 * delta)
+    return Generalisation(found.slope, found.slope * np.sqrt(link / square))
 
 
 def least_noise(slope: ArrayLike, correlation: ArrayLike) -> FloatArray:
