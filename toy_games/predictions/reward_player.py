@@ -125,7 +125,8 @@ def in_mixture(found: Generalisation, delta: ArrayLike) -> Generalisation:
 def least_noise(slope: ArrayLike, correlation: ArrayLike) -> FloatArray:
     """Share (...) of a learned reward's square that no shrinkage of the link explains, at least.
 
-    ``max(0, 1 - correlation^2/slope)``: shrinkage alone has ``correlation^2 >= slope``.
+    ``max(0, 1 - correlation^2/slope)``: shrinkage alone has ``correlation^2 >= slope``, in the
+    norm of the loss (pairs for IPO, the mixture for pointwise SPIF).
     """
     return np.maximum(0.0, 1.0 - np.asarray(correlation) ** 2 / np.asarray(slope))
 

@@ -46,3 +46,13 @@ def test_the_tiny_model_s_errors_are_those_of_the_readme():
     assert np.all(np.diff([law.ipo(figure.made(r)).slope for r in ipo.itertuples()]) > 0)
     assert ipo.link_slope.iloc[-1] < ipo.link_slope.iloc[1] - 0.1
     assert apart(ipo.tail(1))[0].min() > 0.2
+
+
+def test_the_tiny_model_s_share_of_noise_is_that_of_the_readme():
+    rows = figure.means(figure.tiny_rounds())
+    for name, ratios in (("ipo", (0.77, 0.91, 0.94)), ("spif", (0.89, 0.94, 0.94))):
+        own = rows[(rows.objective == name) & (rows.lr == figure.RATE)].sort_values("prompts")
+        square, half = own.link_correlation**2, own.delta / 2
+        if name == "ipo":  # in the pairs' norm
+            square = square * (1 + half) / (1 + square * half)
+        np.testing.assert_allclose(square / own.link_slope, ratios, atol=0.006)

@@ -244,6 +244,9 @@ def test_the_mixtures_norm_by_listing():
     a, b = (r - (mix * r).sum() for r in (reward, link))
     both, square = (mix * a * b).sum(), (mix * b**2).sum()
     np.testing.assert_allclose(found.slope, both / square)
+    pairs_square, half = measured(reward, p, q, link)[1] ** 2, laws.triangular(p, q)[0] / 2
+    in_mixture = pairs_square / (1.0 + (1.0 - pairs_square) * half)
+    np.testing.assert_allclose(found.correlation**2, in_mixture)
     np.testing.assert_allclose(found.correlation, both / np.sqrt(square * (mix * a**2).sum()))
 
 
