@@ -55,7 +55,7 @@ def _head() -> str:
             "edit. -->",
             "The claims C1–C6 of arXiv 2602.01357, *Your Self-Play Algorithm is Secretly an "
             "Adversarial Imitator*, are read off its **abstract**; its theorems, loss, constants, "
-            "tasks and tables are not known here. T1–T17 and S1–S8 are a **reconstruction** "
+            "tasks and tables are not known here. T1–T18 and S1–S8 are a **reconstruction** "
             "([theory](theory/README.md)): that they hold says nothing of the paper's own "
             "theorems. Each claim is split into clauses that can fail alone; their statuses are "
             "computed from records of tests and runs, and the answers below, which a person wrote, "
