@@ -48,6 +48,8 @@ from theory.result import FloatArray
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 LOWEST = -700.0
 """Log-probability (and reward over s) at which an outcome that wants no mass is given none."""
+SPLIT = 129
+"""Masses of an outcome beyond its fold that are looked at before the first crossing is refined."""
 
 
 def slopes(formula: derivatives.Formula, r: FloatArray) -> list[FloatArray]:
@@ -158,9 +160,9 @@ class OneStepProblem:
 class Found:
     """Stationary laws: log-policy (B, n) and, per prompt, multiplier and what is known of them.
 
-    ``far`` is the outcome on its concave part (-1: none), ``fold`` the one whose fold the near
-    branch met before it was normalised (-1: none), ``gap`` the certified distance of the risk to
-    its global minimum (NaN: not certified), ``settled`` whether the equations hold.
+    ``far`` is the outcome on its concave part (-1: none), ``fold`` the one beyond whose fold the
+    near branch ended before it was normalised (-1: none), ``gap`` the certified distance of the
+    risk to its global minimum (NaN: not certified), ``settled`` whether the equations hold.
     """
 
     log_pi: FloatArray
@@ -316,41 +318,56 @@ def _continued(prob: OneStepProblem, shaped: bool) -> Found:
     lam = np.where(stuck, hi, 0.5 * (lo + hi))
     found = newton(prob, near(prob, lam[:, None], left, right), lam)
     if stuck.any():
-        found.put(stuck, _over_the_fold(prob.rows(stuck), first[stuck], hi[stuck], right[stuck]))
+        found.put(stuck, _over_the_fold(prob.rows(stuck), first[stuck], right[stuck]))
     return found
 
 
-def _over_the_fold(prob: OneStepProblem, j: Any, top: FloatArray, fold: FloatArray) -> Found:
-    """Beyond its fold, outcome j takes mass and lambda falls again: the first normalised point.
+def _over_the_fold(prob: OneStepProblem, j: Any, fold: FloatArray) -> Found:
+    """Beyond its fold outcome j takes mass and lambda falls again: the first normalised point.
 
-    Along this curve the mass of j is ``1 - N(lambda) + near_j(lambda)``; the law is stationary
-    where its slope there is lambda. It is where the slope first exceeds lambda on the way down.
+    The curve is followed in the mass of j: ``lambda = h_j`` there, and the others are on their
+    near branch at that lambda. The total mass starts below one, rises, and ends above it; where it
+    has a peak below one in between, a local minimum is over, and the branch *ended* at its fold.
     """
     row = np.arange(len(j))
-    lifted = prob.lifted()
-    floor = np.minimum(prob.floor, fold)
+    lifted, floor = prob.lifted(), np.minimum(prob.floor, fold)
+    own = OneStepProblem(
+        prob.obj, prob.s, *(x[row, j][:, None] for x in (prob.p, prob.q, prob.log_w, prob.best))
+    )
 
-    def state(lam: FloatArray) -> tuple[FloatArray, BoolArray]:
-        log_pi = near(lifted, lam[..., None], floor[:, None], fold[:, None])
-        mine = np.take_along_axis(log_pi, j[:, None, None], -1)[..., 0]
-        mass = 1.0 - _mass(log_pi) + np.exp(mine)
-        edge = fold[row, j][:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_mass = np.clip(np.log(np.maximum(mass, 0.0)), edge, 0.0)
-        log_pi[row, :, j] = log_mass
-        slope = prob.slope(log_pi.swapaxes(0, 1))[:, row, j].T
-        return log_pi, slope >= lam
+    def laws_at(mine: FloatArray) -> tuple[FloatArray, FloatArray]:
+        log_pi = near(lifted, own.slope(mine)[..., None], floor[:, None], fold[:, None])
+        log_pi[row, :, j] = mine
+        return log_pi, _mass(log_pi)
 
-    share = np.concatenate([np.linspace(1.0, 0.2, 17), np.geomspace(0.15, 1e-30, 60)])
-    for _ in range(4):
-        lam = top[:, None] * share
-        passed = state(lam)[1]
-        at = np.maximum(np.argmax(passed, axis=-1), 1)
-        grid = np.broadcast_to(share, lam.shape)
-        share = np.linspace(grid[row, at - 1], grid[row, at], 17, axis=-1)
-    lam = (top[:, None] * share)[:, 8]
-    found = newton(prob, state(lam[:, None])[0][:, 0], lam)
-    return Found(found.log_pi, found.multiplier, found.far, j, found.gap, found.settled)
+    grid = fold[row, j][:, None] * np.linspace(1.0, 0.0, SPLIT)
+    mass = laws_at(grid)[1]
+    at = np.maximum(np.argmax(mass >= 1.0, axis=-1), 1)
+    # a peak that the grid has missed, or one of two crossings within a cell
+    after = np.concatenate([mass[:, 1:], np.full((len(j), 1), np.inf)], axis=-1)
+    before = np.concatenate([np.full((len(j), 1), -np.inf), mass[:, :-1]], axis=-1)
+    peaks = (mass >= after) & (mass >= before) & (np.arange(SPLIT) < at[:, None])
+    peak = np.argmax(np.where(peaks, mass, -np.inf), axis=-1)
+    low, high = grid[row, np.maximum(peak - 1, 0)], grid[row, np.minimum(peak + 1, SPLIT - 1)]
+    left, top, highest = low, high, np.full(len(j), -np.inf)
+    for _ in range(8 if peaks.any() else 0):
+        fine = np.linspace(low, high, 17, axis=-1)
+        found = laws_at(fine)[1]
+        best = np.argmax(found, axis=-1)
+        top, highest = fine[row, best], found[row, best]
+        low, high = fine[row, np.maximum(best - 1, 0)], fine[row, np.minimum(best + 1, 16)]
+    earlier = peaks.any(-1) & (highest >= 1.0)
+    left, right = np.where(earlier, left, grid[row, at - 1]), np.where(earlier, top, grid[row, at])
+    for _ in range(8):
+        fine = np.linspace(left, right, 17, axis=-1)
+        first = np.maximum(np.argmax(laws_at(fine)[1] >= 1.0, axis=-1), 1)
+        left, right = fine[row, first - 1], fine[row, first]
+    mine = right[:, None]
+    found_at = newton(prob, laws_at(mine)[0][:, 0], own.slope(mine)[:, 0])
+    ended = np.where(peaks.any(-1) & ~earlier, j, -1)
+    return Found(
+        found_at.log_pi, found_at.multiplier, found_at.far, ended, found_at.gap, found_at.settled
+    )
 
 
 def solve_near(prob: OneStepProblem, shaped: bool, convex: bool) -> Found:
