@@ -48,7 +48,7 @@ from theory.result import FloatArray
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 LOWEST = -700.0
 """Log-probability (and reward over s) at which an outcome that wants no mass is given none."""
-SPLIT = 129
+SPLIT = 97
 """Masses of an outcome beyond its fold that are looked at before the first crossing is refined."""
 
 
@@ -350,15 +350,22 @@ def _over_the_fold(prob: OneStepProblem, j: Any, fold: FloatArray) -> Found:
     peak = np.argmax(np.where(peaks, mass, -np.inf), axis=-1)
     low, high = grid[row, np.maximum(peak - 1, 0)], grid[row, np.minimum(peak + 1, SPLIT - 1)]
     left, top, highest = low, high, np.full(len(j), -np.inf)
-    for _ in range(8 if peaks.any() else 0):
+    hopeful = peaks.any(-1)
+    for _ in range(10):
+        if not hopeful.any():
+            break
         fine = np.linspace(low, high, 17, axis=-1)
         found = laws_at(fine)[1]
         best = np.argmax(found, axis=-1)
         top, highest = fine[row, best], found[row, best]
-        low, high = fine[row, np.maximum(best - 1, 0)], fine[row, np.minimum(best + 1, 16)]
+        sides = np.maximum(best - 1, 0), np.minimum(best + 1, 16)
+        low, high = fine[row, sides[0]], fine[row, sides[1]]
+        # a concave peak is no higher above its highest point than that is above a neighbour
+        above = highest - np.minimum(found[row, sides[0]], found[row, sides[1]])
+        hopeful &= (highest < 1.0) & (highest + above >= 1.0)
     earlier = peaks.any(-1) & (highest >= 1.0)
     left, right = np.where(earlier, left, grid[row, at - 1]), np.where(earlier, top, grid[row, at])
-    for _ in range(8):
+    for _ in range(4):
         fine = np.linspace(left, right, 17, axis=-1)
         first = np.maximum(np.argmax(laws_at(fine)[1] >= 1.0, axis=-1), 1)
         left, right = fine[row, first - 1], fine[row, first]
