@@ -83,9 +83,20 @@ class Stationary:
     policy_slope: FloatArray
     evaluations: int
 
-    def ahead(self, step: float) -> tuple[FloatArray, FloatArray]:
-        """Multiplier and log-ratios to first order at ``x + step``: a start for :func:`trace`."""
-        return self.c + step * self.c_slope, self.u + step * self.u_slope
+    def ahead(
+        self, step: float, before: tuple[float, Stationary] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Multiplier and log-ratios at ``x + step``, to start :func:`trace` from.
+
+        To first order; with the point ``before``, a step (back) and what was found there, to second
+        (Adams-Bashforth).
+        """
+        c_slope, u_slope = self.c_slope, self.u_slope
+        if before is not None:
+            bend = 0.5 * step / before[0]
+            c_slope = c_slope + bend * (c_slope - before[1].c_slope)
+            u_slope = u_slope + bend * (u_slope - before[1].u_slope)
+        return self.c + step * c_slope, self.u + step * u_slope
 
 
 def solve(problem: Separable, max_iterations: int = MAX_OUTER) -> tuple[FloatArray, int]:

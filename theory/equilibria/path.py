@@ -160,6 +160,7 @@ def _points(
         yield from _one_by_one(game, grid, largest, limit, strict)
         return
     last: newton.Stationary | None = None
+    before: tuple[float, newton.Stationary] | None = None
     at, count = 0.0, 0
     for target in grid:
         if target == 0.0:
@@ -174,7 +175,7 @@ def _points(
                     pace = 0.5 * np.abs(last.policy_slope).sum(-1).max()
                     step = min(step, 0.9 * largest / pace) if pace > 0 else step
                 to = goal if abs(way) <= step else at + np.sign(way) * step
-                start = last.ahead(to - at)
+                start = last.ahead(to - at, before)
             else:
                 to, start = goal, None
             tau = float(target) if to == goal else float(np.exp(to))
@@ -184,6 +185,7 @@ def _points(
             if largest is not None and moved > largest:
                 step = 0.5 * abs(to - at)
                 continue
+            before = None if last is None else (to - at, last)
             last, at, step, count = found, to, np.inf, count + 1
             solver = "Newton on one multiplier"
             solution = certified(here, found.policy, found.evaluations, solver, limit, strict)

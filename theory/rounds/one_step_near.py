@@ -35,7 +35,8 @@ bound gives the global minimum with a certificate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -343,38 +344,47 @@ def _over_the_fold(prob: OneStepProblem, j: Any, fold: FloatArray) -> Found:
     grid = fold[row, j][:, None] * np.linspace(1.0, 0.0, SPLIT)
     mass = laws_at(grid)[1]
     at = np.maximum(np.argmax(mass >= 1.0, axis=-1), 1)
-    # a peak that the grid has missed, or one of two crossings within a cell
-    after = np.concatenate([mass[:, 1:], np.full((len(j), 1), np.inf)], axis=-1)
-    before = np.concatenate([np.full((len(j), 1), -np.inf), mass[:, :-1]], axis=-1)
-    peaks = (mass >= after) & (mass >= before) & (np.arange(SPLIT) < at[:, None])
-    peak = np.argmax(np.where(peaks, mass, -np.inf), axis=-1)
-    low, high = grid[row, np.maximum(peak - 1, 0)], grid[row, np.minimum(peak + 1, SPLIT - 1)]
-    left, top, highest = low, high, np.full(len(j), -np.inf)
-    hopeful = peaks.any(-1)
-    for _ in range(10):
-        if not hopeful.any():
-            break
-        fine = np.linspace(low, high, 17, axis=-1)
-        found = laws_at(fine)[1]
-        best = np.argmax(found, axis=-1)
-        top, highest = fine[row, best], found[row, best]
-        sides = np.maximum(best - 1, 0), np.minimum(best + 1, 16)
-        low, high = fine[row, sides[0]], fine[row, sides[1]]
-        # a concave peak is no higher above its highest point than that is above a neighbour
-        above = highest - np.minimum(found[row, sides[0]], found[row, sides[1]])
-        hopeful &= (highest < 1.0) & (highest + above >= 1.0)
-    earlier = peaks.any(-1) & (highest >= 1.0)
-    left, right = np.where(earlier, left, grid[row, at - 1]), np.where(earlier, top, grid[row, at])
+    left, right = grid[row, at - 1], grid[row, at]
+    peaked, low, top, highest = _peak(lambda mine: laws_at(mine)[1], grid, mass, at)
+    earlier = peaked & (highest >= 1.0)  # the mass is one twice within a cell of the grid
+    left, right = np.where(earlier, low, left), np.where(earlier, top, right)
     for _ in range(4):
         fine = np.linspace(left, right, 17, axis=-1)
         first = np.maximum(np.argmax(laws_at(fine)[1] >= 1.0, axis=-1), 1)
         left, right = fine[row, first - 1], fine[row, first]
     mine = right[:, None]
-    found_at = newton(prob, laws_at(mine)[0][:, 0], own.slope(mine)[:, 0])
-    ended = np.where(peaks.any(-1) & ~earlier, j, -1)
-    return Found(
-        found_at.log_pi, found_at.multiplier, found_at.far, ended, found_at.gap, found_at.settled
-    )
+    found = newton(prob, laws_at(mine)[0][:, 0], own.slope(mine)[:, 0])
+    return replace(found, fold=np.where(peaked & ~earlier, j, -1))
+
+
+def _peak(
+    mass_at: Callable[[FloatArray], FloatArray], grid: FloatArray, mass: FloatArray, end: Any
+) -> tuple[BoolArray, FloatArray, FloatArray, FloatArray]:
+    """Whether the mass has a peak before ``end``; if so from where, where, and how high.
+
+    A peak that cannot reach one is not refined any further.
+    """
+    row, beside = np.arange(len(grid)), np.full((len(grid), 1), np.inf)
+    rises = mass >= np.concatenate([-beside, mass[:, :-1]], axis=-1)
+    falls = mass >= np.concatenate([mass[:, 1:], beside], axis=-1)
+    peaks = rises & falls & (np.arange(grid.shape[1]) < end[:, None])
+    peak = np.argmax(np.where(peaks, mass, -np.inf), axis=-1)
+    low, high = grid[row, np.maximum(peak - 1, 0)], grid[row, peak + 1]
+    start, top, highest = low, grid[row, peak], mass[row, peak]
+    hopeful = peaks.any(-1)
+    for _ in range(10):
+        if not hopeful.any():
+            break
+        fine = np.linspace(low, high, 17, axis=-1)
+        found = mass_at(fine)
+        best = np.argmax(found, axis=-1)
+        before, after = np.maximum(best - 1, 0), np.minimum(best + 1, 16)
+        top, highest = fine[row, best], found[row, best]
+        low, high = fine[row, before], fine[row, after]
+        # a concave peak is no higher above its highest point than that is above a neighbour
+        above = highest - np.minimum(found[row, before], found[row, after])
+        hopeful &= (highest < 1.0) & (highest + above >= 1.0)
+    return peaks.any(-1), start, top, highest
 
 
 def solve_near(prob: OneStepProblem, shaped: bool, convex: bool) -> Found:

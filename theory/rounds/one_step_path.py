@@ -95,7 +95,7 @@ class OneStepPath:
         except ImportError:
             raise InvalidInput("to_frame needs pandas: pip install pandas") from None
         point, outcome = np.indices(self.policies.shape).reshape(2, -1)
-        columns = {"point": point, "outcome": outcome}
+        columns: dict[str, Any] = {"point": point, "outcome": outcome}
         for name in ("beta", "side", "minimum", "multiplier", "risk"):
             columns[name] = getattr(self, name)[point]
         columns |= {"policy": self.policies.ravel(), "reward": self.rewards.ravel()}

@@ -71,6 +71,14 @@ def test_the_fold_by_bisection_on_what_exists(claim):
     assert fold.outcome == 3
 
 
+def test_numbers_of_the_fold_as_printed():
+    """Its inflection is at beta = 1.3393716; at the fold .0027 becomes .499."""
+    for beta, dumped in ((1.33937165, -1), (1.33937150, 3)):
+        assert one_step_round(EXPERT, POLICY, "spif", beta).dumped == dumped
+    last = [one_step_round(EXPERT, POLICY, "spif", FOLD + h).policy[3] for h in (1e-9, -1e-9)]
+    assert last == pytest.approx([0.00272, 0.49922], abs=5e-6)
+
+
 @pytest.mark.claim("T4.fold", regime="tabular", drops="near_branch")
 def test_the_global_minimum_has_left_before(claim):
     """It changes over where two risks are equal, not at the fold, which it does not see."""
