@@ -88,8 +88,8 @@ def one_step_round(
         branch: for pointwise losses, "near": the stationary law continued from the two-step round
             as its mass grows from Z to one. The first outcome at its fold takes the mass beyond it;
             where the branch ends before it is normalised it is followed over its end, as the status
-            says, and descent from pi_t may dump on another outcome. "global": the least minimum,
-            with its certificate.
+            says, and descent from pi_t may dump on another outcome (``one_step_path`` keeps to one
+            minimum along beta). "global": the least minimum, with its certificate.
         history: law ``pi_0`` of the history term (T-SPIN).
         preference: ``P(y > pi_t)`` of each outcome (SPPO).
 

@@ -150,6 +150,18 @@ def descend(loss: Loss, z: FloatArray, radius: float = 0.1) -> Point:
     return stopped(loss, found.x)
 
 
+def settled(loss: Loss, log_pi: FloatArray) -> FloatArray:
+    """A log-law next to a stationary one, to rounding: scipy's root of ``s f' = lambda pi``."""
+
+    def equations(y: FloatArray) -> FloatArray:
+        x = y[:-1]
+        return np.append(loss.s * loss.terms(x)[1] - y[-1] * np.exp(x), np.exp(x).sum() - 1.0)
+
+    multiplier = loss.s * loss.terms(log_pi)[1].sum()
+    found = root(equations, np.append(log_pi, multiplier), tol=1e-15)
+    return normal(found.x[:-1])
+
+
 def search(loss: Loss, z: FloatArray) -> Point:
     with np.errstate(all="ignore"):
         options = {"ftol": 0.0, "gtol": 1e-13, "maxiter": 2000, "maxcor": 30}

@@ -21,7 +21,9 @@ from tests.theory.rounds.outside_solver import (
     constrained,
     descend,
     end_of_minimum,
+    normal,
     search,
+    settled,
     two_outcome_ends,
     two_outcome_slope,
 )
@@ -70,6 +72,27 @@ def test_descent_from_the_policy_ends_on_the_near_branch(claim, name):
         values = np.linalg.eigvalsh(each.loss.hessian(log_pi))
         claim.exhibits(values[1:].min() / values[-1], 1e-12, what="curvature: it is a minimum")
     assert there >= 4
+
+
+@pytest.mark.claim("T4.near_branch", regime="tabular")
+@pytest.mark.parametrize(("eta", "exponent"), [(0.5, 1.5), (1.4, 1.5), (1.0, 2.0)])
+def test_scipys_minimum_near_the_expert_and_the_two_step_round(claim, eta, exponent):
+    """O(Delta^{3/2}), one order better at eta = 1: descent from pi_t against ``q e^{eta t}``."""
+    rng = np.random.default_rng(3)
+    for _ in range(4):
+        p, direction = laws.random_law(rng, (6,)), rng.standard_normal(6)
+        off, size = [], []
+        for width in np.geomspace(0.1, 0.01, 5):
+            q = p * np.exp(width * direction)
+            q /= q.sum()
+            loss = Loss(PAYOFFS["spif"], p, q, np.log(q), 1.0 / eta)
+            end = settled(loss, descend(loss, np.log(q)).log_pi)
+            two_step = normal(np.log(q) + eta * (p - q) / (p + q))
+            off.append(apart(end, two_step))
+            size.append(((p - q) ** 2 / (p + q)).sum())
+        fit = np.polyfit(np.log(size), np.log(off), 1)[0]
+        what = f"exponent of Delta in the TV gap at eta = {eta}"
+        claim.close(fit, exponent, 0.1, what=what, because="expansion")
 
 
 @pytest.mark.claim("T4.solvers", regime="tabular")
