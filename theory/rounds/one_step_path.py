@@ -31,6 +31,8 @@ SOLVED = 1e-13
 LARGEST, LEAST = 0.1, 1e-10
 """Arclength of a step: at most, and where the curve is given up."""
 MOST_STEPS = 5000
+SAME = 1e-12
+"""Distance of values of log beta that are one."""
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,12 @@ def _checked(obj: Objective, beta: Any, ref: Any, tau: Any, turns: Any) -> Float
 
 @dataclass(frozen=True)
 class _Point:
-    """``y = (x, lambda, b)`` of n + 2 numbers, and the unit tangent there."""
+    """``y = (x, lambda, b)`` of n + 2 numbers, the unit tangent there, and the sign of the
+    determinant of the Jacobian above the tangent, which is one along the whole curve."""
 
     y: FloatArray
     tangent: FloatArray
+    orientation: float
 
     @property
     def beta(self) -> float:
@@ -199,12 +203,13 @@ class _Curve:
         anchored = self.tau * (x - self.log_ref) if self.tau > 0 else 0.0
         return np.asarray(beta * (x - np.log(self.q)) + anchored)
 
-    def forces(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """``f'`` and ``f''``."""
+    def forces(self, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``f'`` and ``f''``, and the size of what cancels in ``f'``."""
         r = self.reward(y)
         with np.errstate(all="ignore"):
             (a1, a2), (b1, b2) = slopes(self.obj.a, r), slopes(self.obj.b, r)
-        return -self.p * a1 - self.q * b1, -self.p * a2 - self.q * b2
+        up, down = self.p * a1, self.q * b1
+        return -up - down, -self.p * a2 - self.q * b2, np.abs(up) + np.abs(down)
 
     def risk(self, y: FloatArray) -> float:
         r = self.reward(y)
@@ -216,13 +221,13 @@ class _Curve:
         """Residual (n + 1,) and its Jacobian (n + 1, n + 2), rows over the size of their terms."""
         x, lam, beta = y[:-2], y[-2], np.exp(y[-1])
         n, s = len(x), beta + self.tau
-        pi, (first, second) = np.exp(x), self.forces(y)
+        pi, (first, second, pull) = np.exp(x), self.forces(y)
         jacobian = np.zeros((n + 1, n + 2))
         jacobian[:n, :n] = np.diag(s**2 * second - lam * pi)
         jacobian[:n, n] = -pi
         jacobian[:n, n + 1] = beta * first + s * second * beta * (x - np.log(self.q))
         jacobian[n, :n] = pi
-        size = s**2 * np.abs(second) + np.abs(lam) * pi + 1e-300
+        size = s**2 * np.abs(second) + s * pull + np.abs(lam) * pi + 1e-300
         residual = np.append((s * first - lam * pi) / size, pi.sum() - 1.0)
         jacobian[:n] /= size[:, None]
         return residual, jacobian
@@ -231,12 +236,13 @@ class _Curve:
         """Of the arclength: lambda follows from the others and has none."""
         return np.append(np.exp(y[:-2]), [0.0, 1.0])
 
-    def tangent(self, y: FloatArray, before: FloatArray) -> FloatArray:
-        """Unit tangent with a positive product with the one before."""
-        weights = self.weights(y)
-        rows = np.vstack([self.equations(y)[1], weights * before])
+    def point(self, y: FloatArray, before: FloatArray) -> _Point:
+        """With the unit tangent that has a positive product with the one before."""
+        weights, jacobian = self.weights(y), self.equations(y)[1]
+        rows = np.vstack([jacobian, weights * before])
         found = np.linalg.solve(rows, np.append(np.zeros(len(y) - 1), 1.0))
-        return np.asarray(found / np.sqrt((weights * found**2).sum()))
+        unit = found / np.sqrt((weights * found**2).sum())
+        return _Point(y, unit, np.linalg.slogdet(np.vstack([jacobian, weights * unit]))[0])
 
     def corrected(self, guess: FloatArray, row: FloatArray) -> FloatArray | None:
         """The point of the curve in the hyperplane of a guess, by Newton's method."""
@@ -254,7 +260,8 @@ class _Curve:
             if np.abs(step[:-2]).max() > 2.0:
                 return None
             y = y + step
-            if np.abs(step[:-2]).max() <= 1e-12 or np.abs(residual).max() <= 1e-15:
+            size = np.abs(step[:-2])  # masses are asked for to rounding, their logarithms to less
+            if size.max() <= 1e-9 and (np.exp(y[:-2]) * size).max() <= 1e-14:
                 return y if np.abs(self.equations(y)[0]).max() <= SOLVED else None
         return None
 
@@ -268,11 +275,13 @@ class _Curve:
         prior = beta * np.log(self.q) + (self.tau * self.log_ref if self.tau > 0 else 0.0)
         guess = np.append((reward + prior) / (beta + self.tau), [multiplier, np.log(beta)])
         found = self.at_beta(guess, beta)
-        return guess if found is None else found
+        if found is None:
+            raise NotConverged(f"{self.obj.name}: no stationary law to rounding at beta={beta:.6g}")
+        return found
 
     def bend(self, y: FloatArray) -> FloatArray:
         """``s^2 f'' - s f'``: the sign of every loss's curvature in its own mass."""
-        first, second = self.forces(y)
+        first, second, _ = self.forces(y)
         s = np.exp(y[-1]) + self.tau
         return np.asarray(s**2 * second - s * first)
 
@@ -286,7 +295,7 @@ class _Curve:
 def _follow(curve: _Curve, start: FloatArray, grid: FloatArray, turns: int) -> OneStepPath:
     goal = np.log(grid)
     way = -1.0 if goal[-1] < goal[0] else 1.0
-    here = _Point(start, curve.tangent(start, np.append(np.zeros(len(start) - 1), way)))
+    here = curve.point(start, np.append(np.zeros(len(start) - 1), way))
     met, sides, folds = [start], [0], list[Fold]()
     step, lost = 0.2 * LARGEST, False
     for _ in range(MOST_STEPS):
@@ -323,12 +332,12 @@ def _stepped(curve: _Curve, here: _Point, step: float) -> _Point | None:
     weights = curve.weights(here.y)
     off = y - here.y - step * here.tangent
     try:
-        tangent = curve.tangent(y, here.tangent)
+        new = curve.point(y, here.tangent)
     except np.linalg.LinAlgError:
         return None
-    straight = (weights * tangent * here.tangent).sum()
-    near = (weights * off**2).sum() <= (0.3 * step) ** 2 and np.abs((y - here.y)[:-2]).max() <= 1.0
-    return _Point(y, tangent) if near and straight > 0.7 else None
+    straight = (weights * new.tangent * here.tangent).sum() > 0.7
+    near = (weights * off**2).sum() <= (0.3 * step) ** 2 and np.abs(off[:-2]).max() <= 0.1
+    return new if near and straight and new.orientation == here.orientation else None
 
 
 def _along(curve: _Curve, here: _Point, length: float) -> FloatArray | None:
@@ -347,7 +356,7 @@ def _turn(curve: _Curve, here: _Point, step: float) -> float:
     """Arclength from here at which the tangent has no part in beta."""
 
     def rise(length: float) -> float:
-        return float(curve.tangent(_sure(curve, here, length), here.tangent)[-1])
+        return float(curve.point(_sure(curve, here, length), here.tangent).tangent[-1])
 
     return float(brentq(rise, 0.0, step, xtol=1e-13, rtol=1e-13))
 
@@ -357,15 +366,16 @@ def _crossings(
 ) -> list[FloatArray]:
     """Points at the given values of log beta on a part of a step that is monotone in beta."""
     first, last = (float(_sure(curve, here, at)[-1]) for at in (start, end))
-    between = (goal - first) * (goal - last) < 0
-    between |= (goal == last) & (first != last)
+    way = np.sign(last - first)
+    between = (way * (goal - first) > SAME) & (way * (goal - last) <= SAME)
     out = []
     for value in sorted(goal[between], reverse=last < first):
 
         def excess(length: float, value: float = value) -> float:
             return float(_sure(curve, here, length)[-1]) - value
 
-        length = end if value == last else float(brentq(excess, start, end, xtol=1e-14))
+        there = abs(value - last) <= SAME
+        length = end if there else float(brentq(excess, start, end, xtol=1e-14))
         y = _sure(curve, here, length)
         exact = curve.at_beta(y, float(np.exp(value)))
         close = exact is not None and np.abs(exact - y)[:-2].max() <= 1e-6
