@@ -158,6 +158,25 @@ def test_the_path_keeps_to_the_minimum_that_the_round_leaves():
     assert one_step_round(p, q, "spif", 1.001 * beta).policy[0] > 0.7
 
 
+def test_what_a_path_keeps_to_depends_on_its_start():
+    """AIRL from beta = 1 up: an outcome passes its inflection and keeps its mass, where at beta = 4
+    there is a minimum without any such outcome too."""
+    p, q = laws.random_law(np.random.default_rng(4), (2, 5), 1.8)
+    grid = np.geomspace(1.0, 4.0, 30)
+    path = one_step_path(p, q, "airl", grid)
+    assert path.minimum.all()
+    assert len(path.beta) == 30
+    z = np.log(path.policies[0])
+    for beta in grid[1:]:
+        z = descend(Loss(PAYOFFS["airl"], p, q, np.log(q), beta), z, 0.02).log_pi
+    np.testing.assert_allclose(path.policies[-1], np.exp(z), atol=1e-7)
+    round_ = one_step_round(p, q, "airl", 4.0)
+    assert round_.dumped == -1
+    assert laws.total_variation(round_.policy, path.policies[-1]) > 0.2
+    falling = one_step_path(p, q, "airl", [4.0, 3.0])
+    np.testing.assert_allclose(falling.policies[0], round_.policy, atol=1e-9)
+
+
 def test_padding_single_points_and_frames():
     pytest.importorskip("pandas")
     wide = [np.insert(x, 1, 0.0) for x in (EXPERT, POLICY)]
