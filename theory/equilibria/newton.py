@@ -64,6 +64,41 @@ def value_and_slope(formula: Callable[[Any], Any], u: FloatArray) -> tuple[Float
 # --- the solver ---------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Stationary:
+    """A stationary policy and where it goes as ``x = log tau`` moves.
+
+    Attributes:
+        policy: (..., n). c: multiplier (..., 1). u: log-ratios ``log p/pi`` (..., n).
+        c_slope, u_slope: their derivatives in x (implicit function theorem).
+        policy_slope: that of the policy, (..., n); sums to 0.
+        evaluations: of the pay.
+    """
+
+    policy: FloatArray
+    c: FloatArray
+    u: FloatArray
+    c_slope: FloatArray
+    u_slope: FloatArray
+    policy_slope: FloatArray
+    evaluations: int
+
+    def ahead(
+        self, step: float, before: tuple[float, Stationary] | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Multiplier and log-ratios at ``x + step``, to start :func:`trace` from.
+
+        To first order; with the point ``before``, a step (back) and what was found there, to second
+        (Adams-Bashforth).
+        """
+        c_slope, u_slope = self.c_slope, self.u_slope
+        if before is not None:
+            bend = 0.5 * step / before[0]
+            c_slope = c_slope + bend * (c_slope - before[1].c_slope)
+            u_slope = u_slope + bend * (u_slope - before[1].u_slope)
+        return self.c + step * c_slope, self.u + step * u_slope
+
+
 def solve(problem: Separable, max_iterations: int = MAX_OUTER) -> tuple[FloatArray, int]:
     """Policy ``(..., n)`` and the number of evaluations of the pay, by safeguarded Newton.
 
@@ -73,20 +108,33 @@ def solve(problem: Separable, max_iterations: int = MAX_OUTER) -> tuple[FloatArr
     """
     mass = _Mass(problem)
     low, high = mass.bracket()
-    c = np.clip(mass.first_guess(), low, high)
-    for _ in range(max_iterations):
-        excess, slope = mass.log_total(c)
-        noise = 4e-15 + 2.0 * EPS * (1.0 + np.abs(c)) * slope
-        done = (np.abs(excess) <= noise) | (high - low <= 2.0 * EPS * np.abs(c))
-        if done.all():
-            break
-        low, high = np.where(excess > 0, c, low), np.where(excess > 0, high, c)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            newton = c + excess / slope
-        inside = (newton > low) & (newton < high)
-        c = np.where(done, c, np.where(inside, newton, 0.5 * (low + high)))
+    c = mass.to_one(np.clip(mass.first_guess(), low, high), low, high, max_iterations)
     policy = mass.policy(c)
     return policy / policy.sum(-1, keepdims=True), mass.inner.evaluations
+
+
+def trace(
+    problem: Separable,
+    start: tuple[FloatArray, FloatArray] | None = None,
+    max_iterations: int = MAX_OUTER,
+) -> Stationary:
+    """As :func:`solve`, from a multiplier and log-ratios nearby, with the derivatives in log tau.
+
+    ``k(u) + tau u = tau log(p/ref) + c`` and ``sum pi = 1``, differentiated:
+
+        (k' + tau) u_x = tau (log(p/ref) - u) + c_x,      sum pi u_x = 0
+
+    (outcomes of p = 0 < ref have ``log pi = log ref + (k(-inf) - c)/tau`` instead of a u).
+    """
+    mass = _Mass(problem)
+    low, high = mass.bracket()
+    if start is None:
+        c = np.clip(mass.first_guess(), low, high)
+    else:
+        c = np.clip(start[0], low, high)
+        mass.inner.begin(c, start[1])
+    c = mass.to_one(c, low, high, max_iterations)
+    return mass.stationary(c)
 
 
 class _Mass:
@@ -152,6 +200,41 @@ class _Mass:
         steep = np.sum(weight * self.inner.inverse_slope, -1, keepdims=True) + rest / self.tau
         return excess, steep / total
 
+    def to_one(
+        self, c: FloatArray, low: FloatArray, high: FloatArray, max_iterations: int
+    ) -> FloatArray:
+        """The multiplier at which the mass is one, by Newton's method within a bracket."""
+        for _ in range(max_iterations):
+            excess, slope = self.log_total(c)
+            noise = 4e-15 + 2.0 * EPS * (1.0 + np.abs(c)) * slope
+            done = (np.abs(excess) <= noise) | (high - low <= 2.0 * EPS * np.abs(c))
+            if done.all():
+                break
+            low, high = np.where(excess > 0, c, low), np.where(excess > 0, high, c)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                newton = c + excess / slope
+            inside = (newton > low) & (newton < high)
+            c = np.where(done, c, np.where(inside, newton, 0.5 * (low + high)))
+        return c
+
+    def stationary(self, c: FloatArray) -> Stationary:
+        """The policy at the multiplier last evaluated, with the derivatives in log tau."""
+        raw, inner, tau = self.policy(c), self.inner, self.tau
+        policy = raw / raw.sum(-1, keepdims=True)
+        lag = np.where(self.core, tau * (self.shift - inner.u), 0.0)
+        inside = np.where(self.core, policy, 0.0) * inner.inverse_slope
+        outside = np.where(self.off > 0, policy, 0.0).sum(-1, keepdims=True)
+        above = np.where(outside > 0, self.bottom - c / tau, 0.0)
+        pull = (inside * lag).sum(-1, keepdims=True) + outside * above
+        with np.errstate(divide="ignore", invalid="ignore"):
+            c_slope = -pull / (inside.sum(-1, keepdims=True) + outside / tau)
+        c_slope = np.where(np.isfinite(c_slope), c_slope, 0.0)  # every log-ratio is held at a jump
+        u_slope = np.where(self.core, inner.inverse_slope * (lag + c_slope), 0.0)
+        log_slope = np.where(self.off > 0, -above - c_slope / tau, -u_slope)
+        return Stationary(
+            policy, c, inner.u, c_slope, u_slope, policy * log_slope, inner.evaluations
+        )
+
     def policy(self, c: FloatArray) -> FloatArray:
         """The policy at the multiplier last evaluated, not normalised."""
         policy = np.exp(self.log_p - self.inner.u)
@@ -176,6 +259,10 @@ class _LogRatios:
         self.u = np.zeros(anchor.shape)
         self.inverse_slope = np.ones(anchor.shape) / (self.tau + self.slope_at_zero)
         self.c: FloatArray | None = None
+
+    def begin(self, c: FloatArray, u: FloatArray) -> None:
+        """Log-ratios to start from at a multiplier."""
+        self.c, self.u = c, np.broadcast_to(u, self.anchor.shape)
 
     def move_to(self, c: FloatArray) -> None:
         """Set new targets ``tau log(p/ref) + c``: brackets from ``k(0)``, u by a predictor step."""

@@ -86,8 +86,10 @@ def one_step_round(
         ref: reference of the anchor, needed for tau > 0.
         tau: weight of the anchor, >= 0.
         branch: for pointwise losses, "near": the stationary law continued from the two-step round
-            (where it reaches its fold before it is normalised, it is followed over the fold, and
-            one outcome takes the missing mass); "global": the least minimum, with its certificate.
+            as its mass grows from Z to one. The first outcome at its fold takes the mass beyond it;
+            where the branch ends before it is normalised it is followed over its end, as the status
+            says, and descent from pi_t may dump on another outcome (``one_step_path`` keeps to one
+            minimum along beta). "global": the least minimum, with its certificate.
         history: law ``pi_0`` of the history term (T-SPIN).
         preference: ``P(y > pi_t)`` of each outcome (SPPO).
 

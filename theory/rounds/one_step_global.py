@@ -23,16 +23,19 @@ SPLITS = 6
 
 
 def solve_global(prob: OneStepProblem, shaped: bool, convex: bool) -> Found:
-    """Global minimum per prompt; ``gap`` is NaN where the shape of the losses is not known."""
+    """Global minimum per prompt; ``gap`` is NaN where the shape of the losses is not known.
+
+    There the search is run for its candidates alone: its bounds would hold for no one.
+    """
     found = solve_near(prob, shaped, convex)
-    if not shaped:
-        return found
     open_ = np.flatnonzero(~(found.gap <= 0.0))
     size = max(1, CELLS // prob.p.shape[-1])
     for at in range(0, len(open_), size):
         keep = open_[at : at + size]
         rows = Found(*(getattr(found, name)[keep] for name in Found.__dataclass_fields__))
         found.put(keep, _search(prob.rows(keep), rows))
+    if not shaped:
+        found.gap[open_] = np.nan
     return found
 
 
@@ -134,6 +137,8 @@ def _finished(
     log_pi = near(prob, lam[:, None], floor, fold)
     log_pi[row, j] = np.where(dumped, np.log(grid.clipped[row, k, j]), log_pi[row, j])
     polished = newton(prob, log_pi, lam)
+    less = polished.settled & (prob.losses(polished.log_pi).sum(-1) <= start_risk)
+    dumped &= less | ~start.settled
     ours = Found(*(getattr(start, name).copy() for name in Found.__dataclass_fields__))
     ours.put(dumped, Found(*(getattr(polished, n)[dumped] for n in Found.__dataclass_fields__)))
     risk = prob.losses(ours.log_pi).sum(-1)

@@ -35,7 +35,8 @@ bound gives the global minimum with a certificate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -48,6 +49,8 @@ from theory.result import FloatArray
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 LOWEST = -700.0
 """Log-probability (and reward over s) at which an outcome that wants no mass is given none."""
+SPLIT = 97
+"""Masses of an outcome beyond its fold that are looked at before the first crossing is refined."""
 
 
 def slopes(formula: derivatives.Formula, r: FloatArray) -> list[FloatArray]:
@@ -158,9 +161,9 @@ class OneStepProblem:
 class Found:
     """Stationary laws: log-policy (B, n) and, per prompt, multiplier and what is known of them.
 
-    ``far`` is the outcome on its concave part (-1: none), ``fold`` the one whose fold the near
-    branch met before it was normalised (-1: none), ``gap`` the certified distance of the risk to
-    its global minimum (NaN: not certified), ``settled`` whether the equations hold.
+    ``far`` is the outcome on its concave part (-1: none), ``fold`` the one beyond whose fold the
+    near branch ended before it was normalised (-1: none), ``gap`` the certified distance of the
+    risk to its global minimum (NaN: not certified), ``settled`` whether the equations hold.
     """
 
     log_pi: FloatArray
@@ -316,41 +319,72 @@ def _continued(prob: OneStepProblem, shaped: bool) -> Found:
     lam = np.where(stuck, hi, 0.5 * (lo + hi))
     found = newton(prob, near(prob, lam[:, None], left, right), lam)
     if stuck.any():
-        found.put(stuck, _over_the_fold(prob.rows(stuck), first[stuck], hi[stuck], right[stuck]))
+        found.put(stuck, _over_the_fold(prob.rows(stuck), first[stuck], right[stuck]))
     return found
 
 
-def _over_the_fold(prob: OneStepProblem, j: Any, top: FloatArray, fold: FloatArray) -> Found:
-    """Beyond its fold, outcome j takes mass and lambda falls again: the first normalised point.
+def _over_the_fold(prob: OneStepProblem, j: Any, fold: FloatArray) -> Found:
+    """Beyond its fold outcome j takes mass and lambda falls again: the first normalised point.
 
-    Along this curve the mass of j is ``1 - N(lambda) + near_j(lambda)``; the law is stationary
-    where its slope there is lambda. It is where the slope first exceeds lambda on the way down.
+    The curve is followed in the mass of j: ``lambda = h_j`` there, and the others are on their
+    near branch at that lambda. The total mass starts below one, rises, and ends above it; where it
+    has a peak below one in between, a local minimum is over, and the branch *ended* at its fold.
     """
     row = np.arange(len(j))
-    lifted = prob.lifted()
-    floor = np.minimum(prob.floor, fold)
+    lifted, floor = prob.lifted(), np.minimum(prob.floor, fold)
+    own = OneStepProblem(
+        prob.obj, prob.s, *(x[row, j][:, None] for x in (prob.p, prob.q, prob.log_w, prob.best))
+    )
 
-    def state(lam: FloatArray) -> tuple[FloatArray, BoolArray]:
-        log_pi = near(lifted, lam[..., None], floor[:, None], fold[:, None])
-        mine = np.take_along_axis(log_pi, j[:, None, None], -1)[..., 0]
-        mass = 1.0 - _mass(log_pi) + np.exp(mine)
-        edge = fold[row, j][:, None]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            log_mass = np.clip(np.log(np.maximum(mass, 0.0)), edge, 0.0)
-        log_pi[row, :, j] = log_mass
-        slope = prob.slope(log_pi.swapaxes(0, 1))[:, row, j].T
-        return log_pi, slope >= lam
+    def laws_at(mine: FloatArray) -> tuple[FloatArray, FloatArray]:
+        log_pi = near(lifted, own.slope(mine)[..., None], floor[:, None], fold[:, None])
+        log_pi[row, :, j] = mine
+        return log_pi, _mass(log_pi)
 
-    share = np.concatenate([np.linspace(1.0, 0.2, 17), np.geomspace(0.15, 1e-30, 60)])
+    grid = fold[row, j][:, None] * np.linspace(1.0, 0.0, SPLIT)
+    mass = laws_at(grid)[1]
+    at = np.maximum(np.argmax(mass >= 1.0, axis=-1), 1)
+    left, right = grid[row, at - 1], grid[row, at]
+    peaked, low, top, highest = _peak(lambda mine: laws_at(mine)[1], grid, mass, at)
+    earlier = peaked & (highest >= 1.0)  # the mass is one twice within a cell of the grid
+    left, right = np.where(earlier, low, left), np.where(earlier, top, right)
     for _ in range(4):
-        lam = top[:, None] * share
-        passed = state(lam)[1]
-        at = np.maximum(np.argmax(passed, axis=-1), 1)
-        grid = np.broadcast_to(share, lam.shape)
-        share = np.linspace(grid[row, at - 1], grid[row, at], 17, axis=-1)
-    lam = (top[:, None] * share)[:, 8]
-    found = newton(prob, state(lam[:, None])[0][:, 0], lam)
-    return Found(found.log_pi, found.multiplier, found.far, j, found.gap, found.settled)
+        fine = np.linspace(left, right, 17, axis=-1)
+        first = np.maximum(np.argmax(laws_at(fine)[1] >= 1.0, axis=-1), 1)
+        left, right = fine[row, first - 1], fine[row, first]
+    mine = right[:, None]
+    found = newton(prob, laws_at(mine)[0][:, 0], own.slope(mine)[:, 0])
+    return replace(found, fold=np.where(peaked & ~earlier, j, -1))
+
+
+def _peak(
+    mass_at: Callable[[FloatArray], FloatArray], grid: FloatArray, mass: FloatArray, end: Any
+) -> tuple[BoolArray, FloatArray, FloatArray, FloatArray]:
+    """Whether the mass has a peak before ``end``; if so from where, where, and how high.
+
+    A peak that cannot reach one is not refined any further.
+    """
+    row, beside = np.arange(len(grid)), np.full((len(grid), 1), np.inf)
+    rises = mass >= np.concatenate([-beside, mass[:, :-1]], axis=-1)
+    falls = mass >= np.concatenate([mass[:, 1:], beside], axis=-1)
+    peaks = rises & falls & (np.arange(grid.shape[1]) < end[:, None])
+    peak = np.argmax(np.where(peaks, mass, -np.inf), axis=-1)
+    low, high = grid[row, np.maximum(peak - 1, 0)], grid[row, peak + 1]
+    start, top, highest = low, grid[row, peak], mass[row, peak]
+    hopeful = peaks.any(-1)
+    for _ in range(10):
+        if not hopeful.any():
+            break
+        fine = np.linspace(low, high, 17, axis=-1)
+        found = mass_at(fine)
+        best = np.argmax(found, axis=-1)
+        before, after = np.maximum(best - 1, 0), np.minimum(best + 1, 16)
+        top, highest = fine[row, best], found[row, best]
+        low, high = fine[row, before], fine[row, after]
+        # a concave peak is no higher above its highest point than that is above a neighbour
+        above = highest - np.minimum(found[row, before], found[row, after])
+        hopeful &= (highest < 1.0) & (highest + above >= 1.0)
+    return peaks.any(-1), start, top, highest
 
 
 def solve_near(prob: OneStepProblem, shaped: bool, convex: bool) -> Found:

@@ -739,7 +739,7 @@ def test_wrong_calls(change, message):
 
 def test_not_converged_carries_what_there_is():
     rng = np.random.default_rng(0)
-    p, q = laws.random_law(rng, (1, 50), 40.0), laws.random_law(rng, (1, 50), 40.0)
+    p, q = laws.random_law(rng, (1, 50), 100.0), laws.random_law(rng, (1, 50), 100.0)
     with pytest.raises(NotConverged, match="not converged") as error:
         one_step_round(p, q, objectives.get("iq_learn"), 0.1)
     assert not error.value.solution.converged.all()

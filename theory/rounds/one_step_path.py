@@ -1,0 +1,430 @@
+"""One-step rounds along beta: the near branch, its fold as a point, and the other side (T4 e).
+
+Stationary laws of a pointwise loss are zeros of n + 1 equations in ``x = log pi``, the multiplier
+lambda and ``b = log beta``,
+
+    s f_i'(r_i) = lambda pi_i,   sum pi = 1,   s = beta + tau,
+    r_i = s x_i - beta log pi_t(i) - tau log pi_ref(i),
+
+a curve that is followed by its arclength, ``sum pi dx^2 + db^2``, so that it may turn back in beta.
+It does where the Jacobian in (x, lambda) is singular: a *fold*, where a minimum meets a saddle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from theory import arguments, laws, objectives
+from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
+from theory.objectives import Objective
+from theory.result import FloatArray, Outcome
+from theory.rounds.one_step import one_step_round
+from theory.rounds.one_step_near import BoolArray, slopes
+
+CORRECTIONS = 12
+SOLVED = 1e-13
+LARGEST, LEAST = 0.1, 1e-10
+"""Arclength of a step: at most, and where the curve is given up."""
+MOST_STEPS = 5000
+SAME = 1e-12
+"""Distance of values of log beta that are one."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A law at which the curve turns back in beta.
+
+    Attributes:
+        beta: its beta. policy: the law (n,). multiplier: its lambda.
+        outcome: index of the outcome beyond its inflection, ``f'' < f'/s``.
+        singular: smallest singular value of the Jacobian in (x, lambda) over its largest.
+    """
+
+    beta: float
+    policy: FloatArray
+    multiplier: float
+    outcome: int
+    singular: float
+
+
+@dataclass(frozen=True)
+class OneStepPath:
+    """Stationary laws at the given betas in the order in which the curve meets them; M of them.
+
+    Attributes:
+        beta: (M,). policies: (M, n). rewards: (M, n) implicit, nats. multiplier, risk: (M,).
+        side: (M,) how many folds lie before the point: 0 on the near branch.
+        minimum: (M,) whether it is a local minimum over laws; a saddle if not.
+        folds: those met, in order.
+        outcome: converged if every beta was met on the near branch, or the curve turned at a fold.
+        status: a sentence.
+    """
+
+    beta: FloatArray
+    policies: FloatArray
+    rewards: FloatArray
+    multiplier: FloatArray
+    risk: FloatArray
+    side: np.ndarray[Any, np.dtype[np.int64]]
+    minimum: BoolArray
+    folds: tuple[Fold, ...]
+    outcome: Outcome
+    status: str
+
+    @property
+    def converged(self) -> bool:
+        """Whether every beta was met on the near branch, or the curve turned before."""
+        return self.outcome is Outcome.CONVERGED
+
+    @property
+    def fold(self) -> Fold | None:
+        """The first fold, where the near branch ends; None if every beta lies on it."""
+        return self.folds[0] if self.folds else None
+
+    def to_frame(self) -> Any:
+        """A pandas table, one row a point and outcome.
+
+        Raises:
+            InvalidInput: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise InvalidInput("to_frame needs pandas: pip install pandas") from None
+        point, outcome = np.indices(self.policies.shape).reshape(2, -1)
+        columns: dict[str, Any] = {"point": point, "outcome": outcome}
+        for name in ("beta", "side", "minimum", "multiplier", "risk"):
+            columns[name] = getattr(self, name)[point]
+        columns |= {"policy": self.policies.ravel(), "reward": self.rewards.ravel()}
+        return pd.DataFrame(columns)
+
+
+def one_step_path(
+    expert: Any,
+    policy: Any,
+    obj: Objective | str,
+    beta: Any,
+    ref: Any = None,
+    tau: float = 0.0,
+    *,
+    turns: int = 0,
+) -> OneStepPath:
+    """Follow the one-step round of a pointwise loss as beta moves (reconstruction, T4 e).
+
+    It starts from the near branch of :func:`one_step_round` at the first beta. Unlike that round,
+    which is continued from the two-step weights at one beta, the path keeps to one minimum.
+
+    Args:
+        expert, policy: laws p and pi_t of one support, (n,); dense linear algebra, so n to 10^3.
+        obj: objective with payoffs a, b of one response.
+        beta: weights of the KL step, > 0, strictly rising or falling, (K,).
+        ref, tau: reference and weight of the anchor.
+        turns: folds that the curve is followed round; with 0 it stops at the first, which is in
+            ``fold``, with 1 it goes back on the side of the saddles.
+
+    Raises:
+        InvalidInput: unusable arguments. Unavailable: no pointwise loss, so no fold (T3).
+        NotConverged: the curve was lost; ``solution`` is the path so far.
+
+    >>> p, q = [0.005, 0.005, 0.989, 0.001], [0.5, 0.49, 0.009, 0.001]
+    >>> path = one_step_path(p, q, "spif", beta=[2.0, 1.5, 1.0])
+    >>> path.beta.tolist(), round(path.fold.beta, 8), path.fold.outcome
+    ([2.0, 1.5], 1.33937078, 3)
+    """
+    obj = objectives.of(obj)
+    grid = _checked(obj, beta, ref, tau, turns)
+    names = {"expert": expert, "policy": policy} | ({} if ref is None else {"ref": ref})
+    p, q, *rest = laws.check_laws(**names)
+    base = rest[0] if rest and tau > 0 else np.ones_like(q)
+    problems = laws.support_problems(p, "expert", q, "policy")
+    problems += laws.support_problems(q, "policy", p, "expert")
+    problems += laws.support_problems(q, "policy", base, "ref")
+    refuse([f"expert: shape {p.shape}; needed is one prompt, (n,)"] if p.ndim != 1 else problems)
+    live = q > 0
+    curve = _Curve(obj, p[live], q[live], np.log(base[live]), float(tau), live)
+    anchor: dict[str, Any] = {} if tau == 0 else {"ref": base, "tau": tau}
+    near = one_step_round(p, q, obj, float(grid[0]), **anchor)
+    start = curve.on_curve(near.reward[live], float(near.multiplier), float(grid[0]))
+    return _follow(curve, start, grid, turns)
+
+
+def _checked(obj: Objective, beta: Any, ref: Any, tau: Any, turns: Any) -> FloatArray:
+    needed = "needed are finite numbers > 0, strictly rising or falling, at least one"
+    problems = [*arguments.anchor(tau, ref), *arguments.whole("turns", turns)]
+    try:
+        grid = laws.as_numbers(beta)
+    except (TypeError, ValueError):
+        grid = np.zeros(0)
+    good = grid.ndim == 1 and grid.size > 0 and bool(np.all(np.isfinite(grid) & (grid > 0)))
+    if not good or not (np.all(np.diff(grid) > 0) or np.all(np.diff(grid) < 0)):
+        problems.append(f"beta={beta!r}; {needed}")
+    refuse(problems)
+    obj.require("risk")
+    if obj.form != "pointwise" or obj.needs:
+        raise Unavailable(
+            f"{obj.name} has no path of one-step rounds: needed is a loss of one response; of a "
+            "loss of differences one step is the two-step round, which has no fold (T3)"
+        )
+    return grid
+
+
+@dataclass(frozen=True)
+class _Point:
+    """``y = (x, lambda, b)`` of n + 2 numbers, the unit tangent there, and the sign of the
+    determinant of the Jacobian above the tangent, which is one along the whole curve."""
+
+    y: FloatArray
+    tangent: FloatArray
+    orientation: float
+
+    @property
+    def beta(self) -> float:
+        return float(np.exp(self.y[-1]))
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The n + 1 equations of one prompt, on the outcomes that have mass."""
+
+    obj: Objective
+    p: FloatArray
+    q: FloatArray
+    log_ref: FloatArray
+    tau: float
+    live: BoolArray
+
+    def reward(self, y: FloatArray) -> FloatArray:
+        x, beta = y[:-2], np.exp(y[-1])
+        anchored = self.tau * (x - self.log_ref) if self.tau > 0 else 0.0
+        return np.asarray(beta * (x - np.log(self.q)) + anchored)
+
+    def forces(self, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``f'`` and ``f''``, and the size of what cancels in ``f'``."""
+        r = self.reward(y)
+        with np.errstate(all="ignore"):
+            (a1, a2), (b1, b2) = slopes(self.obj.a, r), slopes(self.obj.b, r)
+        up, down = self.p * a1, self.q * b1
+        return -up - down, -self.p * a2 - self.q * b2, np.abs(up) + np.abs(down)
+
+    def risk(self, y: FloatArray) -> float:
+        r = self.reward(y)
+        return float(
+            (-self.p * np.asarray(self.obj.a(r)) - self.q * np.asarray(self.obj.b(r))).sum()
+        )
+
+    def equations(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Residual (n + 1,) and its Jacobian (n + 1, n + 2), rows over the size of their terms."""
+        x, lam, beta = y[:-2], y[-2], np.exp(y[-1])
+        n, s = len(x), beta + self.tau
+        pi, (first, second, pull) = np.exp(x), self.forces(y)
+        jacobian = np.zeros((n + 1, n + 2))
+        jacobian[:n, :n] = np.diag(s**2 * second - lam * pi)
+        jacobian[:n, n] = -pi
+        jacobian[:n, n + 1] = beta * first + s * second * beta * (x - np.log(self.q))
+        jacobian[n, :n] = pi
+        size = s**2 * np.abs(second) + s * pull + np.abs(lam) * pi + 1e-300
+        residual = np.append((s * first - lam * pi) / size, pi.sum() - 1.0)
+        jacobian[:n] /= size[:, None]
+        return residual, jacobian
+
+    def weights(self, y: FloatArray) -> FloatArray:
+        """Of the arclength: lambda follows from the others and has none."""
+        return np.append(np.exp(y[:-2]), [0.0, 1.0])
+
+    def point(self, y: FloatArray, before: FloatArray) -> _Point:
+        """With the unit tangent that has a positive product with the one before."""
+        weights, jacobian = self.weights(y), self.equations(y)[1]
+        rows = np.vstack([jacobian, weights * before])
+        found = np.linalg.solve(rows, np.append(np.zeros(len(y) - 1), 1.0))
+        unit = found / np.sqrt((weights * found**2).sum())
+        return _Point(y, unit, np.linalg.slogdet(np.vstack([jacobian, weights * unit]))[0])
+
+    def corrected(self, guess: FloatArray, row: FloatArray) -> FloatArray | None:
+        """The point of the curve in the hyperplane of a guess, by Newton's method."""
+        y = guess.copy()
+        for _ in range(CORRECTIONS):
+            residual, jacobian = self.equations(y)
+            if not np.isfinite(residual).all():
+                return None
+            try:
+                step = np.linalg.solve(
+                    np.vstack([jacobian, row]), np.append(-residual, row @ (guess - y))
+                )
+            except np.linalg.LinAlgError:
+                return None
+            if np.abs(step[:-2]).max() > 2.0:
+                return None
+            y = y + step
+            size = np.abs(step[:-2])  # masses are asked for to rounding, their logarithms to less
+            if size.max() <= 1e-9 and (np.exp(y[:-2]) * size).max() <= 1e-14:
+                return y if np.abs(self.equations(y)[0]).max() <= SOLVED else None
+        return None
+
+    def at_beta(self, guess: FloatArray, beta: float) -> FloatArray | None:
+        """The point of the curve at a beta."""
+        fixed = np.append(guess[:-1], np.log(beta))
+        return self.corrected(fixed, np.append(np.zeros(len(guess) - 1), 1.0))
+
+    def on_curve(self, reward: FloatArray, multiplier: float, beta: float) -> FloatArray:
+        """A point from the implicit reward at ``beta``."""
+        prior = beta * np.log(self.q) + (self.tau * self.log_ref if self.tau > 0 else 0.0)
+        guess = np.append((reward + prior) / (beta + self.tau), [multiplier, np.log(beta)])
+        found = self.at_beta(guess, beta)
+        if found is None:
+            raise NotConverged(f"{self.obj.name}: no stationary law to rounding at beta={beta:.6g}")
+        return found
+
+    def bend(self, y: FloatArray) -> FloatArray:
+        """``s^2 f'' - s f'``: the sign of every loss's curvature in its own mass."""
+        first, second, _ = self.forces(y)
+        s = np.exp(y[-1]) + self.tau
+        return np.asarray(s**2 * second - s * first)
+
+    def is_minimum(self, y: FloatArray) -> bool:
+        """Whether ``sum bend v^2 > 0`` wherever ``sum pi v = 0``: at most one is below 0."""
+        bend, pi = self.bend(y), np.exp(y[:-2])
+        below = bend < 0
+        return bool(not below.any() or (below.sum() == 1 and (pi**2 / bend).sum() < 0))
+
+
+def _follow(curve: _Curve, start: FloatArray, grid: FloatArray, turns: int) -> OneStepPath:
+    goal = np.log(grid)
+    way = -1.0 if goal[-1] < goal[0] else 1.0
+    here = curve.point(start, np.append(np.zeros(len(start) - 1), way))
+    met, sides, folds = [start], [0], list[Fold]()
+    step, lost = 0.2 * LARGEST, False
+    for _ in range(MOST_STEPS):
+        if way * here.y[-1] >= way * goal[-1] or way * here.y[-1] < way * goal[0]:
+            break
+        new = _stepped(curve, here, step)
+        if new is None:
+            step *= 0.5
+            lost = step < LEAST
+            if lost:
+                break
+            continue
+        ends = [0.0, step]
+        if new.tangent[-1] * here.tangent[-1] < 0:  # the curve turns in between
+            ends.insert(1, _turn(curve, here, step))
+        for side, part in enumerate(pairwise(ends), start=len(folds)):
+            if side <= turns:
+                found = _crossings(curve, here, *part, goal)
+                met += found
+                sides += [side] * len(found)
+        if len(ends) > 2:
+            folds.append(_as_fold(curve, here, ends[1]))
+            if len(folds) > turns:
+                break
+        here, step = new, min(1.5 * step, LARGEST)
+    return _path(curve, met, sides, tuple(folds), grid, lost)
+
+
+def _stepped(curve: _Curve, here: _Point, step: float) -> _Point | None:
+    """The point an arclength further, or None if it is too far to be sure of the same curve."""
+    y = _along(curve, here, step)
+    if y is None:
+        return None
+    weights = curve.weights(here.y)
+    off = y - here.y - step * here.tangent
+    try:
+        new = curve.point(y, here.tangent)
+    except np.linalg.LinAlgError:
+        return None
+    straight = (weights * new.tangent * here.tangent).sum() > 0.7
+    near = (weights * off**2).sum() <= (0.3 * step) ** 2 and np.abs(off[:-2]).max() <= 0.1
+    return new if near and straight and new.orientation == here.orientation else None
+
+
+def _along(curve: _Curve, here: _Point, length: float) -> FloatArray | None:
+    return curve.corrected(here.y + length * here.tangent, curve.weights(here.y) * here.tangent)
+
+
+def _sure(curve: _Curve, here: _Point, length: float) -> FloatArray:
+    """A point on the way of a step that was taken."""
+    y = _along(curve, here, length)
+    if y is None:
+        raise NotConverged(f"{curve.obj.name}: the curve was lost next to beta={here.beta:.6g}")
+    return y
+
+
+def _turn(curve: _Curve, here: _Point, step: float) -> float:
+    """Arclength from here at which the tangent has no part in beta."""
+
+    def rise(length: float) -> float:
+        return float(curve.point(_sure(curve, here, length), here.tangent).tangent[-1])
+
+    return float(brentq(rise, 0.0, step, xtol=1e-13, rtol=1e-13))
+
+
+def _crossings(
+    curve: _Curve, here: _Point, start: float, end: float, goal: FloatArray
+) -> list[FloatArray]:
+    """Points at the given values of log beta on a part of a step that is monotone in beta."""
+    first, last = (float(_sure(curve, here, at)[-1]) for at in (start, end))
+    way = np.sign(last - first)
+    between = (way * (goal - first) > SAME) & (way * (goal - last) <= SAME)
+    out = []
+    for value in sorted(goal[between], reverse=last < first):
+
+        def excess(length: float, value: float = value) -> float:
+            return float(_sure(curve, here, length)[-1]) - value
+
+        there = abs(value - last) <= SAME
+        length = end if there else float(brentq(excess, start, end, xtol=1e-14))
+        y = _sure(curve, here, length)
+        exact = curve.at_beta(y, float(np.exp(value)))
+        close = exact is not None and np.abs(exact - y)[:-2].max() <= 1e-6
+        out.append(exact if exact is not None and close else y)
+    return out
+
+
+def _as_fold(curve: _Curve, here: _Point, length: float) -> Fold:
+    y = _sure(curve, here, length)
+    values = np.linalg.svd(curve.equations(y)[1][:, :-1], compute_uv=False)
+    policy = np.zeros(curve.live.shape)
+    policy[curve.live] = np.exp(y[:-2])
+    outcome = int(np.flatnonzero(curve.live)[np.argmin(curve.bend(y) / np.exp(y[:-2]))])
+    return Fold(float(np.exp(y[-1])), policy, float(y[-2]), outcome, float(values[-1] / values[0]))
+
+
+def _path(
+    curve: _Curve,
+    met: list[FloatArray],
+    sides: list[int],
+    folds: tuple[Fold, ...],
+    grid: FloatArray,
+    lost: bool,
+) -> OneStepPath:
+    shape = (len(met), len(curve.live))
+    policies, rewards = np.zeros(shape), np.zeros(shape)
+    policies[:, curve.live] = [np.exp(y[:-2]) for y in met]
+    rewards[:, curve.live] = [curve.reward(y) for y in met]
+    reached = sides.count(0)
+    said = f"{reached} of {len(grid)} betas on the near branch from beta={grid[0]:g}"
+    if folds:
+        said += f", which ends at a fold at beta={folds[0].beta:.10g}"
+        said += f"; {len(met) - reached} points beyond it" if len(met) > reached else ""
+    good = not lost and (bool(folds) or reached == len(grid))
+    outcome = Outcome.CONVERGED if good else Outcome.NOT_CONVERGED
+    if not good:
+        said += f"; the curve was lost next to beta={np.exp(met[-1][-1]):.6g}"
+    path = OneStepPath(
+        beta=np.exp([y[-1] for y in met]),
+        policies=policies,
+        rewards=rewards,
+        multiplier=np.array([y[-2] for y in met]),
+        risk=np.array([curve.risk(y) for y in met]),
+        side=np.array(sides),
+        minimum=np.array([curve.is_minimum(y) for y in met]),
+        folds=folds,
+        outcome=outcome,
+        status=f"{outcome.value}: {said}",
+    )
+    if not good:
+        raise NotConverged(f"{curve.obj.name}: {path.status}", path)
+    return path
