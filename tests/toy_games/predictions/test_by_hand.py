@@ -18,6 +18,7 @@ from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.rewards import Table
 from toy_games.predictions import (
     finite_samples,
+    fixed_data,
     linearised,
     misspecification,
     preference_rounds,
@@ -175,8 +176,8 @@ def test_factors_distances_and_floors_of_rounds():
     close(stability.inner_factor(4.0, 0.1 * log(0.5) / log(0.975), 0.1), -1.0)
     close(stability.noise_floor(0.5, 3, 100), 2 / 100 * 0.5 / 1.5)
     close(stability.noise_floor(0.5, 3, 100, own=0.5), 2 / 100 * 0.25 / (0.25 * 1.75))
-    close(stability.fixed_data_floor([1.0, 0.5], 3, 100), 2 / 200 * np.array([2.0, 4 / 3]))
-    close(stability.fixed_data_floor(1.6, 3, 100, 4), 2 / 200 * 2.0)
+    close(fixed_data.fixed_data_floor([1.0, 0.5], 3, 100), 2 / 200 * np.array([2.0, 4 / 3]))
+    close(fixed_data.fixed_data_floor(1.6, 3, 100, 4), 2 / 200 * 2.0)
 
 
 def test_the_floor_on_one_data_set_is_that_of_its_recursion():
@@ -184,7 +185,7 @@ def test_the_floor_on_one_data_set_is_that_of_its_recursion():
         around = 0.0  # variance of the log-ratio to the data's own law, in units of (N-1)/n
         for _ in range(500):
             around = (1 - step) ** 2 * around + step**2 / per_expert
-        found = stability.fixed_data_floor(step, 11, 50, per_expert)
+        found = fixed_data.fixed_data_floor(step, 11, 50, per_expert)
         close(found, 0.5 * 10 / 50 * (around + 1.0))
 
 

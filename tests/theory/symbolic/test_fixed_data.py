@@ -1,0 +1,92 @@
+"""T16: rounds on one data set are an autoregression with the data's own covariance."""
+
+import pytest
+import sympy as sp
+
+from tests.theory.symbolic.algebra import array, exact, law, link, symbolic, triangular, vanishes
+from theory import objectives
+from theory.rounds import two_step as rounds
+
+X = sp.Symbol("x", positive=True)
+BETA, STEP, OWN = sp.symbols("beta s K", positive=True)
+LINKED = [n for n in objectives.names() if objectives.get(n).has_link and n != "ipm"]
+
+
+@pytest.mark.claim("T6.fixed_data_floor", regime="symbolic")
+@pytest.mark.parametrize("name", LINKED)
+def test_a_round_moves_by_the_step_towards_data_and_own_error(name, claim):
+    """d log pi' = (1 - s) d log pi - s d(error of the own samples), at pi = data, up to a shift."""
+    obj, data = symbolic(name), law("p", 3)
+    moves, errors = sp.symbols("x1:4", real=True), sp.symbols("e1:4", real=True)
+    log_q = array(*(sp.log(w) + x for w, x in zip(data, moves, strict=True)))
+    shown = [sp.exp(x) * (1 + e) for x, e in zip(moves, errors, strict=True)]
+    delta = 0 if name in ("ipo", "inpo") else None  # of second order: see below
+    reward = array(*(link(obj, X, delta).subs(X, 1 / r) for r in shown))
+    after = rounds.gibbs_step(log_q, reward, BETA, None, 0)
+    origin = dict.fromkeys((*moves, *errors), 0)
+    slope = link(obj, X, delta)
+    step = (X * sp.diff(slope, X)).subs(X, 1) / BETA
+    apart = exact(after[0] - after[1])  # a shift drops out
+    for symbols, factor in ((moves, 1 - step), (errors, -step)):
+        for symbol, sign_of in zip(symbols, (1, -1, 0), strict=True):
+            found = sp.diff(apart, symbol).subs(origin)
+            claim.exact(vanishes(found - sign_of * factor), "1 - s on log pi, -s on the error")
+    own = array(*(w * r for w, r in zip(data, shown, strict=True)))
+    gap = triangular(data, own)
+    flat = all(vanishes(sp.diff(gap, x).subs(origin)) for x in (*moves, *errors))
+    claim.exact(flat, "Delta is of second order")
+
+
+@pytest.mark.claim("T6.fixed_data_floor", regime="symbolic")
+def test_the_stationary_covariance_of_that_recursion(claim):
+    """Own errors have covariance (diag 1/p - 1)/nK, and 1/n is the data's: n is taken out."""
+    p = law("p", 3)
+    data = sp.Matrix(3, 3, lambda i, j: sp.KroneckerDelta(i, j) / p[i] - 1)
+    sigma = STEP / ((2 - STEP) * OWN) * data
+    rest = sigma - (1 - STEP) ** 2 * sigma - STEP**2 / OWN * data
+    claim.exact(all(vanishes(e) for e in rest), "Sigma = (1-s)^2 Sigma + s^2 C/K")
+    total = data + sigma
+    kl = sum(p[i] * total[i, i] for i in range(3)) / 2
+    claim.exact(
+        vanishes(kl - (1 + STEP / ((2 - STEP) * OWN))), "KL = (N-1)/2 (1 + s/((2-s)K)), N = 3"
+    )
+    t = sp.Symbol("t", positive=True)
+    kept = (1 - STEP) ** t
+    after = (1 - STEP) ** 2 * (1 - kept**2) * sigma + STEP**2 / OWN * data
+    claim.exact(
+        all(vanishes(sp.simplify(e)) for e in after - (1 - kept**2 * (1 - STEP) ** 2) * sigma),
+        "own noise after t rounds from none: 1 - (1-s)^{2t} of it",
+    )
+
+
+@pytest.mark.claim("T16.early_stop", regime="symbolic")
+def test_the_best_stop_in_closed_form(claim):
+    kept, noise = sp.symbols("g v", real=True)
+    start, floor = sp.symbols("D F", positive=True)
+    kl = kept**2 * start + floor * ((1 - kept) ** 2 + noise * (1 - kept**2))
+    best = floor / (start + floor * (1 - noise))
+    claim.exact(vanishes(sp.diff(kl, kept).subs(kept, best)), "g = F/(D + F(1-v))")
+    least = floor * (1 + noise) - floor * best
+    claim.exact(vanishes(kl.subs(kept, best) - least), "least KL")
+    border = floor * (1 / noise - 1 + noise)
+    claim.exact(vanishes(least.subs(start, border) - floor), "it is F at D = F(1/v - 1 + v)")
+    claim.exact(vanishes(sp.diff(least, start) - best**2), "and grows with D")
+    gap = kl - kl.subs(noise, 0)
+    claim.exact(vanishes(gap - floor * noise * (1 - kept**2)), "own noise costs F v (1 - g^2)")
+
+
+@pytest.mark.claim("T16.unseen", regime="symbolic")
+def test_moments_of_an_unseen_response(claim):
+    """In log time tmq grows at rate 1 and falls by e^-L at rate tmq: its stationary moments."""
+    fall, k = sp.symbols("L k", positive=True)
+    first = 1 / fall  # E Y, where E log Y rests: 1 = L E Y
+    second = 1 / (1 - sp.exp(-fall)) * first  # where E Y rests
+    factor = k / (1 - sp.exp(-k * fall))  # E Y^(k+1) / E Y^k
+    claim.exact(vanishes(factor.subs(k, 1) * first - second), "moments")
+    claim.exact(sp.limit(factor, k, 0) == first, "E Y is the limit of the factor at k = 0")
+    head = sp.gamma(k) * (1 - sp.exp(-k * fall))
+    slope = sp.series(head, k, 0, 2).removeO()
+    rate = sp.simplify(slope.coeff(k, 1) / slope.coeff(k, 0))
+    claim.exact(vanishes(rate + sp.EulerGamma + fall / 2), "the head's part of E log Y")
+    shift = sp.gamma(k + 1) / sp.gamma(k)
+    claim.exact(sp.gammasimp(shift) == k, "Gamma(k+1) = k Gamma(k); the product loses 1 - e^-kL")
