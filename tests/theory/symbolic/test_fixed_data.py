@@ -3,7 +3,17 @@
 import pytest
 import sympy as sp
 
-from tests.theory.symbolic.algebra import array, exact, law, link, symbolic, triangular, vanishes
+from tests.theory.symbolic.algebra import (
+    array,
+    exact,
+    law,
+    link,
+    risk,
+    symbolic,
+    triangular,
+    vanishes,
+    weights,
+)
 from theory import objectives
 from theory.rounds import two_step as rounds
 
@@ -90,3 +100,39 @@ def test_moments_of_an_unseen_response(claim):
     claim.exact(vanishes(rate + sp.EulerGamma + fall / 2), "the head's part of E log Y")
     shift = sp.gamma(k + 1) / sp.gamma(k)
     claim.exact(sp.gammasimp(shift) == k, "Gamma(k+1) = k Gamma(k); the product loses 1 - e^-kL")
+
+
+ONE_LOSS = ("spif", "iq_learn", "policy_only", "exponential", "airl", "brier", "space")
+ONE_LOSS += ("spin", "spin_exponential", "ipo", "centred_spif", "renyi")
+
+
+@pytest.mark.claim("T6.k_steps", "T16.inner_path", "T16.inner_floor", regime="symbolic")
+@pytest.mark.parametrize("name", ONE_LOSS)
+def test_the_gradient_within_a_round_is_linear_in_fishers_matrix(name, claim):
+    """Along any direction phi of log pi: gradient h (E_data - E_p) phi, Hessian (h/s) Var phi.
+
+    So steps on it are the module's recursion, whatever the loss.
+    """
+    obj, theta = symbolic(name), sp.Symbol("theta", real=True)
+    p, data, phi = weights("p", 3), weights("w", 3), sp.symbols("f1:4", real=True)
+    laws = {both[2]: 1 - both[0] - both[1] for both in (p, data)}
+    tilted = [w * sp.exp(theta * f) for w, f in zip(p, phi, strict=True)]
+    reward = array(*(BETA * sp.log(x / (w * sum(tilted))) for w, x in zip(p, tilted, strict=True)))
+
+    def derivative(expert, order):
+        return sp.diff(risk(obj, reward, expert, p), theta, order).subs(theta, 0).subs(laws)
+
+    def mean(weight, values):
+        return sum(w * v for w, v in zip(weight, values, strict=True)).subs(laws)
+
+    covariance = mean(data, phi) - mean(p, phi)
+    h = sp.simplify(sp.cancel(sp.together(-derivative(data, 1) / covariance)))
+    free = {*p, *data, *phi}
+    claim.exact(not h.free_symbols & free, "gradient h (E_data phi - E_p phi), h the loss's number")
+    variance = mean(p, [f**2 for f in phi]) - mean(p, phi) ** 2
+    slope = link(obj, X, 0 if name == "ipo" else None)
+    step = (X * sp.diff(slope, X)).subs(X, 1) / BETA
+    claim.exact(vanishes(derivative(p, 2) - h / step * variance), "Hessian (h/s) Var phi")
+    k, rho = sp.symbols("k rho", positive=True)
+    share = (1 - rho) * (1 - rho**k) / (1 - rho) + rho**k * (1 - rho)
+    claim.exact(vanishes(share - (1 - rho ** (k + 1))), "one step more: share 1 - rho^{k+1}")

@@ -257,16 +257,18 @@ def test_an_unseen_response_forgets_where_it_began(claim, fall):
 def test_rounds_lower_a_response_that_the_data_lack_like_one_over_rounds(
     claim, name, own, smoothing
 ):
-    """Beside sampling: the start, 1/(q_0 m t L), and the normaliser's drift, s N b t/n."""
-    step, n, seeds, record = 0.5, 2000, 250, [30, 60]
+    """Beside sampling: the start, 1/(q_0 m t L), a second sample in a round, as much again, and
+    the normaliser's drift, s N b t/n."""
+    step, n, seeds, record = 0.5, 2000, 250, [40, 80]
     fall = unseen_fall(objectives.get(name), step, own, smoothing)
-    start = np.log(np.array([0.297, 0.297, 0.396, 0.01]))
+    begun = 1.0 / (n * own)
+    start = np.log(np.append(UNSEEN[:3] * (1.0 - begun), begun))
     given = {"value": "outside", "per_expert": own, "smoothing": smoothing}
     log = np.log(play(name, step, UNSEEN, start, record, seeds, n, **given))
     mean = unseen_mass(fall, n * own, np.array(record))[1]
     drift = step * 4 * float(own_counts(step, 0.0, own)) * np.array(record) / n
     rest = 4 * log.std(-1, ddof=1) / np.sqrt(seeds) + drift
-    rest += 2.0 / (0.01 * n * own * fall * np.array(record)) * np.log(0.01 * n * own)
+    rest += 2.0 / (fall * np.array(record))
     what = "mean log mass: 4 standard errors, the start and the drift"
     claim.close(log.mean(-1), mean, rest, what=what, because="sampling")
 
@@ -326,6 +328,34 @@ def test_the_floor_of_rounds_of_k_steps(claim, name, step, rate, k):
     claim.close(each.mean(), predicted, 4 * error, rtol=0.01, what=what, because="sampling")
     solved = float(own_noise(step)) * 3 / (2 * m)
     claim.exhibits(solved / predicted, 1.3, what="floor of solved rounds over it")
+
+
+@pytest.mark.claim("T16.early_stop", "T16.inner_floor", regime="dynamics")
+@pytest.mark.parametrize(("name", "step", "own", "rate", "k"), [("spif", 0.5, 1, 0.7, 3)])
+def test_rounds_of_k_steps_on_one_data_set_stop_early_direction_by_direction(
+    claim, name, step, own, rate, k
+):
+    n, seeds, record = 2000, 500, np.array([1, 3, 8, 16])
+    _, values, vectors = spectrum(SPECTRUM)
+    off = np.array([0.06, -0.05, 0.04, -0.03])
+    parts = 0.5 * values * (off @ vectors) ** 2  # KL of the start, by direction
+    data = np.random.default_rng(8).multinomial(n, SPECTRUM, seeds)[:, None] / n
+    rows = pd.DataFrame({"seed": np.arange(seeds), "steps_per_round": k, "rate": rate})
+    run = SelfPlay(
+        Softmax(4), name, rows.assign(beta=float(beta_at(objectives.get(name), step))),
+        SPECTRUM, np.log(SPECTRUM) + off, Data(batch=None, own_samples=n * own),
+        {"kl": kl_to_expert}, given={"data": data},
+    )  # fmt: skip
+    table = simulator.run(run, record * k, progress=False)
+    kl = table.pivot(index="step", columns="seed", values="kl").to_numpy()
+    steps = inner_steps(step, rate, values, k)
+    predicted = kl_after(record, steps, n, own, parts)
+    error = kl.std(-1, ddof=1) / np.sqrt(seeds)
+    what = "mean KL after 1, 3, 8, 16 rounds: 4 standard errors and the next order"
+    claim.close(kl.mean(-1), predicted, 4 * error, rtol=0.03, what=what, because="sampling")
+    alike = kl_after(record, np.full(3, step), n, own, parts)
+    what = "formula of solved rounds off it, in its standard errors, after 3 rounds"
+    claim.exhibits(abs(kl.mean(-1) - alike)[1] / error[1], 8.0, what=what)
 
 
 def moved(name, step, rate, k, first):
