@@ -53,34 +53,43 @@ def own_counts(step: Any, bend: float = 0.0, per_expert: Any = 1) -> FloatArray:
 
 
 def kl_after(
-    rounds: Any, steps: Any, samples: Any, per_expert: Any = 1, start: Any = 0.0
+    rounds: Any,
+    steps: Any,
+    samples: Any,
+    per_expert: Any = 1,
+    start: Any = 0.0,
+    learned: float = 0.0,
 ) -> FloatArray:
     """Mean KL(p||pi_t) after so many rounds on one data set, summed over the directions.
 
-    ``g^2 start + ((1-g)^2 + v (1-g^2))/2n`` each, with ``g = (1-s)^t`` the share of the start that
-    is left and v `own_noise`: what is left of the start, what has come in of the data's error, and
-    of own samples'. As t grows it is `fixed_data_floor`.
+    ``f^2 start + ((1-f)^2 + v (1-g^2))/2n`` each, ``g = (1-s)^t``, ``f = (1 - learned) g`` and v
+    `own_noise`: what is left of the start, what has come in of the data's error, and of own
+    samples'. As t grows it is `fixed_data_floor`.
 
     Args:
         rounds: t >= 0, ``+inf`` for the stationary law.
         steps: effective steps in (0, 2) of the N - 1 directions (..., N - 1).
-        samples: n. per_expert: K.
+        samples: n.
+        per_expert: K.
         start: KL(p||pi_0) of each direction, half its squared log-ratio, nats; of a start that does
             not depend on the data.
+        learned: share of the way to the data's law that supervised fine-tuning on the same data has
+            brought that start before the rounds, in [0, 1].
 
     >>> kl_after([0, 1], [[0.5, 0.5]], 100, start=[0.1, 0.1])
-    array([0.2       , 0.05583333])
+    array([0.2  , 0.055])
     """
     s = np.asarray(steps, dtype=float)
-    left = np.abs(1.0 - s) ** np.asarray(rounds, dtype=float)[..., None]
-    odd = (s > 1.0) & (np.mod(np.where(np.isfinite(rounds), rounds, 0.0), 2) == 1)[..., None]
-    g = np.where(odd, -left, left)
-    error = (1.0 - g) ** 2 + own_noise(s, per_expert) * (1.0 - g**2)
-    return np.asarray((g**2 * start + error / (2.0 * np.asarray(samples))).sum(-1))
+    t = np.asarray(rounds, dtype=float)[..., None]
+    odd = (s > 1.0) & (np.mod(np.where(np.isfinite(t), t, 0.0), 2) == 1)
+    g = np.where(odd, -1.0, 1.0) * np.abs(1.0 - s) ** t
+    left = (1.0 - learned) * g
+    error = (1.0 - left) ** 2 + own_noise(s, per_expert) * (1.0 - g**2)
+    return np.asarray((left**2 * start + error / (2.0 * np.asarray(samples))).sum(-1))
 
 
 class Stop(NamedTuple):
-    """The best moment to stop: share of the start that is left, KL in nats, rounds for s < 1."""
+    """The best moment to stop: ``(1-s)^t`` there, KL in nats, and t where s < 1 (else NaN)."""
 
     left: FloatArray
     kl: FloatArray
@@ -88,21 +97,32 @@ class Stop(NamedTuple):
 
 
 def best_stop(
-    step: Any, outcomes: int, samples: Any, per_expert: Any = 1, start: Any = np.inf
+    step: Any,
+    outcomes: int,
+    samples: Any,
+    per_expert: Any = 1,
+    start: Any = 0.0,
+    learned: float = 0.0,
 ) -> Stop:
     """Least mean KL over the rounds, all directions at one step: a shrinkage to the start.
 
-    With F the maximum-likelihood law's KL ``(N-1)/2n``, D the start's and v `own_noise`, `kl_after`
-    is least where ``g = F/(D + F(1-v))`` of the start is left, at ``F(1+v) - F^2/(D + F(1-v))``;
-    the start itself is best iff ``D <= F v``. The least is below F iff ``D < F (1/v - 1 + v)`` for
-    v < 1, and iff ``D < F`` else.
+    With F the maximum-likelihood law's KL ``(N-1)/2n``, D = ``start`` that of the whole start, c =
+    ``learned`` < 1 and ``w = v/(1-c)^2``, `kl_after` is least where ``f = F/(D + F(1-w))``, at
+    ``F(1+v) - F^2/(D + F(1-w))``; the rounds do not improve on where they begin iff
+    ``D <= F (c/(1-c) + w)``. At c = 0 the least is below F iff ``D < F (1/v - 1 + v)`` for v < 1,
+    and iff ``D < F`` else.
+
+    >>> round(float(best_stop(1.0, 3, 100, 2, start=0.01).kl), 6)
+    0.008333
     """
     s, d = np.asarray(step, dtype=float), np.asarray(start, dtype=float)
-    f, v = (outcomes - 1) / (2.0 * np.asarray(samples)), own_noise(s, per_expert)
+    f, v, kept = (outcomes - 1) / (2.0 * np.asarray(samples)), own_noise(s, per_expert), 1 - learned
+    w = v / kept**2
+    at_start = d <= f * (learned / kept + w)
     with np.errstate(divide="ignore", invalid="ignore"):
-        inner = f / (d + f * (1.0 - v))
-        g = np.where(d <= f * v, 1.0, inner)
-        kl = np.where(d <= f * v, d, f * (1.0 + v) - f * inner)
+        left = f / (d + f * (1.0 - w))
+        g = np.where(at_start, 1.0, left / kept)
+        kl = np.where(at_start, kept**2 * d + learned**2 * f, f * (1.0 + v) - f * left)
         rounds = np.where(s < 1.0, np.log(g) / np.log1p(-s), np.nan)
     return Stop(g, kl, rounds)
 

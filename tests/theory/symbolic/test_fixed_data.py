@@ -22,32 +22,34 @@ BETA, STEP, OWN = sp.symbols("beta s K", positive=True)
 LINKED = [n for n in objectives.names() if objectives.get(n).has_link and n != "ipm"]
 
 
-@pytest.mark.claim("T6.fixed_data_floor", regime="symbolic")
+@pytest.mark.claim("T6.fixed_data_floor", "T6.noise_floor", regime="symbolic")
 @pytest.mark.parametrize("name", LINKED)
 def test_a_round_moves_by_the_step_towards_data_and_own_error(name, claim):
-    """d log pi' = (1 - s) d log pi - s d(error of the own samples), at pi = data, up to a shift."""
+    """d log pi' = (1 - s) d log pi + s d(expert's error - own error), at pi = p, up to a shift."""
     obj, data = symbolic(name), law("p", 3)
     moves, errors = sp.symbols("x1:4", real=True), sp.symbols("e1:4", real=True)
+    theirs = sp.symbols("d1:4", real=True)  # of the expert's samples
     log_q = array(*(sp.log(w) + x for w, x in zip(data, moves, strict=True)))
     shown = [sp.exp(x) * (1 + e) for x, e in zip(moves, errors, strict=True)]
     delta = 0 if name in ("ipo", "inpo") else None  # of second order: see below
-    reward = array(*(link(obj, X, delta).subs(X, 1 / r) for r in shown))
+    ratios = [(1 + d) / r for d, r in zip(theirs, shown, strict=True)]
+    reward = array(*(link(obj, X, delta).subs(X, r) for r in ratios))
     after = rounds.gibbs_step(log_q, reward, BETA, None, 0)
-    origin = dict.fromkeys((*moves, *errors), 0)
+    origin = dict.fromkeys((*moves, *errors, *theirs), 0)
     slope = link(obj, X, delta)
     step = (X * sp.diff(slope, X)).subs(X, 1) / BETA
     apart = exact(after[0] - after[1])  # a shift drops out
-    for symbols, factor in ((moves, 1 - step), (errors, -step)):
+    for symbols, factor in ((moves, 1 - step), (errors, -step), (theirs, step)):
         for symbol, sign_of in zip(symbols, (1, -1, 0), strict=True):
             found = sp.diff(apart, symbol).subs(origin)
-            claim.exact(vanishes(found - sign_of * factor), "1 - s on log pi, -s on the error")
+            claim.exact(vanishes(found - sign_of * factor), "1 - s on log pi, s on errors")
     own = array(*(w * r for w, r in zip(data, shown, strict=True)))
     gap = triangular(data, own)
     flat = all(vanishes(sp.diff(gap, x).subs(origin)) for x in (*moves, *errors))
     claim.exact(flat, "Delta is of second order")
 
 
-@pytest.mark.claim("T6.fixed_data_floor", regime="symbolic")
+@pytest.mark.claim("T6.fixed_data_floor", "T6.noise_floor", regime="symbolic")
 def test_the_stationary_covariance_of_that_recursion(claim):
     """Own errors have covariance (diag 1/p - 1)/nK, and 1/n is the data's: n is taken out."""
     p = law("p", 3)
@@ -55,6 +57,9 @@ def test_the_stationary_covariance_of_that_recursion(claim):
     sigma = STEP / ((2 - STEP) * OWN) * data
     rest = sigma - (1 - STEP) ** 2 * sigma - STEP**2 / OWN * data
     claim.exact(all(vanishes(e) for e in rest), "Sigma = (1-s)^2 Sigma + s^2 C/K")
+    fresh = STEP / (2 - STEP) * (1 + 1 / OWN) * data  # the expert's errors are new as well
+    rest = fresh - (1 - STEP) ** 2 * fresh - STEP**2 * (1 + 1 / OWN) * data
+    claim.exact(all(vanishes(e) for e in rest), "fresh expert samples: (1 + 1/K) s/(2-s) of C")
     total = data + sigma
     kl = sum(p[i] * total[i, i] for i in range(3)) / 2
     claim.exact(
@@ -85,7 +90,25 @@ def test_the_best_stop_in_closed_form(claim):
     claim.exact(vanishes(gap - floor * noise * (1 - kept**2)), "own noise costs F v (1 - g^2)")
 
 
-@pytest.mark.claim("T16.unseen", regime="symbolic")
+@pytest.mark.claim("T16.trained_start", regime="symbolic")
+def test_when_rounds_improve_on_a_trained_start(claim):
+    """The slope of KL in the share that is left, at the start, changes its sign there."""
+    kept, noise, shared = sp.symbols("g v c", positive=True)
+    start, floor = sp.symbols("D F", positive=True)
+    left = (1 - shared) * kept
+    kl = left**2 * start + floor * ((1 - left) ** 2 + noise * (1 - kept**2))
+    border = floor * (shared / (1 - shared) + noise / (1 - shared) ** 2)
+    slope = sp.diff(kl, kept).subs(kept, 1)
+    claim.exact(vanishes(slope - 2 * (1 - shared) ** 2 * (start - border)), "2(1-c)^2 (D - border)")
+    bare = shared**2 * floor + (1 - shared) ** 2 * start  # supervised fine-tuning's own KL
+    best = start / (start + floor)
+    claim.exact(vanishes(sp.diff(bare, shared).subs(shared, best)), "SFT's best: c/(1-c) = D/F")
+    beyond = (border - start).subs(shared, best)
+    what = "there the border is above D by v (D+F)^2/F"
+    claim.exact(vanishes(beyond - noise * (start + floor) ** 2 / floor), what)
+
+
+@pytest.mark.claim("T16.unseen", "T6.tail", regime="symbolic")
 def test_moments_of_an_unseen_response(claim):
     """In log time tmq grows at rate 1 and falls by e^-L at rate tmq: its stationary moments."""
     fall, k = sp.symbols("L k", positive=True)
@@ -93,6 +116,8 @@ def test_moments_of_an_unseen_response(claim):
     second = 1 / (1 - sp.exp(-fall)) * first  # where E Y rests
     factor = k / (1 - sp.exp(-k * fall))  # E Y^(k+1) / E Y^k
     claim.exact(vanishes(factor.subs(k, 1) * first - second), "moments")
+    bound = 1 / (1 - sp.exp(-fall))
+    claim.exact(sp.limit(bound / first, fall, 0) == 1, "small L: E Y is T6's bound")
     claim.exact(sp.limit(factor, k, 0) == first, "E Y is the limit of the factor at k = 0")
     head = sp.gamma(k) * (1 - sp.exp(-k * fall))
     slope = sp.series(head, k, 0, 2).removeO()
