@@ -214,3 +214,14 @@ def inner_angle(step: Any, rate: Any, eigenvalues: Any, gradient: Any, steps: An
     mean = (weight * eigenvalues).sum(-1, keepdims=True)
     spread = np.sqrt((weight * (eigenvalues - mean) ** 2).sum(-1))
     return np.asarray((np.asarray(steps) - 1.0) * rate / (2.0 * np.asarray(step)) * spread)
+
+
+def least_cosine(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> FloatArray:
+    """Least `inner_cosine` over all gradients, ``2 sqrt(r)/(1 + r)``; two directions attain it.
+
+    r is the least over the largest ``moved/lambda`` of the eigenvalues (..., D), Cassels'
+    inequality; steps with ``rate lambda < s``.
+    """
+    way = inner_steps(step, rate, eigenvalues, steps) / np.asarray(eigenvalues)
+    ratio = way.min(-1) / way.max(-1)
+    return np.asarray(2.0 * np.sqrt(ratio) / (1.0 + ratio))

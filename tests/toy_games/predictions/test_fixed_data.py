@@ -21,12 +21,14 @@ from toy_games.predictions.fixed_data import (
     inner_cosine,
     inner_steps,
     kl_after,
+    least_cosine,
     own_counts,
     own_noise,
     smoothed_excess,
     unseen_fall,
     unseen_mass,
 )
+from toy_games.predictions.stability import breaking_distance
 
 EXPERT = np.array([0.15, 0.2, 0.2, 0.2, 0.25])
 BENDS = {"spin": 0.0, "spif": 0.0, "ipo": 0.0, "iq_learn": -1.0, "gail": 0.5, "policy_only": 1.0}
@@ -493,6 +495,60 @@ def test_a_round_leaves_sfts_direction_where_k_rate_lambda_reaches_its_step(clai
     end = np.arccos(inner_cosine(values, gradient, inner_steps(1.0, 1.0, values, 10**4)))
     solved = np.arccos(inner_cosine(values, gradient, np.ones(3)))
     claim.close(end, solved, 1e-6, what="a solved round's angle is the best response's")
+
+
+@pytest.mark.claim("T16.inner_cone", regime="tabular")
+@settings(max_examples=50)
+@given(st.floats(0.2, 20.0), st.floats(0.01, 0.99), st.integers(2, 200), st.integers(0, 10**6))
+def test_no_gradient_leaves_the_cone_and_two_directions_reach_its_edge(claim, step, share, k, seed):
+    rng = np.random.default_rng(seed)
+    values = np.sort(rng.uniform(0.001, 0.5, 6))
+    rate = share * step / values[-1]
+    steps = inner_steps(step, rate, values, k)
+    least = float(least_cosine(step, rate, values, k))
+    gradient = rng.standard_normal((200, 6)) * rng.exponential(1.0, (200, 6))
+    found = inner_cosine(values, gradient, steps)
+    claim.below(least, found.min(), what="least cosine, seen", atol=1e-12)
+    way = (steps / values)[[0, -1]]
+    edge = np.zeros(6)
+    edge[[0, -1]] = np.sqrt(way[::-1] / way.sum())
+    claim.close(inner_cosine(values, edge, steps), least, 1e-9, what="cosine at the edge")
+
+
+@pytest.mark.claim("T16.inner_cone", regime="tabular")
+@pytest.mark.parametrize(("step", "degrees"), [(10.0, 3.2), (3.0, 14.2)])
+def test_rounds_that_hold_stay_near_sfts_direction(claim, step, degrees):
+    """At the breaking distance in small steps, over spectra down to eigenvalue 0."""
+    inner = 1e-4
+    k = float(breaking_distance(step, inner)) / inner
+    least = least_cosine(step, inner, np.array([1e-6, 0.1, 1.0]), k)
+    angle = float(np.degrees(np.arccos(least)))
+    claim.close(angle, degrees, 0.1, what="largest angle, degrees", because="theory")
+    share = 2.0 / float(breaking_distance(step))
+    bound = np.degrees(np.arccos(2.0 * np.sqrt(share) / (1.0 + share)))
+    claim.close(angle, bound, 0.01, what="against its closed form", because="expansion")
+
+
+@pytest.mark.claim("T16.inner_cone", regime="dynamics", drops="near_expert")
+def test_from_afar_a_round_leaves_the_cone(claim):
+    """A start on a response that the expert hardly gives: the loss is curved otherwise there."""
+    expert = np.array([0.9, 0.05, 0.03, 0.02])
+    _, values, _ = spectrum(expert)
+    step, k = 10.0, 44
+    rate = 0.05 / values[-1]
+    beta = float(beta_at(objectives.get("spif"), step))
+    rows = pd.DataFrame({"seed": [0], "beta": beta, "rate": rate, "steps_per_round": k})
+    begun = np.log([1e-4, 1e-4, 0.9938, 0.006])
+    run = SelfPlay(Softmax(4), "spif", rows, expert, begun, Data(batch=None))
+    state = run.start()
+    path = [state["theta"].numpy()[0]]
+    for i in range(k):
+        state = run.advance(state, i)
+        path.append(state["theta"].numpy()[0])
+    first, way = path[1] - path[0], path[-1] - path[0]
+    cosine = first @ way / np.linalg.norm(first) / np.linalg.norm(way)
+    angles = np.degrees(np.arccos([cosine, float(least_cosine(step, rate, values, k))]))
+    claim.exhibits(angles[0] / angles[1], 1.5, what="angle over the cone's")
 
 
 @pytest.mark.claim("T16.inner_path", regime="dynamics", drops="matched_slopes")
