@@ -41,15 +41,15 @@ def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1
     return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
 
 
-def own_counts(step: Any, bend: float = 0.0, per_expert: Any = 1) -> FloatArray:
+def own_counts(step: Any, bend: Any = 0.0, per_expert: Any = 1) -> FloatArray:
     """Pseudo-counts b that own noise adds to every response: mean policy ``k + b`` over its sum.
 
     ``b = (1 + R''(0)/R'(0))/((2-s)K)`` with k the response's expert samples, to first order in
     1/k and whatever the smoothing; ``bend`` is ``R''(0)/R'(0)``: 0 for odd links, -1 for IQ-Learn,
-    whose mean policy is the data's to the bit.
+    whose mean policy is the data's law itself.
     """
     s, own = np.asarray(step, dtype=float), np.asarray(per_expert, dtype=float)
-    return np.asarray((1.0 + bend) / ((2.0 - s) * own))
+    return np.asarray((1.0 + np.asarray(bend)) / ((2.0 - s) * own))
 
 
 def kl_after(
