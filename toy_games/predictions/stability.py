@@ -69,6 +69,7 @@ def tail_mass(
     ``g = e^{R(log a/(1+a))/beta}``, so that ``E q`` falls at least like ``1/((1-g) n t)``, not
     exponentially, whatever the objective (reconstruction, T6 with samples). Of first order in
     1/n: the drift of the normaliser, about s N/n a round, is left out (t much less than n/(s N)).
+    Late in training the mean itself is `fixed_data.unseen_mass`, with ``log 1/g`` for ``1 - g``.
     """
     with np.errstate(divide="ignore"):
         shown = np.log(smoothing / (1.0 + smoothing))

@@ -339,7 +339,7 @@ def test_rounds_lower_a_response_that_the_data_lack_like_one_over_rounds(
 ):
     """Beside sampling: the start, 1/(q_0 m t L), a second sample in a round, as much again, and
     the normaliser's drift, s N b t/n."""
-    step, n, seeds, record = 0.5, 2000, 250, [40, 80]
+    step, n, seeds, record = 0.5, 1000, 250, [30, 60]
     fall = unseen_fall(objectives.get(name), step, own, smoothing)
     begun = 1.0 / (n * own)
     start = np.log(np.append(UNSEEN[:3] * (1.0 - begun), begun))
@@ -368,9 +368,9 @@ def test_where_the_data_lack_a_response_kl_grows_without_end(claim):
     p = np.array([0.0005, 0.3, 0.3, 0.3995])
     start = np.log(np.array([0.02, 0.3, 0.3, 0.38]))
     missing = data_of(p, 300, 1000)[:, 0] == 0
-    kl = play("spif", 1.0, p, start, [20, 160], 300, smoothing=0.0)[:, missing]
+    kl = play("spif", 1.0, p, start, [12, 60], 300, smoothing=0.0)[:, missing]
     claim.exhibits(missing.sum(), 100, what="data sets without the response")
-    grown = (kl[1] - kl[0]).mean() / (p[0] * np.log(8.0))
+    grown = (kl[1] - kl[0]).mean() / (p[0] * np.log(5.0))
     claim.exhibits(grown, 0.3, what="growth of KL over p for each e-fold of rounds")
 
 
