@@ -43,23 +43,11 @@ def noise_floor(step: Any, outcomes: int, samples: Any, own: Any = 0.0) -> Float
     For s < 2, n expert and n own samples. The log-ratio is an autoregression with factor 1 - s,
     driven by s times the errors of both empirical laws, whose variances under p sum to
     ``2 (N-1)/n`` (reconstruction, T6 linearised). That it vanishes with s is endless data's:
-    on one data set it is `fixed_data_floor`. A share ``own`` of expert labels that are the policy's
-    own makes the factor 1 - s (1 - own) and leaves the errors as they are.
+    on one data set it is `fixed_data.fixed_data_floor`. A share ``own`` of expert labels that are
+    the policy's own makes the factor 1 - s (1 - own) and leaves the errors as they are.
     """
     s, pull = np.asarray(step, dtype=float), np.asarray(step) * (1.0 - np.asarray(own))
     return np.asarray((outcomes - 1) / np.asarray(samples) * s**2 / (pull * (2.0 - pull)))
-
-
-def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1) -> FloatArray:
-    """Stationary KL(p||pi) near the expert on one data set of n: ``(N-1)/2n (1 + s/((2-s)K))``.
-
-    For s < 2. The data's own error, ``(N-1)/2n``, is the maximum-likelihood law's and stays, for
-    every objective and step; around that law the fresh own samples, K an expert sample, make the
-    rest (reconstruction, T6 linearised). At K = 1 that is 2/(2-s) times SFT's KL, never below it.
-    """
-    s = np.asarray(step, dtype=float)
-    noise = s / ((2.0 - s) * np.asarray(per_expert, dtype=float))
-    return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
 
 
 def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> FloatArray:
@@ -81,6 +69,7 @@ def tail_mass(
     ``g = e^{R(log a/(1+a))/beta}``, so that ``E q`` falls at least like ``1/((1-g) n t)``, not
     exponentially, whatever the objective (reconstruction, T6 with samples). Of first order in
     1/n: the drift of the normaliser, about s N/n a round, is left out (t much less than n/(s N)).
+    Late in training the mean itself is `fixed_data.unseen_mass`, with ``log 1/g`` for ``1 - g``.
     """
     with np.errstate(divide="ignore"):
         shown = np.log(smoothing / (1.0 + smoothing))

@@ -24,9 +24,9 @@ from toy_games.engine import simulator
 from toy_games.engine.policies import Softmax
 from toy_games.engine.trainable import beta_at, notes
 from toy_games.experiments.stability import Settings, along, cells, steepest
+from toy_games.predictions.fixed_data import fixed_data_floor
 from toy_games.predictions.stability import (
     breaking_distance,
-    fixed_data_floor,
     inner_factor,
     noise_floor,
     slowest_rate,

@@ -18,6 +18,7 @@ from toy_games.engine.policies import Softmax, Tokens
 from toy_games.engine.rewards import Table
 from toy_games.predictions import (
     finite_samples,
+    fixed_data,
     linearised,
     misspecification,
     preference_rounds,
@@ -175,8 +176,31 @@ def test_factors_distances_and_floors_of_rounds():
     close(stability.inner_factor(4.0, 0.1 * log(0.5) / log(0.975), 0.1), -1.0)
     close(stability.noise_floor(0.5, 3, 100), 2 / 100 * 0.5 / 1.5)
     close(stability.noise_floor(0.5, 3, 100, own=0.5), 2 / 100 * 0.25 / (0.25 * 1.75))
-    close(stability.fixed_data_floor([1.0, 0.5], 3, 100), 2 / 200 * np.array([2.0, 4 / 3]))
-    close(stability.fixed_data_floor(1.6, 3, 100, 4), 2 / 200 * 2.0)
+    close(fixed_data.fixed_data_floor([1.0, 0.5], 3, 100), 2 / 200 * np.array([2.0, 4 / 3]))
+    close(fixed_data.fixed_data_floor(1.6, 3, 100, 4), 2 / 200 * 2.0)
+
+
+def test_one_data_set_by_hand():
+    """n = 100, two or one directions; half or minus half of the start left after a round."""
+    close(fixed_data.own_counts(1.5, [0.0, -1.0, 0.5], 4), [0.5, 0.0, 0.75])
+    close(fixed_data.kl_after(1, [0.5, 0.5], 100, start=[0.04, 0.04]), 0.02 + 0.01 * 0.5)
+    close(fixed_data.kl_after(1, [1.5], 100, 3, start=0.08), 0.02 + 0.005 * (2.25 + 0.75))
+    close(fixed_data.kl_after(np.inf, [1.5, 1.0], 100), 0.005 * (4.0 + 2.0))
+    close(fixed_data.kl_after(0, [0.5], 100, start=0.08, learned=0.5), 0.02 + 0.005 * 0.25)
+    stop = fixed_data.best_stop(0.5, 3, 100, 1, start=0.08)  # F = .01, v = 1/3
+    close(stop, [0.01 / (0.08 + 0.02 / 3), 0.04 / 3 - 1e-4 / (0.08 + 0.02 / 3),
+                 np.log(0.01 / (0.08 + 0.02 / 3)) / np.log(0.5)])  # fmt: skip
+    close(fixed_data.best_stop(0.5, 3, 100, 1, start=0.003).kl, 0.003)  # below F v: the start
+    close(fixed_data.smoothed_excess(1.0, [30, 10], 10.0), (0.25 * 0.6 + 0.75 / 3) / 80)
+    close(fixed_data.unseen_fall(SPIN, 0.5, 2, 0.5), 0.5 * log(2.0))
+    close(fixed_data.unseen_fall(SPIF, 0.5, 1, 0.0), 1.0)
+    mass, log_mass = fixed_data.unseen_mass(50.0, 10, 4)  # one sample ends it: q below 1/40
+    close(mass, 1.0 / 2000)
+    close(log_mass, -log(40.0) - np.euler_gamma - 25.0)
+    close(fixed_data.inner_steps(2.0, 0.5, [0.4, 1.0], 2), [2 * (1 - 0.81), 2 * (1 - 0.5625)])
+    close(fixed_data.inner_cosine([1.0, 0.5], [1.0, 1.0], [1.0, 1.0]), 3.0 / sqrt(10.0))
+    close(fixed_data.inner_angle(2.0, 0.5, np.array([0.2, 0.6]), [1.0, 1.0], 5), 0.5 * 0.2)
+    close(fixed_data.least_cosine(2.0, 0.5, np.array([0.4, 1.0]), 1), 1.0)
 
 
 def test_the_floor_on_one_data_set_is_that_of_its_recursion():
@@ -184,7 +208,7 @@ def test_the_floor_on_one_data_set_is_that_of_its_recursion():
         around = 0.0  # variance of the log-ratio to the data's own law, in units of (N-1)/n
         for _ in range(500):
             around = (1 - step) ** 2 * around + step**2 / per_expert
-        found = stability.fixed_data_floor(step, 11, 50, per_expert)
+        found = fixed_data.fixed_data_floor(step, 11, 50, per_expert)
         close(found, 0.5 * 10 / 50 * (around + 1.0))
 
 

@@ -1,0 +1,227 @@
+"""Rounds on one data set: n expert samples in every round, K fresh own samples to each of them.
+
+All reconstruction (T16, "One data set"). Near the expert a direction of effective step s follows
+
+    z_{t+1} = (1 - s) z_t + s (d + e_t),
+
+z the log-ratio of the policy to the expert, d that of the data, which stays, and e_t that of the
+round's own samples. Under p the squares of d and e_t have mean 1/n and 1/(nK) a direction, of
+which there are N - 1. Everything here is of first order in 1/n, with all N outcomes in the data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from theory.objectives import Objective
+from theory.result import FloatArray
+from toy_games.engine.trainable import beta_at
+
+
+def own_noise(step: Any, per_expert: Any = 1) -> FloatArray:
+    """``s/((2-s)K)``: stationary noise of own samples, in units of the data's own; s < 2.
+
+    >>> float(own_noise(1.0, 4))
+    0.25
+    """
+    s = np.asarray(step, dtype=float)
+    return np.asarray(s / ((2.0 - s) * np.asarray(per_expert, dtype=float)))
+
+
+def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1) -> FloatArray:
+    """Stationary KL(p||pi) near the expert on one data set of n: ``(N-1)/2n (1 + s/((2-s)K))``.
+
+    For s < 2. The data's own error, ``(N-1)/2n``, is the maximum-likelihood law's and stays, for
+    every objective and step; around that law the fresh own samples, K an expert sample, make the
+    rest (T16). At K = 1 that is 2/(2-s) times SFT's KL, never below it.
+    """
+    noise = own_noise(step, per_expert)
+    return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
+
+
+def own_counts(step: Any, bend: Any = 0.0, per_expert: Any = 1) -> FloatArray:
+    """Pseudo-counts b that own noise adds to every response: mean policy ``k + b`` over its sum.
+
+    ``b = (1 + R''(0)/R'(0))/((2-s)K)`` with k the response's expert samples, to first order in
+    1/k and whatever the smoothing; ``bend`` is ``R''(0)/R'(0)``: 0 for odd links, -1 for IQ-Learn,
+    whose mean policy is the data's law itself.
+    """
+    s, own = np.asarray(step, dtype=float), np.asarray(per_expert, dtype=float)
+    return np.asarray((1.0 + np.asarray(bend)) / ((2.0 - s) * own))
+
+
+def kl_after(
+    rounds: Any,
+    steps: Any,
+    samples: Any,
+    per_expert: Any = 1,
+    start: Any = 0.0,
+    learned: float = 0.0,
+) -> FloatArray:
+    """Mean KL(p||pi_t) after so many rounds on one data set, summed over the directions.
+
+    ``f^2 start + ((1-f)^2 + v (1-g^2))/2n`` each, ``g = (1-s)^t``, ``f = (1 - learned) g`` and v
+    `own_noise`: what is left of the start, what has come in of the data's error, and of own
+    samples'. As t grows it is `fixed_data_floor`.
+
+    Args:
+        rounds: t >= 0, ``+inf`` for the stationary law.
+        steps: effective steps in (0, 2) of the N - 1 directions (..., N - 1).
+        samples: n.
+        per_expert: K.
+        start: KL(p||pi_0) of each direction, half its squared log-ratio, nats; of a start that does
+            not depend on the data.
+        learned: share of the way to the data's law that supervised fine-tuning on the same data has
+            brought that start before the rounds, in [0, 1].
+
+    >>> kl_after([0, 1], [[0.5, 0.5]], 100, start=[0.1, 0.1])
+    array([0.2  , 0.055])
+    """
+    s = np.asarray(steps, dtype=float)
+    t = np.asarray(rounds, dtype=float)[..., None]
+    odd = (s > 1.0) & (np.mod(np.where(np.isfinite(t), t, 0.0), 2) == 1)
+    g = np.where(odd, -1.0, 1.0) * np.abs(1.0 - s) ** t
+    left = (1.0 - learned) * g
+    error = (1.0 - left) ** 2 + own_noise(s, per_expert) * (1.0 - g**2)
+    return np.asarray((left**2 * start + error / (2.0 * np.asarray(samples))).sum(-1))
+
+
+class Stop(NamedTuple):
+    """The best moment to stop: ``(1-s)^t`` there, KL in nats, and t where s < 1 (else NaN)."""
+
+    left: FloatArray
+    kl: FloatArray
+    rounds: FloatArray
+
+
+def best_stop(
+    step: Any,
+    outcomes: int,
+    samples: Any,
+    per_expert: Any = 1,
+    start: Any = 0.0,
+    learned: float = 0.0,
+) -> Stop:
+    """Least mean KL over the rounds, all directions at one step: a shrinkage to the start.
+
+    With F the maximum-likelihood law's KL ``(N-1)/2n``, D = ``start`` that of the whole start, c =
+    ``learned`` < 1 and ``w = v/(1-c)^2``, `kl_after` is least where ``f = F/(D + F(1-w))``, at
+    ``F(1+v) - F^2/(D + F(1-w))``; the rounds do not improve on where they begin iff
+    ``D <= F (c/(1-c) + w)``. At c = 0 the least is below F iff ``D < F (1/v - 1 + v)`` for v < 1,
+    and iff ``D < F`` else.
+
+    >>> round(float(best_stop(1.0, 3, 100, 2, start=0.01).kl), 6)
+    0.008333
+    """
+    s, d = np.asarray(step, dtype=float), np.asarray(start, dtype=float)
+    f, v, kept = (outcomes - 1) / (2.0 * np.asarray(samples)), own_noise(s, per_expert), 1 - learned
+    w = v / kept**2
+    at_start = d <= f * (learned / kept + w)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        left = f / (d + f * (1.0 - w))
+        g = np.where(at_start, 1.0, left / kept)
+        kl = np.where(at_start, kept**2 * d + learned**2 * f, f * (1.0 + v) - f * left)
+        rounds = np.where(s < 1.0, np.log(g) / np.log1p(-s), np.nan)
+    return Stop(g, kl, rounds)
+
+
+def smoothed_steps(step: Any, counts: Any, smoothing: float) -> FloatArray:
+    """Effective steps ``s k/(k+a)`` of responses with k expert samples, a counts added to each."""
+    k = np.asarray(counts, dtype=float)
+    return np.asarray(np.asarray(step, dtype=float) * k / (k + smoothing))
+
+
+def smoothed_excess(step: Any, counts: Any, smoothing: float, per_expert: Any = 1) -> FloatArray:
+    """Stationary excess of KL over the maximum-likelihood law's with a counts added on both sides.
+
+    ``sum_y (1 - k_y/n) s_y/((2-s_y)K)/2n`` at `smoothed_steps`: exact in the linearised round for
+    equal counts (..., N), else above it in second order of the steps' differences (5 % seen).
+    """
+    k = np.asarray(counts, dtype=float)
+    n = k.sum(-1, keepdims=True)
+    noise = own_noise(smoothed_steps(step, k, smoothing), per_expert)
+    return np.asarray(((1.0 - k / n) * noise / (2.0 * n)).sum(-1))
+
+
+# -- a response that the data do not show ---------------------------------------------------------
+
+
+def unseen_fall(obj: Objective, step: Any, per_expert: int = 1, smoothing: float = 0.5) -> float:
+    """Nats that one own sample takes off a response without expert samples, ``L``.
+
+    ``(R(0) - R(log a/(a + 1/K)))/beta``, +inf for an unbounded link without smoothing: the first
+    own sample ends the response.
+    """
+    with np.errstate(divide="ignore"):
+        shown = np.log(smoothing / (smoothing + 1.0 / per_expert))
+    gain = float(np.asarray(obj.link(shown, 0.0))) - float(np.asarray(obj.link(0.0, 0.0)))
+    return float(-gain / beta_at(obj, np.asarray(step)))
+
+
+def unseen_mass(fall: float, own: Any, rounds: Any) -> tuple[FloatArray, FloatArray]:
+    """Mean mass of such a response late in training, and mean of its logarithm (nats).
+
+    ``E q = 1/(m t L)`` and ``E log q = -log(m t) - gamma - L/2 + L sum_j 1/(e^{jL} - 1)``, with m
+    own samples a round in all, t rounds, L the `unseen_fall` and Euler's gamma: it is forgotten
+    where it began. Valid for ``m t L`` above 1/q_0 and t well below ``m/(s N)``, where the drift of
+    the normaliser sets in.
+    """
+    seen = np.asarray(own, dtype=float) * np.asarray(rounds, dtype=float)
+    j = np.arange(1, int(40.0 / fall) + 2)
+    log = -np.euler_gamma - fall / 2.0 + fall * (1.0 / np.expm1(j * fall)).sum()
+    return np.asarray(1.0 / (seen * fall)), np.asarray(log - np.log(seen))
+
+
+# -- several gradient steps in a round ------------------------------------------------------------
+
+
+def inner_steps(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> FloatArray:
+    """Effective steps ``s (1 - (1 - rate lambda/s)^k)`` of rounds of k exact gradient steps.
+
+    Of directions of eigenvalue lambda of Fisher's matrix, ``diag p - p p^T`` for a softmax; rate in
+    SFT units. At s = 1 they are those of k steps of SFT. They take the place of s in `kl_after`
+    where own samples are drawn once a round.
+    """
+    s = np.asarray(step, dtype=float)
+    return np.asarray(s * (1.0 - (1.0 - rate * np.asarray(eigenvalues) / s) ** np.asarray(steps)))
+
+
+def inner_cosine(eigenvalues: Any, gradient: Any, moved: Any) -> FloatArray:
+    """Cosine between SFT's first gradient and what a round has moved, in parameters.
+
+    Args:
+        eigenvalues: of Fisher's matrix (D,), positive.
+        gradient: SFT's first gradient in its eigenbasis (..., D); on one data set its squares are
+            lambda/n in the mean.
+        moved: effective steps so far (..., D), `inner_steps`: the parameters went
+            ``moved gradient/lambda``.
+    """
+    g, path = np.asarray(gradient), np.asarray(moved) * gradient / np.asarray(eigenvalues)
+    along = (g * path).sum(-1)
+    return np.asarray(along / np.sqrt((g**2).sum(-1) * (path**2).sum(-1)))
+
+
+def inner_angle(step: Any, rate: Any, eigenvalues: Any, gradient: Any, steps: Any) -> FloatArray:
+    """That angle to first order, radians: ``(k-1) rate/(2s)`` times the spread of lambda.
+
+    The spread is lambda's standard deviation at weights ``gradient^2``. SFT's own k steps bend as
+    at s = 1.
+    """
+    weight = np.asarray(gradient) ** 2
+    weight = weight / weight.sum(-1, keepdims=True)
+    mean = (weight * eigenvalues).sum(-1, keepdims=True)
+    spread = np.sqrt((weight * (eigenvalues - mean) ** 2).sum(-1))
+    return np.asarray((np.asarray(steps) - 1.0) * rate / (2.0 * np.asarray(step)) * spread)
+
+
+def least_cosine(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> FloatArray:
+    """Least `inner_cosine` over all gradients, ``2 sqrt(r)/(1 + r)``; two directions attain it.
+
+    r is the least over the largest ``moved/lambda`` of the eigenvalues (..., D), Cassels'
+    inequality; steps with ``rate lambda < s``.
+    """
+    way = inner_steps(step, rate, eigenvalues, steps) / np.asarray(eigenvalues)
+    ratio = way.min(-1) / way.max(-1)
+    return np.asarray(2.0 * np.sqrt(ratio) / (1.0 + ratio))
