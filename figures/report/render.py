@@ -119,10 +119,8 @@ def _theorems(evidence: Evidence) -> str:
         "A clause is a sentence that can fail alone; its sentence, tests and margins are on the "
         "evidence page. "
         + "; ".join(f"*{word}*: {MEANING[word]}" for word in DEDUCED)
-        + ". *sharp in* a "
-        "premise: seen to fail when it alone is dropped "
-        "([premises](figures/report/premises.toml)). Margin: the share of a tolerance that was "
-        "used.",
+        + ". °: seen to fail when a [premise](figures/report/premises.toml) is dropped alone "
+        "(which: evidence). Margin: the share of a tolerance that was used.",
     ]
     for claim in evidence.of("T"):
         found = [evidence.statuses[c.id] for c in claim.clauses if c.comparison is None]
@@ -146,10 +144,8 @@ def _links(claim: Claim, found: Sequence[Status]) -> list[str]:
 
 
 def _said(status: Status) -> str:
-    """A clause's name under its claim, with the premises it was seen to need."""
-    name = status.clause.id.partition(".")[2]
-    sharp = f" (sharp in {', '.join(status.sharp)})" if status.sharp else ""
-    return f"`{name}`{sharp}"
+    """A clause's name under its claim, marked if it was seen to need a premise."""
+    return f"`{status.clause.id.partition('.')[2]}`" + ("°" if status.sharp else "")
 
 
 def _signatures(evidence: Evidence) -> str:
@@ -182,7 +178,8 @@ def _signatures(evidence: Evidence) -> str:
 
 
 def _signature(status: Status) -> str:
-    says = f"`{status.clause.id}` {cell_of_table(status.clause.says)}"
+    text = status.clause.says.removeprefix("On real text, ").removeprefix("On real text ")
+    says = f"`{status.clause.id}` {cell_of_table(text[0].upper() + text[1:])}"
     word = f"**{status.word}**" + (f": {status.why}" if status.why else "")
     ask = status.clause.comparison
     if ask is None:
