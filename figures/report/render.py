@@ -203,14 +203,6 @@ def _section(claim: Claim, evidence: Evidence) -> str:
             lines.append(
                 f"{head}: " + "; ".join(_cited(id_, evidence.statuses) for id_ in cited) + "."
             )
-    shown = []
-    for id_ in answer.cited:
-        status = evidence.statuses[id_]
-        if (ask := status.clause.comparison) and status.cells:
-            means = f"{span(status.cells)} {ask.unit}"
-            shown.append(f"{id_} {means} ({tally(status.cells, ask)})")
-    if shown:
-        lines.append(f"Numbers: {'; '.join(shown)}.")
     if answer.change:
         lines.append(f"What would change the answer: {answer.change}")
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
