@@ -35,8 +35,8 @@ CAPTION = (
     "(steps in proportion, each seen twice) and, for 2,048 prompts, against the learning rate. "
     "Lines: three numbers of a power law fitted to IPO's four ringed points, (d) by T18 d; "
     "SPIF's and all other points are predicted. Dotted: the constants that those points have as "
-    "their means. The learned model beats the line in long rounds, and at large rates its slope "
-    "falls where the line rises: T18's premise, linear in the parameters, fails there."
+    "their means. The learned model lies above the line in long rounds, and at large rates its "
+    "slope falls where the line rises, which no model linear in its parameters does."
 )
 CLAIMS = ("S1", "T18")
 
