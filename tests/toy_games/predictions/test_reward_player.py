@@ -256,3 +256,8 @@ def test_a_power_spectrum_is_found_again():
     found = fitted(rounds, [law.ipo(r) for r in rounds])
     for made in (Round(30000, 2.0, 0.7), Round(500, 1.0, 0.7)):
         np.testing.assert_allclose(found.spif(made), law.spif(made), atol=2e-3)
+
+
+def test_what_shrinkage_does_not_explain_by_hand():
+    found = player.least_noise([0.8, 0.8, 0.5], [0.8, 0.6, 0.9])
+    np.testing.assert_allclose(found, [0.2, 0.55, 0.0], atol=1e-15)
