@@ -307,3 +307,13 @@ CALLS: Calls = {
 @pytest.mark.parametrize(("call", "said"), CALLS.values(), ids=CALLS)
 def test_wrong_call(call: Call, said: str | list[str]) -> None:
     refused(call, said)
+
+
+def test_the_status_says_the_largest_gap_and_points_without_end_stop(monkeypatch) -> None:
+    expert, ref = pair()
+    path = solve_path(expert, ref, "spif", GRID)
+    said = float(path.status.rpartition("largest certified gap ")[2])
+    assert said == float(f"{np.max(path.gap):.2g}") < 1e-9
+    monkeypatch.setattr("theory.equilibria.path.MOST_POINTS", 3)
+    with pytest.raises(NotConverged, match="more than 3 points; at tau="):
+        solve_path(expert, ref, "spif", GRID)
