@@ -33,6 +33,12 @@ def lines(
             ax.plot(rows.x, rows.y, **{"linewidth": 1.1, **drawn})
 
 
+def baseline(ax: Axes, table: pd.DataFrame, panel: str) -> None:
+    """What measurements are told against, the curves of "expert", as grey lines."""
+    start = table[table.objective == "expert"]
+    lines(ax, start, panel, lambda *_: {"color": style.GREY, "linewidth": 1.0})
+
+
 def points(
     ax: Axes,
     table: pd.DataFrame,

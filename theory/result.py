@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,25 @@ from theory.files import whole
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 ARRAYS = ("policy", "reward", "primal", "dual", "gap", "policies")
+
+
+def frame(columns: Mapping[str, Any]) -> Any:
+    """A pandas table of columns of one size, each array laid out row by row.
+
+    Raises:
+        InvalidInput: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise InvalidInput("to_frame needs pandas: pip install pandas") from None
+    return pd.DataFrame({name: np.ravel(values) for name, values in columns.items()})
+
+
+def prompt_columns(indices: Sequence[Any]) -> dict[str, Any]:
+    """Index columns of the axes of prompts: "prompt", or "prompt_0", ... of several."""
+    names = ["prompt"] if len(indices) == 1 else [f"prompt_{i}" for i in range(len(indices))]
+    return dict(zip(names, indices, strict=True))
 
 
 class Outcome(enum.Enum):
@@ -94,10 +113,6 @@ class Solution:
         Raises:
             InvalidInput: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise InvalidInput("to_frame needs pandas: pip install pandas") from None
         if self.policies is None:
             shape, own = self.policy.shape, ("outcome", -1)
             columns = {"policy": self.policy, "reward": self.reward}
@@ -107,9 +122,7 @@ class Solution:
             columns = {k: v for k, v in found.items() if v.shape == shape}
         index = dict(enumerate(np.indices(shape).reshape(len(shape), -1)))
         named = {own[0]: index.pop(own[1] % len(shape))}
-        prompts = ["prompt"] if len(index) == 1 else [f"prompt_{i}" for i in range(len(index))]
-        named |= dict(zip(prompts, index.values(), strict=True))
-        return pd.DataFrame({**named, **{k: np.ravel(v) for k, v in columns.items()}})
+        return frame(named | prompt_columns(list(index.values())) | columns)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything to one .npz file, whole or not at all; read by :meth:`load`.

@@ -87,13 +87,8 @@ def plot(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _grey(ax: Axes, table: pd.DataFrame, panel: str) -> None:
-    start = table[table.objective == "expert"]
-    draw.lines(ax, start, panel, lambda *_: {"color": style.GREY, "linewidth": 1.0})
-
-
 def _passes(ax: Axes, table: pd.DataFrame) -> None:
-    _grey(ax, table, "passes")
+    draw.baseline(ax, table, "passes")
     part = table[(table.panel == "passes") & (table.objective != "expert")]
     arms = list(dict.fromkeys(part.series))
     at = {arm: 0.35 * (i - 0.5 * (len(arms) - 1)) for i, arm in enumerate(arms)}
@@ -105,7 +100,7 @@ def _passes(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _less(ax: Axes, table: pd.DataFrame) -> None:
-    _grey(ax, table, "forward")
+    draw.baseline(ax, table, "forward")
     draw.points(
         ax, table, "forward", lambda n, s: style.points(n, "o", False), lambda n, s, x: x - 0.1
     )

@@ -94,17 +94,12 @@ def plot(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _grey(ax: Axes, table: pd.DataFrame, panel: str) -> None:
-    start = table[table.objective == "expert"]
-    draw.lines(ax, start, panel, lambda *_: {"color": style.GREY, "linewidth": 1.0})
-
-
 def _look(name: str, series: str) -> dict[str, Any]:
     return style.shaped(name, series == "per token", markersize=4.2)
 
 
 def _rates(ax: Axes, table: pd.DataFrame, panel: str, title: str) -> None:
-    _grey(ax, table, panel)
+    draw.baseline(ax, table, panel)
     there = set(table[table.panel == panel].objective)
     names = [name for name in ("sft", *LEVELS, *reversed(DIFFERENCES)) if name in there]
     draw.points(ax, table, panel, _look, draw.dodge(names, 0.07))
@@ -129,7 +124,7 @@ def _tokens(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _steps(ax: Axes, table: pd.DataFrame) -> None:
-    _grey(ax, table, "steps")
+    draw.baseline(ax, table, "steps")
     draw.points(ax, table, "steps", _look, draw.dodge(["spin", "ipo", "spif"], 0.1))
     style.log(ax, "x", x={0.25: "¼", 1.0: "1", 2.5: "2.5", 10.0: "10"})
     looks = {shown(name): _look(name, "") for name in ("spin", "ipo", "spif")}
@@ -138,7 +133,7 @@ def _steps(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _first(ax: Axes, table: pd.DataFrame) -> None:
-    _grey(ax, table, "first")
+    draw.baseline(ax, table, "first")
     dash: dict[str, Any] = {"markersize": 9, "markeredgewidth": 1.6}
     noise = table[table.series == "noise"]
     draw.points(ax, noise, "first", lambda n, _: style.points(n, "_", **dash), kind=THEORY)
@@ -150,7 +145,7 @@ def _first(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _beta(ax: Axes, table: pd.DataFrame) -> None:
-    _grey(ax, table, "beta")
+    draw.baseline(ax, table, "beta")
     draw.points(ax, table, "beta", lambda name, _: _look(name, ""))
     ax.set_xticks(range(3), ["SPIN", *(f"χ²\n{text}" for text in AUTHOR.values())])
     ax.set_xlim(-0.4, 2.4)

@@ -105,16 +105,11 @@ def plot(table: pd.DataFrame) -> Figure:
     return fig
 
 
-def _grey(ax: Axes, table: pd.DataFrame, panel: str) -> None:
-    start = table[table.objective == "expert"]
-    draw.lines(ax, start, panel, lambda *_: {"color": style.GREY, "linewidth": 1.0})
-
-
 def _history(ax: Axes, table: pd.DataFrame) -> None:
     def look(name: str, series: str) -> dict[str, Any]:
         return style.points(name, SHARES[float(series)], series != "0")
 
-    _grey(ax, table, "history")
+    draw.baseline(ax, table, "history")
     by = {"0": -0.06, "0.25": 0.0, "1": 0.06}
     draw.points(ax, table, "history", look, lambda name, series, x: x + by[series])
     style.ticks(ax, x=[1, 2, 3])
@@ -128,7 +123,7 @@ def _passes(ax: Axes, table: pd.DataFrame) -> None:
     def look(name: str, series: str) -> dict[str, Any]:
         return style.points(name, "s" if series == "one go" else "o", series == "one go")
 
-    _grey(ax, table, "passes")
+    draw.baseline(ax, table, "passes")
     draw.points(ax, table, "passes", look, draw.dodge(["sft", "spif"], 0.4, log=False))
     style.ticks(ax, x=[4, 8, 12, 16, 20, 24])
     looks = {shown("sft"): look("sft", ""), "χ² of the first author": look("spif", "")}
@@ -148,7 +143,7 @@ def _both_ways(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _less(ax: Axes, table: pd.DataFrame) -> None:
-    _grey(ax, table, "differences")
+    draw.baseline(ax, table, "differences")
     draw.points(ax, table, "differences")
     names = ["KL(p‖π)", "KL(π‖p)", "sum, best\ntemperature"]
     ax.set_xticks(range(len(DIFFERENCES)), names)

@@ -70,14 +70,14 @@ def compare(clauses: Sequence[Clause], table: pd.DataFrame) -> dict[str, Status]
     corrected for: the next pass asks at 5 % over the number that is left, until nothing more is
     decided. A bound that every run keeps has no interval, so it never makes way for others.
     """
+    tested = [c.id for c in clauses if c.comparison is not None and c.comparison.bound is None]
     found: dict[str, Status] = {}
     left, settled = len(clauses), 0
     while True:
         for clause in clauses:
             if clause.id not in found or found[clause.id].word in (UNDECIDED, OPEN):
                 found[clause.id] = _compared(clause, table, left)
-        tested = [s for s in found.values() if s.clause.comparison.bound is None]  # type: ignore[union-attr]
-        decided = sum(s.word not in (UNDECIDED, OPEN) for s in tested)
+        decided = sum(found[id_].word not in (UNDECIDED, OPEN) for id_ in tested)
         if decided == settled:
             return found
         left, settled = len(clauses) - decided, decided

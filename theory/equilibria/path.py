@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,9 +18,8 @@ from theory.equilibria.problem import Game, Kind, checked
 from theory.equilibria.solve import TOLERANCE, certified, equilibrium, saddle_point
 from theory.errors import InvalidInput, NotConverged, refuse
 from theory.objectives import Objective
-from theory.result import FloatArray, Outcome, Solution
+from theory.result import FloatArray, Outcome, Solution, frame, prompt_columns
 
-Which = Literal["saddle", "equilibrium"]
 MOST_POINTS = 10_000
 
 
@@ -62,16 +61,9 @@ class Path:
         Raises:
             InvalidInput: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise InvalidInput("to_frame needs pandas: pip install pandas") from None
         point, *prompts = np.indices(self.gap.shape).reshape(self.gap.ndim, -1)
-        names = ["prompt"] if len(prompts) == 1 else [f"prompt_{i}" for i in range(len(prompts))]
-        columns = {"tau": self.tau[point], **dict(zip(names, prompts, strict=True))}
-        for name in ("primal", "dual", "gap", "divergence"):
-            columns[name] = np.ravel(getattr(self, name))
-        return pd.DataFrame(columns)
+        numbers = {name: getattr(self, name) for name in ("primal", "dual", "gap", "divergence")}
+        return frame({"tau": self.tau[point]} | prompt_columns(prompts) | numbers)
 
 
 def solve_path(
@@ -79,7 +71,7 @@ def solve_path(
     ref: Any,
     obj: Objective | str,
     tau: Any,
-    kind: Which = "saddle",
+    kind: Kind = "saddle",
     *,
     largest_move: float | None = None,
     tolerance: float | None = None,
@@ -109,12 +101,11 @@ def solve_path(
     ([0.6192, 0.4275, 0.2771], [0.461, 0.147, 0.019])
     """
     grid, problems = _grid(tau, largest_move)
-    problems += arguments.choice("kind", kind, get_args(Which))
+    problems += arguments.choice("kind", kind, get_args(Kind))
     refuse(problems)
-    of_kind: Kind = kind
-    first = checked(of_kind, expert, ref, obj, float(grid[0]), "fast", tolerance, 1)
+    first = checked(kind, expert, ref, obj, float(grid[0]), "fast", tolerance, 1)
     for value in (grid.min(), grid.max()):  # the supports that tau > 0 needs
-        checked(of_kind, first.expert, first.ref, obj, float(value), "fast", tolerance, 1)
+        checked(kind, first.expert, first.ref, obj, float(value), "fast", tolerance, 1)
     limit = TOLERANCE["fast"] if tolerance is None else float(tolerance)
     points = list(_points(first, grid, largest_move, limit, raise_on_failure))
     taus = np.array([value for value, _, _ in points])

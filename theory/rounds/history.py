@@ -55,19 +55,18 @@ class OwnResponses:
 
     def __init__(self, history: History) -> None:
         """Of shares as `self_play` takes them, or of the average."""
-        self.average = isinstance(history, str)
-        self.shares = np.ones(1) if self.average else shares_of(history)
-        self.seen: list[FloatArray] = []
+        self.shares = None if isinstance(history, str) else shares_of(history)
+        self.seen: list[FloatArray] = []  # newest first; of the average that alone
         self.rounds = 0
 
     def after(self, log_law: FloatArray) -> FloatArray:
         """The mixture when ``log_law`` is the present policy."""
-        if self.average:
-            last = [self.seen[0]] if self.seen else []
-            shares = np.array([1.0, self.rounds][: 1 + len(last)]) / (self.rounds + 1)
-            mixture = _mixture([log_law, *last], shares)
-            self.seen, self.rounds = [mixture], self.rounds + 1
-            return mixture
+        self.rounds += 1
+        if self.shares is None:
+            before = self.seen or [log_law]
+            shares = np.array([1.0, self.rounds - 1.0]) / self.rounds
+            self.seen = [_mixture([log_law, *before], shares)]
+            return self.seen[0]
         self.seen = [log_law, *self.seen][: len(self.shares)]
         missing = len(self.shares) - len(self.seen)
         return _mixture([*self.seen, *[self.seen[-1]] * missing], self.shares)
@@ -106,8 +105,7 @@ def history_threshold(history: float | Sequence[float]) -> float:
     found = chebyshev.chebroots(np.trim_zeros(odd, "b"))
     real = np.abs(found.imag) < 1e-7
     inside = real & (found.real > 3e-5)  # below are copies of the root a = pi, which always is one
-    halves = np.arccos(np.clip(found.real[inside], -1.0, 1.0))
-    halves = np.append(halves[halves > 1e-9], np.pi / 2)
+    halves = np.append(np.arccos(found.real[inside]), np.pi / 2)
     levels = np.sin(np.outer(halves, 2 * np.arange(len(shares)) + 1)) @ shares
     return float((2.0 * np.sin(halves[levels > 0]) / levels[levels > 0]).min())
 

@@ -20,9 +20,9 @@ import numpy as np
 from scipy.optimize import brentq
 
 from theory import arguments, laws, objectives
-from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
+from theory.errors import NotConverged, Unavailable, refuse
 from theory.objectives import Objective
-from theory.result import FloatArray, Outcome
+from theory.result import FloatArray, Outcome, frame
 from theory.rounds.one_step import one_step_round
 from theory.rounds.one_step_near import BoolArray, slopes
 
@@ -92,16 +92,11 @@ class OneStepPath:
         Raises:
             InvalidInput: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise InvalidInput("to_frame needs pandas: pip install pandas") from None
         point, outcome = np.indices(self.policies.shape).reshape(2, -1)
-        columns: dict[str, Any] = {"point": point, "outcome": outcome}
-        for name in ("beta", "side", "minimum", "multiplier", "risk"):
-            columns[name] = getattr(self, name)[point]
-        columns |= {"policy": self.policies.ravel(), "reward": self.rewards.ravel()}
-        return pd.DataFrame(columns)
+        told = ("beta", "side", "minimum", "multiplier", "risk")
+        columns = {"point": point, "outcome": outcome}
+        columns |= {name: getattr(self, name)[point] for name in told}
+        return frame(columns | {"policy": self.policies, "reward": self.rewards})
 
 
 def one_step_path(

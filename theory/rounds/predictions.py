@@ -110,7 +110,7 @@ def spif_burn_in(nats: float, eta: float, reached: float = 1.0) -> BurnIn:
         return BurnIn(0, 0.0)
     # less a rounding, which must not add a round
     at_least = int(np.ceil((nats - reached) / (2.0 * eta) * (1.0 - 1e-12)))
-    if np.exp(-eta) > 1.0 - 0.5 * eta:  # the largest log Z is above 0
+    if largest_log_partition(eta) > 0:
         return BurnIn(at_least, float("inf"))
     log_sinh = [0.5 * x + np.log1p(-np.exp(-x)) for x in (nats, reached)]  # of x/2, and log 2
     return BurnIn(at_least, float(np.ceil(2.0 / eta * (log_sinh[0] - log_sinh[1]))))

