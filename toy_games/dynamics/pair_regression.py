@@ -30,7 +30,7 @@ class Pairs(NamedTuple):
         values: eigenvalues (P,) of H, rising.
         z: differences of features (S, P); weight: their probabilities (S,).
         best: parameters (P,) of least expected loss at m = 1.
-        signal: ``|R|^2`` at m = 1, a number: the mean of ``2 Delta/(2 + Delta)`` over prompts.
+        signal: ``|R|^2`` at m = 1, a number: the mean of `signal_of_pairs` over prompts.
     """
 
     values: FloatArray
@@ -43,6 +43,15 @@ class Pairs(NamedTuple):
     def shares(self) -> FloatArray:
         """``w`` (P,): of ``|R|^2`` in every eigenfunction; their sum is 1 iff R is in the class."""
         return self.values * self.best**2 / self.signal
+
+
+def signal_of_pairs(delta: ArrayLike) -> FloatArray:
+    """``|R|^2`` (...) of IPO's link at m = 1 over pairs of laws of triangular discrimination Delta.
+
+    ``2 Delta/(2 + Delta)``.
+    """
+    delta = np.asarray(delta, dtype=np.float64)
+    return np.asarray(2.0 * delta / (2.0 + delta))
 
 
 def pairs(features: FloatArray, p: FloatArray, q: FloatArray) -> Pairs:
@@ -68,8 +77,7 @@ def pairs(features: FloatArray, p: FloatArray, q: FloatArray) -> Pairs:
     if not kept.any():
         raise InvalidInput("features: the same for all responses; needed is one that differs")
     values, z = values[kept], z @ vectors[:, kept]
-    delta = laws.triangular(p, q)
-    signal = float(np.mean(2.0 * delta / (2.0 + delta)))
+    signal = float(np.mean(signal_of_pairs(laws.triangular(p, q))))
     return Pairs(values, z, weight, (weight @ z) / values, signal)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
-from toy_games.dynamics.pair_regression import Generalisation
+from toy_games.dynamics.pair_regression import Generalisation, signal_of_pairs
 from toy_games.predictions.reward_player import in_mixture, many_features
 
 MODES = 20_000
@@ -35,8 +35,8 @@ class PowerSpectrum(NamedTuple):
     log_speed: float
 
     def ipo(self, made: Round) -> Generalisation:
-        """Of the squared pair loss, n pairs: signal ``2 Delta/(2 + Delta)`` in the pairs' norm."""
-        signal = 2.0 * made.delta / (2.0 + made.delta)
+        """Of the squared pair loss, n pairs: `signal_of_pairs`, in the pairs' norm."""
+        signal = float(signal_of_pairs(made.delta))
         return in_mixture(self._learned(made, signal, 1.0), made.delta)
 
     def spif(self, made: Round) -> Generalisation:

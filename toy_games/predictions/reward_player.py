@@ -27,7 +27,12 @@ from scipy.optimize import brentq
 from theory.arguments import number
 from theory.errors import refuse
 from theory.result import FloatArray
-from toy_games.dynamics.pair_regression import Generalisation, Pairs, let_through
+from toy_games.dynamics.pair_regression import (
+    Generalisation,
+    Pairs,
+    let_through,
+    signal_of_pairs,
+)
 
 
 def after(game: Pairs, time: ArrayLike, count: ArrayLike = np.inf) -> Generalisation:
@@ -103,7 +108,7 @@ def of_margins(d: FloatArray, delta: ArrayLike, margin: float = 1.0) -> Generali
         d: margins ``r(y) - r(y')`` (..., S) of fresh independent pairs of one prompt's law.
         delta: triangular discrimination (...) of its laws; margin: m.
     """
-    signal = 2.0 * np.asarray(delta) / (2.0 + np.asarray(delta))
+    signal = signal_of_pairs(delta)
     mean, square = d.mean(-1), (d**2).mean(-1)
     return Generalisation(mean / (margin * signal), mean / np.sqrt(square * signal))
 
@@ -115,7 +120,7 @@ def in_mixture(found: Generalisation, delta: ArrayLike) -> Generalisation:
     one prompt, and for several of one Delta.
     """
     delta = np.asarray(delta, dtype=np.float64)
-    signal = 2.0 * delta / (2.0 + delta)
+    signal = signal_of_pairs(delta)
     mean = found.slope * signal
     square = (found.slope / found.correlation) ** 2 * signal - 0.5 * mean**2
     link = signal / (1.0 + 0.5 * delta)
