@@ -17,6 +17,7 @@ from llm_scale.data.items import Item, Response, pack, unpack
 from llm_scale.measure import telemetry
 from llm_scale.models.player import Player
 from llm_scale.models.score import Pair
+from llm_scale.models.weights import Weights
 
 References = Callable[[Sequence[Pair], Tensor], tuple[Tensor, Tensor]]
 """Pairs and their log pi_t to the opponent's and the anchor's log-laws (empty without anchor)."""
@@ -103,12 +104,23 @@ def with_own(items: Sequence[Item], own: Sequence[Response]) -> list[Item]:
 
 
 def fresh(
-    player: Player, before: Tensor, items: list[Item], expert: Expert | None
+    player: Player,
+    before: Tensor,
+    items: list[Item],
+    expert: Expert | None,
+    anchor: Weights | None = None,
 ) -> telemetry.Fresh:
-    """Responses of pi_{t+1} with their log-probabilities; ``before`` (n,) is their log pi_t."""
+    """Responses of pi_{t+1} with their log-probabilities; ``before`` (n,) is their log pi_t.
+
+    ``anchor``: weights of pi_0; None where there is no anchor.
+    """
     pairs = own_pairs(items)
     after = player.score(pairs).double().numpy()
-    return telemetry.Fresh(items, before.double().numpy(), after, known(expert, pairs))
+    log_anchor = None
+    if anchor is not None:
+        with player.frozen(anchor) as base:
+            log_anchor = base.score(pairs).double().numpy()
+    return telemetry.Fresh(items, before.double().numpy(), after, known(expert, pairs), log_anchor)
 
 
 def sft_distance(player: Player, folder: Path, held: HeldOut, items: list[Item]) -> telemetry.Row:

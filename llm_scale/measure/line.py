@@ -28,6 +28,7 @@ PARTS = (
     ("given_margin", "by {:.2f}"),
     ("margin", "margin {:.2f}"),
     ("max_reward_other", "max|r| other {:.1f}"),
+    ("gap", "gap <= {:.3f}"),
     ("dumped", "dumped {:.1%}"),
     ("cosine_start", "cos SFT {:.2f}"),
     ("cosine_end", "-> {:.2f}"),

@@ -11,11 +11,12 @@ from llm_scale.data.oracles import Oracle
 from llm_scale.data.tasks import Task
 from llm_scale.data.user_file import PAIRS
 from llm_scale.matching import Match
-from llm_scale.measure import held_out, matches, preferences, samples, telemetry, tokens
+from llm_scale.measure import gap, held_out, matches, preferences, samples, telemetry, tokens
 from llm_scale.measure.held_out import HeldOut
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.models.player import Player
 from llm_scale.models.weights import Weights
+from llm_scale.rounds.opponent import opponent_kind
 
 
 class Row(NamedTuple):
@@ -74,9 +75,13 @@ def measure(
             greedy = matches.measured(start, player, [i.prompt for i in items], texts, match)
             more |= greedy.values
             said = {"greedy_before": greedy.before, "greedy_after": greedy.after}
-    fresh = held_out.fresh(player, before, items, expert)
+    anchored = game is not None and game.tau > 0
+    base = weights("base") if anchored else None
+    fresh = held_out.fresh(player, before, items, expert, base)
     predicted = telemetry.predictions(measured, game)
     row = telemetry.summary(measured, game, predicted, fresh)
+    if game is not None and oracle is None and player.settings.data != PAIRS:
+        row |= gap.gap(fresh, game, opponent_kind(player, game.objective))
     row |= telemetry.lengths(held.items, "held_out_") | more
     row |= task.text_row([item.own[0] for item in held.items], "_before") | task.text_row(own)
     if folder := player.settings.sft_run:

@@ -93,13 +93,15 @@ class Measured:
 class Fresh:
     """Responses drawn from pi_{t+1} after the round, on the held-out prompts.
 
-    ``before``: log pi_t, ``after``: log pi_{t+1}, ``expert``: log p (NaN where unknown), (m,) each.
+    ``before``: log pi_t, ``after``: log pi_{t+1}, ``expert``: log p (NaN where unknown),
+    ``anchor``: log pi_0 (None is no anchor), (m,) each.
     """
 
     items: list[Item]
     before: Floats
     after: Floats
     expert: Floats
+    anchor: Floats | None = None
 
 
 def link(measured: Measured, game: RewardTerms, predicted: Predicted) -> Row:

@@ -43,6 +43,8 @@ THEORY = {
     "reward_range_bound": "bound",
     "max_reward_other": "max abs(r), other",
     "log_partition": "log Z",
+    "gap": "gap at most, nats",
+    "gap_kl": "KL(π‖π*) at most",
     "dumped": "dumped mass",
     "cosine_start": "cos to SFT, first step",
     "cosine_end": "last step",

@@ -38,6 +38,7 @@ def test_there_are_commands():
 KINDS = {
     "sft": {"objective": "sft", "validation": 4},
     "pointwise": {"objective": "spif", "sft_run": "sft"},
+    "anchored": {"objective": "spin", "tau": 20.0, "held_out": 256, "sft_steps": 30},
     "token": {"level": "token", "match": "exact"},
     "preferences": {"objective": "sppo", "oracle": "bradley-terry", "own_samples": 2},
     "verses": {"task": "verses", "max_prompt_tokens": 400, "max_new_tokens": 16},
