@@ -48,9 +48,13 @@ def recorded_rows(tiny: pd.DataFrame, text: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_sft(text: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the text game with ``sft_change``: what SFT changed KL by on the same data."""
+    """Rows of the text game with ``sft_change``: what SFT changed KL by on the same data.
+
+    Where SFT was run in several ways (a study that chooses) there is none.
+    """
     same = ["study", "seed", "lr", "epochs", "round"]
-    sft = text[text.arm == "sft"].assign(sft_change=lambda rows: rows.kl - rows.kl_before)
+    sft = text[text.arm == "sft"].drop_duplicates(same, keep=False)
+    sft = sft.assign(sft_change=lambda rows: rows.kl - rows.kl_before)
     return text.merge(sft[[*same, "sft_change"]], on=same, how="left")
 
 

@@ -69,11 +69,11 @@ def main(
     """
     if experiment not in EXPERIMENTS:
         raise InvalidInput(f"{experiment!r}: no experiment; there are {', '.join(EXPERIMENTS)}")
-    size, command = (
-        (FULL if full else SHORT),
-        f"make llm-text ONLY={experiment}{' FULL=1' if full else ''}",
-    )
+    size = FULL if full else SHORT
+    command = f"make llm-text ONLY={experiment}{' FULL=1' if full else ''}"
     if seeds:
+        command = f"python -m llm_scale.campaign {experiment} --out {out}"
+        command += f"{' --full' if full else ''} --seeds {seeds}"
         try:
             size = dataclasses.replace(size, seeds=tuple(int(s) for s in seeds.split(",")))
         except ValueError as error:

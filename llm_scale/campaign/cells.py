@@ -19,7 +19,15 @@ import torch
 
 from lab.specs import objective_of
 from lab.sweep import Cell, run_cells
-from llm_scale.campaign.plan import BEST_STUDY, NO_STEP, Run, Size, expert_settings, start_settings
+from llm_scale.campaign.plan import (
+    BEST_STUDY,
+    CHOOSING,
+    NO_STEP,
+    Run,
+    Size,
+    expert_settings,
+    start_settings,
+)
 from llm_scale.launch import prepare, run_folder
 from llm_scale.measure.frontier import frontier
 from llm_scale.models.player import Player
@@ -41,11 +49,7 @@ KEPT = (
 )  # fmt: skip
 """Columns of a run's rounds that its rows keep, with their errors where they have one."""
 BEST_MODEL, TEMPERATURE = "best", "temperature"
-CHOSEN_BY = {
-    BEST_STUDY: ("validation_nll",),
-    TEMPERATURE: ("validation_kl", "validation_reverse_kl"),
-}
-"""What is least in the rows of a study that validation chooses."""
+BY_NLL, BY_BOTH = ("validation_nll",), ("validation_kl", "validation_reverse_kl")
 _TOLD = (
     "arm", "method", "seed", "prompts", "epochs", "steps", "lr", "beta", "K", "effective_step",
     "round", "passes",
@@ -73,7 +77,10 @@ def sweep(runs: Sequence[Run], size: Size, folder: Path, workers: int = 1) -> li
 def name(run: Run) -> str:
     """Of a run's part: unique within an experiment."""
     told = [run.study, run.arm, f"s {run.effective_step:g}", f"beta {run.beta:g}"]
-    told += [f"{key} {value:g}" for key, value in run.given]
+    told += [
+        f"{key} {value if isinstance(value, str) else f'{value:g}'}" for key, value in run.given
+    ]
+    told += [f"prompts {run.prompts}"] if run.prompts else []
     told += [f"epochs {run.epochs:g}", f"rounds {run.rounds}", f"seed {run.seed}"]
     return ", ".join(told)
 
@@ -126,15 +133,16 @@ def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
         "steps": s.steps_per_round, "lr": s.lr, "beta": s.beta, "K": s.own_samples,
         "history": s.history, "effective_step": _effective_step(run, s),
     }  # fmt: skip
-    if run.study == BEST_STUDY:
-        same |= {"method": run.arm, "prompts": s.prompts}
+    anew = s.round_data == "fresh"
+    if run.study in CHOOSING:
+        same |= {"method": run.arm, "prompts": s.prompts * (s.rounds if anew else 1)}
     keys = [key for name in KEPT for key in (name, f"{name}_se")]
     out = []
     for number in range(s.rounds):
         found = next((row for row in seen.rounds if row["round"] == number), None)
         row = same | {"round": number}
-        if run.study == BEST_STUDY:
-            row["passes"] = run.epochs * (number + 1)
+        if run.study in CHOOSING:
+            row["passes"] = run.epochs * (1 if anew else number + 1)
         if found is None:
             out.append(row | {"diverged": True})
             break
@@ -157,7 +165,8 @@ def at_temperatures(model: Path, rows: Sequence[Row], settings: Settings) -> lis
     chosen_by = frontier(player, game.expert, game.validation())
     out = []
     for seen, by in zip(test, chosen_by, strict=True):
-        row = {key: of[key] for key in _TOLD if key in of} | {"study": TEMPERATURE} | seen
+        row = {key: of[key] for key in _TOLD if key in of} | seen
+        row |= {"study": _temperature(of["study"])}
         out.append(_rounded(row | {f"validation_{k}": by[k] for k in ("kl", "reverse_kl")}))
     return out
 
@@ -167,18 +176,32 @@ def with_chosen(rows: Sequence[Row]) -> list[Row]:
 
     Study ``chosen``: the round of a method and seed with the least ``validation_nll``, of all its
     settings; ``chosen temperature``: the model and temperature with the least sum of KL both ways.
+    Of rounds on new responses they are ``chosen fresh`` and ``chosen fresh temperature``.
     """
     out = list(rows)
-    for study, score in CHOSEN_BY.items():
-        of = [r for r in rows if r["study"] == study and all(name in r for name in score)]
-        groups: dict[tuple[Any, ...], list[Row]] = {}
-        for row in of:
-            groups.setdefault((row["method"], row["seed"], row["prompts"]), []).append(row)
-        for (method, *_), mine in sorted(groups.items()):
-            least = min(mine, key=lambda row: sum(row[name] for name in score))
-            name = "chosen" if study == BEST_STUDY else f"chosen {study}"
-            out.append(least | {"study": name, "arm": method, "setting": least["arm"]})
+    for study in CHOOSING:
+        for of, score in ((study, BY_NLL), (_temperature(study), BY_BOTH)):
+            out += _chosen([r for r in rows if r["study"] == of], score)
     return out
+
+
+def _chosen(rows: Sequence[Row], score: Sequence[str]) -> list[Row]:
+    """Of every method, seed and size the row with the least score, as the method's own."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        if all(name in row for name in score):
+            groups.setdefault((row["method"], row["seed"], row["prompts"]), []).append(row)
+    out = []
+    for (method, *_), mine in sorted(groups.items()):
+        least = min(mine, key=lambda row: sum(row[name] for name in score))
+        study = f"chosen {least['study']}".removesuffix(f" {BEST_STUDY}")
+        out.append(least | {"study": study, "arm": method, "setting": least["arm"]})
+    return out
+
+
+def _temperature(study: str) -> str:
+    """Of the models of a study's best rounds, sampled at temperatures."""
+    return f"{study} {TEMPERATURE}".removeprefix(f"{BEST_STUDY} ")
 
 
 def _told(run: Run, settings: Settings) -> str:

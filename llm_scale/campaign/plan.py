@@ -53,15 +53,18 @@ SLOW = RATE / 10
 STEPS = (0.25, 2.5, 10.0)
 LENGTHS = (0.5, 4.0)
 SHARES = (0.0, 0.25, 1.0)
-BEST_STUDY = "best"
-"""Its runs keep the model of their best round, by validation; those that explore are measured on
-validation prompts and so keep none."""
-ROUNDS = 6
+BEST_STUDY, FRESH_STUDY = "best", "fresh"
+CHOOSING = (BEST_STUDY, FRESH_STUDY)
+"""Studies whose runs keep the model of their best round, by validation; those that explore are
+measured on validation prompts and so keep none."""
+ROUNDS, FRESH_ROUNDS = 6, 4
 SFT_SETTINGS: tuple[tuple[float, int, tuple[tuple[str, Any], ...]], ...] = (
     (4, ROUNDS, ()), (8, 1, ()), (12, 1, ()), (8, 1, (("label_smoothing", 0.02),)),
     (8, 1, (("lr", RATES[2]),)),
 )  # fmt: skip
 """Passes a round, rounds and more: the schedule of self-play, and longer ones; a larger rate."""
+POOLED_SETTINGS = ((4, RATE), (2, RATES[2]), (4, RATES[2]))
+"""Passes over all responses at once, and the rate."""
 OTHERS = ("space", "spif, per token", "spin, per token")
 TAKEN_APART = ("author, expert term", "author, own of the start")
 
@@ -107,7 +110,7 @@ SHORT = Size(
 class Run:
     """One run: where it belongs, and what it sets beside its size.
 
-    ``epochs``: passes over the prompts in a round.
+    ``epochs``: passes over the prompts in a round. ``prompts``: how many; 0 is the size's.
     """
 
     study: str
@@ -118,14 +121,17 @@ class Run:
     effective_step: float = 1.0
     beta: float = 0.0
     given: tuple[tuple[str, Any], ...] = ()
+    prompts: int = 0
 
     def settings(self, size: Size, expert: str, model: str) -> Settings:
         """Of its run with an expert and the model that it begins with, by their folders."""
-        steps = max(1, round(self.epochs * size.epoch))
+        prompts = self.prompts or size.prompts
+        steps = max(1, round(self.epochs * size.epoch * prompts / size.prompts))
         values = size.settings(self.seed) | ARMS[self.arm] | dict(self.given)
+        values |= {"prompts": prompts}
         values |= {"rounds": self.rounds, "steps_per_round": steps, "sft_steps": 0}
         values |= {"expert": expert, "model": model}
-        if self.study == BEST_STUDY and values["measured_on"] == "test":
+        if self.study in CHOOSING and values["measured_on"] == "test":
             values |= {"validation": size.held_out, "keep_best": True}
         if self.beta:
             values["beta"] = self.beta
@@ -211,9 +217,21 @@ def ablations(seeds: Sequence[int]) -> Iterator[Run]:
             yield Run(BEST_STUDY, arm, seed, epochs=4, rounds=ROUNDS, beta=AUTHOR_BETA)
 
 
+def fresh(seeds: Sequence[int]) -> Iterator[Run]:
+    """Rounds on new expert responses each, beside SFT in such rounds and on as many at once."""
+    new = (("round_data", "fresh"),)
+    for seed in seeds:
+        for arm in ("sft", "spif, per token"):
+            yield Run(FRESH_STUDY, arm, seed, 4, FRESH_ROUNDS, given=new)
+        yield Run(FRESH_STUDY, "author, a=1/2", seed, 4, FRESH_ROUNDS, beta=AUTHOR_BETA, given=new)
+        for epochs, rate in POOLED_SETTINGS:
+            many = FRESH_ROUNDS * FULL.prompts
+            yield Run(FRESH_STUDY, "sft", seed, epochs, given=(("lr", rate),), prompts=many)
+
+
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
-    "best_others": best_others, "ablations": ablations,
+    "best_others": best_others, "ablations": ablations, "fresh": fresh,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 
@@ -228,4 +246,4 @@ def runs(experiment: str, size: Size) -> list[Run]:
 
 def _cost(run: Run) -> float:
     own = ARMS[run.arm].get("own_samples", 0 if run.arm == "sft" else 1)
-    return run.rounds * (1.0 + run.epochs) * (1 + own)
+    return run.rounds * (1.0 + run.epochs) * (1 + own) * (run.prompts / FULL.prompts or 1.0)

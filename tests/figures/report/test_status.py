@@ -257,10 +257,14 @@ def test_what_sft_changed_stands_beside_the_runs_on_the_same_data():
         base | {"arm": "sft", "lr": 0.1, "kl": 28.0},
         base | {"arm": "spin", "lr": 0.1, "kl": 29.0},
         base | {"arm": "spin", "lr": 0.2, "kl": 31.0},
+        *(base | {"arm": "sft", "lr": 0.3, "kl": kl} for kl in (27.0, 26.0)),
     ]
-    found = beside_sft(pd.DataFrame(rows)).set_index(["arm", "lr"]).sft_change
-    assert found["spin", 0.1] == found["sft", 0.1] == -2.0
-    assert np.isnan(found["spin", 0.2])
+    found = beside_sft(pd.DataFrame(rows))
+    assert len(found) == len(rows), "two ways of SFT double no row"
+    found = found.set_index(["arm", "lr"]).sft_change
+    assert found["spin", 0.1].item() == found["sft", 0.1].item() == -2.0
+    assert np.isnan(found["spin", 0.2].item())
+    assert found["sft", 0.3].isna().all()
 
 
 def test_only_clauses_of_real_text_are_said_to_be_fixed_before_their_runs(evidence):

@@ -151,3 +151,21 @@ def test_the_best_model_is_measured_at_temperatures(
 
 def test_settings_of_supervised_fine_tuning_are_told_apart(best: list[dict[str, Any]]) -> None:
     assert {r["arm"] for r in of(best, "best", "sft")} == {"sft", "sft, 0.1 smoothing"}
+
+
+def test_rounds_on_new_responses_are_chosen_apart_and_count_all_that_they_read(
+    tmp_path: Path,
+) -> None:
+    size, given = dataclasses.replace(SMALL, seeds=(0,)), (("lr", 1e-2),)
+    new = (*given, ("round_data", "fresh"))
+    runs = [Run("fresh", "spif", 0, rounds=2, given=new), Run("best", "spif", 0, given=given)]
+    runs += [Run("fresh", "sft", 0, given=given, prompts=64)]
+    rows = cells.sweep(runs, size, tmp_path)
+    seen = {r["arm"]: (r["prompts"], r["passes"]) for r in of(rows, "chosen fresh", "spif")}
+    assert seen == {"spif": (64, 1)}
+    assert [r["prompts"] for r in of(rows, "chosen fresh", "sft")] == [64]
+    assert [r["prompts"] for r in of(rows, "chosen", "spif")] == [32]
+    for study in ("chosen temperature", "chosen fresh temperature"):
+        assert len(of(rows, study, "spif")) == 1
+    models = [r["prompts"] for r in of(rows, "fresh temperature", "spif")]
+    assert models == [64] * len(TEMPERATURES)

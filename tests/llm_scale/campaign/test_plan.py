@@ -24,10 +24,11 @@ def test_no_run_is_planned_twice_and_all_can_be_made(size: Size) -> None:
     assert len({name(run) for run in runs}) == len(runs)
     for run in runs:
         s = run.settings(size, HERE, HERE)
-        assert s.prompts == size.prompts
+        assert s.prompts == (run.prompts or size.prompts)
         assert s.batch * size.epoch == size.prompts
-        assert s.steps_per_round == max(1, round(run.epochs * size.epoch))
-        assert (s.round_data, s.expert_samples, s.sft_steps) == ("fixed", 1, 0)
+        assert s.steps_per_round == max(1, round(run.epochs * s.prompts / s.batch))
+        data = "fresh" if run.study == "fresh" and run.rounds > 1 else "fixed"
+        assert (s.round_data, s.expert_samples, s.sft_steps) == (data, 1, 0)
 
 
 def test_arms_are_compared_at_one_effective_step() -> None:
@@ -49,7 +50,13 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
                  if r.study == study}  # fmt: skip
         count = sum(run.study == study for run in runs)
         assert count == len(cells) * len(FULL.seeds)
-    assert {r.study for r in runs if r.arm == "sft"} == {"rate", "length", "best"}
+    assert {r.study for r in runs if r.arm == "sft"} == {"rate", "length", "best", "fresh"}
+
+
+def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
+    runs = [run.settings(FULL, HERE, HERE) for run in plan.runs("fresh", FULL)]
+    seen = {s.prompts * (s.rounds if s.round_data == "fresh" else 1) for s in runs}
+    assert seen == {4 * FULL.prompts}
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def test_the_record_holds_the_rows_and_says_where_they_come_from(
     found = json.loads(out.read_text())
     assert (code, found["rows"], found["records"]) == (0, ROWS, [])
     about = found["provenance"]
-    assert about["command"] == "make llm-text ONLY=rates"
+    again = f"python -m llm_scale.campaign rates --out {out} --seeds 107,108"
+    assert about["command"] == again, "make has no option for seeds"
     assert about["seeds"] == [107, 108]
     assert about["code"]["llm_scale"] == source_digest(ROOT / "llm_scale")
     assert "expert" not in about, "the short version's own expert is no text game's"
