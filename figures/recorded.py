@@ -8,10 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from figures.catalogue import RESULTS
+from llm_scale.campaign.plan import PRESET, REAL_PRESET
 
 LLM_TINY = RESULTS / "llm_tiny.json"
 LLM_TEXT = "llm_text_*.json"
-"""Records of the campaign on the text game, a file an experiment."""
+"""Records of the campaign, a file an experiment."""
+TEXT, PRETRAINED = "real text", "135M"
+REGIME = {PRESET: TEXT, REAL_PRESET: PRETRAINED}
+"""Of a record, by its preset."""
 
 
 def llm_tiny(path: Path = LLM_TINY) -> pd.DataFrame:
@@ -27,12 +31,18 @@ def llm_tiny(path: Path = LLM_TINY) -> pd.DataFrame:
 
 
 def llm_text(folder: Path = RESULTS) -> pd.DataFrame:
-    """Rows of `make llm-text`, a round each, of all experiments that are recorded; maybe none."""
-    rows = [
-        row
-        for path in sorted(folder.glob(LLM_TEXT))
-        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]
-    ]
+    """Rows of the text game, a round each, of all experiments that are recorded; maybe none."""
+    rows = campaign(folder)
+    return rows if rows.empty else rows[rows.regime == TEXT].dropna(axis="columns", how="all")
+
+
+def campaign(folder: Path = RESULTS) -> pd.DataFrame:
+    """Rows of `make llm-text`: ``regime`` is the text game, or the pretrained model."""
+    rows = []
+    for path in sorted(folder.glob(LLM_TEXT)):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        regime = REGIME[found["provenance"]["preset"]]
+        rows += [row | {"regime": regime} for row in found["rows"]]
     return pd.DataFrame(rows)
 
 

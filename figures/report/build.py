@@ -7,7 +7,7 @@ from pathlib import Path
 
 from figures import tidy
 from figures.catalogue import OUT, RESULTS, ROOT, catalogue
-from figures.recorded import llm_text, llm_tiny
+from figures.recorded import campaign, llm_tiny
 from figures.report import machine
 from figures.report.answers import filled, problems, read_answers
 from figures.report.claims import read_claims, read_premises
@@ -44,7 +44,7 @@ def gather() -> Evidence:
     return Evidence(
         claims,
         premises,
-        statuses(claims, records, recorded_rows(llm_tiny(), llm_text())),
+        statuses(claims, records, recorded_rows(llm_tiny(), campaign())),
         read_answers(),
         provenance,
         {entry.name: entry.caption for entry in entries},

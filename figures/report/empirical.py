@@ -14,7 +14,7 @@ from lab.stats import standard_error, student
 YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
 CELL = ("effective_step", "steps", "lr", "round")
 """Columns that tell cells apart, where a comparison does not name others."""
-LISTED, TEXT = "listed", "real text"
+LISTED = "listed"
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ class Cell:
         return f"{self.arm}{rival} ({at})"
 
 
-def recorded_rows(tiny: pd.DataFrame, text: pd.DataFrame) -> pd.DataFrame:
+def recorded_rows(tiny: pd.DataFrame, campaign: pd.DataFrame) -> pd.DataFrame:
     """The rows of all regimes, one below the other."""
-    if text.empty:
+    if campaign.empty:
         return with_arms(tiny)
-    return pd.concat([with_arms(tiny), beside_sft(text).assign(regime=TEXT)], ignore_index=True)
+    return pd.concat([with_arms(tiny), beside_sft(campaign)], ignore_index=True)
 
 
-def beside_sft(text: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the text game with ``sft_change``: what SFT changed KL by on the same data.
+def beside_sft(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the campaign with ``sft_change``: what SFT changed KL by on the same data.
 
     Where SFT was run in several ways (a study that chooses) there is none.
     """
     same = ["study", "seed", "lr", "epochs", "round"]
-    sft = text[text.arm == "sft"].drop_duplicates(same, keep=False)
+    sft = rows[rows.arm == "sft"].drop_duplicates(same, keep=False)
     sft = sft.assign(sft_change=lambda rows: rows.kl - rows.kl_before)
-    return text.merge(sft[[*same, "sft_change"]], on=same, how="left")
+    return rows.merge(sft[[*same, "sft_change"]], on=same, how="left")
 
 
 def with_arms(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import typer
 from lab.evidence import CODE
 from lab.files import digest, source_digest
 from llm_scale.campaign import cells, plan
-from llm_scale.campaign.plan import EXPERIMENTS, FULL, PRESET, SHORT, Size
+from llm_scale.campaign.plan import EXPERIMENTS, Size
 from llm_scale.store import expert
 from llm_scale.store.identity import versions
 from llm_scale.store.read import read
@@ -38,11 +38,11 @@ def record(experiment: str, rows: Sequence[dict[str, Any]], size: Size, command:
         "versions": known,
         "date": datetime.date.today().isoformat(),
         "code": {name: source_digest(ROOT / name) for name in CODE if name != "toy_games"},
-        "preset": PRESET,
+        "preset": size.preset,
         "experiment": experiment,
         "seeds": list(size.seeds),
     }
-    if not size.expert_steps:
+    if settings.expert == expert.MADE and not size.expert_steps:
         folder = expert.made_run(settings)
         last = read(folder).rounds[-1]
         where["expert"] = {
@@ -63,13 +63,13 @@ def main(
         str, typer.Option(help="other seeds, between commas, to explore (100 and above)")
     ] = "",
 ) -> None:
-    """Run self-play, SFT and theory against each other on the text game, and record the rows.
+    """Run self-play, SFT and theory against each other on real text, and record the rows.
 
     Finished runs are kept beside the file: the same command goes on after an interruption.
     """
     if experiment not in EXPERIMENTS:
         raise InvalidInput(f"{experiment!r}: no experiment; there are {', '.join(EXPERIMENTS)}")
-    size = FULL if full else SHORT
+    size = plan.size_of(experiment, full)
     command = f"make llm-text ONLY={experiment}{' FULL=1' if full else ''}"
     if seeds:
         command = f"python -m llm_scale.campaign {experiment} --out {out}"

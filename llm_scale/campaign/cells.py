@@ -45,7 +45,7 @@ KEPT = (
     "log_partition", "dumped", "dumped_before", "left_own", "held_out_length_own",
     "after_length_own", "after_truncated_own", "held_out_length_expert", "held_out_truncated_own",
     "cosine_start", "cosine_end", "tokens_expert", "tokens_own", "token_link_slope",
-    "token_link_correlation",
+    "token_link_correlation", "nll_before", "nll", "archaic_before", "archaic",
 )  # fmt: skip
 """Columns of a run's rounds that its rows keep, with their errors where they have one."""
 BEST_MODEL, TEMPERATURE = "best", "temperature"
@@ -87,6 +87,8 @@ def name(run: Run) -> str:
 
 def _expert(size: Size, folder: Path) -> str:
     """Folder of the expert, made if it is not there: the text game's, or the size's own."""
+    if start_settings(size, 0).expert != expert.MADE:
+        return expert.NONE
     if expert_settings(size) is None:
         game = start_settings(size, 0)
         run_folder.make_expert(game, print)

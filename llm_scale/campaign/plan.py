@@ -2,7 +2,8 @@
 
 The game is preset text-cpu: 32 tokens of real text, an expert whose probabilities are known, one
 response a prompt, the same prompts and responses in every round. Runs of one seed begin with one
-model and have the same data, so that their differences are paired.
+model and have the same data, so that their differences are paired. Experiment ``real`` is of
+another game: a pretrained model of 135 M weights on verses, whose expert has no probabilities.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from llm_scale.settings import Settings, resolve
 
-PRESET = "text-cpu"
+PRESET, REAL_PRESET = "text-cpu", "verses-cpu"
 ARMS: dict[str, dict[str, Any]] = {
     "sft": {"objective": "sft"},
     "spin": {"objective": "spin"},
@@ -80,6 +81,7 @@ class Size:
         expert_steps: steps of training of an expert of its own; 0 is the text game's own expert.
         expert_width, width: hidden sizes of expert and learner; 0 is the preset's.
         studies: that are run; none named: all.
+        preset: the game. start_rate: learning rate of the SFT start. given: other settings.
     """
 
     seeds: tuple[int, ...]
@@ -91,18 +93,27 @@ class Size:
     expert_width: int = 0
     width: int = 0
     studies: tuple[str, ...] = ()
+    preset: str = PRESET
+    start_rate: float = START_RATE
+    given: tuple[tuple[str, Any], ...] = ()
 
     def settings(self, seed: int) -> dict[str, Any]:
         """What it sets in every run of a seed, and the part of the text that is measured."""
         more = {"prompts": self.prompts, "held_out": self.held_out, "device": "cpu", "seed": seed}
-        part = "validation" if seed >= EXPLORED_FROM else "test"
-        return more | {"batch": self.prompts // self.epoch, "measured_on": part}
+        more |= {"batch": self.prompts // self.epoch} | dict(self.given)
+        if self.preset != PRESET:
+            return more
+        return more | {"measured_on": "validation" if seed >= EXPLORED_FROM else "test"}
 
 
 FULL = Size(seeds=(0, 1, 2, 3, 4), prompts=3072, held_out=512, epoch=48)
 SHORT = Size(
     (0, 1), prompts=512, held_out=128, epoch=8, expert_steps=100, expert_width=96,
     studies=("rate", "step", "constants"),
+)  # fmt: skip
+REAL = Size(
+    (0, 1, 2), prompts=128, held_out=128, epoch=16, start_epochs=3, preset=REAL_PRESET,
+    start_rate=2e-4,
 )  # fmt: skip
 
 
@@ -137,14 +148,15 @@ class Run:
             values["beta"] = self.beta
         elif self.arm not in NO_STEP:
             values["effective_step"] = self.effective_step
-        return resolve(PRESET, values)
+        return resolve(size.preset, values)
 
 
 def start_settings(size: Size, seed: int, expert: str = "made") -> Settings:
     """Of the run that makes the model with which all runs of a seed begin."""
-    values = size.settings(seed) | {"objective": "sft", "rounds": 0, "expert": expert}
-    values |= {"lr": START_RATE} | ({"width": size.width} if size.width else {})
-    return resolve(PRESET, values | {"sft_steps": size.start_epochs * size.epoch})
+    values = size.settings(seed) | {"objective": "sft", "rounds": 0}
+    values |= {"expert": expert} if size.preset == PRESET else {}
+    values |= {"lr": size.start_rate} | ({"width": size.width} if size.width else {})
+    return resolve(size.preset, values | {"sft_steps": size.start_epochs * size.epoch})
 
 
 def expert_settings(size: Size) -> Settings | None:
@@ -229,11 +241,25 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
             yield Run(FRESH_STUDY, "sft", seed, epochs, given=(("lr", rate),), prompts=many)
 
 
+def real(seeds: Sequence[int]) -> Iterator[Run]:
+    """A pretrained model: two epochs of SFT and of self-play from one SFT start."""
+    for seed in seeds:
+        for arm in ("sft", "spin", "ipo", "spif", "spif, per token"):
+            yield Run("real", arm, seed, 2)
+        for arm in ("spin", "author, a=1/2"):
+            yield Run("real", arm, seed, 2, beta=AUTHOR_BETA)
+
+
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
-    "best_others": best_others, "ablations": ablations, "fresh": fresh,
+    "best_others": best_others, "ablations": ablations, "fresh": fresh, "real": real,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
+
+
+def size_of(experiment: str, full: bool = True) -> Size:
+    """Of the record of an experiment, or of its short version."""
+    return REAL if experiment == "real" and full else (FULL if full else SHORT)
 
 
 def runs(experiment: str, size: Size) -> list[Run]:

@@ -5,13 +5,22 @@ import json
 import numpy as np
 import pytest
 
-from figures.llm_scale import llm_link, llm_stability, text_rates, text_rounds
-from figures.recorded import llm_text, llm_tiny
+from figures.llm_scale import (
+    llm_link,
+    llm_stability,
+    text_methods,
+    text_rates,
+    text_rewards,
+    text_rounds,
+)
+from figures.recorded import campaign, llm_text, llm_tiny
 from figures.tidy import THEORY, as_text
 from tests.figures.tables import drawn, is_drawn, part
 
 
-@pytest.mark.parametrize("figure", [llm_link, llm_stability, text_rates, text_rounds])
+@pytest.mark.parametrize(
+    "figure", [llm_link, llm_stability, text_methods, text_rates, text_rewards, text_rounds]
+)
 def test_what_is_drawn_is_what_is_recorded(figure):
     name = figure.__name__.rpartition(".")[2]
     is_drawn(figure, figure.table())
@@ -101,8 +110,38 @@ def test_text_rounds():
         assert line.y.is_monotonic_decreasing
 
 
+def test_text_rewards():
+    """Rewards beyond their bound, hardly any mass outside where theory has nearly half of it."""
+    table = drawn("text_rewards")
+    assert np.all(part(table, "reward", objective="spif").low > 1.0)
+    least = part(table, "outside", objective="spif", kind=THEORY)
+    outside = part(table, "outside", objective="spif", kind="measured")
+    assert np.all(outside.high < 0.1 * least.y.to_numpy())
+    rows = llm_text()
+    spif = rows[(rows.study == "length") & (rows.arm == "spif") & (rows.epochs == 4)]
+    predicted = part(table, "longer", objective="spif", kind=THEORY, x=4.0).y.item()
+    found = part(table, "longer", objective="spif", kind="measured", x=4.0).y.item()
+    assert predicted == pytest.approx((1 - np.exp(spif.log_partition)).mean() / 2, rel=1e-4)
+    assert found == pytest.approx(spif.dumped.mean(), rel=1e-4)
+    slope = part(table, "slope", objective="spin")
+    assert slope[slope.x == 4].y.item() < 0.1
+
+
 def test_without_a_record_of_the_text_game_there_are_no_rows(tmp_path):
     assert llm_text(tmp_path).empty
+
+
+def test_a_record_belongs_to_the_regime_of_its_preset(tmp_path):
+    for name, preset in (("rates", "text-cpu"), ("real", "verses-cpu")):
+        rows = [{"study": name, "seed": 1, **({"kl": 2.0} if name == "rates" else {"nll": 3.0})}]
+        found = {"provenance": {"preset": preset}, "rows": rows}
+        (tmp_path / f"llm_text_{name}.json").write_text(json.dumps(found))
+    assert campaign(tmp_path).set_index("study").regime.to_dict() == {
+        "rates": "real text", "real": "135M"
+    }  # fmt: skip
+    text = llm_text(tmp_path)
+    assert list(text.study) == ["rates"]
+    assert "nll" not in text
 
 
 def test_a_table_that_is_not_there_says_how_to_make_it(tmp_path):

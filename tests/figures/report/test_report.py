@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from figures.catalogue import RESULTS, ROOT
-from figures.recorded import llm_text, llm_tiny
+from figures.recorded import campaign, llm_tiny
 from figures.report import build, machine
 from figures.report.claims import read_claims, read_premises
 from figures.report.empirical import recorded_rows
@@ -126,7 +126,7 @@ def test_records_of_other_code_are_named(evidence, tmp_path):
 
 def test_the_order_of_the_records_does_not_matter(evidence):
     turned = statuses(
-        evidence.claims, read_records()[0][::-1], recorded_rows(llm_tiny(), llm_text())
+        evidence.claims, read_records()[0][::-1], recorded_rows(llm_tiny(), campaign())
     )
     assert render(replace(evidence, statuses=turned)) == render(evidence)
     for claim in evidence.claims:

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures.recorded import llm_text, llm_tiny
+from figures.recorded import TEXT, campaign, llm_tiny
 from figures.report.claims import Clause, Comparison, read_claims
-from figures.report.empirical import TEXT, beside_sft, cells, decide, recorded_rows
+from figures.report.empirical import beside_sft, cells, decide, recorded_rows
 from figures.report.records import Record, independent, read_records
 from figures.report.status import MEANING, compare, status, statuses
 
@@ -172,7 +172,7 @@ def test_a_bound_holds_of_every_run():
 
 @pytest.fixture(scope="module")
 def evidence():
-    return read_claims(), read_records()[0], recorded_rows(llm_tiny(), llm_text())
+    return read_claims(), read_records()[0], recorded_rows(llm_tiny(), campaign())
 
 
 @pytest.fixture(scope="module")

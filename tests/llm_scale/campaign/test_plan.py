@@ -9,20 +9,21 @@ import pytest
 from lab.specs import objective_of
 from llm_scale.campaign import plan
 from llm_scale.campaign.cells import name
-from llm_scale.campaign.plan import ARMS, EXPERIMENTS, FULL, NO_STEP, SHORT, Size
+from llm_scale.campaign.plan import ARMS, EXPERIMENTS, FULL, NO_STEP, SHORT, Run, Size, size_of
 from llm_scale.settings import resolve
 
 HERE = "here"
 
 
-ALL = [run for experiment in EXPERIMENTS for run in plan.runs(experiment, FULL)]
+PLANNED = [(run, size_of(e)) for e in EXPERIMENTS for run in plan.runs(e, size_of(e))]
+ALL = [run for run, _ in PLANNED]
+SHORTER = [(run, SHORT) for e in EXPERIMENTS for run in plan.runs(e, SHORT)]
 
 
-@pytest.mark.parametrize("size", [FULL, SHORT], ids=["full", "short"])
-def test_no_run_is_planned_twice_and_all_can_be_made(size: Size) -> None:
-    runs = [run for experiment in EXPERIMENTS for run in plan.runs(experiment, size)]
-    assert len({name(run) for run in runs}) == len(runs)
-    for run in runs:
+@pytest.mark.parametrize("planned", [PLANNED, SHORTER], ids=["full", "short"])
+def test_no_run_is_planned_twice_and_all_can_be_made(planned: list[tuple[Run, Size]]) -> None:
+    assert len({name(run) for run, _ in planned}) == len(planned)
+    for run, size in planned:
         s = run.settings(size, HERE, HERE)
         assert s.prompts == (run.prompts or size.prompts)
         assert s.batch * size.epoch == size.prompts
@@ -32,10 +33,10 @@ def test_no_run_is_planned_twice_and_all_can_be_made(size: Size) -> None:
 
 
 def test_arms_are_compared_at_one_effective_step() -> None:
-    for run in ALL:
+    for run, size in PLANNED:
         if run.beta or run.arm in NO_STEP:
             continue
-        s = run.settings(FULL, HERE, HERE)
+        s = run.settings(size, HERE, HERE)
         objective = objective_of(s.objective)
         assert objective is not None
         assert math.isclose(objective.slope_at_zero / s.beta, run.effective_step)
@@ -49,8 +50,9 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         cells = {(r.arm, r.epochs, r.rounds, r.effective_step, r.beta, r.given) for r in runs
                  if r.study == study}  # fmt: skip
         count = sum(run.study == study for run in runs)
-        assert count == len(cells) * len(FULL.seeds)
-    assert {r.study for r in runs if r.arm == "sft"} == {"rate", "length", "best", "fresh"}
+        assert count == len(cells) * len((plan.REAL if study == "real" else FULL).seeds)
+    beside = {r.study for r in runs if r.arm == "sft"}
+    assert beside == {"rate", "length", "best", "fresh", "real"}
 
 
 def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
@@ -65,10 +67,10 @@ def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
 )
 def test_published_constants_are_those_of_the_presets(arm: str, preset: str) -> None:
     told = resolve(preset, {})
-    runs = [run for run in ALL if run.arm == arm]
+    runs = [(run, size) for run, size in PLANNED if run.arm == arm]
     assert runs
-    for run in runs:
-        found = run.settings(FULL, HERE, HERE)
+    for run, size in runs:
+        found = run.settings(size, HERE, HERE)
         assert (found.objective, found.beta) == (told.objective, told.beta)
 
 
@@ -80,6 +82,8 @@ def test_what_is_chosen_by_is_not_what_is_recorded() -> None:
 def test_a_start_has_other_prompts_and_no_rounds() -> None:
     s = plan.start_settings(FULL, 3)
     assert (s.seed, s.rounds, s.sft_steps, s.width) == (3, 0, 6 * 48, 96)
+    s = plan.start_settings(plan.REAL, 2)
+    assert (s.task, s.expert, s.lora, s.rounds, s.sft_steps) == ("verses", "none", 16, 0, 48)
 
 
 @pytest.mark.parametrize("arm", ARMS)
