@@ -79,7 +79,11 @@ def _first_page(evidence: Evidence) -> str:
     seen = {regime for status in evidence.statuses.values() for regime in status.regimes}
     absent = [f"*{g}* ({REGIMES[g]})" for g in REGIMES if g not in seen]
     known = "; ".join(f"*{g}*, {says}" for g, says in REGIMES.items() if g in seen)
-    lines += ["", f"Regimes: {known}. Brackets: 95 % of one cell; yes and no: corrected for many."]
+    lines += [
+        "",
+        f"Regimes: {known}. Brackets, and cells counted alone: 95 % of one cell; yes and no: "
+        "corrected for many.",
+    ]
     if absent:
         lines += ["", f"**No claim was tested in: {', '.join(absent)}.**"]
     lines += [
@@ -154,7 +158,8 @@ def _signatures(evidence: Evidence) -> str:
         "",
         "Means over seeds, paired; a cell is one length, rate, effective step and round, and every "
         "recorded one counts. *yes* and *no* by 95 % intervals that are corrected for the number "
-        "of empirical clauses (Holm). † written down before the runs, the others after.",
+        "of empirical clauses (Holm), *alone* by those of the cell. † written down before the "
+        "runs, the others after.",
     ]
     asked = [
         evidence.statuses[clause.id]

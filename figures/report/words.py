@@ -41,8 +41,10 @@ def tally(cells: Iterable[Cell], comparison: Comparison) -> str:
     plain = not (comparison.predicted or comparison.bound is not None)
     if not plain or set(words) in ({"yes"}, {"no"}):
         return text
-    less, more = (sum(s * c.mean > c.half for c in found) for s in (-1, 1))
-    return f"{text}; alone at 95 %: less in {less}, more in {more}"
+    signs = {"less": -1, "more": 1}
+    counts = {word: sum(s * c.mean > c.half for c in found) for word, s in signs.items()}
+    alone = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
+    return f"{text}; alone: {alone or 'in none'}"
 
 
 def span(cells: Iterable[Cell]) -> str:
