@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note
-from figures.tidy import THEORY, Rows
+from figures.tidy import MEASURED, THEORY, Rows
 
 IN_ROUNDS = "sft, in rounds"
 TOLD = {
@@ -32,11 +32,12 @@ TOLD = {
 CAPTION = (
     "The text game of text_rates over rounds of four epochs on the same 3,072 responses (SPIN and "
     "IPO: one epoch, a third of the rate), five seeds, on prompts that nothing was chosen by; "
-    "means, 95 % intervals. The chi^2 loss of the first author's code (a = 1/2, beta = 0.1) is "
+    "means. The chi^2 loss of the first author's code (a = 1/2, beta = 0.1) is "
     "taken apart: its term on expert responses alone, which needs no own ones, and own responses "
     "of the start in all rounds. (a) Change of KL to the expert by passes over the data. "
-    "(b) Paired differences to SFT: forward KL, where validation chose round, epochs and rate of "
-    "each (filled), and the sum of both KLs, where it chose the temperature too (hollow)."
+    "(b) Paired differences to SFT, 95 % intervals: forward KL, where validation chose round, "
+    "epochs and rate of each (filled), and the sum of both KLs, where it chose the temperature too "
+    "(hollow)."
 )
 CLAIMS = ("C6", "S8")
 
@@ -52,7 +53,8 @@ def table() -> pd.DataFrame:
     best, rows = found[found.study == "best"], Rows()
     for arm in (IN_ROUNDS, *arms):
         own = best[best.arm == arm].sort_values("passes", kind="stable")
-        rows.means("passes", _base(arm), arm, own, "passes", "change")
+        mean = own.groupby("passes").change.mean()
+        rows.add("passes", _base(arm), arm, MEASURED, mean.index.to_numpy(), mean.to_numpy())
     rows.add("passes", "expert", "start", THEORY, [4.0, 24.0], 0.0)
     for panel, study, quantity in (
         ("forward", "chosen", "kl"),
@@ -71,7 +73,10 @@ def _base(arm: str) -> str:
     return "spif" if arm.startswith("author") else arm.partition(",")[0]
 
 
-MARKS = {"author, expert term": "^", "author, own of the start": "D", IN_ROUNDS: "s"}
+MARKS = {
+    "author, expert term": "^", "author, own of the start": "D", IN_ROUNDS: "s", "ipo": "^",
+    "spif, per token": "v", "spin, per token": "v",
+}  # fmt: skip
 
 
 def _look(name: str, series: str) -> dict[str, Any]:
@@ -91,11 +96,14 @@ def _passes(ax: Axes, table: pd.DataFrame) -> None:
     draw.baseline(ax, table, "passes")
     part = table[(table.panel == "passes") & (table.objective != "expert")]
     arms = list(dict.fromkeys(part.series))
-    at = {arm: 0.35 * (i - 0.5 * (len(arms) - 1)) for i, arm in enumerate(arms)}
+    at = {arm: 0.2 * (i - 0.5 * (len(arms) - 1)) for i, arm in enumerate(arms)}
+    for name, series, rows in draw.curves(table, "passes", MEASURED):
+        ax.plot(rows.x + at[series], rows.y, color=style.colour(name), linewidth=0.6)
     draw.points(ax, table, "passes", _look, lambda name, series, x: x + at[series])
     style.ticks(ax, x=[4, 8, 12, 16, 20, 24])
     looks = {{IN_ROUNDS: "SFT", **TOLD}[arm]: _look(_base(arm), arm) for arm in arms}
-    style.legend(ax, looks, fontsize=6.5, loc="upper right", handletextpad=0.0)
+    style.legend(ax, looks, fontsize=6.5, loc="upper right", ncol=2, handletextpad=0.0)
+    ax.set_ylim(top=4.5)  # room for the legend
     style.label(ax, "passes over the same data", "change of KL(p‖π) [nats]", "Rounds")
 
 

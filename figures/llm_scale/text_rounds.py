@@ -18,7 +18,7 @@ from figures.style import note, shown
 from figures.tidy import MEASURED, THEORY, Rows
 from theory.rounds.history import history_factor
 
-STEP = 2.5
+STEP, RATE = 2.5, 1e-3
 SHARES = {0.0: "o", 0.25: "s", 1.0: "^"}
 TOLD = {0.0: "none", 0.25: "a quarter", 1.0: "all"}
 LOCAL = ", ".join(f"{history_factor(STEP, share):.2f} with {TOLD[share]}" for share in SHARES)
@@ -62,7 +62,7 @@ def table() -> pd.DataFrame:
     best = found[found.study == "best"]
     for name, arm in (("sft", IN_ROUNDS), ("spif", AUTHOR)):
         rows.means("passes", name, "rounds", best[best.arm == arm], "passes", "change")
-    once = best[(best.arm == "sft") & (best.lr == best.lr.min())]
+    once = best[(best.arm == "sft") & (best.lr == RATE)]
     rows.means("passes", "sft", "one go", once, "passes", "change")
     for panel, last in (("history", 3.0), ("passes", 24.0)):
         rows.add(panel, "expert", "start", THEORY, [1.0, last], 0.0)

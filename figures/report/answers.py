@@ -123,6 +123,6 @@ def filled(text: str, statuses: Mapping[str, Status]) -> str:
 
 
 def _fits(cell: Cell, where: str) -> bool:
-    wanted = dict(part.strip().split("=") for part in where.split(";"))
+    wanted = dict(part.strip().split("=", 1) for part in where.split(";"))
     have = {"arm": cell.arm, "against": cell.against} | {k: f"{v:g}" for k, v in cell.at.items()}
     return all(have.get(key.strip()) == value.strip() for key, value in wanted.items())

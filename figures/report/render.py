@@ -199,7 +199,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     lines = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id} {claim.title}',
         f"*{claim.statement}* ({claim.source}; [evidence](results/evidence/{claim.id}.md))",
-        f"{answer.question} **{filled(answer.answer, evidence.statuses)}**",
+        f"{answer.question} The answer and its limits are [above](#the-six-claims).",
     ]
     if answer.figure:
         lines.append(f"![{answer.figure}](figures/out/{answer.figure}.png)")
