@@ -71,11 +71,12 @@ def test_nothing_is_left_at_the_equilibrium(played):
 
 
 def test_an_unknown_expert_leaves_the_learned_gap(played):
-    fresh = replace(played[1], expert=np.full(DRAWN, np.nan))
-    row = gap(fresh, game())
-    assert "expert's law" in row["gap_reason"]
-    assert row["learned_gap"] > 0
-    assert "gap" not in row
+    known = played[1].expert
+    for expert in (np.full(DRAWN, np.nan), np.where(np.arange(DRAWN) == 7, -np.inf, known)):
+        row = gap(replace(played[1], expert=expert), game())
+        assert "expert's law" in row["gap_reason"]
+        assert row["learned_gap"] > 0
+        assert "gap" not in row
 
 
 def test_far_laws_are_refused_with_a_reason(played):

@@ -187,8 +187,18 @@ def test_features_must_tell_responses_apart():
         pairs(np.ones((1, 2, 3)), p, p)
     with pytest.raises(InvalidInput, match="needed are"):
         pairs(np.ones((2, 3)), p, p)
+    for p_, q_ in ((p.T, p.T), (p, p.T)):
+        with pytest.raises(InvalidInput, match="needed are"):
+            pairs(np.ones((1, 2, 3)), p_, q_)
     with pytest.raises(InvalidInput, match="ridge=0"):
         player.many_features(np.ones(1), np.ones(1), 0.5, 10, 0)
+
+
+def test_the_unit_of_features_does_not_matter():
+    features, p, q = game(5)
+    large, small = (pairs(scale * features, p, q) for scale in (1.0, 1e-6))
+    np.testing.assert_allclose(small.values, 1e-12 * large.values, rtol=1e-6)
+    np.testing.assert_allclose(small.shares, large.shares, rtol=1e-6)
 
 
 def noise_over_signal(p, q):
@@ -256,6 +266,21 @@ def test_a_power_spectrum_is_found_again():
     found = fitted(rounds, [law.ipo(r) for r in rounds])
     for made in (Round(30000, 2.0, 0.7), Round(500, 1.0, 0.7)):
         np.testing.assert_allclose(found.spif(made), law.spif(made), atol=2e-3)
+
+
+def test_a_power_spectrum_by_hand():
+    """Its eigenvalues and shares in a list; SPIF has twice the responses at half the curvature."""
+    law, made = PowerSpectrum(1.3, 1.2, 5.0), Round(400.0, 2.0, 0.5)
+    number = range(1, 20_001)
+    values = np.array([k**-1.3 for k in number])
+    falling = np.array([k**-1.2 for k in number])
+    shares, ridge = falling / falling.sum(), 1 / (2.0 * np.e**5)
+    ipo = player.many_features(values, shares, 2 * 0.5 / 2.5, 400.0, ridge)
+    np.testing.assert_allclose(law.ipo(made), player.in_mixture(ipo, 0.5), rtol=1e-9)
+    spif = player.many_features(values / 2, shares, 0.25, 800.0, ridge / 2)
+    np.testing.assert_allclose(law.spif(made), spif, rtol=1e-9)
+    least = law.ipo(Round(1e9, 2.0, 0.5)).slope
+    np.testing.assert_allclose(least, (shares * values / (values + ridge)).sum(), rtol=1e-4)
 
 
 def test_what_shrinkage_does_not_explain_by_hand():
