@@ -97,9 +97,13 @@ def _passes(ax: Axes, table: pd.DataFrame) -> None:
     part = table[(table.panel == "passes") & (table.objective != "expert")]
     arms = list(dict.fromkeys(part.series))
     at = {arm: 0.2 * (i - 0.5 * (len(arms) - 1)) for i, arm in enumerate(arms)}
-    for name, series, rows in draw.curves(table, "passes", MEASURED):
-        ax.plot(rows.x + at[series], rows.y, color=style.colour(name), linewidth=0.6)
-    draw.points(ax, table, "passes", _look, lambda name, series, x: x + at[series])
+    beside = part.assign(x=part.x + part.series.map(at))
+
+    def thin(name: str, series: str) -> dict[str, Any]:
+        return draw.colours(name) | {"linewidth": 0.6}
+
+    draw.lines(ax, beside, "passes", thin, MEASURED)
+    draw.points(ax, beside, "passes", _look)
     style.ticks(ax, x=[4, 8, 12, 16, 20, 24])
     looks = {{IN_ROUNDS: "SFT", **TOLD}[arm]: _look(_base(arm), arm) for arm in arms}
     style.legend(ax, looks, fontsize=6.5, loc="upper right", ncol=2, handletextpad=0.0)

@@ -17,6 +17,7 @@ from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note, shown
 from figures.tidy import THEORY, Rows
+from llm_scale.campaign.plan import RATE, SLOW
 
 CAPTION = (
     "The text game of text_rates, a round at effective step 1, five seeds, on prompts that nothing "
@@ -33,7 +34,6 @@ CAPTION = (
 )
 CLAIMS = ("C4", "S1", "S4", "S8")
 
-RATE, SLOW = 1e-3, 1e-4
 LEAST = 2e-3  # one of the 512 responses
 BOUNDED, UNBOUNDED = ("spif", "ipo"), ("spin", "space", "nwj")
 POINTWISE = ("spif", "space", "nwj")
@@ -110,11 +110,13 @@ def _points(ax: Axes, table: pd.DataFrame, panel: str, step: float) -> None:
     draw.points(ax, table, panel, _look, draw.dodge(_names(table, panel), step))
 
 
-def _least(ax: Axes, table: pd.DataFrame, panel: str, step: float) -> None:
+def _mass(ax: Axes, table: pd.DataFrame, panel: str, step: float) -> None:
+    _points(ax, table, panel, step)
     dash: dict[str, Any] = {"markersize": 8, "markeredgewidth": 1.6}
     least = table[table.series == "least"]
     shift = draw.dodge(_names(table, panel), step)
     draw.points(ax, least, panel, lambda n, _: style.points(n, "_", **dash), shift, kind=THEORY)
+    style.log(ax, "y", y={0.01: "1 %", 0.1: "10 %", 0.5: "50 %"})
 
 
 def _rates(ax: Axes) -> None:
@@ -123,10 +125,6 @@ def _rates(ax: Axes) -> None:
 
 def _epochs(ax: Axes) -> None:
     style.log(ax, "x", x={0.5: "½", 1.0: "1", 4.0: "4"})
-
-
-def _share(ax: Axes) -> None:
-    style.log(ax, "y", y={0.01: "1 %", 0.1: "10 %", 0.5: "50 %"})
 
 
 def _reward(ax: Axes, table: pd.DataFrame) -> None:
@@ -140,10 +138,8 @@ def _reward(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _outside(ax: Axes, table: pd.DataFrame) -> None:
-    _points(ax, table, "outside", 0.07)
-    _least(ax, table, "outside", 0.07)
+    _mass(ax, table, "outside", 0.07)
     _rates(ax)
-    _share(ax)
     note(ax, 0.03, 0.8, "dashes: exact round", fontsize=7)
     style.label(ax, "learning rate", OUTSIDE, "Mass outside")
 
@@ -169,8 +165,6 @@ def _slope(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _longer(ax: Axes, table: pd.DataFrame) -> None:
-    _points(ax, table, "longer", 0.09)
-    _least(ax, table, "longer", 0.09)
+    _mass(ax, table, "longer", 0.09)
     _epochs(ax)
-    _share(ax)
     style.label(ax, "epochs of a round", OUTSIDE, "Mass outside")

@@ -16,9 +16,10 @@ from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note, shown
 from figures.tidy import MEASURED, THEORY, Rows
+from llm_scale.campaign.plan import RATE
 from theory.rounds.history import history_factor
 
-STEP, RATE = 2.5, 1e-3
+STEP = 2.5
 SHARES = {0.0: "o", 0.25: "s", 1.0: "^"}
 TOLD = {0.0: "none", 0.25: "a quarter", 1.0: "all"}
 LOCAL = ", ".join(f"{history_factor(STEP, share):.2f} with {TOLD[share]}" for share in SHARES)

@@ -50,6 +50,7 @@ KEPT = (
 """Columns of a run's rounds that its rows keep, with their errors where they have one."""
 BEST_MODEL, TEMPERATURE = "best", "temperature"
 BY_NLL, BY_BOTH = ("validation_nll",), ("validation_kl", "validation_reverse_kl")
+"""What is least, as a sum, in the row that validation chooses: of rounds, and of temperatures."""
 _TOLD = (
     "arm", "method", "seed", "prompts", "epochs", "steps", "lr", "beta", "K", "effective_step",
     "round", "passes",
@@ -87,10 +88,10 @@ def name(run: Run) -> str:
 
 def _expert(size: Size, folder: Path) -> str:
     """Folder of the expert, made if it is not there: the text game's, or the size's own."""
-    if start_settings(size, 0).expert != expert.MADE:
-        return expert.NONE
+    game = start_settings(size, 0)
+    if game.expert != expert.MADE:
+        return game.expert
     if expert_settings(size) is None:
-        game = start_settings(size, 0)
         run_folder.make_expert(game, print)
         return str(expert.made_run(game))
     made = run_cells([Cell("expert", make_expert, {"size": size})], folder)
@@ -136,7 +137,7 @@ def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
         "history": s.history, "effective_step": _effective_step(run, s),
     }  # fmt: skip
     anew = s.round_data == "fresh"
-    if run.study in CHOOSING:
+    if run.study in CHOOSING:  # prompts: of all data; passes: over each response
         same |= {"method": run.arm, "prompts": s.prompts * (s.rounds if anew else 1)}
     keys = [key for name in KEPT for key in (name, f"{name}_se")]
     out = []

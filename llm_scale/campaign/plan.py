@@ -151,10 +151,13 @@ class Run:
         return resolve(size.preset, values)
 
 
-def start_settings(size: Size, seed: int, expert: str = "made") -> Settings:
-    """Of the run that makes the model with which all runs of a seed begin."""
+def start_settings(size: Size, seed: int, expert: str = "") -> Settings:
+    """Of the run that makes the model with which all runs of a seed begin.
+
+    ``expert``: its folder; "" is the preset's.
+    """
     values = size.settings(seed) | {"objective": "sft", "rounds": 0}
-    values |= {"expert": expert} if size.preset == PRESET else {}
+    values |= {"expert": expert} if expert else {}
     values |= {"lr": size.start_rate} | ({"width": size.width} if size.width else {})
     return resolve(size.preset, values | {"sft_steps": size.start_epochs * size.epoch})
 

@@ -14,9 +14,8 @@ import numpy as np
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.telemetry import Floats, Fresh, Row
 from theory.equilibria.sampled import sampled_gap
+from theory.errors import InvalidInput
 from theory.objectives.implicit import implicit_reward
-
-FEWEST = 2
 
 
 def gap(fresh: Fresh, game: RewardTerms, opponent: str = "last") -> Row:
@@ -49,9 +48,10 @@ def gap(fresh: Fresh, game: RewardTerms, opponent: str = "last") -> Row:
 
 
 def _one(name: str, reward: Floats, ratio: Floats, game: RewardTerms) -> Row:
-    if len(reward) < FEWEST or not np.isfinite(reward).all():
-        return {f"{name}_reason": f"needed are {FEWEST} responses or more, with finite rewards"}
-    found = sampled_gap(game.objective, game.tau, reward, ratio, kind="equilibrium")
+    try:
+        found = sampled_gap(game.objective, game.tau, reward, ratio, kind="equilibrium")
+    except InvalidInput as error:
+        return {f"{name}_reason": str(error)}
     if not found.trusted:
         return {f"{name}_reason": found.status}
     row = {name: float(found.gap.value), f"{name}_se": float(found.gap.standard_error)}

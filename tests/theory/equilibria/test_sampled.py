@@ -365,5 +365,5 @@ def test_objectives_without_a_game_or_a_potential_are_refused() -> None:
 
 def test_every_leading_axis_must_agree() -> None:
     """The first one alone is not enough."""
-    with pytest.raises(InvalidInput, match=r"own_reward.*\(2, 3\)|\(2, 4\)"):
+    with pytest.raises(InvalidInput, match=r"own_reward.*\(2, 3\).*\(2, 4\)"):
         sampled_gap("spif", 1.0, np.zeros((2, 3, 50)), np.zeros((2, 4, 50)))
