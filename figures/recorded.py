@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 
 from figures.catalogue import RESULTS
-from llm_scale.campaign.plan import PRESET, REAL_PRESET
+from llm_scale.campaign.plan import CHECKED_PRESET, PRESET, REAL_PRESET
 
 LLM_TINY = RESULTS / "llm_tiny.json"
 LLM_TEXT = "llm_text_*.json"
 """Records of the campaign, a file an experiment."""
 TEXT, PRETRAINED = "real text", "135M"
-REGIME = {PRESET: TEXT, REAL_PRESET: PRETRAINED}
+REGIME = {PRESET: TEXT, REAL_PRESET: PRETRAINED, CHECKED_PRESET: PRETRAINED}
 """Of a record, by its preset."""
 
 
@@ -37,7 +37,7 @@ def llm_text(folder: Path = RESULTS) -> pd.DataFrame:
 
 
 def campaign(folder: Path = RESULTS) -> pd.DataFrame:
-    """Rows of `make llm-text`: ``regime`` is the text game, or the pretrained model."""
+    """Rows of `make llm-text`: ``regime`` is the text game, or the pretrained model on one of its tasks."""
     rows = []
     for path in sorted(folder.glob(LLM_TEXT)):
         found = json.loads(path.read_text(encoding="utf-8"))

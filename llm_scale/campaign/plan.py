@@ -2,8 +2,9 @@
 
 The game is preset text-cpu: 32 tokens of real text, an expert whose probabilities are known, one
 response a prompt, the same prompts and responses in every round. Runs of one seed begin with one
-model and have the same data, so that their differences are paired. Experiment ``real`` is of
-another game: a pretrained model of 135 M weights on verses, whose expert has no probabilities.
+model and have the same data, so that their differences are paired. Experiments ``real`` and
+``checked`` are of another game: a pretrained model of 135 M weights on verses, and on lists of
+words to reverse, whose experts have no probabilities.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from llm_scale.settings import Settings, resolve
 
-PRESET, REAL_PRESET = "text-cpu", "verses-cpu"
+PRESET, REAL_PRESET, CHECKED_PRESET = "text-cpu", "verses-cpu", "reversal-cpu"
 ARMS: dict[str, dict[str, Any]] = {
     "sft": {"objective": "sft"},
     "spin": {"objective": "spin"},
@@ -112,9 +113,14 @@ SHORT = Size(
     studies=("rate", "step", "constants"),
 )  # fmt: skip
 REAL = Size(
-    (0, 1, 2), prompts=128, held_out=128, epoch=16, start_epochs=3, preset=REAL_PRESET,
-    start_rate=2e-4,
+    (0, 1, 2, 3, 4), prompts=64, held_out=32, epoch=8, start_epochs=2, preset=REAL_PRESET,
+    start_rate=6e-4,
 )  # fmt: skip
+CHECKED = Size(
+    (0, 1, 2, 3, 4), prompts=96, held_out=48, epoch=12, start_epochs=2, preset=CHECKED_PRESET,
+    start_rate=1e-3,
+)  # fmt: skip
+"""Both at the rate of their preset, explored on seed 100."""
 
 
 @dataclass(frozen=True)
@@ -245,24 +251,35 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
 
 
 def real(seeds: Sequence[int]) -> Iterator[Run]:
-    """A pretrained model: two epochs of SFT and of self-play from one SFT start."""
+    """A pretrained model on verses: an epoch of SFT and of self-play from one SFT start."""
     for seed in seeds:
-        for arm in ("sft", "spin", "ipo", "spif", "spif, per token"):
-            yield Run("real", arm, seed, 2)
-        for arm in ("spin", "author, a=1/2"):
-            yield Run("real", arm, seed, 2, beta=AUTHOR_BETA)
+        for arm in ("sft", "spin", PER_TOKEN[1]):
+            yield Run("real", arm, seed)
+        yield Run("real", "author, a=1/2", seed, beta=AUTHOR_BETA)
+
+
+def checked(seeds: Sequence[int]) -> Iterator[Run]:
+    """The same model where an answer is right or wrong, and at the rate of its start."""
+    for seed in seeds:
+        for arm in ("sft", "spin", PER_TOKEN[1]):
+            yield Run("checked", arm, seed)
+        for arm in ("sft", "spin"):
+            yield Run("checked", arm, seed, given=(("lr", CHECKED.start_rate),))
 
 
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
     "best_others": best_others, "ablations": ablations, "fresh": fresh, "real": real,
+    "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
+PRETRAINED = {"real": REAL, "checked": CHECKED}
+"""Sizes of the experiments with a pretrained model."""
 
 
 def size_of(experiment: str, full: bool = True) -> Size:
     """Of the record of an experiment, or of its short version."""
-    return REAL if experiment == "real" and full else (FULL if full else SHORT)
+    return PRETRAINED.get(experiment, FULL) if full else SHORT
 
 
 def runs(experiment: str, size: Size) -> list[Run]:

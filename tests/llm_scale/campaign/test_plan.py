@@ -50,9 +50,9 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         cells = {(r.arm, r.epochs, r.rounds, r.effective_step, r.beta, r.given) for r in runs
                  if r.study == study}  # fmt: skip
         count = sum(run.study == study for run in runs)
-        assert count == len(cells) * len((plan.REAL if study == "real" else FULL).seeds)
+        assert count == len(cells) * len(plan.PRETRAINED.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
-    assert beside == {"rate", "length", "best", "fresh", "real"}
+    assert beside == {"rate", "length", "best", "fresh", "real", "checked"}
 
 
 def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
@@ -83,7 +83,7 @@ def test_a_start_has_other_prompts_and_no_rounds() -> None:
     s = plan.start_settings(FULL, 3)
     assert (s.seed, s.rounds, s.sft_steps, s.width) == (3, 0, 6 * 48, 96)
     s = plan.start_settings(plan.REAL, 2)
-    assert (s.task, s.expert, s.lora, s.rounds, s.sft_steps) == ("verses", "none", 16, 0, 48)
+    assert (s.task, s.expert, s.lora, s.rounds, s.sft_steps) == ("verses", "none", 16, 0, 16)
 
 
 @pytest.mark.parametrize("arm", ARMS)
