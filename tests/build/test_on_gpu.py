@@ -1,6 +1,7 @@
 """The prepared script of a GPU machine, rehearsed at tiny sizes where packages are missing."""
 
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -121,9 +122,12 @@ def test_decoding_has_a_row_for_every_number_of_responses(rehearsed):
 
 def test_all_arms_began_with_one_model_and_say_every_round(rehearsed):
     rows = of(rehearsed[1], "arms")
-    assert [row["arm"] for row in rows] == list(arms.ARMS)
+    assert [(row["task"], row["arm"]) for row in rows] == list(
+        itertools.product(arms.TASKS, arms.ARMS)
+    )
     assert {row["round"] for row in rows} == {0}
-    assert len({row["nll_before"] for row in rows}) == 1
+    assert len({(row["task"], row["nll_before"]) for row in rows}) == len(arms.TASKS)
+    assert {row["task"] for row in rows if "match_greedy" in row} == {arms.CHECKED}
     betas = {row["arm"]: row["beta"] for row in rows}
     assert betas["spin"] == 2 * betas["spif"] == 1.0, "effective step 1: beta is R'(0)"
     assert betas["author's code"] == 0.1

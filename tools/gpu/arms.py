@@ -1,7 +1,8 @@
-"""Arms of self-play on the trained model and real verses, each a run in a folder."""
+"""Arms of self-play on the trained model, on two tasks, each a run in a folder."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
@@ -24,7 +25,16 @@ ARMS: dict[str, dict[str, Any]] = {
     "author's code": {"objective": "spif(c=2.02)", "beta": 0.1},
     "spif, per token": {"objective": "spif(c=1)", "level": "token", **MATCHED},
 }
-"""In the order in which they are run; every seed has all of them before the next one begins."""
+"""In the order in which they are run; a seed has all of them on all tasks before the next."""
+CHECKED = "lists"
+TASKS: dict[str, dict[str, Any]] = {
+    "verses": {},
+    CHECKED: {
+        "task": "data/word_reversal.jsonl.gz", "match": "exact", "prompt_style": "plain",
+        "lr": 1e-4,
+    },
+}  # fmt: skip
+"""What a task sets beside the preset; greedy answers to lists are right or wrong."""
 WHY_NOT = (
     f"{NO_MODEL}; the arms are of a pretrained model on real text, for which one with random "
     "weights does not stand"
@@ -37,8 +47,12 @@ class _Rows:
     def __init__(self, bench: Bench, run: Path, named: dict[str, Any]) -> None:
         self.bench, self.run, self.named, self.copied = bench, run, named, 0
 
+    @property
+    def what(self) -> str:
+        return f"{self.named['task']}: {self.named['arm']}, seed {self.named['seed']}"
+
     def said(self, text: str) -> None:
-        self.bench.record.say(f"{self.named['arm']}, seed {self.named['seed']}: {text}")
+        self.bench.record.say(f"{self.what}: {text}")
         self.copy()
 
     def copy(self) -> None:
@@ -49,8 +63,9 @@ class _Rows:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         for row in [row for row in rows if "round" in row][self.copied :]:
             kept = {k: v for k, v in row.items() if isinstance(v, (int, float, bool))}
-            what = f"{self.named['arm']}, seed {self.named['seed']}, round {row['round']}"
-            self.bench.record.write(PART, what, **self.named, **kept)
+            self.bench.record.write(
+                PART, f"{self.what}, round {row['round']}", **self.named, **kept
+            )
             self.copied += 1
 
 
@@ -61,38 +76,37 @@ def arms(bench: Bench, deadline: float) -> None:
         bench.record.write(PART, PART, skipped=WHY_NOT)
         return
     longest = 0.0
-    for seed in bench.size.seeds:
-        start = bench.work / f"start {seed}"
-        took = _run(bench, start_settings(bench, model, seed), start, "start", seed)
+    for seed, task in itertools.product(bench.size.seeds, TASKS):
+        start, named = bench.work / f"start {seed} {task}", {"seed": seed, "task": task}
+        _run(bench, start_settings(bench, model, task, seed), start, named | {"arm": "start"})
         final = start / "final"
         for arm in ARMS:
-            left = deadline - time.monotonic()
+            left, what = deadline - time.monotonic(), f"{task}: {arm}, seed {seed}"
             if left < longest:
                 why = f"{left:.0f} s are left, the longest arm took {longest:.0f} s"
-                bench.record.write(PART, f"{arm}, seed {seed}", skipped=why)
+                bench.record.write(PART, what, skipped=why)
                 continue
             if not (final / "config.json").is_file():
-                bench.record.write(PART, f"{arm}, seed {seed}", skipped="its start diverged")
+                bench.record.write(PART, what, skipped="its start diverged")
                 continue
             out = bench.work / f"arm {seed} {len(bench.record.rows)}"
-            took = _run(bench, arm_settings(bench, final, arm, seed), out, arm, seed)
-            longest = max(longest, took)
+            settings = arm_settings(bench, final, arm, task, seed)
+            longest = max(longest, _run(bench, settings, out, named | {"arm": arm}))
             bench.record.summarise()
             shutil.rmtree(out)
         shutil.rmtree(start)
 
 
-def _run(bench: Bench, settings: Settings, out: Path, arm: str, seed: int) -> float:
+def _run(bench: Bench, settings: Settings, out: Path, named: dict[str, Any]) -> float:
     """Seconds of a run, whose rows are in the record; one that diverged says so in a row."""
-    began = time.monotonic()
-    rows = _Rows(bench, out, {"arm": arm, "seed": seed, "beta": settings.beta})
+    began, rows = time.monotonic(), _Rows(bench, out, named | {"beta": settings.beta})
     try:
         run_folder.run(settings, out, rows.said)
     except Diverged as error:
-        bench.record.write(PART, f"{arm}, seed {seed}", error=f"Diverged: {error}")
+        bench.record.write(PART, rows.what, error=f"Diverged: {error}")
     rows.copy()
     took = time.monotonic() - began
-    bench.record.say(f"{arm}, seed {seed}: {took:.1f} s")
+    bench.record.say(f"{rows.what}: {took:.1f} s")
     return took
 
 
@@ -106,14 +120,15 @@ def _common(bench: Bench, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def start_settings(bench: Bench, model: Path, seed: int) -> Settings:
-    """Of the SFT start that a seed's arms share: some of the verses, no round."""
-    given = {"model": str(model), "objective": "sft", "rounds": 0}
+def start_settings(bench: Bench, model: Path, task: str, seed: int) -> Settings:
+    """Of the SFT start that a seed's arms share: some of a task's prompts, no round."""
+    given = TASKS[task] | {"model": str(model), "objective": "sft", "rounds": 0}
     return resolve(PRESET, _common(bench, seed) | given | {"sft_steps": bench.size.sft_steps})
 
 
-def arm_settings(bench: Bench, start: Path, arm: str, seed: int) -> Settings:
+def arm_settings(bench: Bench, start: Path, arm: str, task: str, seed: int) -> Settings:
     """Of an arm's rounds from a start."""
     s = bench.size
-    given = {"model": str(start), "rounds": s.rounds, "steps_per_round": s.arm_steps}
+    given = TASKS[task] | {"model": str(start), "rounds": s.rounds}
+    given |= {"steps_per_round": s.arm_steps}
     return resolve(PRESET, _common(bench, seed) | given | {"sft_steps": 0} | ARMS[arm])
