@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures.recorded import TEXT, campaign, llm_tiny
+from figures.recorded import REGIME, TEXT, campaign, llm_tiny
 from figures.report.claims import Clause, Comparison, read_claims
 from figures.report.empirical import beside_sft, cells, decide, recorded_rows
 from figures.report.records import Record, independent, read_records

@@ -237,10 +237,18 @@ class Neglected(NamedTuple):
     rare: float
     beta: float
     step: float
+    tau: float = 0.0
 
     def loss(self, beta: float) -> Loss:
         p, q = self.laws()
-        return Loss(PAYOFFS[self.name], p, q, np.log(q), beta)
+        s = beta + self.tau
+        log_w = (beta * np.log(q) + self.tau * np.log(self.ref)) / s
+        return Loss(PAYOFFS[self.name], p, q, log_w, s)
+
+    @property
+    def ref(self) -> FloatArray:
+        """Uniform: an anchor gives the neglected outcome more mass than policy and expert do."""
+        return np.full(self.n + 1, 1.0 / (self.n + 1))
 
     def laws(self) -> FloatArray:
         both = laws.random_law(np.random.default_rng(self.seed), (2, self.n), 1.0)
@@ -291,6 +299,8 @@ ENDS = [
     Neglected("spif", 2, 3, 1e-2, 5.0, -0.02),
     Neglected("spif", 2, 3, 1e-4, 5.0, -0.02),
     Neglected("iq_learn", 0, 49, 1e-3, 5.0, -0.02),
+    Neglected("spif", 2, 3, 1e-3, 5.0, -0.02, 0.4),
+    Neglected("iq_learn", 0, 49, 1e-3, 5.0, -0.02, 0.1),
 ]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import eval_laguerre
 
 from tests.theory.strategies import Instance, games, label, with_fixed_link
-from theory import TokenMDP, laws, self_play
+from theory import TokenMDP, laws, objectives, self_play
 from theory.errors import InvalidInput
 from theory.objectives import Objective
 from theory.result import FloatArray
@@ -283,6 +283,32 @@ def test_bounded_rewards_stay_in_reach_whatever_the_shares(
     spread = kept.max(-1) - kept.min(-1)
     bound = np.maximum(spread[0], (len(shares) + 1) * (high - low) / beta)
     claim.below(spread / bound, 1.0, atol=1e-9, what="spread of log p/pi over its bound")
+
+
+@pytest.mark.claim("T6.history_bounded", regime="tabular")
+@pytest.mark.parametrize("shares", [[1.0], [0.0, 1.0], [0.0, 0.0, 1.0]])
+def test_old_ones_alone_take_bounded_rewards_to_the_bound(claim, shares: list[float]) -> None:
+    """Hard bounds: h + 1 rounds pass before the sign of what is seen has changed."""
+    ipm, p, beta = objectives.get("ipm"), np.array([0.5, 0.5]), 0.02
+    start = np.exp([0.005, -0.005]) / np.exp([0.005, -0.005]).sum()
+    path = self_play(p, start, ipm, beta=beta, rounds=20, history=shares, progress=False)
+    reach = (len(shares) + 1) * (ipm.reward_bounds[1] - ipm.reward_bounds[0]) / beta
+    spread = np.abs(np.diff(np.stack([laws.log_ratio(p, q) for q in path.policies]))).max()
+    claim.exhibits(spread / reach, 0.999, what="largest spread of log p/pi over its bound")
+
+
+@pytest.mark.claim("T6.history", regime="tabular", drops="near_expert")
+def test_below_its_threshold_a_quarter_of_history_may_lose_spin_from_afar(claim) -> None:
+    """At effective step 3, below 4: settled from a log-odds of 1, lost from one of 8."""
+    settles, leaves = (
+        self_play([0.5, 0.5], start / start.sum(), "spin", effective_step=3.0, rounds=150,
+                  history=0.25).details["max_logratio"]
+        for start in np.exp([[1.0, 0.0], [8.0, 0.0]])
+    )  # fmt: skip
+    claim.below(
+        settles[-1], 1e-6, what="largest log-ratio at the end, from nearby", because="chosen"
+    )
+    claim.exhibits(leaves[-1] / leaves[0], 100.0, what="growth of the largest log-ratio, from afar")
 
 
 @pytest.mark.claim("T6.history_bounded", regime="tabular", drops="bounded_link")

@@ -125,13 +125,16 @@ def test_no_other_search_finds_less(claim, name):
 
 
 @pytest.mark.claim("T4.solvers", regime="tabular")
-@pytest.mark.parametrize("law", ENDS, ids=lambda law: f"{law.name}-{law.n + 1}-{law.rare:g}")
+@pytest.mark.parametrize(
+    "law", ENDS, ids=lambda law: f"{law.name}-{law.n + 1}-{law.rare:g}-{law.tau:g}"
+)
 def test_the_near_branch_is_found_up_to_its_end_and_not_beyond(claim, law):
     log_pi, beta = end_of_minimum(law)
     p, q = law.laws()
     for off in (1e-3, 1e-5, 1e-8):
         before, beyond = (
-            one_step_round(p, q, law.name, beta * np.exp(side * off)) for side in (1.0, -1.0)
+            one_step_round(p, q, law.name, beta * np.exp(side * off), ref=law.ref, tau=law.tau)
+            for side in (1.0, -1.0)
         )
         assert "ends at its fold" not in before.status
         assert "ends at its fold on 1 of 1" in beyond.status

@@ -106,6 +106,45 @@ def test_convergence_bounds(claim, obj: Objective, game: Instance) -> None:
         claim.below(kl[t + 1], bound, atol=1e-10 * (1 + kl[0].max()), what="(iii) KL contracts")
 
 
+def of_log_odds(x: float) -> FloatArray:
+    """Law of two outcomes."""
+    return np.exp(-np.logaddexp(0.0, [-x, x]))
+
+
+@pytest.mark.claim("T6.descent", regime="tabular")
+@pytest.mark.parametrize("beta", [1.5, 2.0, 3.0])
+def test_the_contraction_is_attained_from_afar(claim, beta: float) -> None:
+    """(iii): SPIN multiplies log-odds by 1 - 1/beta, and KL is linear in them far away."""
+    p = of_log_odds(0.0)
+    kl = self_play(p, of_log_odds(600.0), "spin", beta=beta, rounds=1).details["kl"]
+    claim.exhibits(kl[1] / ((1 - 1 / beta) * kl[0]), 0.99, what="(iii) share of the bound, SPIN")
+
+
+@pytest.mark.claim("T6.anchored", regime="tabular")
+@pytest.mark.parametrize(("beta", "tau"), [(1.5, 0.5), (2.0, 0.5), (2.0, 2.0), (3.0, 2.0)])
+def test_the_anchored_contraction_is_attained_from_afar(claim, beta: float, tau: float) -> None:
+    """(v): the equilibrium is the reference, which is the expert."""
+    p = of_log_odds(0.0)
+    path = self_play(p, of_log_odds(600.0), "spin", beta=beta, rounds=1, ref=p, tau=tau)
+    kl = [laws.kl(p, policy) for policy in path.policies]
+    share = kl[1] / (kl[0] * (beta - 1) / (beta + tau))
+    claim.exhibits(share, 0.98, what="(v) share of the bound, SPIN")
+
+
+@pytest.mark.claim("T6.descent", regime="tabular")
+@pytest.mark.parametrize(("distance", "share"), [(20.0, 0.55), (80.0, 0.64), (300.0, 0.67)])
+def test_how_much_of_the_rate_spif_needs_from_afar(claim, distance: float, share: float) -> None:
+    """(ii): while the expert's one response is rare, D_Phi is near (2/c) log 2 and rewards are
+    near 1/c and -1/c, so that T = beta KL_0 c/2 rounds pass: log 2 = .693 of the bound, at most."""
+    p, start = of_log_odds(np.log(1e6)), of_log_odds(-distance)
+    beta, spif = 4.0, objectives.get("spif")
+    path = self_play(p, start, spif, beta=beta, rounds=700, progress=False)
+    potential = np.array([spif.potential(policy, p) for policy in path.policies[1:]])
+    used = potential * np.arange(1, 701) / (beta * path.details["kl"][0])
+    claim.exhibits(used.max(), share, what="(ii) share of the bound, SPIF")
+    claim.below(used, np.log(2.0), what="that share: log 2", because="chosen")
+
+
 LIPSCHITZ = [obj for obj in SMOOTH if np.isfinite(theory_card(obj).L)]
 
 
@@ -132,6 +171,17 @@ def test_rounds_with_reward_errors(claim, obj, game: Instance, share: float, siz
     claim.below(costs, np.array(bounds), atol=1e-12, what="cost against osc(e) TV(pi, p)")
     mean = beta * first / 6 + np.mean(costs, 0)
     claim.below(np.mean(potentials, 0), mean, atol=1e-10 * (1 + beta), what="mean D_Phi, 6 rounds")
+
+
+@pytest.mark.claim("T6.inexact", regime="tabular", drops="beta_at_least_L")
+def test_below_the_largest_slope_a_round_costs_more_than_its_errors(claim) -> None:
+    """SPIN at beta = L/2 without any error: the right side of (vi) is negative, D_Phi is not."""
+    p, start = of_log_odds(0.0), of_log_odds(3.0)
+    path = self_play(p, start, "spin", beta=0.5, rounds=1)
+    before, after = path.details["kl"]
+    potential = objectives.get("spin").potential(path.policy, p)
+    bound = (0.5 - 1.0) * before - 0.5 * after
+    claim.exhibits(potential - bound, 1.0, what="D_Phi less its bound, nats")
 
 
 @pytest.mark.claim("T6.inexact", regime="tabular")

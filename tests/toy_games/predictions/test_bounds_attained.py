@@ -30,13 +30,13 @@ def test_the_tail_of_a_response_never_given_by_hand():
 
 @pytest.mark.claim("T6.tail", regime="dynamics")
 def test_the_tail_is_attained_by_small_steps(claim):
-    """Small steps leave no spread between runs: the mean falls as its bound says, to 5 %."""
+    """Small steps leave no spread between runs: the mean falls as its bound says, to 1 %."""
     rng = np.random.default_rng(5)
-    step, samples, rounds = 0.05, 100, 4000
+    step, samples, rounds = 0.01, 100, 20000
     mass = np.full(2000, 0.01)
     for _ in range(rounds):
         own = rng.binomial(samples, mass)
         mass = mass * np.exp(-2.0 * step * own / (own + 1.0))  # 2 s tanh(log(1/(1 + 2 own))/2)
     bound = float(tail_mass(SPIF, step, samples, rounds))
     claim.below(mass.mean(), bound, what="mean mass against 1/((1-g) n t)")
-    claim.exhibits(mass.mean() / bound, 0.95, what="mean mass over that bound")
+    claim.exhibits(mass.mean() / bound, 0.99, what="mean mass over that bound")

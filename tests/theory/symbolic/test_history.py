@@ -1,0 +1,109 @@
+"""T6, history: the linear maps of rounds against earlier opponents, and their roots, by algebra."""
+
+from __future__ import annotations
+
+import pytest
+import sympy as sp
+
+from tests.theory.symbolic.algebra import array, equal, exact, symbolic, vanishes, weights
+
+S, M, BETA = sp.symbols("s m beta", positive=True)
+Z, EPS, THETA = sp.symbols("z epsilon theta")
+NAMES = ["spin", "spif", "gail", "exponential"]
+
+
+@pytest.mark.claim("T6.history", regime="symbolic")
+@pytest.mark.parametrize("name", NAMES)
+def test_small_log_ratios_follow_a_line_of_two_terms(name, claim):
+    """x' = x - s((1 - m) x + m x_old) + const, s = R'(0)/beta, from the link itself."""
+    obj, p = symbolic(name), weights("p", 3)
+    p = p / sum(p)
+    new, old = (array(*sp.symbols(f"{x}1:4", real=True)) for x in "xy")
+
+    def law(x):
+        weight = p * array(*(sp.exp(EPS * e) for e in x))
+        return weight / sum(weight)
+
+    mixture = (1 - M) * law(new) + M * law(old)
+    u = array(*(sp.log(a / b) for a, b in zip(p, mixture, strict=True)))
+    reward = array(*(exact(obj.link(e, None)) for e in u))
+    log_next = array(*map(sp.log, law(new))) + reward / BETA
+    moved = array(*(sp.diff(e, EPS).subs(EPS, 0) for e in log_next))
+    slope = exact(sp.diff(exact(obj.link(Z, None)), Z).subs(Z, 0))
+    line = new - slope / BETA * ((1 - M) * new + M * old)
+    left = moved - line
+    claim.exact(equal(left[1:], left[0]), "a round's derivative less the line: a constant")
+
+
+@pytest.mark.claim("T6.history", regime="symbolic")
+def test_where_the_two_roots_leave_the_circle(claim):
+    """Schur-Cohn: both are inside iff b < 1, 1 + a + b > 0 and 1 - a + b > 0."""
+    a, b = S * (1 - M) - 1, S * M
+    line = Z - S * (1 - M) * Z - S * M
+    claim.exact(vanishes(sp.expand(Z**2 - line - (Z**2 + a * Z + b))), "z^2 + a z + b")
+    claim.exact(vanishes(1 + a + b - S), "1 + a + b = s > 0")
+    claim.exact(vanishes(1 - a + b - (2 - S * (1 - 2 * M))), "1 - a + b = 2 - s(1 - 2m)")
+    at_one = (a**2 - 4 * b).subs(S, 1 / M)
+    claim.exact(vanishes(at_one - (1 - 4 * M) / M**2), "b = 1: a pair on the circle iff m > 1/4")
+    edge = (Z**2 + a * Z + b).subs({S: 2 / (1 - 2 * M), Z: -1})
+    claim.exact(vanishes(edge), "s = 2/(1 - 2m): the root -1")
+    quarter = sp.Rational(1, 4)
+    claim.exact((1 / M - 2 / (1 - 2 * M)).subs(M, quarter) == 0, "both bounds meet at 1/4, 4")
+
+
+@pytest.mark.claim("T6.history_shares", regime="symbolic")
+@pytest.mark.parametrize("h", [1, 2, 3, 4])
+def test_the_best_shares_have_one_root(h, claim):
+    """P(z) = z^{h+1} - z^h + s sum m_j z^{h-j} is (z + rho)^{h+1}, s = (1 + rho)^{h+1}."""
+    rho = sp.Symbol("rho", nonnegative=True)
+    step = (1 + rho) ** (h + 1)
+    shares = [(1 + (h + 1) * rho) / step]
+    shares += [sp.binomial(h + 1, j + 1) * rho ** (j + 1) / step for j in range(1, h + 1)]
+    claim.exact(vanishes(sum(shares) - 1), "they sum to 1")
+    of_shares = step * sum(share * Z ** (h - j) for j, share in enumerate(shares))
+    found = Z ** (h + 1) - Z**h + of_shares - (Z + rho) ** (h + 1)
+    claim.exact(sp.simplify(sp.expand(found)) == 0, "one root, -rho, of order h + 1")
+
+
+@pytest.mark.claim("T6.history_shares", regime="symbolic")
+@pytest.mark.parametrize("h", [1, 2, 3, 4])
+def test_equal_shares_reach_the_circle_first_at_pi_over_their_number(h, claim):
+    """sum cos (j + 1/2) theta = 0 first there, and s = 2 (h+1) sin^2(pi/(2(h+1)))."""
+    half = sp.sin(THETA / 2)
+    cosines = sum(sp.cos((j + sp.Rational(1, 2)) * THETA) for j in range(h + 1))
+    sines = sum(sp.sin((j + sp.Rational(1, 2)) * THETA) for j in range(h + 1))
+    for total, closed in (
+        (cosines, sp.sin((h + 1) * THETA)),
+        (sines, 1 - sp.cos((h + 1) * THETA)),
+    ):
+        difference = (2 * half * total - closed).rewrite(sp.exp)
+        claim.exact(sp.simplify(sp.expand(difference)) == 0, "2 sin(theta/2) times the sum")
+    angle = sp.pi / (h + 1)  # the least zero of sin (h+1) theta
+    step = 2 * half * (h + 1) / ((1 - sp.cos((h + 1) * THETA)) / (2 * half))
+    edge = 2 * (h + 1) * sp.sin(angle / 2) ** 2
+    claim.exact(sp.simplify(step.subs(THETA, angle) - edge) == 0, "the step there")
+
+
+@pytest.mark.claim("T6.history_geometric", regime="symbolic")
+def test_the_map_of_a_geometric_memory(claim):
+    """y_t = (1 - m) x_t + m y_{t-1}, x_{t+1} = x_t - s y_t: trace, determinant, Schur-Cohn."""
+    x, y = sp.symbols("x y")
+    seen = (1 - M) * x + M * y
+    matrix = sp.Matrix([x - S * seen, seen]).jacobian([x, y])
+    trace, determinant = matrix.trace(), matrix.det()
+    claim.exact(vanishes(determinant - M), "determinant m")
+    claim.exact(vanishes(trace - (1 + M - S * (1 - M))), "trace 1 + m - s(1 - m)")
+    claim.exact(vanishes(1 - trace + determinant - S * (1 - M)), "1 - trace + det = s(1 - m)")
+    edge = 2 * (1 + M) / (1 - M)
+    other = 1 + trace + determinant
+    claim.exact(vanishes(other.subs(S, edge)), "at s = 2(1 + m)/(1 - m) a root is -1")
+    claim.exact(vanishes(sp.diff(other, S) + (1 - M)), "and 1 + trace + det falls in s")
+
+
+@pytest.mark.claim("T6.history_average", regime="symbolic")
+@pytest.mark.parametrize("t", range(12))
+def test_the_average_of_all_opponents_makes_laguerres_polynomials(t, claim):
+    """x_{t+1} = x_t - s (x_0 + ... + x_t)/(t+1) with x_0 = 1."""
+    mean = sum(sp.laguerre(k, S) for k in range(t + 1)) / (t + 1)
+    left = sp.laguerre(t + 1, S) - (sp.laguerre(t, S) - S * mean)
+    claim.exact(sp.expand(left) == 0, "L_{t+1}(s)")
