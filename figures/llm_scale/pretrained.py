@@ -26,6 +26,8 @@ TOLD = {
     "spin": "SPIN",
 }
 """Arms as they are told, from left to right."""
+ON_VERSES = [arm for arm in TOLD if not arm.endswith("per token")]
+ON_LISTS = [arm for arm in TOLD if not arm.startswith("author")]
 CAPTION = (
     "SmolLM2-135M-Instruct (4-bit weights dequantised), trained by adapters of rank 16 from one "
     "fine-tuned start a seed; an epoch of 64 verses, or of 96 lists of words to reverse; five "
@@ -49,7 +51,7 @@ def table() -> pd.DataFrame:
         ("right", "checked", "match_greedy"),
     ):
         own = found[found.study == study]
-        arms = [arm for arm in TOLD if arm in set(own.arm)]
+        arms = ON_VERSES if panel == "verses" else ON_LISTS
         for at, arm in enumerate(arms):
             here = own[own.arm == arm].assign(at=float(at))
             fast = np.isclose(here.lr, CHECKED.start_rate)
@@ -91,21 +93,18 @@ def _arms(ax: Axes, arms: list[str]) -> None:
 
 def _verses(ax: Axes, table: pd.DataFrame) -> None:
     _points(ax, table, "verses")
-    _arms(ax, list(TOLD))
+    _arms(ax, ON_VERSES)
     style.label(ax, "", "change of NLL [nats]", "Verses")
-
-
-LISTED = [arm for arm in TOLD if not arm.startswith("author")]
 
 
 def _lists(ax: Axes, table: pd.DataFrame) -> None:
     _points(ax, table, "lists")
-    _arms(ax, LISTED)
+    _arms(ax, ON_LISTS)
     note(ax, 0.03, 0.95, "hollow: at the start's rate", fontsize=7, va="top")
     style.label(ax, "", "change of NLL [nats]", "Lists to reverse")
 
 
 def _right(ax: Axes, table: pd.DataFrame) -> None:
     _points(ax, table, "right")
-    _arms(ax, LISTED)
+    _arms(ax, ON_LISTS)
     style.label(ax, "", "greedy answers that are right", "Right answers")

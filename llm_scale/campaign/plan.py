@@ -253,7 +253,7 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
 def real(seeds: Sequence[int]) -> Iterator[Run]:
     """A pretrained model on verses: an epoch of SFT and of self-play from one SFT start."""
     for seed in seeds:
-        for arm in ("sft", "spin", PER_TOKEN[1]):
+        for arm in ("sft", "spin"):
             yield Run("real", arm, seed)
         yield Run("real", "author, a=1/2", seed, beta=AUTHOR_BETA)
 
