@@ -37,7 +37,7 @@ def llm_text(folder: Path = RESULTS) -> pd.DataFrame:
 
 
 def campaign(folder: Path = RESULTS) -> pd.DataFrame:
-    """Rows of `make llm-text`: ``regime`` is the text game, or the pretrained model on one of its tasks."""
+    """Rows of `make llm-text`: ``regime`` is the text game, or the pretrained model."""
     rows = []
     for path in sorted(folder.glob(LLM_TEXT)):
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -33,6 +33,8 @@ LARGEST, LEAST = 0.1, 1e-10
 MOST_STEPS = 5000
 SAME = 1e-12
 """Distance of values of log beta that are one."""
+CLOSE = 1e-6
+"""Largest difference in log-masses of two ways to one point."""
 
 
 @dataclass(frozen=True)
@@ -360,22 +362,50 @@ def _crossings(
     curve: _Curve, here: _Point, start: float, end: float, goal: FloatArray
 ) -> list[FloatArray]:
     """Points at the given values of log beta on a part of a step that is monotone in beta."""
-    first, last = (float(_sure(curve, here, at)[-1]) for at in (start, end))
+    before, after = (_sure(curve, here, at) for at in (start, end))
+    first, last = float(before[-1]), float(after[-1])
     way = np.sign(last - first)
     between = (way * (goal - first) > SAME) & (way * (goal - last) <= SAME)
     out = []
     for value in sorted(goal[between], reverse=last < first):
-
-        def excess(length: float, value: float = value) -> float:
-            return float(_sure(curve, here, length)[-1]) - value
-
-        there = abs(value - last) <= SAME
-        length = end if there else float(brentq(excess, start, end, xtol=1e-14))
-        y = _sure(curve, here, length)
-        exact = curve.at_beta(y, float(np.exp(value)))
-        close = exact is not None and np.abs(exact - y)[:-2].max() <= 1e-6
-        out.append(exact if exact is not None and close else y)
+        y = _crossing(curve, here, before, after, value)
+        if y is None:  # next to a fold: by the arclength, of which beta is a function
+            y = _searched(curve, here, start, end, value)
+        out.append(y)
+        before = y
     return out
+
+
+def _crossing(
+    curve: _Curve, here: _Point, before: FloatArray, after: FloatArray, value: float
+) -> FloatArray | None:
+    """The point at a log beta between two of the same step; None if it may be of another part.
+
+    Its arclength from ``here`` says where it has to lie on the curve, and there it is.
+    """
+    share = (value - before[-1]) / (after[-1] - before[-1])
+    found = curve.at_beta(before + share * (after - before), float(np.exp(value)))
+    if found is None:
+        return None
+    row = curve.weights(here.y) * here.tangent
+    low, length, high = (float(row @ (y - here.y)) for y in (before, found, after))
+    if not low - SAME <= length <= high + SAME:
+        return None
+    there = _along(curve, here, length)
+    return found if there is not None and np.abs(there - found)[:-2].max() <= CLOSE else None
+
+
+def _searched(curve: _Curve, here: _Point, start: float, end: float, value: float) -> FloatArray:
+    """The same by the root of log beta in the arclength."""
+
+    def excess(length: float) -> float:
+        return float(_sure(curve, here, length)[-1]) - value
+
+    there = abs(excess(end)) <= SAME
+    y = _sure(curve, here, end if there else float(brentq(excess, start, end, xtol=1e-14)))
+    exact = curve.at_beta(y, float(np.exp(value)))
+    close = exact is not None and np.abs(exact - y)[:-2].max() <= CLOSE
+    return exact if exact is not None and close else y
 
 
 def _as_fold(curve: _Curve, here: _Point, length: float) -> Fold:

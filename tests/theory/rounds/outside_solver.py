@@ -239,6 +239,9 @@ class Neglected(NamedTuple):
     step: float
     tau: float = 0.0
 
+    def __str__(self) -> str:
+        return f"{self.name}-{self.n + 1}-{self.rare:g}" + (f"-{self.tau:g}" if self.tau else "")
+
     def loss(self, beta: float) -> Loss:
         p, q = self.laws()
         s = beta + self.tau

@@ -125,9 +125,7 @@ def test_no_other_search_finds_less(claim, name):
 
 
 @pytest.mark.claim("T4.solvers", regime="tabular")
-@pytest.mark.parametrize(
-    "law", ENDS, ids=lambda law: f"{law.name}-{law.n + 1}-{law.rare:g}-{law.tau:g}"
-)
+@pytest.mark.parametrize("law", ENDS, ids=str)
 def test_the_near_branch_is_found_up_to_its_end_and_not_beyond(claim, law):
     log_pi, beta = end_of_minimum(law)
     p, q = law.laws()

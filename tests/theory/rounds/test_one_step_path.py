@@ -47,10 +47,11 @@ def test_the_fold_in_closed_form(claim, own, mass):
 
 
 @pytest.mark.claim("T4.fold", regime="tabular")
-@pytest.mark.parametrize("law", ENDS, ids=lambda law: f"{law.name}-{law.n + 1}-{law.rare:g}")
+@pytest.mark.parametrize("law", ENDS, ids=str)
 def test_the_fold_against_scipy(claim, law):
     log_pi, beta = end_of_minimum(law)
-    path = one_step_path(*law.laws(), law.name, [law.beta, 0.9 * beta])
+    betas = [law.beta, 0.9 * beta]
+    path = one_step_path(*law.laws(), law.name, betas, ref=law.ref, tau=law.tau)
     claim.close(path.fold.beta, beta, 1e-10, what="beta of the fold against scipy's root")
     claim.close(path.fold.policy, np.exp(log_pi), 1e-9, what="law at the fold")
     bend = law.loss(beta).bend(log_pi)
