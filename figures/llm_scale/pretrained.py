@@ -107,4 +107,4 @@ def _lists(ax: Axes, table: pd.DataFrame) -> None:
 def _right(ax: Axes, table: pd.DataFrame) -> None:
     _points(ax, table, "right")
     _arms(ax, ON_LISTS)
-    style.label(ax, "", "greedy answers that are right", "Right answers")
+    style.label(ax, "", "share of greedy answers", "Right answers")

@@ -15,6 +15,8 @@ from figures.report.tests_index import place
 from figures.report.words import cell_of_table, counted, span, tally, tightest
 from lab.evidence import REGIMES
 
+SAME = "as above"
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -199,7 +201,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     lines = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id} {claim.title}',
         f"*{claim.statement}* ({claim.source}; [evidence](results/evidence/{claim.id}.md))",
-        f"{answer.question} The answer and its limits are [above](#the-six-claims).",
+        f"{answer.question} Answer: [above](#the-six-claims).",
     ]
     if answer.figure:
         lines.append(f"![{answer.figure}](figures/out/{answer.figure}.png)")
@@ -211,7 +213,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     if answer.change:
         lines.append(f"What would change the answer: {answer.change}")
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
-    lines.append(f"Not cited from: {', '.join(absent)}. {claim.gaps}".strip())
+    lines.append(f"Not from: {', '.join(absent)}. {claim.gaps}".strip())
     return "\n\n".join(lines)
 
 
@@ -223,21 +225,24 @@ def _provenance(evidence: Evidence) -> str:
     lines = ["## Provenance", ""]
     if evidence.provenance:
         lines += [
-            "| file | command | device | versions | date | code |",
+            "| file in results/ | command | device | versions | date | code |",
             "|---|---|---|---|---|---|",
         ]
+    before = ("", "")
     for name, found in sorted(evidence.provenance.items()):
         versions = {"Python": found.get("python", "?"), **found.get("versions", {})}
+        told = ", ".join(f"{k} {v}" for k, v in versions.items())
         code = ", ".join(f"{k} {v[:8]}" for k, v in found.get("code", {}).items())
         cells = [
-            f"`results/{name}`",
+            f"`{name}`",
             f"`{found.get('command', '?')}`",
             found.get("device", "?"),
-            ", ".join(f"{k} {v}" for k, v in versions.items()),
+            SAME if told == before[0] else told,
             found.get("date", "–"),
-            code or "not recorded",
+            SAME if code and code == before[1] else code or "not recorded",
         ]
         lines.append(f"| {' | '.join(cells)} |")
+        before = (told, code)
     records = [r for s in evidence.statuses.values() for r in s.records]
     unique = {r.test: r for r in records}.values()
     tests = len({r.function for r in unique})

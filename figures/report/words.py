@@ -35,22 +35,23 @@ def tally(cells: Iterable[Cell], comparison: Comparison) -> str:
     found = [cell for cell in cells if cell.word != OPEN]
     if not found:
         return "no cell"
-    words = [cell.word for cell in found]
+    words, one = [cell.word for cell in found], len(found) == 1
     parts = [f"{w} in {words.count(w)}" for w in ("yes", "no", "mixed", "undecided") if w in words]
-    text = f"{', '.join(parts)} of {len(found)} cells"
+    text = "1 cell" if one else f"{', '.join(parts)} of {len(found)} cells"
     plain = not (comparison.predicted or comparison.bound is not None)
     if not plain or set(words) in ({"yes"}, {"no"}):
         return text
     signs = {"less": -1, "more": 1}
     counts = {word: sum(s * c.mean > c.half for c in found) for word, s in signs.items()}
-    alone = ", ".join(f"{word} in {count}" for word, count in counts.items() if count)
-    return f"{text}; alone: {alone or 'in none'}"
+    alone = [word if one else f"{word} in {count}" for word, count in counts.items() if count]
+    return f"{text}; alone: {', '.join(alone) or 'in none'}"
 
 
 def span(cells: Iterable[Cell]) -> str:
     """Least and largest mean over cells."""
     means = [cell.mean for cell in cells if cell.word != OPEN]
-    return f"{min(means):.3g} to {max(means):.3g}" if means else "–"
+    ends = dict.fromkeys(f"{end(means):.3g}" for end in (min, max)) if means else ["–"]
+    return " to ".join(ends)
 
 
 def margins(group: Iterable[Record]) -> str:

@@ -8,6 +8,7 @@ import pytest
 from figures.llm_scale import (
     llm_link,
     llm_stability,
+    pretrained,
     text_methods,
     text_rates,
     text_rewards,
@@ -15,11 +16,13 @@ from figures.llm_scale import (
 )
 from figures.recorded import campaign, llm_text, llm_tiny
 from figures.tidy import THEORY, as_text
+from llm_scale.campaign.plan import CHECKED
 from tests.figures.tables import drawn, is_drawn, part
 
 
 @pytest.mark.parametrize(
-    "figure", [llm_link, llm_stability, text_methods, text_rates, text_rewards, text_rounds]
+    "figure",
+    [llm_link, llm_stability, pretrained, text_methods, text_rates, text_rewards, text_rounds],
 )
 def test_what_is_drawn_is_what_is_recorded(figure):
     name = figure.__name__.rpartition(".")[2]
@@ -125,6 +128,21 @@ def test_text_rewards():
     assert found == pytest.approx(spif.dumped.mean(), rel=1e-4)
     slope = part(table, "slope", objective="spin")
     assert slope[slope.x == 4].y.item() < 0.1
+
+
+def test_pretrained():
+    table, rows = drawn("pretrained"), campaign()
+    lists = rows[rows.study == "checked"]
+    assert set(lists.lr) == {3e-4, CHECKED.start_rate}
+    for panel, fast, lr in (("lists", "", 3e-4), ("lists", pretrained.FAST, CHECKED.start_rate)):
+        spin = lists[(lists.arm == "spin") & (lists.lr == lr)]
+        found = part(table, panel, objective="spin", series=fast).y.item()
+        assert found == pytest.approx((spin.nll - spin.nll_before).mean(), abs=1e-4)
+    right = part(table, "right", kind=THEORY, objective="expert").y.iloc[0]
+    assert right == pytest.approx(lists.match_greedy_before.mean(), abs=1e-4)
+    fallen = part(table, "right", objective="spin", series=pretrained.FAST)
+    assert fallen.high.item() < right
+    assert set(part(table, "verses").objective) == {"sft", "spif", "spin"}
 
 
 def test_without_a_record_of_the_text_game_there_are_no_rows(tmp_path):
