@@ -1,5 +1,7 @@
 """Bounds of what a player can still gain, against maxima worked by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -120,3 +122,20 @@ def test_at_tau_zero_the_gap_is_what_the_reward_player_could_still_gain():
     game = checked("equilibrium", P, REF, SPIF, 0.0, "fast", None, 10)
     found = certified(game, P, 0, "nobody", 1e-9, False)
     np.testing.assert_allclose(found.gap, 0.0, atol=1e-15)
+
+
+def test_a_reward_at_the_limit_of_its_link_has_nothing_to_gain():
+    """Where only the expert goes the best reward is infinite; where nobody goes there is none."""
+    p, q = np.array([0.2, 0.8, 0.0]), np.array([0.0, 0.8, 0.0])
+    gain = certificate.reward_gain(Exponential(), p, q, np.array([np.inf, 0.0, 5.0]))
+    np.testing.assert_array_equal(gain, 0.0)
+
+
+def test_what_has_no_potential_and_no_loss_is_not_bounded_prompt_by_prompt():
+    p, q = (np.broadcast_to(law, (4, 2, 3)) for law in (P, Q))
+    for bound in certificate.equilibrium_bounds(objectives.get("ipo"), p, q, None, 0.0):
+        assert bound.shape == (4, 2)
+        assert np.isnan(bound).all()
+    nothing = SimpleNamespace(missing=lambda what: f"no {what}")
+    found = certificate.response_imbalance(nothing, p, q, np.zeros(3))
+    np.testing.assert_array_equal(found, np.zeros((4, 2)))

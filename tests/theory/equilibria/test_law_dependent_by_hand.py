@@ -75,6 +75,7 @@ def test_where_newtons_method_stops_short_rounds_bring_that_prompt_nearer(monkey
     is_fixed(found := equilibrium(p, ref, Square(), tau=0.2), p, ref, 0.2)
     assert found.iterations > law_dependent.ROUNDS
     monkeypatch.setattr(law_dependent, "RESTARTS", 0)
+    assert equilibrium(p[0], ref[0], Square(), tau=0.2).iterations in range(2, 9)
     assert (equilibrium(p, ref, Square(), tau=0.2, raise_on_failure=False).gap > 1e-9).tolist() == [
         False, True
     ]  # fmt: skip
