@@ -50,9 +50,8 @@ class Loss:
         """Loss and gradient."""
         x = z - np.logaddexp.reduce(z)
         r, slopes = self.beta * (x - self.log_q), self.slopes(x)
-        return float((0.5 * self.both * r * r - self.apart * r).sum()), slopes - np.exp(
-            x
-        ) * slopes.sum()
+        value = (0.5 * self.both * r * r - self.apart * r).sum()
+        return float(value), slopes - np.exp(x) * slopes.sum()
 
     def stationary(self, y: FloatArray) -> FloatArray:
         """``f' = lambda pi`` and ``sum pi = 1`` of (x, lambda)."""

@@ -46,6 +46,11 @@ def campaign(folder: Path = RESULTS) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def base(arm: str) -> str:
+    """The objective whose colour an arm of the campaign has."""
+    return "spif" if arm.startswith("author") else arm.partition(",")[0]
+
+
 def by_name(found: pd.DataFrame, x: str) -> pd.DataFrame:
     """The rows sorted by x, with the objective's name for the objective: for `Rows.each`."""
     return found.assign(objective=found.name).sort_values(x, kind="stable")

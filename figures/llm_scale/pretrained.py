@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import PRETRAINED, campaign
+from figures.recorded import PRETRAINED, base, campaign
 from figures.style import note
 from figures.tidy import THEORY, Rows
 from llm_scale.campaign.plan import CHECKED
@@ -57,15 +57,10 @@ def table() -> pd.DataFrame:
             fast = np.isclose(here.lr, CHECKED.start_rate)
             for series, part in (("", here[~fast]), (FAST, here[fast])):
                 if len(part):
-                    rows.means(panel, _base(arm), series, part, "at", quantity)
+                    rows.means(panel, base(arm), series, part, "at", quantity)
         before = float(own.match_greedy_before.mean()) if panel == "right" else 0.0
         rows.add(panel, "expert", "start", THEORY, [0.0, len(arms) - 1.0], before)
     return rows.table()
-
-
-def _base(arm: str) -> str:
-    """The objective whose colour an arm has."""
-    return "spif" if arm.startswith("author") else arm.partition(",")[0]
 
 
 def plot(table: pd.DataFrame) -> Figure:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import llm_text
+from figures.recorded import base, llm_text
 from figures.style import note
 from figures.tidy import MEASURED, THEORY, Rows
 
@@ -54,7 +54,7 @@ def table() -> pd.DataFrame:
     for arm in (IN_ROUNDS, *arms):
         own = best[best.arm == arm].sort_values("passes", kind="stable")
         mean = own.groupby("passes").change.mean()
-        rows.add("passes", _base(arm), arm, MEASURED, mean.index.to_numpy(), mean.to_numpy())
+        rows.add("passes", base(arm), arm, MEASURED, mean.index.to_numpy(), mean.to_numpy())
     rows.add("passes", "expert", "start", THEORY, [4.0, 24.0], 0.0)
     for panel, study, quantity in (
         ("forward", "chosen", "kl"),
@@ -63,14 +63,9 @@ def table() -> pd.DataFrame:
         by_seed = found[found.study == study].pivot(index="seed", columns="arm", values=quantity)
         for at, arm in enumerate(arms):
             less = (by_seed[arm] - by_seed["sft"]).rename("less").reset_index()
-            rows.means(panel, _base(arm), arm, less.assign(at=float(at)), "at", "less")
+            rows.means(panel, base(arm), arm, less.assign(at=float(at)), "at", "less")
     rows.add("forward", "expert", "SFT", THEORY, [0.0, len(arms) - 1.0], 0.0)
     return rows.table()
-
-
-def _base(arm: str) -> str:
-    """The objective whose colour an arm has."""
-    return "spif" if arm.startswith("author") else arm.partition(",")[0]
 
 
 MARKS = {
@@ -105,7 +100,7 @@ def _passes(ax: Axes, table: pd.DataFrame) -> None:
     draw.lines(ax, beside, "passes", thin, MEASURED)
     draw.points(ax, beside, "passes", _look)
     style.ticks(ax, x=[4, 8, 12, 16, 20, 24])
-    looks = {{IN_ROUNDS: "SFT", **TOLD}[arm]: _look(_base(arm), arm) for arm in arms}
+    looks = {{IN_ROUNDS: "SFT", **TOLD}[arm]: _look(base(arm), arm) for arm in arms}
     style.legend(ax, looks, fontsize=6.5, loc="upper right", ncol=2, handletextpad=0.0)
     ax.set_ylim(top=4.5)  # room for the legend
     style.label(ax, "passes over the same data", "change of KL(p‖π) [nats]", "Rounds")

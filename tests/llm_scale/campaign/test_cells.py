@@ -11,7 +11,7 @@ import pytest
 
 from llm_scale import train
 from llm_scale.campaign import cells
-from llm_scale.campaign.plan import REAL, Run, Size
+from llm_scale.campaign.plan import CHECKED, REAL, Run, Size
 from llm_scale.measure.frontier import TEMPERATURES
 
 SMALL = Size(
@@ -171,16 +171,21 @@ def test_rounds_on_new_responses_are_chosen_apart_and_count_all_that_they_read(
     assert models == [64] * len(TEMPERATURES)
 
 
-def test_an_experiment_on_verses_has_no_expert_to_make(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("of_size", "measured"), [(REAL, "archaic"), (CHECKED, "match_greedy")], ids=["verses", "lists"]
+)
+def test_an_experiment_without_a_known_expert_has_none_to_make(
+    tmp_path: Path, of_size: Size, measured: str
+) -> None:
     """As the real model's, of a tiny one."""
     tiny = (("model", "tiny"), ("max_prompt_tokens", 400), ("max_new_tokens", 16))
     size = dataclasses.replace(
-        REAL, seeds=(0,), prompts=16, held_out=8, epoch=2, width=16, given=tiny
+        of_size, seeds=(0,), prompts=16, held_out=8, epoch=2, width=16, given=tiny
     )
     rows = cells.sweep([Run("real", "spin", 0), Run("real", "sft", 0)], size, tmp_path)
     assert [(r["arm"], r["round"]) for r in rows] == [("spin", 0), ("sft", 0)]
     for row in rows:
         assert row["nll"] - row["nll_before"] == pytest.approx(row["nll_change"], abs=1e-3)
-        assert "archaic" in row
+        assert {measured, f"{measured}_before"} <= row.keys()
         assert "kl" not in row
     assert not list(tmp_path.glob("expert*"))
