@@ -44,7 +44,8 @@ def recorded_rows(tiny: pd.DataFrame, campaign: pd.DataFrame) -> pd.DataFrame:
     """The rows of all regimes, one below the other."""
     if campaign.empty:
         return with_arms(tiny)
-    return pd.concat([with_arms(tiny), beside_sft(campaign)], ignore_index=True)
+    rows = with_own_link(beside_sft(campaign))
+    return pd.concat([with_arms(tiny), rows], ignore_index=True)
 
 
 def beside_sft(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,6 +57,15 @@ def beside_sft(rows: pd.DataFrame) -> pd.DataFrame:
     sft = rows[rows.arm == "sft"].drop_duplicates(same, keep=False)
     sft = sft.assign(sft_change=lambda rows: rows.kl - rows.kl_before)
     return rows.merge(sft[[*same, "sft_change"]], on=same, how="left")
+
+
+def with_own_link(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the campaign with ``own_less_rival``, where the correlations are recorded: of the
+    learned reward with the curve of the arm's link, less with the rival's (SPIN's is u)."""
+    if "linear_correlation" not in rows:
+        return rows
+    less = rows.linear_correlation - rows.bounded_correlation
+    return rows.assign(own_less_rival=np.where(rows.arm == "spin", less, -less))
 
 
 def with_arms(table: pd.DataFrame) -> pd.DataFrame:
@@ -88,7 +98,7 @@ def _own_less_rival(row: pd.Series) -> float:
 
 def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
     """All cells that are recorded; ``clauses`` is what the level is divided by."""
-    if not set(ask.rows) <= set(table):
+    if not {*ask.rows, *ask.by} <= set(table):
         return []  # what tells its runs apart comes with them
     asked = [table.regime == ask.regime, *(table[k].isin(v) for k, v in ask.rows.items())]
     rows = table[np.logical_and.reduce(asked)]

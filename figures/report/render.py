@@ -187,13 +187,14 @@ def _signatures(evidence: Evidence) -> str:
 def _signature(status: Status) -> str:
     text = status.clause.says.removeprefix("On real text, ").removeprefix("On real text ")
     says = f"`{status.clause.id}` {cell_of_table(text[0].upper() + text[1:])}"
-    word = f"**{status.word}**" + (f": {status.why}" if status.why else "")
+    word = status.word + (f": {status.why}" if status.why else "")
     ask = status.clause.comparison
     if ask is None:
         return f"| {says} | {word} | – | – |"
     says += " †" if ask.fixed == BEFORE else ""
     means = f"{span(status.cells)} {ask.unit}"
-    return f"| {says} | {word} | {means} | {tally(status.cells, ask)} |"
+    fall = tally(status.cells, ask).removeprefix(f"{status.word} in {len(status.cells)} of ")
+    return f"| {says} | {word} | {means} | {fall} |"
 
 
 def _section(claim: Claim, evidence: Evidence) -> str:
@@ -213,8 +214,9 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     if answer.change:
         lines.append(f"What would change the answer: {answer.change}")
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
-    lines.append(f"Not from: {', '.join(absent)}. {claim.gaps}".strip())
-    return "\n\n".join(lines)
+    gaps = f"Not from: {', '.join(absent)}." if absent else ""
+    lines.append(f"{gaps} {claim.gaps}".strip())
+    return "\n\n".join(filter(None, lines))
 
 
 def _cited(id_: str, statuses: Mapping[str, Status]) -> str:

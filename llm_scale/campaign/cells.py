@@ -22,6 +22,7 @@ from lab.sweep import Cell, run_cells
 from llm_scale.campaign.plan import (
     BEST_STUDY,
     CHOOSING,
+    DISTANCE_STUDY,
     NO_STEP,
     Run,
     Size,
@@ -40,7 +41,8 @@ Row = dict[str, Any]
 KEPT = (
     "kl_before", "kl", "reverse_kl_before", "reverse_kl", "kl_step", "nll_change", "validation_nll",
     "contraction", "contraction_predicted", "contraction_local", "link_slope", "link_correlation",
-    "predicted_slope", "predicted_correlation", "margin", "reward_range", "max_reward_expert",
+    "predicted_slope", "predicted_correlation", "linear_correlation", "bounded_correlation",
+    "sign_correlation", "margin", "reward_range", "max_reward_expert",
     "max_reward_own", "max_reward_other", "reward_expert", "reward_own", "reward_other",
     "log_partition", "dumped", "dumped_before", "left_own", "held_out_length_own",
     "after_length_own", "after_truncated_own", "held_out_length_expert", "held_out_truncated_own",
@@ -138,6 +140,8 @@ def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
         "history": s.history, "effective_step": _effective_step(run, s),
     }  # fmt: skip
     anew = s.round_data == "fresh"
+    if run.study == DISTANCE_STUDY:
+        same |= {"max_new_tokens": s.max_new_tokens}
     if run.study in CHOOSING:  # prompts: of all data; passes: over each response
         same |= {"method": run.arm, "prompts": s.prompts * (s.rounds if anew else 1)}
     keys = [key for name in KEPT for key in (name, f"{name}_se")]

@@ -10,7 +10,7 @@ words to reverse, whose experts have no probabilities.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llm_scale.settings import Settings, resolve
@@ -55,7 +55,9 @@ SLOW = RATE / 10
 STEPS = (0.25, 2.5, 10.0)
 LENGTHS = (0.5, 4.0)
 SHARES = (0.0, 0.25, 1.0)
-BEST_STUDY, FRESH_STUDY = "best", "fresh"
+HORIZONS = (1, 4, 32)
+"""Tokens that are left of a response: the distance to the expert grows with them."""
+BEST_STUDY, FRESH_STUDY, DISTANCE_STUDY = "best", "fresh", "distance"
 CHOOSING = (BEST_STUDY, FRESH_STUDY)
 """Studies whose runs keep the model of their best round, by validation; those that explore are
 measured on validation prompts and so keep none."""
@@ -112,6 +114,8 @@ SHORT = Size(
     (0, 1), prompts=512, held_out=128, epoch=8, expert_steps=100, expert_width=96,
     studies=("rate", "step", "constants"),
 )  # fmt: skip
+FAR = replace(FULL, start_epochs=1)
+"""From a start that has read its data once: one more nat a token to go."""
 REAL = Size(
     (0, 1, 2, 3, 4), prompts=64, held_out=32, epoch=8, start_epochs=2, preset=REAL_PRESET,
     start_rate=6e-4,
@@ -250,6 +254,15 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
             yield Run(FRESH_STUDY, "sft", seed, epochs, given=(("lr", rate),), prompts=many)
 
 
+def distance(seeds: Sequence[int]) -> Iterator[Run]:
+    """A round of many responses cut after a token, four and 32: by how far the expert is."""
+    for seed in seeds:
+        for tokens in HORIZONS:
+            cut = (("max_new_tokens", tokens),)
+            for arm in ("sft", *PAIRED):
+                yield Run(DISTANCE_STUDY, arm, seed, 2, given=cut, prompts=4 * FULL.prompts)
+
+
 def real(seeds: Sequence[int]) -> Iterator[Run]:
     """A pretrained model on verses: an epoch of SFT and of self-play from one SFT start."""
     for seed in seeds:
@@ -269,17 +282,17 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
-    "best_others": best_others, "ablations": ablations, "fresh": fresh, "real": real,
-    "checked": checked,
+    "best_others": best_others, "ablations": ablations, "fresh": fresh,
+    "distance": distance, "real": real, "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
-PRETRAINED = {"real": REAL, "checked": CHECKED}
-"""Sizes of the experiments with a pretrained model."""
+SIZES = {"distance": FAR, "real": REAL, "checked": CHECKED}
+"""Of the experiments that are not of the full size of the text game."""
 
 
 def size_of(experiment: str, full: bool = True) -> Size:
     """Of the record of an experiment, or of its short version."""
-    return PRETRAINED.get(experiment, FULL) if full else SHORT
+    return SIZES.get(experiment, FULL) if full else SHORT
 
 
 def runs(experiment: str, size: Size) -> list[Run]:

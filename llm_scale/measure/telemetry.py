@@ -110,6 +110,8 @@ def link(measured: Measured, game: RewardTerms, predicted: Predicted) -> Row:
     ``link_*`` against ``R(u)`` of the exact two-step round, ``predicted_*`` against the prediction
     for the loss as it is trained; ``prediction`` says which that is (``prediction_reason`` why it
     is no more than the link), ``predicted_share`` on which share of the responses it could be had.
+    Beside them its correlation with three curves in u, of which a link may be told: u itself
+    (``linear``), ``tanh(u/2)`` (``bounded``) and the sign of u (``sign``).
     """
     seen = measured.on("expert", "own")
     learned, prompt = measured.reward(game)[seen], measured.prompt[seen]
@@ -120,6 +122,9 @@ def link(measured: Measured, game: RewardTerms, predicted: Predicted) -> Row:
         good = np.isfinite(values)
         x, y = (centred(v[good], group=prompt[good]) for v in (values, learned))
         out |= regression(name, x, y)
+    u, y = measured.points().u, centred(learned, group=prompt)
+    for name, values in (("linear", u), ("bounded", np.tanh(u / 2)), ("sign", np.sign(u))):
+        out[f"{name}_correlation"] = stats.regression(centred(values, group=prompt), y).correlation
     return out
 
 

@@ -8,7 +8,13 @@ import pytest
 
 from figures.recorded import REGIME, TEXT, campaign, llm_tiny
 from figures.report.claims import Clause, Comparison, read_claims
-from figures.report.empirical import beside_sft, cells, decide, recorded_rows
+from figures.report.empirical import (
+    beside_sft,
+    cells,
+    decide,
+    recorded_rows,
+    with_own_link,
+)
 from figures.report.records import Record, independent, read_records
 from figures.report.status import MEANING, compare, status, statuses
 
@@ -265,6 +271,15 @@ def test_what_sft_changed_stands_beside_the_runs_on_the_same_data():
     assert found["spin", 0.1].item() == found["sft", 0.1].item() == -2.0
     assert np.isnan(found["spin", 0.2].item())
     assert found["sft", 0.3].isna().all()
+
+
+def test_a_reward_is_compared_with_its_own_link_and_with_the_rivals():
+    rows = pd.DataFrame(
+        {"arm": ["spin", "spif", "ipo"], "linear_correlation": [0.9, 0.7, np.nan],
+         "bounded_correlation": [0.8, 0.9, np.nan]}
+    )  # fmt: skip
+    np.testing.assert_allclose(with_own_link(rows).own_less_rival, [0.1, 0.2, np.nan])
+    assert "own_less_rival" not in with_own_link(rows[["arm"]])
 
 
 def test_clauses_of_the_campaign_alone_are_said_to_be_fixed_before_their_runs(evidence):

@@ -90,6 +90,15 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_rows(
     assert json.loads(json.dumps(cells.play(**arguments, **more))) == rows[2:]
 
 
+def test_a_distance_is_told_by_its_tokens(folder: Path, tmp_path: Path) -> None:
+    run = Run("distance", "spif", 100, given=(("max_new_tokens", 2),))
+    expert, model = (str(p) for p in _made(folder))
+    (row,) = cells.play(run, SMALL, expert, model, tmp_path / "run.npz", progress=False)
+    assert row["max_new_tokens"] == 2
+    assert row["held_out_length_expert"] <= 2
+    assert all(abs(row[f"{c}_correlation"]) <= 1 for c in ("linear", "bounded", "sign"))
+
+
 def test_a_run_that_diverges_is_a_row(folder: Path, tmp_path: Path) -> None:
     run = Run("rate", "spin", 100, rounds=2, given=(("lr", 1e30), ("clip", 0.0)))
     expert, model = (str(p) for p in _made(folder))

@@ -50,15 +50,24 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         cells = {(r.arm, r.epochs, r.rounds, r.effective_step, r.beta, r.given) for r in runs
                  if r.study == study}  # fmt: skip
         count = sum(run.study == study for run in runs)
-        assert count == len(cells) * len(plan.PRETRAINED.get(study, FULL).seeds)
+        assert count == len(cells) * len(plan.SIZES.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
-    assert beside == {"rate", "length", "best", "fresh", "real", "checked"}
+    assert beside == {"rate", "length", "best", "fresh", "distance", "real", "checked"}
 
 
 def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
     runs = [run.settings(FULL, HERE, HERE) for run in plan.runs("fresh", FULL)]
     seen = {s.prompts * (s.rounds if s.round_data == "fresh" else 1) for s in runs}
     assert seen == {4 * FULL.prompts}
+
+
+def test_a_distance_is_a_number_of_tokens_from_a_start_of_one_epoch() -> None:
+    size = size_of("distance")
+    runs = [run.settings(size, HERE, HERE) for run in plan.runs("distance", size)]
+    assert {s.max_new_tokens for s in runs} == set(plan.HORIZONS)
+    assert {(s.prompts, s.steps_per_round) for s in runs} == {(4 * FULL.prompts, 8 * FULL.epoch)}
+    start = plan.start_settings(size, 0)
+    assert (start.sft_steps, start.prompts, start.max_new_tokens) == (48, 3072, 32)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,8 @@ def test_a_policy_that_obeys_the_theory_is_seen_to(name):
         assert row["link_slope"] > 1.1
     if name in ("spin", "ipo"):
         assert row["link_slope"] == pytest.approx(1.0, abs=0.05)
+    own, rival = ("linear", "bounded") if name == "spin" else ("bounded", "linear")
+    assert row[f"{own}_correlation"] > max(row[f"{rival}_correlation"], row["sign_correlation"])
     if name == "spin":
         assert row["contraction_local"] == pytest.approx(1 - 1 / beta)
         assert row["contraction"] == pytest.approx(1 - 1 / beta, abs=1e-9)
