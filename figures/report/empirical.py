@@ -72,28 +72,7 @@ def with_arms(table: pd.DataFrame) -> pd.DataFrame:
     """Rows of the tiny model with the arm's name: the objective, and what tells it from others."""
     level = table.level.map(lambda x: "" if pd.isna(x) else f", level {x:g}")
     compute = np.where(table.study == "equal compute", ", equal compute", "")
-    own_less_rival = [_own_less_rival(row) for _, row in table.iterrows()]
-    return table.assign(
-        arm=table.name + level + compute, own_less_rival=own_less_rival, regime=LISTED
-    )
-
-
-def _own_less_rival(row: pd.Series) -> float:
-    """Weighted correlation of the recorded points with the own link, less that with the rival."""
-    if not isinstance(row.points_u, list):
-        return np.nan
-    u, learned, weight = (np.array(row[f"points_{x}"]) for x in ("u", "learned", "weight"))
-    curves = {"linear": u, "bounded": np.tanh(u / 2)}
-    own = "linear" if row["name"] == "spin" else "bounded"
-    rival = "bounded" if own == "linear" else "linear"
-
-    def correlation(curve: np.ndarray) -> float:
-        a, b = (x - np.average(x, weights=weight) for x in (learned, curve))
-        return float(
-            np.sum(weight * a * b) / np.sqrt(np.sum(weight * a**2) * np.sum(weight * b**2))
-        )
-
-    return correlation(curves[own]) - correlation(curves[rival])
+    return table.assign(arm=table.name + level + compute, regime=LISTED)
 
 
 def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:

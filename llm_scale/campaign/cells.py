@@ -48,7 +48,8 @@ KEPT = (
     "after_length_own", "after_truncated_own", "held_out_length_expert", "held_out_truncated_own",
     "cosine_start", "cosine_end", "tokens_expert", "tokens_own", "token_link_slope",
     "token_link_correlation", "nll_before", "nll", "archaic_before", "archaic",
-    "match_greedy_before", "match_greedy",
+    "match_greedy_before", "match_greedy", "win_rate", "win_rate_base", "preference_slope",
+    "preference_correlation", "preference_slope_predicted",
 )  # fmt: skip
 """Columns of a run's rounds that its rows keep, with their errors where they have one."""
 BEST_MODEL, TEMPERATURE = "best", "temperature"

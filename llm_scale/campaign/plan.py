@@ -30,6 +30,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "author, a=1/2": {"objective": "spif(c=2.02)"},
     "author, a=1": {"objective": "spif(c=1.01)"},
     "author, expert term": {"objective": "spif(c=2.02)", "terms": "expert"},
+    "sppo": {"objective": "sppo"},
+    "dpo": {"objective": "dpo"},
     "author, own of the start": {"objective": "spif(c=2.02)", "own_from": "base"},
 }
 """Settings of an arm by its name in tables."""
@@ -57,6 +59,10 @@ LENGTHS = (0.5, 4.0)
 SHARES = (0.0, 0.25, 1.0)
 HORIZONS = (1, 4, 32)
 """Tokens that are left of a response: the distance to the expert grows with them."""
+JUDGED = ("sppo", "spif", "ipo", "dpo")
+"""Losses of winners and losers."""
+ORACLE = "bradley-terry(scale=1)"
+"""By the expert's mean log-probability of a response's tokens."""
 BEST_STUDY, FRESH_STUDY, DISTANCE_STUDY = "best", "fresh", "distance"
 CHOOSING = (BEST_STUDY, FRESH_STUDY)
 """Studies whose runs keep the model of their best round, by validation; those that explore are
@@ -263,6 +269,14 @@ def distance(seeds: Sequence[int]) -> Iterator[Run]:
                 yield Run(DISTANCE_STUDY, arm, seed, 2, given=cut, prompts=4 * FULL.prompts)
 
 
+def preferences(seeds: Sequence[int]) -> Iterator[Run]:
+    """Rounds on two own responses to a prompt, of which an oracle draws the winner."""
+    given = (("oracle", ORACLE), ("own_samples", 2))
+    for seed in seeds:
+        for arm in JUDGED:
+            yield Run("preferences", arm, seed, rounds=3, given=given)
+
+
 def real(seeds: Sequence[int]) -> Iterator[Run]:
     """A pretrained model on verses: an epoch of SFT and of self-play from one SFT start."""
     for seed in seeds:
@@ -283,7 +297,7 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
     "best_others": best_others, "ablations": ablations, "fresh": fresh,
-    "distance": distance, "real": real, "checked": checked,
+    "distance": distance, "preferences": preferences, "real": real, "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 SIZES = {"distance": FAR, "real": REAL, "checked": CHECKED}
