@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from figures.report.answers import Answer, filled
-from figures.report.claims import BEFORE, Claim
+from figures.report.claims import Claim
 from figures.report.records import independent
 from figures.report.status import DEDUCED, MEANING, Status
 from figures.report.tests_index import place
@@ -160,8 +160,7 @@ def _signatures(evidence: Evidence) -> str:
         "",
         "Means over seeds, paired; a cell is one length, rate, effective step and round, and every "
         "recorded one counts. *yes* and *no* by 95 % intervals that are corrected for the number "
-        "of empirical clauses (Holm), *alone* by those of the cell. † written down before the "
-        "runs, the others after.",
+        "of empirical clauses (Holm), *alone* by those of the cell.",
     ]
     asked = [
         evidence.statuses[clause.id]
@@ -171,7 +170,9 @@ def _signatures(evidence: Evidence) -> str:
     ]
     for regime, what in REGIMES.items():
         if found := [s for s in asked if regime in s.regimes]:
-            lines += ["", f"Regime *{regime}*: {what}", ""]
+            when = sorted({s.clause.comparison.fixed for s in found if s.clause.comparison})
+            fixed = f"; compared as written down {' or '.join(when)}" if when else ""
+            lines += ["", f"Regime *{regime}*: {what}{fixed}", ""]
             lines += ["| clause | status | means of the cells | cells |"]
             lines += ["|---|---|---|---|", *map(_signature, found)]
     to_come = [s.clause.id for s in asked if not s.regimes]
@@ -191,7 +192,6 @@ def _signature(status: Status) -> str:
     ask = status.clause.comparison
     if ask is None:
         return f"| {says} | {word} | – | – |"
-    says += " †" if ask.fixed == BEFORE else ""
     means = f"{span(status.cells)} {ask.unit}"
     fall = tally(status.cells, ask).removeprefix(f"{status.word} in {len(status.cells)} of ")
     return f"| {says} | {word} | {means} | {fall} |"
@@ -202,7 +202,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     lines = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id} {claim.title}',
         f"*{claim.statement}* ({claim.source}; [evidence](results/evidence/{claim.id}.md))",
-        f"{answer.question} Answer: [above](#the-six-claims).",
+        answer.question,
     ]
     if answer.figure:
         lines.append(f"![{answer.figure}](figures/out/{answer.figure}.png)")
@@ -227,18 +227,18 @@ def _provenance(evidence: Evidence) -> str:
     lines = ["## Provenance", ""]
     if evidence.provenance:
         lines += [
-            "| file in results/ | command | device | versions | date | code |",
-            "|---|---|---|---|---|---|",
+            "| file in results/ | command | device, versions | date | code |",
+            "|---|---|---|---|---|",
         ]
     before = ("", "")
     for name, found in sorted(evidence.provenance.items()):
         versions = {"Python": found.get("python", "?"), **found.get("versions", {})}
-        told = ", ".join(f"{k} {v}" for k, v in versions.items())
+        device = found.get("device", "?")
+        told = f"{device}; {', '.join(f'{k} {v}' for k, v in versions.items())}"
         code = ", ".join(f"{k} {v[:8]}" for k, v in found.get("code", {}).items())
         cells = [
             f"`{name}`",
             f"`{found.get('command', '?')}`",
-            found.get("device", "?"),
             SAME if told == before[0] else told,
             found.get("date", "–"),
             SAME if code and code == before[1] else code or "not recorded",

@@ -9,6 +9,7 @@ from figures.llm_scale import (
     llm_link,
     llm_stability,
     pretrained,
+    text_fresh,
     text_methods,
     text_rates,
     text_rewards,
@@ -22,7 +23,16 @@ from tests.figures.tables import drawn, is_drawn, part
 
 @pytest.mark.parametrize(
     "figure",
-    [llm_link, llm_stability, pretrained, text_methods, text_rates, text_rewards, text_rounds],
+    [
+        llm_link,
+        llm_stability,
+        pretrained,
+        text_fresh,
+        text_methods,
+        text_rates,
+        text_rewards,
+        text_rounds,
+    ],
 )
 def test_what_is_drawn_is_what_is_recorded(figure):
     name = figure.__name__.rpartition(".")[2]
@@ -111,6 +121,22 @@ def test_text_rounds():
     for _, line in plane[plane.objective != "expert"].groupby("objective"):
         assert line.x.is_monotonic_increasing
         assert line.y.is_monotonic_decreasing
+
+
+def test_text_fresh():
+    """By hand: the chosen models' paired gap, and SFT in the same rounds ahead in each."""
+    table, rows = drawn("text_fresh"), llm_text()
+    chosen = rows[rows.study == "chosen fresh"]
+    plane = table[(table.panel == "plane") & (table.series != "start")]
+    for name, series, arm in (("sft", "", "sft"), ("spif", "per token", "spif, per token")):
+        own = plane[(plane.objective == name) & (plane.series.fillna("") == series)]
+        assert own.x.iloc[0] == pytest.approx(chosen[chosen.arm == arm].kl.mean(), abs=1e-3)
+    read = table[(table.panel == "read") & (table.kind == "measured")]
+    sft = read[read.series == "in rounds"].set_index("x").y
+    for series in ("", "per token"):
+        own = read[(read.objective == "spif") & (read.series.fillna("") == series)].set_index("x").y
+        assert (own > sft).all()
+        assert (own.diff().dropna() < 0).all()
 
 
 def test_text_rewards():
