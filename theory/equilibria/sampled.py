@@ -124,8 +124,9 @@ def sampled_gap(
         saddle point, over ``tau + inf R'`` for the equilibrium of the rounds.
 
     Raises:
-        InvalidInput: unusable arguments, all at once. Unavailable: the objective has no payoffs
-            (saddle) or no link (equilibrium), with the reason.
+        InvalidInput: unusable arguments, all at once; rewards outside of the game's.
+        Unavailable: the objective has no payoffs (saddle) or no link (equilibrium), with the
+            reason.
 
     >>> rng = np.random.default_rng(0)
     >>> p, q, ref = np.array([[0.5, 0.3, 0.2], [0.4, 0.3, 0.3], [0.3, 0.3, 0.4]])
@@ -153,6 +154,8 @@ def sampled_gap(
         expert_ratio=expert_ratio,
     )
     obj.require("saddle" if kind == "saddle" else "potential")
+    if kind == "saddle":
+        refuse(_domain_problems(obj, given, highest))
     tau = float(tau)
     own_pay, ref_pay, best = (
         _pay(obj, kind, x, name)
@@ -166,6 +169,7 @@ def sampled_gap(
     own = -own_pay + tau * given.get("own_anchor", np.zeros(1))  # its mean: what the policy pays
     if tau == 0:
         assert best is not None
+        refuse(_best_problems(best[0], highest, own_pay, ref_pay))
         log_part = _LogPart.of_the_highest(best, own.shape)
     else:
         log_part = _log_part(own, ref_pay, tau, least_size)
@@ -389,6 +393,36 @@ def _highest_problems(highest: Any, arrays: dict[str, FloatArray]) -> list[str]:
     if most > highest:
         return [f"highest={highest!r} is below a reward that was given, {most:g}"]
     return []
+
+
+def _domain_problems(
+    obj: Objective, arrays: dict[str, FloatArray], highest: float | None
+) -> list[str]:
+    """Rewards that the game's reward player may not play."""
+    low, high = obj.reward_domain
+    rewards = {name: values for name, values in arrays.items() if name.endswith("reward")}
+    rewards |= {} if highest is None else {"highest": np.array([float(highest)])}
+    problems = []
+    for name, values in rewards.items():
+        least, most = float(values.min()), float(values.max())
+        slack = 1e-9 * (1.0 + max(abs(least), abs(most)))
+        if least < low - slack or most > high + slack:
+            problems.append(
+                f"{name}: {least:g} to {most:g}; rewards of {obj.label} are within "
+                f"[{low:g}, {high:g}]"
+            )
+    return problems
+
+
+def _best_problems(best: float, highest: float | None, *pays: FloatArray | None) -> list[str]:
+    """At tau = 0 the highest reward must be the one that is paid most."""
+    most = max(float(pay.max()) for pay in pays if pay is not None)
+    if most <= best + 1e-9 * (1.0 + abs(best)):
+        return []
+    return [
+        f"highest={highest!r} is paid {best:g} and a reward that was given {most:g}: -b(r) falls "
+        "there as r grows; needed are rewards where it rises"
+    ]
 
 
 def _shape_problems(arrays: dict[str, FloatArray]) -> list[str]:

@@ -101,7 +101,8 @@ def history_threshold(history: float | Sequence[float]) -> float:
     refuse(_shares_problems(history))
     shares = shares_of(history)
     odd = np.zeros(2 * len(shares))
-    odd[1::2] = shares  # cos((j+1/2) a) = T_{2j+1}(cos(a/2))
+    # cos((j+1/2) a) = T_{2j+1}(cos(a/2)); a share that rounds away would only spoil the roots
+    odd[1::2] = np.where(shares > 1e-15, shares, 0.0)
     found = chebyshev.chebroots(np.trim_zeros(odd, "b"))
     real = np.abs(found.imag) < 1e-7
     inside = real & (found.real > 3e-5)  # below are copies of the root a = pi, which always is one

@@ -106,7 +106,8 @@ def error_spread(sd: Any, beta: float, step: float, correlation: float = 0.0) ->
     size, problem = _numbers(sd, "sd")
     refuse([*problems, problem])
     g = 1.0 - step
-    kept = (1.0 + g * correlation) / ((1.0 - g * correlation) * (1.0 - g**2))
+    less = (1.0 - correlation) + correlation * step, step * (2.0 - step)  # 1 - gk and 1 - g^2
+    kept = (1.0 + g * correlation) / (less[0] * less[1])
     return np.asarray(size / beta * np.sqrt(kept))
 
 

@@ -345,9 +345,10 @@ class _Rounds:
         u = np.where(without & ~out, -np.inf, ratio)
         with np.errstate(all="ignore"):
             reward = np.asarray(self.obj.link_formula(u, gain))
-            cut = np.isfinite(u) & ~(np.abs(reward) <= LARGEST)
+            largest = LARGEST * min(1.0, beta + self.tau)  # so that it can be divided by them
+            cut = np.isfinite(u) & ~(np.abs(reward) <= largest)
             self.clipped[tile.sums] = cut.any(-1)
-            reward = np.where(cut, np.clip(reward, -LARGEST, LARGEST), reward)
+            reward = np.where(cut, np.clip(reward, -largest, largest), reward)
             log_q *= beta / (beta + self.tau)
             log_q += reward / (beta + self.tau)
             if log_ref is not None and self.tau > 0:

@@ -6,6 +6,7 @@ All reconstruction, for ``alpha = 1/2`` and the step ``eta = 1/(beta c)``; ``t =
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ from scipy.optimize import minimize_scalar
 from theory import arguments, laws
 from theory.errors import InvalidInput, refuse
 from theory.result import FloatArray
+
+_SERIES = [1.0 / math.factorial(k) for k in range(8, 1, -1)]
+"""Of ``(e^x - 1 - x)/x^2``, the highest power first."""
 
 
 class Reach(NamedTuple):
@@ -33,6 +37,8 @@ def largest_log_partition(eta: float) -> float:
         InvalidInput: eta is not a number > 0.
     """
     refuse(arguments.number("eta", eta))
+    if 2.0 * np.expm1(-eta) + eta <= 0:
+        return 0.0
 
     def missing(log_x: float) -> float:
         x = np.exp(log_x)
@@ -63,14 +69,18 @@ def spif_reach(eta: float) -> Reach:
     turn = eta * s - 2.0 * np.arctanh(s)  # sup of u - eta tanh(u/2) over u <= 0
     above = max(2.0 * np.arctanh(gap / eta), gap + turn)
     # the least E_q h of ratios below X = e^above: the convex envelope of h at 1 is a chord to X
-    inverse, top = np.exp(-above), np.exp(eta * np.tanh(0.5 * above) - above)
+    if above == 0:
+        return Reach(0.0, 0.0)
+    inverse, log_top = np.exp(-above), eta * np.tanh(0.5 * above) - above
 
-    def chord(x: float) -> float:
-        low = np.exp(eta * (x - 1.0) / (x + 1.0))
-        return float((low * (1.0 - inverse) + top * (1.0 - x)) / (1.0 - inverse * x))
+    def log_chord(x: float) -> float:
+        low = eta * (x - 1.0) / (x + 1.0) + np.log1p(-inverse)
+        return float(np.logaddexp(low, log_top + np.log1p(-x)) - np.log1p(-inverse * x))
 
-    found = minimize_scalar(chord, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-12})
-    least = max(0.0, -float(np.log(found.fun)))
+    found = minimize_scalar(
+        log_chord, bounds=(0.0, 1.0), method="bounded", options={"xatol": 1e-12}
+    )
+    least = max(0.0, -float(found.fun))
     return Reach(float(above), float(max(2.0 * np.arctanh(least / eta), least + turn)))
 
 
@@ -112,7 +122,7 @@ def spif_burn_in(nats: float, eta: float, reached: float = 1.0) -> BurnIn:
     at_least = int(np.ceil((nats - reached) / (2.0 * eta) * (1.0 - 1e-12)))
     if largest_log_partition(eta) > 0:
         return BurnIn(at_least, float("inf"))
-    log_sinh = [0.5 * x + np.log1p(-np.exp(-x)) for x in (nats, reached)]  # of x/2, and log 2
+    log_sinh = [0.5 * x + np.log(-np.expm1(-x)) for x in (nats, reached)]  # of x/2, and log 2
     return BurnIn(at_least, float(np.ceil(2.0 / eta * (log_sinh[0] - log_sinh[1]))))
 
 
@@ -125,20 +135,36 @@ def gap_slope(t: Any, eta: float) -> FloatArray:
     Args:
         t: ``(p-q)/(p+q)``, within [-1, 1], any shape.
         eta: ``1/(beta c)``.
+
+    Returns:
+        As t; ``inf`` where it is beyond the largest number.
+
+    Raises:
+        InvalidInput: eta is not a number > 0, or t not numbers within [-1, 1].
     """
-    refuse(arguments.number("eta", eta))
-    t = np.asarray(t, dtype=float)
-    near = np.abs(t) < 1e-5
-    safe = np.where(near, 1.0, t)
-    exact = (np.expm1(eta * safe) * (1.0 - safe) - eta * safe) / (2.0 * safe**2)
-    return np.where(near, eta * (eta - 2.0) / 4.0 + t * eta**2 * (eta - 3.0) / 12.0, exact)
+    problems = arguments.number("eta", eta)
+    try:
+        t = laws.as_numbers(t)
+        outside = not (np.abs(t) <= 1.0).all()
+    except (TypeError, ValueError):
+        outside = True
+    refuse(problems + ["t: needed are numbers within [-1, 1]"] * outside)
+    x = eta * t
+    near = np.abs(x) < 0.01
+    safe, ratio = np.where(near, 1.0, t), np.where(x == 0, 1.0, x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        grown = np.expm1(x)
+        series = 0.5 * eta * (eta * np.polyval(_SERIES, x) - np.where(x == 0, 1.0, grown / ratio))
+        far = (np.where(t < 1, grown * (1.0 - t), 0.0) - x) / (2.0 * safe**2)
+    return np.where(near, series, far)
 
 
 def spif_descent(eta: float) -> float:
     """``kappa``: a two-step SPIF round takes at least ``kappa Delta`` off ``KL(p||pi_t)`` (T8b).
 
     ``eta/2 - max_t gap_slope(t, eta)``, the largest such constant for all pairs of laws. It is
-    ``1 - e^{-eta}`` up to eta = 2.149, and positive below 3.7680, where convergence is global.
+    ``1 - e^{-eta}`` up to eta = 2.149, and positive below 3.7680, where convergence is global;
+    ``-inf`` beyond what numbers reach.
 
     Raises:
         InvalidInput: eta is not a number > 0.
@@ -149,6 +175,8 @@ def spif_descent(eta: float) -> float:
     t = np.linspace(-1.0, 1.0, 4001)
     values = gap_slope(t, eta)
     best = int(values.argmax())
+    if not np.isfinite(values[best]):
+        return -np.inf
     found = minimize_scalar(
         lambda x: -float(gap_slope(x, eta)),
         bounds=(t[max(best - 1, 0)], t[min(best + 1, len(t) - 1)]),
@@ -179,10 +207,14 @@ def long_step(expert: FloatArray, policy: FloatArray, eta: float) -> LongStep:
         eta: ``1/(beta c)``.
 
     Raises:
-        InvalidInput: laws, a step that is not > 0, or laws that are equal.
+        InvalidInput: laws, a step that is not > 0, laws that are equal, or a response that the
+            expert gives and the policy does not.
     """
     refuse(arguments.number("eta", eta))
     p, q = laws.check_laws(expert=expert, policy=policy)
+    if missing := np.argwhere((p > 0) & (q == 0)).tolist():
+        at = ", ".join(map(str, missing[0]))
+        raise InvalidInput(f"policy[{at}]=0; needed is mass wherever the expert has, as at {at}")
     excess = np.maximum(p - q, 0.0)
     total = excess.sum(-1, keepdims=True)
     if not (total > 0).all():

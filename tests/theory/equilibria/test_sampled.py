@@ -299,6 +299,31 @@ def test_without_an_anchor_the_highest_reward_is_needed() -> None:
     assert bounded.gap.value == pytest.approx(1.5 + np.mean(-r - 0.5 * r**2))
 
 
+def test_rewards_outside_of_the_game_are_refused() -> None:
+    """The reward player of the IPM may not play 10, so no gap can be certified with it."""
+    rng = np.random.default_rng(0)
+    p, ref, tau, r = np.array([0.9, 0.1]), np.array([0.1, 0.9]), 10.0, np.array([10.0, -10.0])
+    pi = ref * np.exp(r / tau)
+    pi /= pi.sum()
+    own, base, expert = (rng.choice(2, 500, p=law) for law in (pi, ref, p))
+    for name, found in (("own", own), ("ref", base), ("expert", expert)):
+        given = {f"{n}_reward": np.clip(r, -1, 1)[x] for n, x in
+                 (("own", own), ("ref", base), ("expert", expert))}  # fmt: skip
+        given[f"{name}_reward"] = r[found]
+        with pytest.raises(InvalidInput, match=rf"{name}_reward: -10 to 10; .*\[-1, 1\]"):
+            sampled_gap("ipm", tau, own_anchor=np.log(pi / ref)[own], **given)
+    with pytest.raises(InvalidInput, match="highest: 3 to 3"):
+        sampled_gap("ipm", 0.0, np.zeros(10), highest=3.0)
+
+
+def test_at_no_anchor_the_highest_reward_must_be_paid_most() -> None:
+    """SPIF pays -b(r) = r + r^2/2, which falls below -1: 7.5 for -5, and 0 for 0."""
+    for r in (np.full(300, -5.0), np.array([-5.0, 0.0] * 100)):
+        with pytest.raises(InvalidInput, match=r"highest=0\.0 is paid 0 and .* given 7\.5"):
+            sampled_gap("spif", 0.0, r, highest=0.0)
+    assert sampled_gap("spif", 0.0, np.linspace(-1.0, 0.0, 200), highest=0.0).trusted
+
+
 def test_prompts_are_estimated_each() -> None:
     rng = np.random.default_rng(0)
     own, anchor = rng.uniform(-1, 1, (2, 3, 50))
@@ -346,7 +371,10 @@ GOOD: dict[str, Any] = {
         ({"level": 1.0}, "level=1.0"),
         ({"least_size": 0}, "least_size=0"),
         ({"kind": "nash", "level": None}, "(?s)level=None.*kind='nash'"),
-        ({"obj": "gail", "expert_reward": [-1.0, 1.0]}, "expert_reward: outside the range"),
+        (
+            {"obj": "gail", "expert_reward": [-1.0, 1.0]},
+            r"expert_reward: -1 to 1; .* within \[0, inf\]",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused(wrong: dict[str, Any], said: str) -> None:

@@ -123,6 +123,13 @@ CALLS: Calls = {
     ),
     "reach: no step": (lambda: spif_reach(0.0), r"eta=0\.0; needed is a finite number > 0"),
     "gap slope: no step": (lambda: gap_slope(0.0, np.nan), r"eta=nan; needed is a finite"),
+    "gap slope: beyond 1": (lambda: gap_slope(2.0, 1.0), r"t: needed are numbers within \[-1, 1\]"),
+    "gap slope: NaN": (lambda: gap_slope([0.0, np.nan], 1.0), r"t: needed are numbers within"),
+    "gap slope: text": (lambda: gap_slope("a", 1.0), r"t: needed are numbers within"),
+    "long step: a response that the policy lacks": (
+        lambda: long_step([0.5, 0.5], [1.0, 0.0], 3.0),
+        r"policy\[1\]=0; needed is mass wherever the expert has",
+    ),
     "burn-in: all wrong": (
         lambda: spif_burn_in(-1.0, 0.0, np.nan),
         r"(?s)nats=-1\.0.*eta=0\.0.*reached=nan",

@@ -187,10 +187,22 @@ def test_best_and_equal_shares(claim, rounds: int) -> None:
 
 def test_beyond_the_threshold_larger_steps_may_be_stable_again() -> None:
     """So a threshold is what holds for all smaller steps, not the end of stability."""
-    shares = best_history(7.2, 2).tolist()
-    assert history_threshold(shares) < 3.0
-    assert history_factor(4.0, shares) > 1.05
-    assert history_factor(7.2, shares) < 0.94
+    shares = [0.34, 0.1]
+    assert history_threshold(shares) == pytest.approx(3.7176, abs=1e-4)
+    assert history_factor(5.0, shares) > 1.035
+    assert history_factor(6.0, shares) < 0.98
+    p = np.array([0.5, 0.3, 0.2])
+    near = p * np.exp([1e-4, -1e-4, 0.0])
+    for step, grows in ((5.0, True), (6.0, False)):
+        path = self_play(
+            p, near / near.sum(), "spif", effective_step=step, rounds=150, history=shares
+        )
+        moved = np.abs(np.log(path.policy / p)).max()
+        assert (moved > 1e-3) == grows, moved
+
+
+def test_a_share_that_rounds_away_changes_no_threshold() -> None:
+    assert history_threshold([0.25, 1e-300]) == pytest.approx(4.0, rel=1e-12)
 
 
 @pytest.mark.claim("T6.history_geometric", regime="tabular")

@@ -424,4 +424,8 @@ def test_bounds_by_hand() -> None:
     np.testing.assert_allclose(error_spread([3.0, 0.0], 2.0, 0.4), [1.5 / 0.8, 0.0])
     np.testing.assert_allclose(error_spread(3.0, 2.0, 0.4, 0.5), 1.5 * np.sqrt(1.3 / 0.7) / 0.8)
     np.testing.assert_allclose(error_spread(1.0, 1.0, 1.6, 1.0), 1 / 1.6)
+    for step in (1e-9, 1e-17):  # 1 - (1 - step)^2 would cancel
+        np.testing.assert_allclose(error_spread(0.3, 1.0, step, 1.0), 0.3 / step, rtol=1e-14)
+        fresh = 0.3 / np.sqrt(2 * step)
+        np.testing.assert_allclose(error_spread(0.3, 1.0, step), fresh, rtol=1e-8)
     assert last_iterate_bound(1.0, np.zeros((0, 2)), 1.0, 1.0).shape == (1, 2)

@@ -1,5 +1,6 @@
 """Rounds whose steps are closed forms, and the words for how they end."""
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -8,7 +9,13 @@ from theory.errors import InvalidInput
 from theory.result import Outcome
 from theory.rounds.iterates import two_step_rounds
 from theory.rounds.log_linear import LogLinear
-from theory.rounds.predictions import gap_slope, spif_burn_in
+from theory.rounds.predictions import (
+    gap_slope,
+    largest_log_partition,
+    spif_burn_in,
+    spif_descent,
+    spif_reach,
+)
 from theory.rounds.two_step import ending
 
 
@@ -157,3 +164,26 @@ def test_one_prompt_of_two_that_collapses_is_enough():
     found, said = end(apart, [[0.2, 0.2]] * 3)
     assert found is Outcome.MOVING
     assert "moved 3.0e-01" in said
+
+
+def test_what_is_known_of_spif_at_extreme_steps() -> None:
+    """Against forty digits, and where a log or an exponential would cancel or overflow."""
+    assert largest_log_partition(1e-300) == largest_log_partition(1.5936) == 0.0
+    assert largest_log_partition(1.594) > 0
+    for eta in np.geomspace(1e-8, 1.59, 40):
+        assert spif_reach(eta) == (0.0, 0.0)
+        assert np.isfinite(spif_burn_in(5.0, eta).at_most)
+    assert spif_burn_in(200.0, 0.5, 1e-17).at_most == 557.0
+    assert spif_burn_in(1e-17, 0.5, 1e-18).at_most == 10.0
+    for eta in (1e3, 1e5):
+        reach = spif_reach(eta)
+        assert 0 < reach.below < reach.above < 2 * eta
+    with mpmath.workdps(40):
+        for t in (9e-6, 1e-3, -0.4, 0.9):
+            for eta in (0.5, 30.0, 1e4, 1e6 if t < 1e-4 else 700.0):
+                x = mpmath.mpf(t)
+                exact = (mpmath.expm1(eta * x) * (1 - x) - eta * x) / (2 * x * x)
+                if exact < 1e300:
+                    np.testing.assert_allclose(gap_slope(t, eta), float(exact), rtol=1e-11)
+    np.testing.assert_allclose(gap_slope([1.0, -1.0, 0.0], 1e4), [-5e3, 4999.0, 1e4 * 9998 / 4])
+    assert spif_descent(712.0) == spif_descent(1e4) == -np.inf

@@ -375,6 +375,30 @@ def test_anchored_rounds_are_globally_linear(claim, obj, game: Instance, tau: fl
     claim.below(kl[1:], bound, atol=1e-11 * (1 + kl[0].max()), what="(v) KL(pi*||pi_t)")
 
 
+def test_the_anchored_contraction_reads_slopes_up_to_the_equilibrium() -> None:
+    """With pi_t next to the expert and pi* far from both, the hull of 0, u_t, u_{t+1} is too
+    small: its least slope is above that on the way to pi*."""
+    p, ref, tau, spif = (
+        np.array([1e-6, 1 - 1e-6]),
+        np.array([0.6, 0.4]),
+        0.2,
+        objectives.get("spif"),
+    )
+    target = equilibrium(p, ref, spif, tau=tau).policy
+    for beta in (2.0, 10.0, 100.0):
+        after = self_play(p, p, spif, beta=beta, rounds=1, ref=ref, tau=tau).policy
+        kl, left = laws.kl(target, p), laws.kl(target, after)
+        ratios = [laws.log_ratio(p, x) for x in (p, after, target)]
+        short, whole = (slope_range(spif, *some)[0] for some in (ratios[:2], ratios))
+        assert (beta - whole) / (beta + tau) * kl >= left > (beta - short) / (beta + tau) * kl
+
+
+def test_a_step_of_any_size_makes_no_law_nan() -> None:
+    for name in ("spin", "spif", "ipo"):
+        path = self_play([0.7, 0.2, 0.1], [0.2, 0.3, 0.5], name, beta=1e-300, rounds=3)
+        assert np.isfinite(path.policies).all()
+
+
 def test_laws_in_single_precision_are_normalised_again() -> None:
     p, q = np.float32([0.3, 0.7]), np.float32([0.1, 0.9])
     path = self_play(p, q, objectives.get("spin"), beta=1.0, rounds=1)
