@@ -26,7 +26,7 @@ import numpy as np
 
 from theory import laws, xp
 from theory.errors import InvalidInput, Unavailable, refuse
-from theory.objectives import derivatives, inputs, numeric_response
+from theory.objectives import derivatives, finite_groups, inputs, numeric_response
 from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray
 
@@ -244,6 +244,7 @@ class Objective:
         Raises:
             Unavailable: no closed form is known, with the reason. InvalidInput: laws or sizes.
         """
+        finite_groups.check_sizes(expert_size, own_size)
         return self.reward(expert, policy)
 
     @property
@@ -342,9 +343,11 @@ class Objective:
             Unavailable: if the objective has no link, with the reason. InvalidInput: u or delta.
         """
         self.require("link")
-        return self.link_formula(
-            inputs.numbers(u, "u"), None if delta is None else inputs.checked_delta(delta)
-        )
+        u = inputs.numbers(u, "u")
+        if delta is not None:
+            delta = inputs.checked_delta(delta)
+            refuse(inputs.shape_problems(u=u, delta=delta))
+        return self.link_formula(u, delta)
 
     def link_of(self, expert: FloatArray, policy: FloatArray) -> Callable[[Any], FloatArray]:
         """The link for these laws ``(..., n)``, of any form: a function of ``u`` ``(..., m)``.
@@ -380,8 +383,14 @@ class Objective:
         return self.link_formula(u, 0.0)
 
     def slope(self, u: Array, delta: Array | None = None) -> FloatArray:
-        """Derivative ``R'(u)`` by automatic differentiation of the one link formula (numpy)."""
+        """Derivative ``R'(u)`` by automatic differentiation of the one link formula (numpy).
+
+        Raises:
+            Unavailable: no link, with the reason. InvalidInput: u, or not one delta for all.
+        """
         self.require("link")
+        if delta is not None and np.size(delta) != 1:
+            raise InvalidInput(f"delta={delta!r}; needed is one number for all of u")
         fixed = None if delta is None else float(np.asarray(inputs.checked_delta(delta)))
         u = inputs.detached(inputs.numbers(u, "u"))
         return derivatives.derivative(lambda v: self.link_formula(v, fixed), u)
