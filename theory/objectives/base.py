@@ -36,6 +36,8 @@ Array = xp.Array
 ANCHOR = ("tau", "expert_anchor", "policy_anchor")
 PREFERENCE = ("expert_preference", "policy_preference")
 HISTORY = ("history_logratio",)
+LEAST = 1e-18
+"""A smaller weight of a penalty changes no payoff of the rewards that are looked at."""
 _EXTRAS = {"anchor": ANCHOR, "preference": PREFERENCE, "history": HISTORY}
 
 Options = tuple[tuple[str, ...], ...]
@@ -99,8 +101,9 @@ class Objective:
             number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if not number or not np.isfinite(value):
                 problems.append(f"{self.name}: {field.name}={value!r}; needed is a finite number")
-            elif field.name in self.positive and value <= 0:
-                problems.append(f"{self.name}: {field.name}={value!r}; needed is a number > 0")
+            elif field.name in self.positive and value < LEAST:
+                needed = "> 0" if value <= 0 else f">= {LEAST:g}: rounding hides smaller ones"
+                problems.append(f"{self.name}: {field.name}={value!r}; needed is a number {needed}")
             elif field.name in self.unit and not 0 < value < 1:
                 problems.append(f"{self.name}: {field.name}={value!r}; needed is within (0, 1)")
         refuse(problems)

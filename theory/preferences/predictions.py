@@ -176,8 +176,8 @@ def local_growth(
         problems.append(f"beta={beta!r}, tau={tau!r}; needed is beta + tau > 0")
     refuse(problems)
     sigma = cycle_speed(preference, policy, scale)
-    beta, tau = np.asarray(beta)[()], np.asarray(tau)[()]
-    return np.asarray(np.sqrt(beta**2 + sigma**2) / (beta + tau))
+    step, anchor = np.asarray(beta)[()], np.asarray(tau)[()]
+    return np.asarray(np.sqrt(step**2 + sigma**2) / (step + anchor))
 
 
 def local_threshold(preference: Any, policy: Any, tau: float, scale: float = 1.0) -> FloatArray:
