@@ -40,7 +40,8 @@ def _step_problems(step: Any) -> list[str]:
     return arguments.every("step", step, lambda s: (s >= 0) & (s < 2), "effective steps in [0, 2)")
 
 
-def _size_problems(outcomes: Any, samples: Any) -> list[str]:
+def size_problems(outcomes: Any, samples: Any) -> list[str]:
+    """What is wrong with N, a whole number, and with n > 0."""
     return arguments.whole("outcomes", outcomes, 1) + arguments.numbers("samples", samples)
 
 
@@ -54,7 +55,7 @@ def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1
     Raises:
         InvalidInput: a step outside [0, 2), no outcomes, or not ``samples > 0`` and ``K > 0``.
     """
-    refuse(_size_problems(outcomes, samples))
+    refuse(size_problems(outcomes, samples))
     noise = own_noise(step, per_expert)
     return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
 
@@ -151,7 +152,7 @@ def best_stop(
     >>> round(float(best_stop(1.0, 3, 100, 2, start=0.01).kl), 6)
     0.008333
     """
-    problems = _size_problems(outcomes, samples) + arguments.numbers("start", start, 0.0)
+    problems = size_problems(outcomes, samples) + arguments.numbers("start", start, 0.0)
     begun = arguments.every("learned", learned, lambda c: _is_share(c) & (c < 1), "within [0, 1)")
     refuse(problems + begun)
     s, d = np.asarray(step, dtype=float), np.asarray(start, dtype=float)
