@@ -29,7 +29,7 @@ def _finite_from(least: float | None) -> str:
 def reals(x: Any) -> FloatArray:
     """As :func:`laws.as_numbers`, but truth values are no numbers either."""
     kind = getattr(x, "dtype", None)
-    listed = np.asarray(x, dtype=object).flat if kind is None else ()
+    listed = np.asarray(x, dtype=object).flat if str(kind) in ("None", "object") else ()
     if str(kind).endswith("bool") or any(isinstance(v, (bool, np.bool_)) for v in listed):
         raise TypeError("truth values")
     return laws.as_numbers(x)

@@ -392,7 +392,7 @@ class Objective:
             Unavailable: no link, with the reason. InvalidInput: u, or not one delta for all.
         """
         self.require("link")
-        if delta is not None and np.size(delta) != 1:
+        if delta is not None and math.prod(np.shape(delta)) != 1:
             raise InvalidInput(f"delta={delta!r}; needed is one number for all of u")
         fixed = None if delta is None else float(np.asarray(inputs.checked_delta(delta)))
         u = inputs.detached(inputs.numbers(u, "u"))
