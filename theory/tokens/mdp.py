@@ -139,7 +139,8 @@ class TokenMDP(TokenRecursions):
         """
         arrays = check_layout(next_state, depth, prompt, allowed)
         try:
-            given = None if expert is None else np.array(expert, dtype=np.float64)
+            kept = expert.dtype if isinstance(expert, np.ndarray) else np.float64
+            given = None if expert is None else np.array(expert, dtype=kept)
         except (TypeError, ValueError) as error:
             sentence = f"expert must be an array of log-probabilities ({error})"
             raise InvalidInput([sentence]) from error

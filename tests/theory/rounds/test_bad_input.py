@@ -19,7 +19,7 @@ from tests.theory.wrong_calls import (
     get,
     refused,
 )  # fmt: skip
-from theory import self_play, theory_card
+from theory import TokenMDP, self_play, theory_card
 from theory.rounds.log_linear import LogLinear
 from theory.rounds.one_step import local_rate_one_step, partition_gap
 from theory.rounds.predictions import gap_slope, long_step, spif_burn_in, spif_reach
@@ -275,6 +275,10 @@ def test_token_policies_of_narrow_type_are_normalised() -> None:
     path = self_play(expert, narrow, SPIF, game=GAME, rounds=1)
     np.testing.assert_allclose(np.exp(GAME.validate_policy(narrow)).sum(-1), 1.0, atol=1e-14)
     assert path.details["kl"].max() < 1e-12
+    again = TokenMDP.from_arrays(GAME.next_state, expert=narrow).expert
+    assert again is not None
+    assert again.dtype == np.float64
+    np.testing.assert_allclose(np.exp(again).sum(-1), 1.0, atol=1e-14)
     for law in (GAME.sequence_law(expert), GAME.sequence_law(narrow)):
         found = GAME.policy_from_law(law.astype(np.float32))
         np.testing.assert_allclose(found, expert, atol=1e-5)
