@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from theory import laws
 from theory.errors import Unavailable
+from theory.result import FloatArray
 
 
 def number(name: str, value: Any, least: float | None = None, optional: bool = False) -> list[str]:
@@ -18,8 +19,60 @@ def number(name: str, value: Any, least: float | None = None, optional: bool = F
     good = laws.is_real(value) and np.isfinite(value)
     if good and (value > 0 if least is None else value >= least):
         return []
-    needed = "> 0" if least is None else f">= {least:g}"
-    return [f"{name}={value!r}; needed is a finite number {needed}{' or None' * optional}"]
+    return [f"{name}={value!r}; needed is {_finite_from(least)}{' or None' * optional}"]
+
+
+def _finite_from(least: float | None) -> str:
+    return "a finite number " + ("> 0" if least is None else f">= {least:g}")
+
+
+def reals(x: Any) -> FloatArray:
+    """As :func:`laws.as_numbers`, but truth values are no numbers either."""
+    kind = getattr(x, "dtype", None)
+    listed = np.asarray(x, dtype=object).flat if str(kind) in ("None", "object") else ()
+    if str(kind).endswith("bool") or any(isinstance(v, (bool, np.bool_)) for v in listed):
+        raise TypeError("truth values")
+    return laws.as_numbers(x)
+
+
+def every(name: str, value: Any, good: Callable[[FloatArray], Any], needed: str) -> list[str]:
+    """One number, or an array of at least one, that are all ``good``."""
+    try:
+        values = reals(value)
+    except (TypeError, ValueError):
+        values = np.array(np.nan)
+    return [] if values.size and np.all(good(values)) else [f"{name}={value!r}; needed is {needed}"]
+
+
+def numbers(name: str, value: Any, least: float | None = None, single: bool = False) -> list[str]:
+    """As :func:`number` of one or an array of them (of one alone if ``single``)."""
+
+    def good(values: FloatArray) -> Any:
+        enough = values > 0 if least is None else values >= least
+        return np.isfinite(values) & enough & (values.ndim == 0 or not single)
+
+    return every(name, value, good, _finite_from(least))
+
+
+def rewards(reward: Any, mass: FloatArray, finite: bool = True) -> list[str]:
+    """A reward ``(..., n)`` with a number, or a ``finite`` one, where outcomes have ``mass``."""
+    try:
+        values = reals(reward)
+    except (TypeError, ValueError) as error:
+        return [f"reward: not an array of numbers ({error})"]
+    shape, n = values.shape, mass.shape[-1]
+    if shape[-1:] != (n,):
+        return [f"reward: shape {shape}; needed is (..., {n}), one number an outcome"]
+    try:
+        values, mass = np.broadcast_arrays(values, mass)
+    except ValueError:
+        return [f"reward: its prompts {shape[:-1]} do not fit the laws' {mass.shape[:-1]}"]
+    bad = (mass > 0) & ~(np.isfinite(values) if finite else ~np.isnan(values))
+    if not bad.any():
+        return []
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    needed = "a finite number" if finite else "a number"
+    return [f"reward: {values[where]} at {where}; needed is {needed} wherever a law has mass"]
 
 
 def whole(name: str, value: Any, least: int = 0) -> list[str]:
@@ -59,21 +112,21 @@ def round_weights(
     tau: Any,
     lowest: float | None = None,
     name: str = "beta",
+    fewest: int = 0,
 ) -> tuple[list[float], list[str]]:
     """One beta (or effective step) a round, and what is wrong with the settings.
 
-    ``beta`` must exceed 0, or reach ``lowest`` where that is given. With problems the list is
-    empty.
+    ``beta`` must exceed 0, or reach ``lowest`` where that is given, and ``rounds`` reach
+    ``fewest``. With problems the list is empty.
     """
-    problems = whole("rounds", rounds)
+    problems = whole("rounds", rounds, fewest)
     try:
-        values = np.atleast_1d(laws.as_numbers(beta))
+        values = np.atleast_1d(reals(beta))
     except (TypeError, ValueError):
         values = np.array([np.nan])
     enough = values > 0 if lowest is None else values >= lowest
-    if values.ndim != 1 or not np.all(np.isfinite(values) & enough):
-        sign = "> 0" if lowest is None else f">= {lowest:g}"
-        problems.append(f"{name}={beta!r}; needed is a finite number {sign}, or one a round")
+    if values.ndim != 1 or not values.size or not np.all(np.isfinite(values) & enough):
+        problems.append(f"{name}={beta!r}; needed is {_finite_from(lowest)}, or one a round")
     elif not problems and len(values) not in (1, rounds):
         problems.append(f"{name}: {len(values)} values for {rounds} rounds; needed is one a round")
     problems += anchor(tau, ref)

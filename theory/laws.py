@@ -29,8 +29,10 @@ def as_numbers(x: Any) -> FloatArray:
     if hasattr(x, "detach"):
         x = x.detach().cpu().double()
     x = np.asarray(x)
-    if x.dtype.kind in "cSU":  # numpy would drop imaginary parts and read texts
+    if x.dtype.kind in "cSUmM":  # numpy would drop imaginary parts and read texts and times
         raise TypeError(f"{x.dtype} values")
+    if x.dtype.kind == "O" and any(isinstance(v, (str, bytes)) for v in x.flat):
+        raise TypeError("texts among the values")
     return x.astype(np.float64, copy=False)
 
 

@@ -154,6 +154,12 @@ def test_what_is_no_law(law, message: str) -> None:
         laws.check_laws(expert=law)
 
 
+@pytest.mark.parametrize("law", [["0.5", "0.5"], np.array(["0.5", "0.5"], object), [b"1", 0.0]])
+def test_texts_are_no_numbers(law: object) -> None:
+    with pytest.raises(InvalidInput, match=r"p: not an array of numbers"):
+        laws.check_laws(p=law)
+
+
 def test_all_problems_at_once() -> None:
     with pytest.raises(InvalidInput) as caught:
         laws.check_laws(expert=[0.5, -0.5], policy=[np.nan, 1.0], ref=[0.5, 0.4])

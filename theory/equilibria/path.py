@@ -207,7 +207,7 @@ def _grid(tau: Any, largest: Any) -> tuple[FloatArray, list[str]]:
     problems = arguments.number("largest_move", largest, optional=True)
     needed = "needed are finite numbers >= 0, strictly rising or falling, at least one"
     try:
-        grid = laws.as_numbers(tau)
+        grid = arguments.reals(tau)
     except (TypeError, ValueError):
         return np.zeros(0), [*problems, f"tau={tau!r}; {needed}"]
     if grid.ndim != 1 or grid.size == 0 or not np.all(np.isfinite(grid) & (grid >= 0)):

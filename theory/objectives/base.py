@@ -26,7 +26,7 @@ import numpy as np
 
 from theory import laws, xp
 from theory.errors import InvalidInput, Unavailable, refuse
-from theory.objectives import derivatives, inputs, numeric_response
+from theory.objectives import derivatives, finite_groups, inputs, numeric_response
 from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray
 
@@ -36,6 +36,8 @@ Array = xp.Array
 ANCHOR = ("tau", "expert_anchor", "policy_anchor")
 PREFERENCE = ("expert_preference", "policy_preference")
 HISTORY = ("history_logratio",)
+LEAST = 1e-18
+"""A smaller weight of a penalty changes no payoff of the rewards that are looked at."""
 _EXTRAS = {"anchor": ANCHOR, "preference": PREFERENCE, "history": HISTORY}
 
 Options = tuple[tuple[str, ...], ...]
@@ -99,8 +101,9 @@ class Objective:
             number = isinstance(value, numbers.Real) and not isinstance(value, bool)
             if not number or not np.isfinite(value):
                 problems.append(f"{self.name}: {field.name}={value!r}; needed is a finite number")
-            elif field.name in self.positive and value <= 0:
-                problems.append(f"{self.name}: {field.name}={value!r}; needed is a number > 0")
+            elif field.name in self.positive and value < LEAST:
+                needed = "> 0" if value <= 0 else f">= {LEAST:g}: rounding hides smaller ones"
+                problems.append(f"{self.name}: {field.name}={value!r}; needed is a number {needed}")
             elif field.name in self.unit and not 0 < value < 1:
                 problems.append(f"{self.name}: {field.name}={value!r}; needed is within (0, 1)")
         refuse(problems)
@@ -244,6 +247,7 @@ class Objective:
         Raises:
             Unavailable: no closed form is known, with the reason. InvalidInput: laws or sizes.
         """
+        finite_groups.check_sizes(expert_size, own_size)
         return self.reward(expert, policy)
 
     @property
@@ -342,9 +346,11 @@ class Objective:
             Unavailable: if the objective has no link, with the reason. InvalidInput: u or delta.
         """
         self.require("link")
-        return self.link_formula(
-            inputs.numbers(u, "u"), None if delta is None else inputs.checked_delta(delta)
-        )
+        u = inputs.numbers(u, "u")
+        if delta is not None:
+            delta = inputs.checked_delta(delta)
+            refuse(inputs.shape_problems(u=u, delta=delta))
+        return self.link_formula(u, delta)
 
     def link_of(self, expert: FloatArray, policy: FloatArray) -> Callable[[Any], FloatArray]:
         """The link for these laws ``(..., n)``, of any form: a function of ``u`` ``(..., m)``.
@@ -380,8 +386,14 @@ class Objective:
         return self.link_formula(u, 0.0)
 
     def slope(self, u: Array, delta: Array | None = None) -> FloatArray:
-        """Derivative ``R'(u)`` by automatic differentiation of the one link formula (numpy)."""
+        """Derivative ``R'(u)`` by automatic differentiation of the one link formula (numpy).
+
+        Raises:
+            Unavailable: no link, with the reason. InvalidInput: u, or not one delta for all.
+        """
         self.require("link")
+        if delta is not None and math.prod(np.shape(delta)) != 1:
+            raise InvalidInput(f"delta={delta!r}; needed is one number for all of u")
         fixed = None if delta is None else float(np.asarray(inputs.checked_delta(delta)))
         u = inputs.detached(inputs.numbers(u, "u"))
         return derivatives.derivative(lambda v: self.link_formula(v, fixed), u)

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln
 
-from theory import laws
+from theory import arguments, laws
 from theory.errors import NotConverged, refuse
 from theory.objectives import numeric_response
 from theory.result import FloatArray
@@ -56,9 +56,9 @@ def group_coefficients(expert_size: float, own_size: float) -> tuple[float, floa
     """``A`` and ``B`` of groups of G expert and K own responses; inf for the exact laws.
 
     Raises:
-        InvalidInput: a group size below 1.
+        InvalidInput: a group size that is no whole number >= 1.
     """
-    _check_sizes(expert_size, own_size)
+    check_sizes(expert_size, own_size)
     return 0.5 - 0.25 / expert_size, 0.5 - 0.25 / own_size
 
 
@@ -66,7 +66,7 @@ def centred_local_gain(expert_size: float, own_size: float) -> float:
     """Factor ``1/(A+B)`` on centred SPIF's effective step near the expert: ``2G/(2G-1)`` at G = K.
 
     Raises:
-        InvalidInput: a group size below 1.
+        InvalidInput: a group size that is no whole number >= 1.
     """
     return 1.0 / sum(group_coefficients(expert_size, own_size))
 
@@ -79,20 +79,26 @@ def renyi_local_gain(order: float, expert_size: float, own_size: float) -> float
     G = K = 1, whose risk is linear.
 
     Raises:
-        InvalidInput: a group size below 1, or an order outside (0, 1).
+        InvalidInput: a group size that is no whole number >= 1, or an order outside (0, 1).
 
     >>> round(renyi_local_gain(0.2, 2, 8), 3), renyi_local_gain(0.2, 2, 2)
     (1.739, 2.0)
     """
-    refuse([] if 0 < order < 1 else [f"order={order!r}; needed is within (0, 1)"])
-    _check_sizes(expert_size, own_size)
+    refuse(arguments.every("order", order, lambda k: (k > 0) & (k < 1), "within (0, 1)"))
+    check_sizes(expert_size, own_size)
     left = (1.0 - order) * (1.0 - 1.0 / expert_size) + order * (1.0 - 1.0 / own_size)
     return 1.0 / left if left > 0 else np.inf
 
 
-def _check_sizes(expert_size: float, own_size: float) -> None:
+def check_sizes(expert_size: float, own_size: float) -> None:
+    """Refuse group sizes G and K that are neither whole numbers >= 1 nor inf, the law itself."""
     sizes = {"expert_size": expert_size, "own_size": own_size}
-    refuse([f"{k}={v!r}; needed is a number >= 1" for k, v in sizes.items() if not v >= 1])
+    needed = "a whole number >= 1, or inf for the law itself"
+    refuse([p for name, size in sizes.items() for p in arguments.every(name, size, _whole, needed)])
+
+
+def _whole(size: FloatArray) -> Any:
+    return size.ndim == 0 and (size >= 1) & (size == np.floor(size))
 
 
 def expected_group_loss(
@@ -110,9 +116,14 @@ def expected_group_loss(
         reward: (..., n) in nats.
         c: weight of the chi^2 penalty.
         expert_size, own_size: G and K.
+
+    Raises:
+        InvalidInput: laws, rewards that do not fit them or are not finite, ``c`` or sizes.
     """
     a, b = group_coefficients(expert_size, own_size)
     p, q = laws.check_laws(expert=expert, policy=policy)
+    refuse(arguments.rewards(reward, p + q) + arguments.numbers("c", c))
+    reward = laws.as_numbers(reward)
     mean_p, mean_q = laws.expect(p, reward), laws.expect(q, reward)
     spread_p = laws.expect(p, np.square(reward - mean_p[..., None]))
     spread_q = laws.expect(q, np.square(reward - mean_q[..., None]))
@@ -128,7 +139,11 @@ def finite_group_link(
 
     ``gain`` is 1 for infinite groups, and for disjoint laws if G = K; else it lies within
     ``[4AB/(A+B)^2, 1/(A+B)]``. G = K = 1 is IPO's ``kappa tanh(u/2)`` with margin ``2/c``.
+
+    Raises:
+        InvalidInput: laws, ``c`` or sizes.
     """
+    refuse(arguments.numbers("c", c))
     a, b = group_coefficients(expert_size, own_size)
     p, q = laws.check_laws(expert=expert, policy=policy)
     total = a * p + b * q
@@ -167,7 +182,7 @@ def best_response_to_groups(
     Raises:
         ValueError: too many groups, or no best response to them, in words. InvalidInput: sizes.
     """
-    group_coefficients(expert_size, own_size)
+    check_sizes(expert_size, own_size)
     n = expert.shape[-1]
     p, q = expert.reshape(-1, n), policy.reshape(-1, n)
     kinds = _kinds(len(p), n, expert_size, own_size)

@@ -220,6 +220,7 @@ class Group(Relative):
         self, expert: FloatArray, policy: FloatArray, expert_size: float, own_size: float
     ) -> FloatArray:
         """By Newton's method on the mean of the risk over all groups (:mod:`finite_groups`)."""
+        finite_groups.check_sizes(expert_size, own_size)
         p, q = laws.check_laws(expert=expert, policy=policy)
         sizes = expert_size, own_size
         try:

@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-from theory import xp
+from theory import arguments, laws, xp
 from theory.errors import InvalidInput, refuse
 from theory.result import FloatArray
 
@@ -27,28 +27,20 @@ def numbers(x: Any, name: str) -> Array:
 
 def detached(x: Any) -> FloatArray:
     """The values of an array or a number as numpy, NaN for what is no number."""
-    if isinstance(x, str):
-        return np.asarray(np.nan)
     try:
-        return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x, dtype=np.float64)
+        return laws.as_numbers(x)
     except (TypeError, ValueError):
         return np.asarray(np.nan)
 
 
 def beta_problem(beta: Any) -> str | None:
     """Why ``beta`` is no weight of a KL step."""
-    values = detached(beta)
-    if np.all(np.isfinite(values) & (values > 0)):
-        return None
-    return f"beta={beta!r}; needed is a finite number > 0"
+    return next(iter(arguments.numbers("beta", beta)), None)
 
 
 def tau_problem(tau: Any) -> str | None:
     """Why ``tau`` is no weight of an anchor."""
-    values = detached(tau)
-    if np.all(np.isfinite(values) & (values >= 0)):
-        return None
-    return f"tau={tau!r}; needed is a finite number >= 0"
+    return next(iter(arguments.numbers("tau", tau, 0.0)), None)
 
 
 def extras_problems(
@@ -138,7 +130,7 @@ def checked_delta(delta: Any) -> Any:
     """``delta`` if it is within [0, 2], the range of ``Delta(p, q)``."""
     values = detached(delta)
     if np.all((values >= -1e-9) & (values <= 2 + 1e-9)):
-        return delta
+        return values if isinstance(delta, (list, tuple)) else delta
     raise InvalidInput(f"delta={delta!r}; needed is Delta(p, q), within [0, 2]")
 
 

@@ -88,7 +88,7 @@ class OccupancyProblem:
         if problems:
             raise InvalidInput(problems)
         _require(obj, kind)
-        log_ref = np.asarray(ref, dtype=np.float64)
+        log_ref = game.validate_policy(ref, "ref")
         log_expert = game.log_occupancy(expert)
         mass = np.exp(log_expert)
         offset = 0.0 if kind == "saddle" else _offset(obj)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from theory import laws, xp
+from theory import arguments, laws, xp
 from theory.errors import InvalidInput, refuse
 from theory.result import FloatArray
 
@@ -90,10 +90,10 @@ def bradley_terry(scores: Any) -> FloatArray:
         InvalidInput: scores that are not finite numbers.
     """
     try:
-        score = np.asarray(scores, dtype=np.float64)
+        score = laws.as_numbers(scores)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"scores: not an array of numbers ({error})") from None
-    if score.ndim == 0 or not np.all(np.isfinite(score)):
+    if score.ndim == 0 or score.size == 0 or not np.all(np.isfinite(score)):
         raise InvalidInput(f"scores: shape {score.shape}; needed are finite numbers (..., n)")
     return np.asarray(xp.sigmoid(score[..., :, None] - score[..., None, :]))
 
@@ -128,7 +128,15 @@ def rock_paper_scissors(strength: Any = 1.0, n: Any = 3) -> FloatArray:
 def random_preference(
     rng: np.random.Generator, n: int, shape: tuple[int, ...] = (), strength: float = 1.0
 ) -> FloatArray:
-    """Independent ``P(y > y')`` for each pair, uniform within ``1/2 +- strength/2``."""
+    """Independent ``P(y > y')`` for each pair, uniform within ``1/2 +- strength/2``.
+
+    Raises:
+        InvalidInput: no outcomes, or a strength outside [0, 1].
+    """
+    problems = arguments.whole("n", n, 1)
+    if not laws.is_real(strength) or not 0 <= strength <= 1:
+        problems.append(f"strength={strength!r}; needed is within [0, 1]")
+    refuse(problems)
     upper = np.triu(rng.uniform(-strength, strength, (*shape, n, n)), 1)
     return np.asarray(0.5 + 0.5 * (upper - np.swapaxes(upper, -1, -2)))
 
@@ -143,9 +151,15 @@ def low_rank(
     """Preference ``s(S)`` with a random skew matrix ``S`` of even ``rank``: rank/2 cyclic planes.
 
     Rank 2 embeds each outcome in one plane and prefers by signed area.
+
+    Raises:
+        InvalidInput: no outcomes, another rank, or a spread that is no number >= 0.
     """
-    if not isinstance(rank, (int, np.integer)) or rank < 2 or rank % 2 or rank > n:
-        raise InvalidInput(f"rank={rank!r}; needed is an even number, 2 <= rank <= n = {n}")
+    problems = arguments.whole("n", n, 1) + arguments.number("spread", spread, 0.0)
+    whole = isinstance(rank, (int, np.integer))
+    if not problems and (not whole or rank < 2 or rank % 2 or rank > n):
+        problems.append(f"rank={rank!r}; needed is an even number, 2 <= rank <= n = {n}")
+    refuse(problems)
     left, right = spread * rng.standard_normal((2, *shape, n, rank // 2))
     area = left @ np.swapaxes(right, -1, -2)
     return np.asarray(xp.sigmoid(area - np.swapaxes(area, -1, -2)))

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from theory import xp
-from theory.errors import Unavailable
+from theory import arguments, laws, xp
+from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from theory.preferences.games import check_game, check_preference, expected_win
 from theory.preferences.rewards import require_reward
@@ -78,7 +78,12 @@ def anchored_rate(beta: float, tau: float) -> float:
 
     and the last term is at most ``Lip |pi_t - pi_{t+1}|_1 |pi_{t+1} - z*|_1 <=
     beta KL(pi_{t+1}||pi_t) + (Lip^2/beta) KL(pi_{t+1}||z*)`` by Pinsker.
+
+    Raises:
+        InvalidInput: not ``beta > 0`` and ``tau >= 0``.
     """
+    problems = arguments.numbers("beta", beta, single=True)
+    refuse(problems + arguments.numbers("tau", tau, 0.0, single=True))
     return 1.0 / (1.0 + tau / beta)
 
 
@@ -91,7 +96,11 @@ def anchored_beta(preference: Any, tau: float, scale: float = 1.0) -> FloatArray
 
     Returns:
         beta, shape (...), in the unit of tau.
+
+    Raises:
+        InvalidInput: no preference, or not ``tau > 0`` and ``scale > 0``.
     """
+    refuse(arguments.numbers("tau", tau) + arguments.numbers("scale", scale))
     return _lipschitz(preference, scale) ** 2 / tau
 
 
@@ -111,9 +120,14 @@ def average_gap_bound(
     is ``g gap(average) sum_t 1/beta_t``. No factor two for the second player: the game is
     symmetric. With constant ``beta = Lip sqrt(T/(2 log n))`` and a uniform start it is
     ``max|2P-1| sqrt(2 log n / T)``.
+
+    Raises:
+        InvalidInput: no preference or law, or not ``beta > 0``, ``rounds >= 1`` and ``scale > 0``.
     """
+    betas, problems = arguments.round_weights(beta, rounds, None, 0.0, fewest=1)
+    refuse(problems + arguments.numbers("scale", scale))
     checked, law = check_game(preference, start=start)
-    weights = np.broadcast_to(1.0 / np.asarray(beta, dtype=np.float64), (rounds,))
+    weights = 1.0 / np.array(betas)
     with np.errstate(divide="ignore"):
         distance = -np.log(law.min(-1))
     regret = distance + 0.5 * _lipschitz(checked, scale) ** 2 * np.square(weights).sum()
@@ -127,7 +141,11 @@ def cycle_speed(preference: Any, policy: Any, scale: float = 1.0) -> FloatArray:
     ``(K x)(y) = g sum_j A_yj z_j x_j`` is *compressed* to mean zero, ``K x - E_z[K x]``; at an
     interior Nash equilibrium (``A z = 0``) that changes nothing, at an anchored one it does.
     ``K`` is skew in L2(z): its eigenvalues are ``+-i sigma_k``.
+
+    Raises:
+        InvalidInput: no preference or law, or not ``scale > 0``.
     """
+    refuse(arguments.numbers("scale", scale))
     checked, law = check_game(preference, policy=policy)
     root = np.sqrt(law)
     skew = scale * (2.0 * checked - 1.0) * root[..., :, None] * root[..., None, :]
@@ -149,17 +167,26 @@ def local_growth(
 
     Returns:
         Factor (...) on the distance to z: below 1 where rounds are locally stable.
+
+    Raises:
+        InvalidInput: no preference or law, a weight < 0, both 0, or not ``scale > 0``.
     """
+    problems = arguments.numbers("beta", beta, 0.0) + arguments.numbers("tau", tau, 0.0)
+    if not problems and np.any(np.equal(beta, 0) & np.equal(tau, 0)):
+        problems.append(f"beta={beta!r}, tau={tau!r}; needed is beta + tau > 0")
+    refuse(problems)
     sigma = cycle_speed(preference, policy, scale)
-    return np.asarray(np.sqrt(beta**2 + sigma**2) / (beta + tau))
+    step, anchor = np.asarray(beta)[()], np.asarray(tau)[()]
+    return np.asarray(np.sqrt(step**2 + sigma**2) / (step + anchor))
 
 
 def local_threshold(preference: Any, policy: Any, tau: float, scale: float = 1.0) -> FloatArray:
     """Least locally stable ``beta``: ``sigma^2 < 2 beta tau + tau^2`` (T12, sharp), shape (...).
 
     0 if every step is stable; +inf at ``tau = 0`` where ``sigma > 0``: no step is. Arguments as in
-    :func:`local_growth`.
+    :func:`local_growth`, and refused as there.
     """
+    refuse(arguments.numbers("tau", tau, 0.0, single=True))
     sigma = cycle_speed(preference, policy, scale)
     if tau > 0:
         return np.maximum(0.0, (sigma**2 - tau**2) / (2.0 * tau))
@@ -170,7 +197,12 @@ def nash_md_bound(tau: float, rounds: int, scale: float = 1.0) -> float:
     """``8/(t^2 (T + 1))``, ``t = tau/(2g)``: bound of ``KL(z*||pi_T)`` for Nash-MD's schedule.
 
     Paper (arXiv 2312.00886, from a secondary note), for ``beta_t = tau t/2`` and start ``ref``.
+
+    Raises:
+        InvalidInput: not ``tau > 0``, ``rounds >= 0`` and ``scale > 0``.
     """
+    problems = arguments.numbers("tau", tau, single=True) + arguments.whole("rounds", rounds)
+    refuse(problems + arguments.numbers("scale", scale, single=True))
     return 8.0 / ((tau / (2.0 * scale)) ** 2 * (rounds + 1.0))
 
 
@@ -178,6 +210,12 @@ def log_partition(reward: FloatArray, policy: FloatArray, beta: float) -> FloatA
     """``log Z = log E_pi e^{r/beta}``: what one loss on one model misses of a round (T4).
 
     For ``r = g (2P - 1)`` it is ``>= 0`` by Jensen, because ``E_pi[r] = 0``.
+
+    Raises:
+        InvalidInput: no law, no reward of its outcomes, or not ``beta > 0``.
     """
+    (law,) = laws.check_laws(policy=policy)
+    refuse(arguments.rewards(reward, law, finite=False) + arguments.numbers("beta", beta))
     with np.errstate(divide="ignore"):
-        return np.asarray(xp.logsumexp(np.log(policy) + reward / beta))
+        terms = np.where(law > 0, laws.as_numbers(reward), 0.0) / beta
+        return np.asarray(xp.logsumexp(np.log(law) + terms))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from theory import laws
-from theory.arguments import round_weights
-from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
+from theory.arguments import numbers, round_weights
+from theory.errors import NotConverged, Unavailable, refuse
 from theory.objectives import Objective
 from theory.preferences.games import check_game, expected_win
 from theory.preferences.predictions import payoff_scale
@@ -65,7 +65,8 @@ def self_play(
     [0.3, 0.0]
     """
     obj = require_reward(obj)
-    betas = step_weights(beta, rounds, ref, tau)
+    betas, problems = round_weights(beta, rounds, ref, tau)
+    refuse(problems)
     checked, log_start, log_ref = _prepare(preference, start, ref, tau)
     base = log_start if log_ref is None else log_ref
     path, scored = [log_start], []
@@ -117,11 +118,11 @@ def nash_md(
     Raises:
         InvalidInput: unusable arguments, all named at once.
     """
-    betas = step_weights(beta, rounds, ref, tau, lowest=0.0)
-    if tau == 0 or ref is None or not scale > 0:
-        raise InvalidInput(
-            f"tau={tau!r}, scale={scale!r}; Nash-MD needs ref, tau > 0 and scale > 0"
-        )
+    betas, problems = round_weights(beta, rounds, ref, tau, 0.0)
+    problems += numbers("scale", scale, single=True)
+    if laws.is_real(tau) and tau == 0:
+        problems.append(f"tau={tau!r}; Nash-MD needs ref, tau > 0")
+    refuse(problems)
     checked, log_start, log_ref = _prepare(preference, start, ref, tau)
     skew = scale * (2.0 * checked - 1.0)
     path, scored = [log_start], []
@@ -201,15 +202,6 @@ def _prepare(
     if tau > 0:
         refuse(laws.support_problems(given[0], "start", given[1], "ref"))
     return checked, laws.log_law(given[0]), laws.log_law(given[1]) if ref is not None else None
-
-
-def step_weights(
-    beta: Any, rounds: Any, ref: Any, tau: Any, lowest: float | None = None
-) -> list[float]:
-    """One beta a round, or a refusal with everything that is wrong with the schedule."""
-    betas, problems = round_weights(beta, rounds, ref, tau, lowest)
-    refuse(problems)
-    return betas
 
 
 def _range(betas: list[float]) -> str:

@@ -41,11 +41,11 @@ class LogLinear:
     def __post_init__(self) -> None:
         """Refuse features that are not a finite matrix of full column rank modulo constants."""
         try:
-            object.__setattr__(self, "features", np.array(self.features, dtype=np.float64))
+            object.__setattr__(self, "features", np.array(laws.as_numbers(self.features)))
         except (TypeError, ValueError) as error:
             raise InvalidInput(f"features: not an array of numbers ({error})") from None
         shape = self.features.shape
-        if len(shape) != 2 or not np.all(np.isfinite(self.features)):
+        if len(shape) != 2 or 0 in shape or not np.all(np.isfinite(self.features)):
             raise InvalidInput(f"features: shape {shape}; needed is a finite matrix (n, d)")
         centred = self.features - self.features.mean(0)
         if np.linalg.matrix_rank(centred) < shape[1]:
@@ -54,7 +54,10 @@ class LogLinear:
                 "constants; needed are identifiable parameters"
             )
         if self.log_base is not None:
-            base = np.array(self.log_base, dtype=np.float64)
+            try:
+                base = np.array(laws.as_numbers(self.log_base))
+            except (TypeError, ValueError) as error:
+                raise InvalidInput(f"log_base: not an array of numbers ({error})") from None
             if base.shape != shape[:1] or not np.all(np.isfinite(base)):
                 raise InvalidInput(
                     f"log_base: shape {base.shape}; needed are {shape[0]} finite numbers"
@@ -62,18 +65,34 @@ class LogLinear:
             object.__setattr__(self, "log_base", base)
 
     def log_law(self, theta: Any) -> Any:
-        """``log pi_theta``, shape (n,); numpy or torch like ``theta``."""
+        """``log pi_theta``, shape (n,); numpy or torch like ``theta``; its values go unchecked.
+
+        Raises:
+            InvalidInput: not as many parameters as features.
+        """
+        refuse(self._length_problems(theta))
         level = _like(self.features, theta) @ theta
         if self.log_base is not None:
             level = level + _like(self.log_base, theta)
         return xp.log_normalise(level)
 
     def law(self, theta: FloatArray) -> FloatArray:
-        """``pi_theta``, shape (n,)."""
-        return np.asarray(np.exp(self.log_law(theta)))
+        """``pi_theta``, shape (n,).
+
+        Raises:
+            InvalidInput: not one finite number a feature.
+        """
+        refuse(self._parameter_problems(theta))
+        return np.asarray(np.exp(self.log_law(laws.as_numbers(theta))))
 
     def maximum_likelihood(self, expert: FloatArray) -> FloatArray:
-        """``argmax_theta E_p log pi_theta``: the destination of SFT, shape (d,)."""
+        """``argmax_theta E_p log pi_theta``: the destination of SFT, shape (d,).
+
+        Raises:
+            InvalidInput: no law of the outcomes.
+        """
+        refuse(self._law_problems(expert, "expert"))
+        (expert,) = laws.check_laws(expert=expert)
         return self._minimise(lambda theta: -(xp_dot(expert, self.log_law(theta))))
 
     def destination(self, expert: FloatArray, temperature: float = 1.0) -> FloatArray:
@@ -82,14 +101,26 @@ class LogLinear:
         There ``pi^{1/T}``, normalised, has the expert's mean features: it is the maximum likelihood
         of the class with the base measure to the power 1/T, and ``pi`` is its power T. Without a
         base measure that is the class's own maximum likelihood to the power T (T15).
+
+        Raises:
+            InvalidInput: no law of the outcomes, or not ``temperature > 0``.
         """
+        problems = self._law_problems(expert, "expert")
+        refuse(problems + arguments.numbers("temperature", temperature, single=True))
         base = None if self.log_base is None else self.log_base / temperature
         drawn = LogLinear(self.features, base)
         best = np.asarray(drawn.log_law(drawn.maximum_likelihood(expert)))
         return np.asarray(xp.log_normalise(temperature * best))
 
     def reverse_kl_projection(self, expert: FloatArray, start: FloatArray) -> FloatArray:
-        """A local minimiser of ``KL(pi_theta||p)`` reached from ``start``, shape (d,)."""
+        """A local minimiser of ``KL(pi_theta||p)`` reached from ``start``, shape (d,).
+
+        Raises:
+            InvalidInput: no law of the outcomes, or not one finite number a feature.
+        """
+        problems = self._law_problems(expert, "expert")
+        refuse(problems + self._parameter_problems(start, "start"))
+        (expert,) = laws.check_laws(expert=expert)
         log_p = laws.log_law(expert)
 
         def risk(theta: Any) -> Any:
@@ -104,7 +135,13 @@ class LogLinear:
         """Stationary point of ``D_Phi(pi_theta||p)`` reached from ``start`` (T15), shape (d,).
 
         The gradient is ``-Cov_theta(features, R(log p/pi_theta))`` because ``-R`` is that of D_Phi.
+
+        Raises:
+            InvalidInput: no law of the outcomes, or not one finite number a feature.
         """
+        problems = self._law_problems(expert, "expert")
+        refuse(problems + self._parameter_problems(start, "start"))
+        (expert,) = laws.check_laws(expert=expert)
         log_p = laws.log_law(expert)
 
         def gradient(theta: FloatArray) -> FloatArray:
@@ -183,6 +220,21 @@ class LogLinear:
             details={"theta": thetas},
         )
 
+    def _law_problems(self, law: Any, name: str) -> list[str]:
+        n = len(self.features)
+        found = laws.law_problems(law, name, outcomes=n)
+        if not found and len(shape := np.shape(law)) > 1:
+            found = [f"{name}: shape {tuple(shape)}; needed is one law, ({n},)"]
+        return found
+
+    def _length_problems(self, theta: Any, name: str = "theta") -> list[str]:
+        shape, d = tuple(np.shape(theta)), self.features.shape[1]
+        return [] if shape == (d,) else [f"{name}: shape {shape}; needed is ({d},)"]
+
+    def _parameter_problems(self, theta: Any, name: str = "theta") -> list[str]:
+        found = self._length_problems(theta, name)
+        return found or arguments.every(name, theta, np.isfinite, "one finite number a feature")
+
     def _checked(
         self,
         expert: Any,
@@ -196,14 +248,12 @@ class LogLinear:
         ref: Any,
     ) -> FloatArray:
         """The first parameter as an array, after refusing everything that is unusable."""
-        n, d = self.features.shape
-        problems = laws.law_problems(expert, "expert", outcomes=n)
-        problems += laws.law_problems(ref, "ref", outcomes=n) if ref is not None else []
+        problems = self._law_problems(expert, "expert")
+        problems += self._law_problems(ref, "ref") if ref is not None else []
         problems += arguments.number("beta", beta) + arguments.number("temperature", temperature)
         problems += arguments.anchor(tau, ref) + arguments.whole("rounds", rounds)
         problems += arguments.choice("kind", kind, get_args(Kind))
-        if np.shape(theta) != (d,):
-            problems.append(f"theta: shape {np.shape(theta)}; needed is ({d},)")
+        problems += self._parameter_problems(theta)
         if tau != 0 and kind == "two_step":
             problems.append("tau: two-step rounds in the class have no anchor here")
         refuse(problems)

@@ -291,8 +291,10 @@ def partition_gap(
 
     Raises:
         Unavailable: the objective has no link, or its rewards are defined up to a constant.
+        InvalidInput: laws, or not ``beta > 0``.
     """
     obj = objectives.of(obj)
+    refuse(arguments.numbers("beta", beta))
     if obj.up_to_constant:
         raise Unavailable(
             f"{obj.name} has no partition gap: its rewards are defined up to a constant (T3)"
@@ -311,8 +313,10 @@ def local_rate_one_step(obj: Objective | str, beta: float) -> float:
 
     Raises:
         Unavailable: the objective has no loss, or its opponent is not pi_t.
+        InvalidInput: not ``beta > 0``.
     """
     obj = objectives.of(obj)
+    refuse(arguments.numbers("beta", beta, single=True))
     obj.require("risk")
     if obj.opponent_factor != 1.0:
         raise Unavailable(f"{obj.name} has no local one-step factor: its opponent is not pi_t")

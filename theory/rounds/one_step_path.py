@@ -154,7 +154,7 @@ def _checked(obj: Objective, beta: Any, ref: Any, tau: Any, turns: Any) -> Float
     needed = "needed are finite numbers > 0, strictly rising or falling, at least one"
     problems = [*arguments.anchor(tau, ref), *arguments.whole("turns", turns)]
     try:
-        grid = laws.as_numbers(beta)
+        grid = arguments.reals(beta)
     except (TypeError, ValueError):
         grid = np.zeros(0)
     good = grid.ndim == 1 and grid.size > 0 and bool(np.all(np.isfinite(grid) & (grid > 0)))

@@ -13,7 +13,14 @@ from numpy.typing import ArrayLike
 
 from theory.errors import InvalidInput
 from theory.laws import is_real
-from theory.tokens.tree import BoolArray, FloatArray, IntArray, check_layout, policy_problems
+from theory.tokens.tree import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    check_layout,
+    policy_of,
+    policy_problems,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +60,8 @@ class TokenLayout:
                 problems.append("expert must be one (states, actions) policy, without batch axes")
         if problems:
             raise InvalidInput(problems)
+        if self.expert is not None:
+            object.__setattr__(self, "expert", policy_of(self.expert))
 
     # ------------------------------------------------------------------ sizes and names
 
@@ -167,4 +176,4 @@ class TokenLayout:
         problems = policy_problems(log_policy, self.allowed, self.describe, what)
         if problems:
             raise InvalidInput(problems)
-        return np.asarray(log_policy, dtype=np.float64)
+        return policy_of(log_policy)

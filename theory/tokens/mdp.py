@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from theory import laws
 from theory.errors import InvalidInput
 from theory.tokens.ngram import ngrams
 from theory.tokens.recursions import TokenRecursions
@@ -138,7 +139,8 @@ class TokenMDP(TokenRecursions):
         """
         arrays = check_layout(next_state, depth, prompt, allowed)
         try:
-            given = None if expert is None else np.array(expert, dtype=np.float64)
+            kept = expert.dtype if isinstance(expert, np.ndarray) else np.float64
+            given = None if expert is None else np.array(expert, dtype=kept)
         except (TypeError, ValueError) as error:
             sentence = f"expert must be an array of log-probabilities ({error})"
             raise InvalidInput([sentence]) from error
@@ -297,7 +299,10 @@ class TokenMDP(TokenRecursions):
         States of probability 0 get a uniform policy.  Raises InvalidInput for NaN, wrong shapes,
         laws that do not sum to 1, and probability on padding.
         """
-        law = np.asarray(log_law, dtype=np.float64)
+        rounding = laws.rounding_of(log_law, ROW_TOLERANCE)
+        return self._from_log_law(np.asarray(log_law, dtype=np.float64), rounding)
+
+    def _from_log_law(self, law: FloatArray, tolerance: float) -> FloatArray:
         problems = self._law_shape_problems(law, "law")
         if not problems:
             live = self.responses >= 0
@@ -305,11 +310,12 @@ class TokenMDP(TokenRecursions):
                 problems.append("law has NaN entries")
             else:
                 total = np.exp(np.where(live, law, -np.inf)).sum(-1)
-                off = np.argwhere(np.abs(total - 1.0) > ROW_TOLERANCE)
+                off = np.argwhere(np.abs(total - 1.0) > tolerance)
                 for *batch, prompt in off[:3]:
                     which = f"{prompt} of batch {batch}" if batch else f"{prompt}"
                     problems.append(
-                        f"law of prompt {which} sums to {total[(*batch, prompt)]:.9g}, not 1"
+                        f"law of prompt {which} sums to {total[(*batch, prompt)]:.9g}, not 1 "
+                        f"(to within {tolerance:g})"
                     )
                 if (law[..., ~live] > -np.inf).any():
                     problems.append("law has probability on padding (prompts with fewer responses)")
@@ -325,7 +331,8 @@ class TokenMDP(TokenRecursions):
         if (given < 0).any():
             raise InvalidInput([f"law has negative entries, the least is {given.min():.3g}"])
         with np.errstate(divide="ignore"):
-            return self.policy_from_log_law(np.log(given))
+            log_law = np.log(given)
+        return self._from_log_law(log_law, laws.rounding_of(law, ROW_TOLERANCE))
 
     @cached_property
     def sequence_tokens(self) -> IntArray:

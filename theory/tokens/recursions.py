@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from theory import arguments
 from theory.errors import InvalidInput
 from theory.tokens.layout import TokenLayout
-from theory.tokens.tree import FloatArray, policy_problems
+from theory.tokens.tree import FloatArray, policy_of, policy_problems
 
 
 class SoftValues(NamedTuple):
@@ -117,8 +117,10 @@ class TokenRecursions(TokenLayout):
             if given is None:
                 problems.append(f"{role} is required when {name} > 0")
             else:
-                problems += policy_problems(given, self.allowed, self.describe, role)
-                weights.append((weight, np.asarray(given, dtype=np.float64)))
+                found = policy_problems(given, self.allowed, self.describe, role)
+                problems += found
+                if not found:
+                    weights.append((weight, policy_of(given)))
         if sequence_reward is not None and not problems:
             extra = np.asarray(sequence_reward, dtype=np.float64)
             problems += self._law_shape_problems(extra, "sequence_reward")

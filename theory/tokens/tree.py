@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from theory import laws
 from theory.errors import InvalidInput
 from theory.laws import is_real
 
@@ -24,7 +25,7 @@ MAX_STATE_ACTIONS = 20_000_000
 """Largest number of state-action pairs (or responses) that is enumerated unasked."""
 
 ROW_TOLERANCE = 1e-9
-"""A row of a policy may miss total probability 1 by this much."""
+"""How far a row of a policy may miss total probability 1, or by the rounding of a narrower type."""
 
 _SHOWN = 3
 
@@ -242,7 +243,7 @@ def policy_problems(
 ) -> list[str]:
     """What is wrong with an array of state-action log-probabilities, in words (or nothing)."""
     try:
-        given = np.asarray(log_policy, dtype=np.float64)
+        given = laws.as_numbers(log_policy)
     except (TypeError, ValueError):
         return [f"{what} must be an array of log-probabilities, got {type(log_policy).__name__}"]
     if given.ndim < 2 or given.shape[-2:] != allowed.shape:
@@ -263,11 +264,12 @@ def policy_problems(
             problems.append(f"{what}: {sentence} at " + _where(bad.reshape(-1), named))
 
     report(np.isnan(flat), "NaN")
-    report(flat > ROW_TOLERANCE, "log-probabilities above 0 (probabilities given as they are?)")
+    tolerance = laws.rounding_of(log_policy, ROW_TOLERANCE)
+    report(flat > tolerance, "log-probabilities above 0 (probabilities given as they are?)")
     report((flat > -np.inf) & ~allowed, "probability on actions that are not allowed")
     if not problems and normalised:
         totals = np.exp(flat).sum(-1)
-        off = np.abs(totals - 1.0) > ROW_TOLERANCE
+        off = np.abs(totals - 1.0) > tolerance
         if off.any():
             named = [
                 (f"policy {batch}, " if len(flat) > 1 else "")
@@ -275,6 +277,14 @@ def policy_problems(
                 for batch, state in np.argwhere(off)[:_SHOWN]
             ]
             problems.append(
-                f"{what}: probabilities do not sum to 1 at " + _where(off.reshape(-1), named)
+                f"{what}: probabilities do not sum to 1 at {_where(off.reshape(-1), named)}; "
+                f"needed is 1 to within {tolerance:g}"
             )
     return problems
+
+
+def policy_of(log_policy: Any) -> FloatArray:
+    """A policy without problems in float64; one of a narrower type is normalised again there."""
+    given = laws.as_numbers(log_policy)
+    narrow = laws.rounding_of(log_policy, ROW_TOLERANCE) > ROW_TOLERANCE
+    return given - np.logaddexp.reduce(given, axis=-1, keepdims=True) if narrow else given

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from theory import arguments
+from theory.errors import refuse
 from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.engine.trainable import beta_at
@@ -23,11 +25,24 @@ from toy_games.engine.trainable import beta_at
 def own_noise(step: Any, per_expert: Any = 1) -> FloatArray:
     """``s/((2-s)K)``: stationary noise of own samples, in units of the data's own; s < 2.
 
+    Raises:
+        InvalidInput: a step outside [0, 2), or not ``K > 0``.
+
     >>> float(own_noise(1.0, 4))
     0.25
     """
+    refuse(_step_problems(step) + arguments.numbers("per_expert", per_expert))
     s = np.asarray(step, dtype=float)
     return np.asarray(s / ((2.0 - s) * np.asarray(per_expert, dtype=float)))
+
+
+def _step_problems(step: Any) -> list[str]:
+    return arguments.every("step", step, lambda s: (s >= 0) & (s < 2), "effective steps in [0, 2)")
+
+
+def size_problems(outcomes: Any, samples: Any) -> list[str]:
+    """What is wrong with N, a whole number, and with n > 0."""
+    return arguments.whole("outcomes", outcomes, 1) + arguments.numbers("samples", samples)
 
 
 def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1) -> FloatArray:
@@ -36,7 +51,11 @@ def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1
     For s < 2. The data's own error, ``(N-1)/2n``, is the maximum-likelihood law's and stays, for
     every objective and step; around that law the fresh own samples, K an expert sample, make the
     rest (T16). At K = 1 that is 2/(2-s) times SFT's KL, never below it.
+
+    Raises:
+        InvalidInput: a step outside [0, 2), no outcomes, or not ``samples > 0`` and ``K > 0``.
     """
+    refuse(size_problems(outcomes, samples))
     noise = own_noise(step, per_expert)
     return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
 
@@ -47,7 +66,12 @@ def own_counts(step: Any, bend: Any = 0.0, per_expert: Any = 1) -> FloatArray:
     ``b = (1 + R''(0)/R'(0))/((2-s)K)`` with k the response's expert samples, to first order in
     1/k and whatever the smoothing; ``bend`` is ``R''(0)/R'(0)``: 0 for odd links, -1 for IQ-Learn,
     whose mean policy is the data's law itself.
+
+    Raises:
+        InvalidInput: a step outside [0, 2), a bend that is not finite, or not ``K > 0``.
     """
+    problems = _step_problems(step) + arguments.numbers("per_expert", per_expert)
+    refuse(problems + arguments.every("bend", bend, np.isfinite, "a finite number"))
     s, own = np.asarray(step, dtype=float), np.asarray(per_expert, dtype=float)
     return np.asarray((1.0 + np.asarray(bend)) / ((2.0 - s) * own))
 
@@ -76,9 +100,15 @@ def kl_after(
         learned: share of the way to the data's law that supervised fine-tuning on the same data has
             brought that start before the rounds, in [0, 1].
 
+    Raises:
+        InvalidInput: a value outside these.
+
     >>> kl_after([0, 1], [[0.5, 0.5]], 100, start=[0.1, 0.1])
     array([0.2  , 0.055])
     """
+    problems = arguments.every("rounds", rounds, lambda t: t >= 0, "numbers >= 0")
+    problems += arguments.numbers("samples", samples) + arguments.numbers("start", start, 0.0)
+    refuse(problems + arguments.every("learned", learned, _is_share, "within [0, 1]"))
     s = np.asarray(steps, dtype=float)
     t = np.asarray(rounds, dtype=float)[..., None]
     odd = (s > 1.0) & (np.mod(np.where(np.isfinite(t), t, 0.0), 2) == 1)
@@ -86,6 +116,10 @@ def kl_after(
     left = (1.0 - learned) * g
     error = (1.0 - left) ** 2 + own_noise(s, per_expert) * (1.0 - g**2)
     return np.asarray((left**2 * start + error / (2.0 * np.asarray(samples))).sum(-1))
+
+
+def _is_share(learned: FloatArray) -> Any:
+    return (learned >= 0) & (learned <= 1)
 
 
 class Stop(NamedTuple):
@@ -112,9 +146,15 @@ def best_stop(
     ``D <= F (c/(1-c) + w)``. At c = 0 the least is below F iff ``D < F (1/v - 1 + v)`` for v < 1,
     and iff ``D < F`` else.
 
+    Raises:
+        InvalidInput: a step outside [0, 2), or another value outside these.
+
     >>> round(float(best_stop(1.0, 3, 100, 2, start=0.01).kl), 6)
     0.008333
     """
+    problems = size_problems(outcomes, samples) + arguments.numbers("start", start, 0.0)
+    begun = arguments.every("learned", learned, lambda c: _is_share(c) & (c < 1), "within [0, 1)")
+    refuse(problems + begun)
     s, d = np.asarray(step, dtype=float), np.asarray(start, dtype=float)
     f, v, kept = (outcomes - 1) / (2.0 * np.asarray(samples)), own_noise(s, per_expert), 1 - learned
     w = v / kept**2
@@ -128,8 +168,17 @@ def best_stop(
 
 
 def smoothed_steps(step: Any, counts: Any, smoothing: float) -> FloatArray:
-    """Effective steps ``s k/(k+a)`` of responses with k expert samples, a counts added to each."""
-    k = np.asarray(counts, dtype=float)
+    """Effective steps ``s k/(k+a)`` of responses with k expert samples, a counts added to each.
+
+    Raises:
+        InvalidInput: counts < 0, smoothing < 0, or both 0.
+    """
+    problems = arguments.numbers("counts", counts, 0.0)
+    problems += arguments.numbers("smoothing", smoothing, 0.0)
+    k = np.asarray(counts, dtype=float) if not problems else np.zeros(())
+    if not problems and np.any(k + smoothing == 0):
+        problems.append("counts: 0 without smoothing; needed is counts + smoothing > 0")
+    refuse(problems)
     return np.asarray(np.asarray(step, dtype=float) * k / (k + smoothing))
 
 
@@ -138,10 +187,13 @@ def smoothed_excess(step: Any, counts: Any, smoothing: float, per_expert: Any = 
 
     ``sum_y (1 - k_y/n) s_y/((2-s_y)K)/2n`` at `smoothed_steps`: exact in the linearised round for
     equal counts (..., N), else above it in second order of the steps' differences (5 % seen).
+
+    Raises:
+        InvalidInput: smoothed steps outside [0, 2), or as for `smoothed_steps` and `own_noise`.
     """
+    noise = own_noise(smoothed_steps(step, counts, smoothing), per_expert)
     k = np.asarray(counts, dtype=float)
     n = k.sum(-1, keepdims=True)
-    noise = own_noise(smoothed_steps(step, k, smoothing), per_expert)
     return np.asarray(((1.0 - k / n) * noise / (2.0 * n)).sum(-1))
 
 
@@ -153,7 +205,12 @@ def unseen_fall(obj: Objective, step: Any, per_expert: int = 1, smoothing: float
 
     ``(R(0) - R(log a/(a + 1/K)))/beta``, +inf for an unbounded link without smoothing: the first
     own sample ends the response.
+
+    Raises:
+        InvalidInput: not ``step > 0``, ``K > 0`` and ``smoothing >= 0``.
     """
+    problems = arguments.numbers("step", step) + arguments.numbers("per_expert", per_expert)
+    refuse(problems + arguments.numbers("smoothing", smoothing, 0.0))
     with np.errstate(divide="ignore"):
         shown = np.log(smoothing / (smoothing + 1.0 / per_expert))
     gain = float(np.asarray(obj.link(shown, 0.0))) - float(np.asarray(obj.link(0.0, 0.0)))
@@ -167,7 +224,12 @@ def unseen_mass(fall: float, own: Any, rounds: Any) -> tuple[FloatArray, FloatAr
     own samples a round in all, t rounds, L the `unseen_fall` and Euler's gamma: it is forgotten
     where it began. Valid for ``m t L`` above 1/q_0 and t well below ``m/(s N)``, where the drift of
     the normaliser sets in.
+
+    Raises:
+        InvalidInput: L, m or t is not a finite number > 0.
     """
+    problems = arguments.numbers("fall", fall, single=True) + arguments.numbers("own", own)
+    refuse(problems + arguments.numbers("rounds", rounds))
     seen = np.asarray(own, dtype=float) * np.asarray(rounds, dtype=float)
     j = np.arange(1, int(40.0 / fall) + 2)
     log = -np.euler_gamma - fall / 2.0 + fall * (1.0 / np.expm1(j * fall)).sum()

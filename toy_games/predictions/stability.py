@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from theory import arguments
+from theory.errors import refuse
 from theory.objectives import Objective
 from theory.result import FloatArray
 from toy_games.engine.trainable import beta_at
-from toy_games.predictions.fixed_data import unseen_fall
+from toy_games.predictions.fixed_data import size_problems, unseen_fall
 
 
 def inner_factor(step: Any, distance: Any, inner: float) -> FloatArray:
@@ -46,7 +48,16 @@ def noise_floor(step: Any, outcomes: int, samples: Any, own: Any = 0.0) -> Float
     ``2 (N-1)/n`` (reconstruction, T6 linearised). That it vanishes with s is endless data's:
     on one data set it is `fixed_data.fixed_data_floor`. A share ``own`` of expert labels that are
     the policy's own makes the factor 1 - s (1 - own) and leaves the errors as they are.
+
+    Raises:
+        InvalidInput: a step that is not > 0, a share outside [0, 1), a factor of -1 or below, no
+            outcomes or samples.
     """
+    problems = arguments.numbers("step", step) + size_problems(outcomes, samples)
+    problems += arguments.every("own", own, lambda x: (x >= 0) & (x < 1), "within [0, 1)")
+    if not problems and np.any(np.asarray(step) * (1.0 - np.asarray(own)) >= 2):
+        problems.append(f"step={step!r}; needed is step (1 - own) < 2")
+    refuse(problems)
     s, pull = np.asarray(step, dtype=float), np.asarray(step) * (1.0 - np.asarray(own))
     return np.asarray((outcomes - 1) / np.asarray(samples) * s**2 / (pull * (2.0 - pull)))
 

@@ -25,7 +25,9 @@ from tests.theory.wrong_calls import (
     refused,
 )  # fmt: skip
 from theory import objectives
-from theory.objectives import Pairwise, Pointwise, register
+from theory.objectives import Pairwise, Pointwise, finite_groups, register
+
+BATCH_OF_TWO = BATCH[0], BATCH[0]
 
 CALLS: Calls = {
     # objectives: names and parameters
@@ -53,6 +55,10 @@ CALLS: Calls = {
     ),
     "get: infinite": (lambda: get("space", mu=np.inf), r"space: mu=inf; needed is a finite number"),
     "get: a truth value": (lambda: get("ipm", bound=True), r"ipm: bound=True; needed is a finite"),
+    "get: a penalty lost in rounding": (
+        lambda: get("spif(c=1e-300)"),
+        r"spif: c=1e-300; needed is a number >= 1e-18",
+    ),
     # objectives: definitions and files
     "link: some deltas out of range": (
         lambda: IPO.link(P, np.array([0.5, 2.5])),
@@ -108,6 +114,55 @@ CALLS: Calls = {
     ),
     "slope: text": (lambda: SPIF.slope("u"), r"u='u'; needed are numbers"),
     "slope: delta out of range": (lambda: IPO.slope(0.5, -1.0), r"delta=-1\.0; needed is Delta"),
+    "link: delta of other shape": (
+        lambda: IPO.link(np.array([1, 2]), np.array([0.1, 0.2, 0.3])),
+        r"shapes do not broadcast: u \(2,\), delta \(3,\)",
+    ),
+    "slope: two deltas": (
+        lambda: IPO.slope(P, np.array([0.1, 0.2])),
+        r"delta=array.*; needed is one number for all of u",
+    ),
+    # finite groups
+    "renyi: half a response": (
+        lambda: get("renyi").finite_group_reward(P, Q, 1.5, 2),
+        r"expert_size=1\.5; needed is a whole number >= 1, or inf for the law itself",
+    ),
+    "centred_spif: half a response": (
+        lambda: get("centred_spif").finite_group_reward(P, Q, 2, 1.5),
+        r"own_size=1\.5; needed is a whole number >= 1",
+    ),
+    "spif: no responses": (
+        lambda: SPIF.finite_group_reward(P, Q, 0, -1),
+        ["expert_size=0", "own_size=-1"],
+    ),
+    "group_coefficients: text": (
+        lambda: finite_groups.group_coefficients("a", 1),
+        r"expert_size='a'; needed is a whole number >= 1",
+    ),
+    "renyi_local_gain: text": (
+        lambda: finite_groups.renyi_local_gain("a", 1, 1),
+        r"order='a'; needed is within \(0, 1\)",
+    ),
+    "finite_group_link: negative c": (
+        lambda: finite_groups.finite_group_link(P, [1, 0], -1, 1, 1),
+        r"c=-1; needed is a finite number > 0",
+    ),
+    "finite_group_link: c": (
+        lambda: finite_groups.finite_group_link(P, [1, 0], np.nan, 1, 1),
+        r"c=nan; needed is a finite number > 0",
+    ),
+    "expected_group_loss: reward": (
+        lambda: finite_groups.expected_group_loss(P, Q, np.array([1, np.nan]), 1.0, 1, 1),
+        r"reward: nan at \(1,\); needed is a finite number wherever a law has mass",
+    ),
+    "expected_group_loss: rewards": (
+        lambda: finite_groups.expected_group_loss(P, Q, THREE, 1.0, 1, 1),
+        r"reward: shape \(3,\); needed is \(\.\.\., 2\), one number an outcome",
+    ),
+    "expected_group_loss: prompts": (
+        lambda: finite_groups.expected_group_loss(*BATCH_OF_TWO, np.ones((4, 3)), 1.0, 1, 1),
+        r"reward: its prompts \(4,\) do not fit the laws' \(2,\)",
+    ),
     "reward: outcomes differ": (
         lambda: SPIF.reward(P, THREE),
         r"laws differ in the number of outcomes: .*\(2,\).*\(3,\)",
@@ -144,6 +199,8 @@ CALLS: Calls = {
     # loss and risk
     "loss: beta zero": (lambda: SPIN.loss(P, Q, 0.0), r"spin: beta=0\.0; needed is a .* > 0"),
     "loss: beta text": (lambda: SPIN.loss(P, Q, "1"), r"spin: beta='1'; needed is a"),
+    "loss: a truth value": (lambda: SPIN.loss(P, Q, True), r"spin: beta=True; needed is a"),
+    "loss: beta of texts": (lambda: SPIN.loss(P, Q, np.array(["1"])), r"spin: beta=array.* > 0"),
     "loss: no beta": (lambda: SPIN.loss(P, Q, None), r"spin: beta=None; needed is a finite number"),
     "loss: beta of other shape": (
         lambda: SPIN.loss(P, Q, np.ones(3)),

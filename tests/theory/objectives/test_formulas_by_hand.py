@@ -203,8 +203,8 @@ def test_the_expected_loss_of_finite_groups():
     close(expected_group_loss(P, Q, R_Y, C, 2, 1), total)
     assert group_coefficients(2, 1) == (0.375, 0.25)
     assert group_coefficients(inf, inf) == (0.5, 0.5)
-    for sizes in ((0.5, 2), (2, 0)):
-        with pytest.raises(InvalidInput, match="needed is a number >= 1"):
+    for sizes in ((0.5, 2), (2, 0), (1.5, 2), (2, 2.5), ("a", 1), (2, True)):
+        with pytest.raises(InvalidInput, match="needed is a whole number >= 1, or inf"):
             group_coefficients(*sizes)
 
 

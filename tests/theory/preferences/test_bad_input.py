@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from tests.theory.wrong_calls import RPS, SPIF, THREE, Call, Calls, P, get, refused
+from tests.theory.wrong_calls import RPS, SPIF, THREE, Call, Calls, P, Q, get, refused
 from theory import preferences
+
+nan = np.nan
+RNG = np.random.default_rng(0)
+
 
 CALLS: Calls = {
     "nash: no preference": (
@@ -40,6 +45,117 @@ CALLS: Calls = {
         lambda: preferences.bradley_terry("scores"),
         r"scores: not an array of numbers",
     ),
+    "bradley_terry: no scores": (
+        lambda: preferences.bradley_terry([]),
+        r"scores: shape \(0,\); needed are finite numbers",
+    ),
+    "bradley_terry: texts": (
+        lambda: preferences.bradley_terry(["1", "2"]),
+        r"scores: not an array of numbers",
+    ),
+    "random_preference: strength": (
+        lambda: preferences.random_preference(RNG, 3, strength=5),
+        r"strength=5; needed is within \[0, 1\]",
+    ),
+    "random_preference: no outcomes": (
+        lambda: preferences.random_preference(RNG, 0),
+        r"n=0; needed is a whole number >= 1",
+    ),
+    "low_rank: spread": (
+        lambda: preferences.low_rank(RNG, 4, spread=nan),
+        r"spread=nan; needed is a finite number >= 0",
+    ),
+    "nash_md: scale of text": (
+        lambda: preferences.nash_md(RPS, THREE, THREE, 1.0, 1.0, scale="a"),
+        r"scale='a'; needed is a finite number > 0",
+    ),
+    "nash_md: infinite scale": (
+        lambda: preferences.nash_md(RPS, THREE, THREE, 1.0, 1.0, scale=np.inf),
+        r"scale=inf; needed is a finite number > 0",
+    ),
+    "preferences.self_play: a truth value": (
+        lambda: preferences.self_play(RPS, THREE, SPIF, True, 3),
+        r"beta=True; needed is a finite number > 0, or one a round",
+    ),
+    # predictions
+    "average_gap_bound: negative beta": (
+        lambda: preferences.average_gap_bound(RPS, THREE, -1, 10),
+        r"beta=-1; needed is a finite number > 0, or one a round",
+    ),
+    "average_gap_bound: beta": (
+        lambda: preferences.average_gap_bound(RPS, THREE, nan, 10),
+        r"beta=nan; needed is a finite number > 0",
+    ),
+    "average_gap_bound: no beta": (
+        lambda: preferences.average_gap_bound(RPS, THREE, 0, 10),
+        r"beta=0; needed is a finite number > 0",
+    ),
+    "average_gap_bound: half a round": (
+        lambda: preferences.average_gap_bound(RPS, THREE, 1.0, 2.5),
+        r"rounds=2\.5; needed is a whole number >= 1",
+    ),
+    "average_gap_bound: negative rounds": (
+        lambda: preferences.average_gap_bound(RPS, THREE, 1.0, -3),
+        r"rounds=-3; needed is a whole number >= 1",
+    ),
+    "average_gap_bound: no rounds": (
+        lambda: preferences.average_gap_bound(RPS, THREE, 1.0, 0),
+        r"rounds=0; needed is a whole number >= 1",
+    ),
+    "average_gap_bound: no law": (
+        lambda: preferences.average_gap_bound(RPS, [1, 2], 1.0, 3),
+        r"start: 2 outcomes on the last axis, needed 3",
+    ),
+    "anchored_beta: negative tau": (lambda: preferences.anchored_beta(RPS, -1), r"tau=-1; .* > 0"),
+    "anchored_beta: tau": (lambda: preferences.anchored_beta(RPS, nan), r"tau=nan; .* > 0"),
+    "anchored_beta: no tau": (lambda: preferences.anchored_beta(RPS, 0), r"tau=0; .* > 0"),
+    "anchored_beta: scale": (
+        lambda: preferences.anchored_beta(RPS, 0.1, -1),
+        r"scale=-1; .* > 0",
+    ),
+    "anchored_rate: beta": (lambda: preferences.anchored_rate(nan, 1), r"beta=nan; .* > 0"),
+    "anchored_rate: no beta": (lambda: preferences.anchored_rate(0, 1), r"beta=0; .* > 0"),
+    "anchored_rate: text": (lambda: preferences.anchored_rate("1", 1), r"beta='1'; .* > 0"),
+    "anchored_rate: tau": (lambda: preferences.anchored_rate(1, -1), r"tau=-1; .* >= 0"),
+    "cycle_speed: scale": (
+        lambda: preferences.cycle_speed(RPS, THREE, nan),
+        r"scale=nan; needed is a finite number > 0",
+    ),
+    "local_threshold: negative tau": (
+        lambda: preferences.local_threshold(RPS, THREE, -1),
+        r"tau=-1; needed is a finite number >= 0",
+    ),
+    "local_threshold: tau": (
+        lambda: preferences.local_threshold(RPS, THREE, nan),
+        r"tau=nan; needed is a finite number >= 0",
+    ),
+    "local_growth: beta": (
+        lambda: preferences.local_growth(RPS, THREE, -1, 0.5),
+        r"beta=-1; needed is a finite number >= 0",
+    ),
+    "local_growth: no weight": (
+        lambda: preferences.local_growth(RPS, THREE, 0, 0),
+        r"beta=0, tau=0; needed is beta \+ tau > 0",
+    ),
+    "nash_md_bound: negative tau": (lambda: preferences.nash_md_bound(-1, 10), r"tau=-1; .* > 0"),
+    "nash_md_bound: no tau": (lambda: preferences.nash_md_bound(0, 10), r"tau=0; .* > 0"),
+    "nash_md_bound: rounds": (
+        lambda: preferences.nash_md_bound(1, -1),
+        r"rounds=-1; needed is a whole number >= 0",
+    ),
+    "log_partition: no law": (
+        lambda: preferences.log_partition(np.array([1.0, 2.0]), np.array([0.5, 0.6]), 1),
+        r"policy: sums to 1\.1 at prompt \(\); needed is 1",
+    ),
+    "log_partition: reward": (
+        lambda: preferences.log_partition([1.0, nan], Q, 1.0),
+        r"reward: nan at \(1,\); needed is a number wherever a law has mass",
+    ),
+    "log_partition: rewards": (
+        lambda: preferences.log_partition([1.0, 2.0, 3.0], Q, 1.0),
+        r"reward: shape \(3,\); needed is \(\.\.\., 2\), one number an outcome",
+    ),
+    "log_partition: beta": (lambda: preferences.log_partition(P, Q, 0.0), r"beta=0\.0; .* > 0"),
     # all problems at once
     "preferences.self_play: all at once": (
         lambda: preferences.self_play(RPS, THREE, SPIF, -1.0, -3, tau=-1.0),
@@ -51,3 +167,14 @@ CALLS: Calls = {
 @pytest.mark.parametrize(("call", "said"), CALLS.values(), ids=CALLS)
 def test_wrong_call(call: Call, said: str | list[str]) -> None:
     refused(call, said)
+
+
+def test_what_looks_wrong_but_is_right() -> None:
+    """Lists, numpy's own numbers, arrays of one number, a reward where there is no mass."""
+    one = np.array(1.0)
+    assert preferences.anchored_rate(one, np.float32(1)) == 0.5
+    assert preferences.nash_md_bound(1, np.int64(3), one) == 8.0
+    assert preferences.local_threshold(RPS, THREE, np.array(2.0)) == 0.0
+    assert preferences.local_growth(RPS, THREE, [1.0, 2.0], one).shape == (2,)
+    assert preferences.log_partition([2.0, nan], [1.0, 0.0], 1) == 2.0
+    assert preferences.average_gap_bound(RPS, THREE, np.array([1, 2]), np.int64(2)) > 0

@@ -19,8 +19,9 @@ from tests.theory.wrong_calls import (
     get,
     refused,
 )  # fmt: skip
-from theory import self_play, theory_card
+from theory import TokenMDP, self_play, theory_card
 from theory.rounds.log_linear import LogLinear
+from theory.rounds.one_step import local_rate_one_step, partition_gap
 from theory.rounds.predictions import gap_slope, long_step, spif_burn_in, spif_reach
 
 CLASS = LogLinear(np.eye(3)[:, :2])
@@ -168,6 +169,83 @@ CALLS: Calls = {
         lambda: CLASS.self_play(THREE, ZERO, SPPO, 1.0, 2),
         r"sppo has no expert law: use preferences\.self_play",
     ),
+    "LogLinear: base of text": (
+        lambda: LogLinear(np.eye(3)[:, :1], ["a", "b"]),
+        r"log_base: not an array of numbers",
+    ),
+    "LogLinear: no columns": (
+        lambda: LogLinear(np.zeros((3, 0))),
+        r"features: shape \(3, 0\); needed is a finite matrix",
+    ),
+    "LogLinear: theta without value": (
+        lambda: CLASS.self_play(THREE, [np.nan, 0.0], SPIF, 1.0, 2),
+        r"theta=\[nan, 0\.0\]; needed is one finite number a feature",
+    ),
+    "LogLinear: experts": (
+        lambda: CLASS.self_play(BATCH[0], ZERO, SPIF, 1.0, 2),
+        r"expert: shape \(2, 3\); needed is one law, \(3,\)",
+    ),
+    "LogLinear: law": (lambda: CLASS.law(THREE), r"theta: shape \(3,\); needed is \(2,\)"),
+    "LogLinear: law without value": (
+        lambda: CLASS.law([np.nan, 0.0]),
+        r"theta=\[nan, 0\.0\]; needed is one finite number a feature",
+    ),
+    "LogLinear: log-law": (lambda: CLASS.log_law(THREE), r"theta: shape \(3,\); needed is \(2,\)"),
+    "maximum_likelihood: no law": (
+        lambda: CLASS.maximum_likelihood(np.array([0.7, 0.2, 0.2])),
+        r"expert: sums to 1\.1 at prompt \(\); needed is 1",
+    ),
+    "destination: no temperature": (
+        lambda: CLASS.destination(THREE, 0),
+        r"temperature=0; needed is a finite number > 0",
+    ),
+    "destination: negative temperature": (
+        lambda: CLASS.destination(THREE, -1),
+        r"temperature=-1; needed is a finite number > 0",
+    ),
+    "destination: temperature": (
+        lambda: CLASS.destination(THREE, np.nan),
+        r"temperature=nan; needed is a finite number > 0",
+    ),
+    "projection: all at once": (
+        lambda: CLASS.reverse_kl_projection(P, THREE),
+        ["expert: 2 outcomes", "start: shape (3,)"],
+    ),
+    "potential: all at once": (
+        lambda: CLASS.potential_minimiser(P, SPIF, THREE),
+        ["expert: 2 outcomes", "start: shape (3,)"],
+    ),
+    # predictions of one step
+    "partition_gap: negative beta": (
+        lambda: partition_gap(P, Q, SPIF, -1),
+        r"beta=-1; needed is a finite number > 0",
+    ),
+    "partition_gap: beta": (lambda: partition_gap(P, Q, SPIF, np.nan), r"beta=nan; .* > 0"),
+    "partition_gap: text": (lambda: partition_gap(P, Q, SPIF, "1"), r"beta='1'; .* > 0"),
+    "local rate: negative beta": (lambda: local_rate_one_step("spif", -1), r"beta=-1; .* > 0"),
+    "local rate: beta": (lambda: local_rate_one_step("spif", np.nan), r"beta=nan; .* > 0"),
+    "local rate: no beta": (lambda: local_rate_one_step("spif", 0), r"beta=0; .* > 0"),
+    # weights and token policies
+    "self_play: a truth value": (
+        lambda: self_play(P, Q, SPIF, True),
+        r"beta=True; needed is a finite number > 0, or one a round",
+    ),
+    "self_play: truth values": (
+        lambda: self_play(P, Q, SPIF, [True, 1.0], 2),
+        r"beta=\[True, 1\.0\]; needed is a finite number > 0, or one a round",
+    ),
+    "self_play: no values": (
+        lambda: self_play(P, Q, SPIF, [], 0),
+        r"beta=\[\]; needed is a finite number > 0, or one a round",
+    ),
+    "self_play: a policy of narrow type": (
+        lambda: self_play(GAME.expert, (GAME.expert + 1e-3).astype(np.float32), SPIF, game=GAME),
+        r"start: probabilities do not sum to 1 .*; needed is 1 to within 1e-05$",
+    ),
+    "self_play: a policy of full type": (
+        lambda: self_play(GAME.expert, GAME.expert + 1e-6, SPIF, game=GAME),
+        r"start: probabilities do not sum to 1 .*; needed is 1 to within 1e-09$",
+    ),
     # all problems at once
     "self_play: all at once": (
         lambda: self_play([0.5, 0.6], [np.nan, 1], SPIF, beta=-1, rounds=-1, tau=-1),
@@ -197,3 +275,17 @@ def test_what_looks_wrong_but_is_right() -> None:
     """Lists, and prompts that broadcast."""
     assert self_play(BATCH[0], THREE, SPIF, 1.0, rounds=np.int64(1)).policy.shape == (2, 3)
     assert LogLinear([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]).features.shape == (3, 2)
+
+
+def test_token_policies_of_narrow_type_are_normalised() -> None:
+    expert, narrow = GAME.expert, GAME.expert.astype(np.float32)
+    path = self_play(expert, narrow, SPIF, game=GAME, rounds=1)
+    np.testing.assert_allclose(np.exp(GAME.validate_policy(narrow)).sum(-1), 1.0, atol=1e-14)
+    assert path.details["kl"].max() < 1e-12
+    again = TokenMDP.from_arrays(GAME.next_state, expert=narrow).expert
+    assert again is not None
+    assert again.dtype == np.float64
+    np.testing.assert_allclose(np.exp(again).sum(-1), 1.0, atol=1e-14)
+    for law in (GAME.sequence_law(expert), GAME.sequence_law(narrow)):
+        found = GAME.policy_from_law(law.astype(np.float32))
+        np.testing.assert_allclose(found, expert, atol=1e-5)

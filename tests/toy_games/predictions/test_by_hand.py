@@ -203,6 +203,31 @@ def test_one_data_set_by_hand():
     close(fixed_data.least_cosine(2.0, 0.5, np.array([0.4, 1.0]), 1), 1.0)
 
 
+WRONG = {
+    "noise_floor": (lambda: stability.noise_floor(2.0, 3, 100), "step=2.0; needed is step"),
+    "step 2 and more": (lambda: fixed_data.fixed_data_floor(2.5, 3, 100), "step=2.5; needed"),
+    "samples": (lambda: fixed_data.fixed_data_floor(1.0, 3, 0), "samples=0; needed"),
+    "outcomes": (lambda: fixed_data.fixed_data_floor(1.0, 2.5, 10), "outcomes=2.5; needed"),
+    "own_noise": (lambda: fixed_data.own_noise(3.0), "step=3.0; needed"),
+    "own_noise, K": (lambda: fixed_data.own_noise(1.0, 0), "per_expert=0; needed"),
+    "own_counts": (lambda: fixed_data.own_counts(2.0), "step=2.0; needed"),
+    "kl_after": (lambda: fixed_data.kl_after(-1, [0.5], 100), "rounds=-1; needed"),
+    "kl_after, learned": (lambda: fixed_data.kl_after(1, [0.5], 9, learned=2), "learned=2; needed"),
+    "best_stop": (lambda: fixed_data.best_stop(1.0, 3, 9, learned=1.0), "learned=1.0; needed"),
+    "smoothing": (lambda: fixed_data.smoothed_steps(1.0, [0, 1], 0.0), "counts: 0 without"),
+    "excess": (lambda: fixed_data.smoothed_excess(1.0, [1], -1.0), "smoothing=-1.0; needed"),
+    "unseen_fall": (lambda: fixed_data.unseen_fall(SPIF, 0.0), "step=0.0; needed"),
+    "infinite fall": (lambda: fixed_data.unseen_mass(np.inf, 10, 10), "fall=inf; needed"),
+    "no fall": (lambda: fixed_data.unseen_mass(0.0, 10, 10), "fall=0.0; needed"),
+}
+
+
+@pytest.mark.parametrize(("call", "said"), WRONG.values(), ids=WRONG)
+def test_what_one_data_set_refuses(call, said):
+    with pytest.raises(InvalidInput, match=said):
+        call()
+
+
 def test_the_floor_on_one_data_set_is_that_of_its_recursion():
     for step, per_expert in ((0.1, 1), (0.9, 3), (1.7, 1)):
         around = 0.0  # variance of the log-ratio to the data's own law, in units of (N-1)/n
