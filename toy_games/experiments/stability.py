@@ -75,7 +75,9 @@ class Settings(BaseSettings):
     many: int = option(1000, "n of each side and round in the other studies", ge=1)
     smoothing: float = option(0.5, "added to every count of a round's samples", ge=0)
     rounds: int = option(150, "rounds of the map, and of the other studies of rounds", ge=20)
-    one_step: float = option(0.5, "effective step of burn-in, label noise and wrong support", gt=0)
+    one_step: float = option(
+        0.5, "effective step of burn-in, label noise and wrong support", gt=0, lt=2
+    )
     label_noise: tuple[float, ...] = option(
         (0.0, 0.02, 0.05, 0.1, 0.2, 0.4), "shares of expert labels replaced", ge=0, lt=1
     )
