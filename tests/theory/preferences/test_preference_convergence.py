@@ -277,6 +277,12 @@ def test_near_an_interior_equilibrium_every_smooth_link_moves_away(claim, obj: O
         )
 
 
+def test_a_nash_equilibrium_leaves_no_other() -> None:
+    """(b) is of policies that are none: where nothing is preferred each is one, and stays."""
+    path = preferences.self_play(np.full((3, 3), 0.5), [0.5, 0.3, 0.2], "sppo", 1.0, rounds=3)
+    np.testing.assert_allclose(path.policies, np.tile([0.5, 0.3, 0.2], (4, 1)), atol=1e-15)
+
+
 @pytest.mark.claim("T12.last_iterate_leaves", regime="tabular", drops="linear_in_P")
 @pytest.mark.parametrize(("name", "least"), [("gail", 0.15), ("policy_only", 0.5)])
 def test_far_from_it_other_links_come_nearer(claim, name: str, least: float) -> None:

@@ -298,6 +298,20 @@ def test_a_sample_on_both_sides_asks_for_its_link_alone(claim):
     claim.exhibits(-limit.multiplier, 0.05, what="pull on the unseen outcome at eta = .8")
 
 
+def test_where_no_response_is_unseen_the_least_is_attained_without_room():
+    """Two responses, one sample of each side: 3.8 times the mass is asked for at eta = 2, and the
+    loss is least inside, at a log-odds of 2.72."""
+    spif, q, odds = objectives.get("spif"), np.full(2, 0.5), np.linspace(-12, 12, 24001)
+    data, own = np.eye(2)
+    assert demanded_mass(spif, 0.5, data, own, q) == pytest.approx(2 * np.cosh(2.0) / 2, rel=1e-12)
+    law = np.exp(-np.logaddexp(0.0, np.stack([-odds, odds], -1)))
+    reward = 0.5 * np.log(law / q)
+    risk = -spif.a(reward[:, 0]) - spif.b(reward[:, 1])
+    best = risk.argmin()
+    assert odds[best] == pytest.approx(2.72, abs=0.002)
+    assert 1.0 + risk[best] == pytest.approx(0.2359, abs=1e-4)
+
+
 @pytest.mark.claim("T13.pointwise_room", regime="dynamics")
 @given(st.integers(0, 10**6), st.sampled_from(["disjoint", "partial"]), st.floats(0.2, 3.0))
 def test_pointwise_spif_attains_its_minimum_iff_there_is_room(claim, seed, overlap, eta):
