@@ -139,6 +139,23 @@ def test_text_fresh():
         assert (own.diff().dropna() < 0).all()
 
 
+def test_text_distance():
+    """By hand from the rows: bounded rewards are learned far away, where they contract nothing."""
+    table, rows = drawn("text_distance"), llm_text()
+    rows = rows[rows.study == "distance"]
+    for arm in ("spin", "spif", "ipo"):
+        own = part(table, "slope", objective=arm).sort_values("x").y.to_numpy()
+        mean = rows[rows.arm == arm].groupby("max_new_tokens").link_slope.mean()
+        np.testing.assert_allclose(own, mean, atol=1e-5)
+        assert (own.max() < 0.2) if arm == "spin" else (np.diff(own) > 0.2).all()
+    factor = part(table, "contraction", objective="spif", kind="measured").sort_values("x").y
+    exact = part(table, "contraction", objective="spif", kind=THEORY).sort_values("x").y
+    assert factor.iloc[-1] == pytest.approx(exact.iloc[-1], abs=0.005)
+    assert factor.iloc[0] - exact.iloc[0] > 0.25
+    sft = part(table, "left", objective="sft").set_index("x").y
+    assert sft.iloc[-1] < 0.5
+
+
 def test_text_rewards():
     """Rewards beyond their bound, hardly any mass outside where theory has nearly half of it."""
     table = drawn("text_rewards")
