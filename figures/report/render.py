@@ -168,11 +168,11 @@ def _signatures(evidence: Evidence) -> str:
         for clause in claim.clauses
         if claim.id.startswith("S") or clause.comparison is not None
     ]
-    for regime, what in REGIMES.items():
+    for regime in REGIMES:
         if found := [s for s in asked if regime in s.regimes]:
             when = sorted({s.clause.comparison.fixed for s in found if s.clause.comparison})
             fixed = f"; compared as written down {' or '.join(when)}" if when else ""
-            lines += ["", f"Regime *{regime}*: {what}{fixed}", ""]
+            lines += ["", f"Regime *{regime}*{fixed}", ""]
             lines += ["| clause | status | means of the cells | cells |"]
             lines += ["|---|---|---|---|", *map(_signature, found)]
     to_come = [s.clause.id for s in asked if not s.regimes]
@@ -235,7 +235,7 @@ def _provenance(evidence: Evidence) -> str:
         versions = {"Python": found.get("python", "?"), **found.get("versions", {})}
         device = found.get("device", "?")
         told = f"{device}; {', '.join(f'{k} {v}' for k, v in versions.items())}"
-        code = ", ".join(f"{k} {v[:8]}" for k, v in found.get("code", {}).items())
+        code = ", ".join(f"{k} {v[:6]}" for k, v in found.get("code", {}).items())
         cells = [
             f"`{name}`",
             f"`{found.get('command', '?')}`",
