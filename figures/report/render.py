@@ -201,7 +201,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     answer = evidence.answers[claim.id]
     lines = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id} {claim.title}',
-        f"*{claim.statement}* ({claim.source}; [evidence](results/evidence/{claim.id}.md))",
+        f"*{claim.statement}* ([evidence](results/evidence/{claim.id}.md))",
         answer.question,
     ]
     if answer.figure:
@@ -212,7 +212,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
                 f"{head}: " + "; ".join(_cited(id_, evidence.statuses) for id_ in cited) + "."
             )
     if answer.change:
-        lines.append(f"What would change the answer: {answer.change}")
+        lines.append(f"Would change it: {answer.change}")
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
     gaps = f"Not from: {', '.join(absent)}." if absent else ""
     lines.append(f"{gaps} {claim.gaps}".strip())

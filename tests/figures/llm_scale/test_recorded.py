@@ -156,6 +156,23 @@ def test_text_distance():
     assert sft.iloc[-1] < 0.5
 
 
+def test_text_preferences():
+    """By hand from the rows: one algorithm under two names, and DPO's wins and their cost."""
+    table, rows = drawn("text_preferences"), llm_text()
+    rows = rows[rows.study == "preferences"]
+    last = rows[rows["round"] == 2].groupby("arm")[["win_rate_base", "nll"]].mean()
+    names = ("sppo", "spif", "dpo")
+    wins, change = (
+        {name: part(table, panel, objective=name).set_index("x").y for name in names}
+        for panel in ("wins", "change")
+    )
+    assert change["sppo"][1.0] == pytest.approx(change["spif"][1.0], abs=1e-3)
+    assert wins["dpo"][3.0] == pytest.approx(last.win_rate_base["dpo"], abs=1e-5)
+    assert wins["dpo"][3.0] > wins["sppo"][3.0] + 0.05
+    gap = last.nll["dpo"] - last.nll["sppo"]
+    assert change["dpo"][3.0] - change["sppo"][3.0] == pytest.approx(gap, abs=1e-3)
+
+
 def test_text_rewards():
     """Rewards beyond their bound, hardly any mass outside where theory has nearly half of it."""
     table = drawn("text_rewards")
