@@ -55,6 +55,21 @@ def points(
             bars(ax, rows.iloc[::every].assign(x=shift(name, series, rows.x)), **drawn)
 
 
+def frontiers(ax: Axes, table: pd.DataFrame, panel: str, hollow: str | None = None) -> None:
+    """Models in a plane by temperature, the first point large; "expert" is a cross, the start.
+
+    Points of the series ``hollow`` are.
+    """
+    for name, series, rows in curves(table, panel):
+        color = style.colour(name)
+        if name == "expert":
+            ax.plot(rows.x, rows.y, "x", color=style.GREY, markersize=6)
+            continue
+        sizes, inside = [34, *[14] * (len(rows) - 1)], "white" if series == hollow else color
+        ax.plot(rows.x, rows.y, color=color, linewidth=1.0)
+        ax.scatter(rows.x, rows.y, s=sizes, edgecolors=color, facecolors=inside, zorder=3)
+
+
 def bars(ax: Axes, rows: pd.DataFrame, **look: Any) -> None:
     """Points of one curve, with their intervals if the columns low and high are there."""
     kept: dict[str, Any] = {"elinewidth": 0.9, "capsize": 0, "markersize": 4.0, **look}

@@ -51,6 +51,16 @@ def base(arm: str) -> str:
     return "spif" if arm.startswith("author") else arm.partition(",")[0]
 
 
+def at_temperatures(found: pd.DataFrame, chosen: str, points: str) -> pd.DataFrame:
+    """Points at temperatures (study ``points``) of the models that validation chose (``chosen``):
+    means over seeds of KL both ways by method and temperature, the highest first."""
+    model = ["seed", "method", "arm", "steps", "lr"]
+    mine = found[found.study == chosen].assign(arm=lambda rows: rows.setting)[model]
+    own = found[found.study == points].merge(mine, on=model)
+    means = own.groupby(["method", "temperature"])[["kl", "reverse_kl"]].mean()
+    return means.reset_index().sort_values("temperature", ascending=False, kind="stable")
+
+
 def by_name(found: pd.DataFrame, x: str) -> pd.DataFrame:
     """The rows sorted by x, with the objective's name for the objective: for `Rows.each`."""
     return found.assign(objective=found.name).sort_values(x, kind="stable")

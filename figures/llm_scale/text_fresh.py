@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import base, llm_text
+from figures.recorded import at_temperatures, base, llm_text
 from figures.style import note, shown
 from figures.tidy import MEASURED, THEORY, Rows
 from llm_scale.campaign.plan import FRESH_STUDY, FULL
@@ -57,14 +57,8 @@ def table() -> pd.DataFrame:
             "read", "sft", f"{AT_ONCE}, {epochs:g} passes, rate {lr:g}", own, "read", "change"
         )
     rows.add("read", "expert", "start", THEORY, [0.0, 4.0 * FULL.prompts], 0.0)
-    chosen = found[found.study == "chosen fresh"][["seed", "method", "setting", "steps", "lr"]]
-    points = found[found.study == "fresh temperature"].merge(
-        chosen,
-        left_on=["seed", "method", "arm", "steps", "lr"],
-        right_on=["seed", "method", "setting", "steps", "lr"],
-    )
-    for method, own in points.groupby("method"):
-        means = own.groupby("temperature")[["kl", "reverse_kl"]].mean().iloc[::-1]
+    points = at_temperatures(found, "chosen fresh", "fresh temperature")
+    for method, means in points.groupby("method"):
         series = "per token" if method == "spif, per token" else ""
         rows.add("plane", base(method), series, MEASURED, means.kl, means.reverse_kl)
     before = start[["kl_before", "reverse_kl_before"]].mean()
@@ -95,17 +89,7 @@ def _read(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _both_ways(ax: Axes, table: pd.DataFrame) -> None:
-    for name, series, rows in draw.curves(table, "plane"):
-        if name == "expert":
-            ax.plot(rows.x, rows.y, "x", color=style.GREY, markersize=6)
-            continue
-        color, hollow = style.colour(name), series == "per token"
-        ax.plot(rows.x, rows.y, color=color, linewidth=1.0)
-        sizes = [34, *[14] * (len(rows) - 1)]
-        ax.scatter(
-            rows.x, rows.y, s=sizes, edgecolors=color, facecolors="white" if hollow else color,
-            zorder=3,
-        )  # fmt: skip
+    draw.frontiers(ax, table, "plane", hollow="per token")
     ax.set_xlim(left=0.0)
     ax.set_ylim(bottom=0.0)
     note(ax, 0.97, 0.08, "cross: start", fontsize=7, ha="right")

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import llm_text
+from figures.recorded import at_temperatures, llm_text
 from figures.style import note, shown
 from figures.tidy import MEASURED, THEORY, Rows
 from llm_scale.campaign.plan import RATE
@@ -74,17 +74,11 @@ def table() -> pd.DataFrame:
 
 def _plane(rows: Rows, found: pd.DataFrame, started: pd.DataFrame) -> None:
     """Means over seeds of KL both ways by temperature, of the model that validation chose."""
-    chosen = found[found.study == "chosen"]
-    points = found[found.study == "temperature"]
-    for name, arm in (("sft", "sft"), ("spif", AUTHOR)):
-        mine = chosen[chosen.arm == arm][["seed", "setting", "steps", "lr"]]
-        own = points.merge(
-            mine,
-            left_on=["seed", "arm", "steps", "lr"],
-            right_on=["seed", "setting", "steps", "lr"],
-        )
-        means = own.groupby("temperature")[["kl", "reverse_kl"]].mean().iloc[::-1]
+    points = at_temperatures(found, "chosen", "temperature")
+    for name, method in (("sft", "sft"), ("spif", AUTHOR)):
+        means = points[points.method == method]
         rows.add("plane", name, "temperatures", MEASURED, means.kl, means.reverse_kl)
+    chosen = found[found.study == "chosen"]
     seeds = started.loc[sorted(chosen.seed.unique())].mean()
     rows.add("plane", "expert", "start", MEASURED, seeds.kl_before, seeds.reverse_kl_before)
 
@@ -133,12 +127,7 @@ def _passes(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _both_ways(ax: Axes, table: pd.DataFrame) -> None:
-    for name, _, rows in draw.curves(table, "plane"):
-        if name == "expert":
-            ax.plot(rows.x, rows.y, "x", color=style.GREY, markersize=6)
-            continue
-        ax.plot(rows.x, rows.y, color=style.colour(name), linewidth=1.0)
-        ax.scatter(rows.x, rows.y, s=[34, *[14] * (len(rows) - 1)], color=style.colour(name))
+    draw.frontiers(ax, table, "plane")
     note(ax, 0.97, 0.08, "cross: start", fontsize=7, ha="right")
     style.label(ax, "KL(p‖π) [nats]", "KL(π‖p) [nats]", "Chosen models by temperature")
 

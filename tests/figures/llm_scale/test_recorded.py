@@ -1,41 +1,24 @@
 """The captions of the figures of recorded runs are true of what is drawn."""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 
-from figures.llm_scale import (
-    llm_link,
-    llm_stability,
-    pretrained,
-    text_fresh,
-    text_methods,
-    text_rates,
-    text_rewards,
-    text_rounds,
-)
+from figures.catalogue import modules
+from figures.llm_scale import llm_link, llm_stability, pretrained, text_rates
 from figures.recorded import campaign, llm_text, llm_tiny
 from figures.tidy import THEORY, as_text
 from llm_scale.campaign.plan import CHECKED
 from tests.figures.tables import drawn, is_drawn, part
 
+RECORDED = {name: at for name, at in modules().items() if at.startswith("figures.llm_scale.")}
 
-@pytest.mark.parametrize(
-    "figure",
-    [
-        llm_link,
-        llm_stability,
-        pretrained,
-        text_fresh,
-        text_methods,
-        text_rates,
-        text_rewards,
-        text_rounds,
-    ],
-)
-def test_what_is_drawn_is_what_is_recorded(figure):
-    name = figure.__name__.rpartition(".")[2]
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_is_drawn_is_what_is_recorded(name):
+    figure = importlib.import_module(RECORDED[name])
     is_drawn(figure, figure.table())
     assert as_text(figure.table()) == as_text(drawn(name)), f"python -m figures {name}"
 
