@@ -15,7 +15,7 @@ from lab.command import with_settings
 from lab.files import file_problems, folder_problems
 from lab.settings import make, read_toml
 from llm_scale.data.formats import Turns, read_prompts
-from llm_scale.settings import EXPERT_RECIPE, PRESETS, Settings, resolve
+from llm_scale.settings import EXPERT_RECIPE, PLAYED, PRESETS, Settings, resolve
 from theory.command import Program
 from theory.errors import InvalidInput, refuse
 from theory.files import write_whole
@@ -23,11 +23,6 @@ from theory.files import write_whole
 # Typer's own tables would cut long names of options at 80 columns.
 app = Program(__doc__, failures=(SafetensorError,), rich_markup_mode=None)
 
-PLAYED = (
-    "objective", "beta", "effective_step", "tau", "level", "opponent", "history", "oracle",
-    "own_from", "terms", "comparisons", "own_samples", "cosines",
-)  # fmt: skip
-"""Settings that self-play alone reads."""
 LISTED = ("objective", "seed")
 """Settings of which a sweep has lists."""
 

@@ -125,6 +125,18 @@ class Settings(BaseSettings):
         "log-ratios still divide by pi_t",
         of=("current", "base"),
     )
+    own_temperature: float = option(
+        1.0,
+        "recipe error: own responses are drawn at this temperature (0: the likeliest tokens); "
+        "log-ratios stay those of pi_t",
+        ge=0,
+    )
+    own_cut: str = option(
+        "kept",
+        "recipe error: own responses that are cut at the horizon stay as they are ('kept'), or "
+        "end there ('ended'), as where a template closes every answer",
+        of=("kept", "ended"),
+    )
     terms: str = option(
         "both",
         "ablation of a pointwise loss: both terms, or that of expert or of own responses alone "
@@ -232,6 +244,13 @@ class Settings(BaseSettings):
         return min(round_, 0) if self.round_data == "fixed" else round_
 
     @property
+    def not_of_current(self) -> list[str]:
+        """What makes own responses other than whole samples of pi_t, as name=value; but history."""
+        plain, names = Settings(), ("own_from", "own_temperature", "own_cut")
+        given = {name: getattr(self, name) for name in names}
+        return [f"{name}={v!r}" for name, v in given.items() if v != getattr(plain, name)]
+
+    @property
     def expert_known(self) -> bool:
         """Whether a known expert answers in the place of the task."""
         return self.expert != "none"
@@ -247,6 +266,11 @@ class Settings(BaseSettings):
         return [name for name, value in LEFT.items() if getattr(self, name) == value]
 
 
+PLAYED = (
+    "objective", "beta", "effective_step", "tau", "level", "opponent", "history", "oracle",
+    "own_from", "own_temperature", "own_cut", "terms", "comparisons", "own_samples", "cosines",
+)  # fmt: skip
+"""Settings that self-play alone reads."""
 SIZES = ("width", "layers", "heads", "vocabulary")
 """Settings of the model that is made on the spot."""
 LEFT: dict[str, Any] = {"data": "auto", "prompts": 0, "prompt_date": "", "max_new_tokens": 0}

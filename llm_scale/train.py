@@ -330,7 +330,7 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
     s, store, game = parts.settings, parts.store, None
     if parts.objective is not None:
         sizes = s.expert_samples, s.own_samples
-        ablated = s.terms != "both" or s.own_from != "current"
+        ablated = s.terms != "both" or bool(s.not_of_current)
         game = RewardTerms(parts.objective, s.beta, s.tau, *sizes, s.level, s.history, ablated)
     due = (state.round + 1) % s.eval_every == 0
     found = measure(

@@ -29,8 +29,10 @@ from llm_scale.campaign.plan import (
     expert_settings,
     start_settings,
 )
+from llm_scale.data.oracles import CLASSES
 from llm_scale.launch import prepare, run_folder
 from llm_scale.measure.frontier import frontier
+from llm_scale.measure.preferences import exploitability
 from llm_scale.models.player import Player
 from llm_scale.settings import Settings
 from llm_scale.store import expert
@@ -49,7 +51,8 @@ KEPT = (
     "cosine_start", "cosine_end", "tokens_expert", "tokens_own", "token_link_slope",
     "token_link_correlation", "nll_before", "nll", "archaic_before", "archaic",
     "match_greedy_before", "match_greedy", "win_rate", "win_rate_base", "preference_slope",
-    "preference_correlation", "preference_slope_predicted",
+    "preference_correlation", "preference_slope_predicted", *map("class_{}".format, range(CLASSES)),
+    *map("class_{}_before".format, range(CLASSES)),
 )  # fmt: skip
 """Columns of a run's rounds that its rows keep, with their errors where they have one."""
 BEST_MODEL, TEMPERATURE = "best", "temperature"
@@ -159,8 +162,26 @@ def rows_of(folder: Path, run: Run, settings: Settings) -> list[Row]:
         tail = losses[-max(1, len(losses) // 10) :]
         row |= {key: found[key] for key in keys if key in found}
         row |= {"loss": float(np.mean(tail)) if tail else math.nan}
-        out.append(_rounded(row))
-    return out
+        out.append(row)
+    return [_rounded(row) for row in exploited(out)]
+
+
+def exploited(rows: Sequence[Row]) -> list[Row]:
+    """Rows of a cyclic preference with how far it is exploited: the model, and all so far at once.
+
+    ``exploitability`` of the round's classes, ``exploitability_average`` of their mean over the
+    rounds; ``exploitability_before`` of the round's start.
+    """
+    if not all("class_0" in row for row in rows):
+        return list(rows)
+    before, after = (
+        np.array([[row[f"class_{k}{at}"] for k in range(CLASSES)] for row in rows])
+        for at in ("_before", "")
+    )
+    mean = after.cumsum(0) / np.arange(1, len(rows) + 1)[:, None]
+    found = {"": after, "_average": mean, "_before": before}
+    columns = {f"exploitability{name}": exploitability(of) for name, of in found.items()}
+    return [row | {k: float(v[t]) for k, v in columns.items()} for t, row in enumerate(rows)]
 
 
 def at_temperatures(model: Path, rows: Sequence[Row], settings: Settings) -> list[Row]:
@@ -217,7 +238,11 @@ def _told(run: Run, settings: Settings) -> str:
     """What a run's arm adds to the name of its method."""
     rounds = ", in rounds" if run.arm == "sft" and run.rounds > 1 else ""
     shown = {"old": settings.history, "smoothing": settings.label_smoothing,
-             "weight decay": settings.weight_decay}  # fmt: skip
+             "weight decay": settings.weight_decay, "anchor": settings.tau}  # fmt: skip
+    if settings.own_temperature != 1:
+        rounds += f", own at temperature {settings.own_temperature:g}"
+    if settings.own_cut != "kept":
+        rounds += ", cut own ended"
     return rounds + "".join(f", {value:g} {name}" for name, value in shown.items() if value)
 
 

@@ -37,7 +37,7 @@ ARMS: dict[str, dict[str, Any]] = {
 """Settings of an arm by its name in tables."""
 NO_STEP = ("sft", "tspin")
 """Arms without a reward link, and so without an effective step; tspin is run at beta = 1."""
-AUTHOR_BETA = 0.1
+AUTHOR_BETA = PUBLISHED_BETA = 0.1
 """Of the first author's code (theory/README.md, section 15)."""
 
 EXPLORED_FROM = 100
@@ -59,10 +59,19 @@ LENGTHS = (0.5, 4.0)
 SHARES = (0.0, 0.25, 1.0)
 HORIZONS = (1, 4, 32)
 """Tokens that are left of a response: the distance to the expert grows with them."""
+RECIPE_STUDY = "recipe"
+RECIPES: tuple[tuple[str, float, tuple[dict[str, Any], ...]], ...] = (
+    ("author, a=1/2", RATE,
+     ({}, {"own_temperature": 0.7}, {"own_temperature": 0.0}, {"own_cut": "ended"})),
+    ("spin", SLOW, ({}, {"own_temperature": 0.7}, {"own_cut": "ended"})),
+)  # fmt: skip
+"""Arms at beta 0.1, their rates, and what is done to own responses; SPIN at one that it bears."""
 JUDGED = ("sppo", "spif", "ipo", "dpo")
 """Losses of winners and losers."""
 ORACLE = "bradley-terry(scale=1)"
 """By the expert's mean log-probability of a response's tokens."""
+CYCLIC, CYCLIC_ROUNDS, CYCLIC_TAUS = "cyclic(strength=1)", 10, (0.0, 0.2)
+"""Classes by a response's first token: each of three beats one other and loses to the third."""
 BEST_STUDY, FRESH_STUDY, DISTANCE_STUDY = "best", "fresh", "distance"
 CHOOSING = (BEST_STUDY, FRESH_STUDY)
 """Studies whose runs keep the model of their best round, by validation; those that explore are
@@ -277,6 +286,25 @@ def preferences(seeds: Sequence[int]) -> Iterator[Run]:
             yield Run("preferences", arm, seed, rounds=3, given=given)
 
 
+def cyclic(seeds: Sequence[int]) -> Iterator[Run]:
+    """Rounds on a preference that has no best response, without and with an anchor."""
+    given = (("oracle", CYCLIC), ("own_samples", 2))
+    for seed in seeds:
+        for tau in CYCLIC_TAUS:
+            anchor = (("tau", tau),) if tau else ()
+            told = (*given, *anchor)
+            yield Run("cyclic", "sppo", seed, 1, CYCLIC_ROUNDS, beta=PUBLISHED_BETA, given=told)
+
+
+def recipes(seeds: Sequence[int]) -> Iterator[Run]:
+    """Published constants, and own responses that are not what the game is of."""
+    for seed in seeds:
+        for arm, rate, errors in RECIPES:
+            for error in errors:
+                given = (("lr", rate), *error.items())
+                yield Run(RECIPE_STUDY, arm, seed, rounds=2, beta=PUBLISHED_BETA, given=given)
+
+
 def real(seeds: Sequence[int]) -> Iterator[Run]:
     """A pretrained model on verses: an epoch of SFT and of self-play from one SFT start."""
     for seed in seeds:
@@ -297,7 +325,8 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
     "best_others": best_others, "ablations": ablations, "fresh": fresh,
-    "distance": distance, "preferences": preferences, "real": real, "checked": checked,
+    "distance": distance, "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
+    "real": real, "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 SIZES = {"distance": FAR, "real": REAL, "checked": CHECKED}

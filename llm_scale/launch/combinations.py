@@ -137,9 +137,9 @@ def _choice_problems(settings: Settings) -> list[str]:
 
 def _ablation_problems(settings: Settings, objective: Objective | None) -> list[str]:
     """Why a part of self-play cannot be left out."""
-    s, terms, source = settings, f"terms={settings.terms!r}", f"own_from={settings.own_from!r}"
+    s, terms = settings, f"terms={settings.terms!r}"
     if objective is None:
-        given = [terms] * (s.terms != "both") + [source] * (s.own_from != "current")
+        given = [terms] * (s.terms != "both") + s.not_of_current
         given += [f"history={s.history:g}"] * (s.history > 0)
         return [f"{name} is of self-play; sft has no such part" for name in given]
     out = []
@@ -151,10 +151,11 @@ def _ablation_problems(settings: Settings, objective: Objective | None) -> list[
         )
     if s.terms != "both" and s.oracle != NONE:
         out.append(f"{terms}: with an oracle every response is on both sides; oracle must be none")
-    if s.own_from != "current":
+    if s.not_of_current:
         own_opponent = objective.writes("opponent")
         out += [
-            f"{source} draws from pi_0 and compares with pi_t: {needed}"
+            f"{', '.join(s.not_of_current)}: own responses are no samples of pi_t, with which they "
+            f"are compared: {needed}"
             for needed, broken in (
                 ("opponent must be last (base draws from pi_0 and compares with it)",
                  s.opponent != "last"),

@@ -75,6 +75,10 @@ def _nothing(settings: Settings, objective: Objective) -> str:
         return f"the term of {s.terms} responses alone: its best response is one for all of them"
     if s.own_from != "current":
         return "own responses of pi_0: every round adds R(log p/pi_0)/beta again, and none settles"
+    if s.own_temperature != 1:
+        return f"own responses at temperature {s.own_temperature:g}: pi at it, not pi, goes to p"
+    if s.own_cut != "kept":
+        return "own responses that are closed where they were cut: no samples of pi_t"
     if s.tau > 0 and (s.history > 0 or s.opponent != "last" or objective.opponent_factor != 1.0):
         return "an anchor together with another opponent than pi_t"
     return ""

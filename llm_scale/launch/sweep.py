@@ -20,6 +20,8 @@ Plan = dict[str, Settings]
 WHOLE: dict[str, Any] = {
     "terms": "both",
     "own_from": "current",
+    "own_temperature": 1.0,
+    "own_cut": "kept",
     "history": 0.0,
     "effective_step": 0.0,
 }

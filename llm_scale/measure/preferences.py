@@ -10,22 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lab import streams
 from lab.stats import centred
 from llm_scale.data.items import Item, Response
-from llm_scale.data.oracles import Oracle
+from llm_scale.data.oracles import CLASSES, Cyclic, Oracle
 from llm_scale.measure import telemetry
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.models.player import Player
 from llm_scale.models.weights import Weights
-from llm_scale.rounds.opponent import references
+from llm_scale.rounds.opponent import over_positions, references
 from llm_scale.rounds.preferences import compare
 from theory.errors import Unavailable
 from theory.objectives import Objective
 from theory.objectives.implicit import implicit_reward
-from theory.preferences import local_gain, payoff_scale
+from theory.preferences import local_gain, payoff_scale, rock_paper_scissors
 
 FloatArray = NDArray[np.float64]
 
@@ -66,6 +67,8 @@ def measured(
         won = compare(oracle, items, triples)
         out = telemetry.mean("win_rate", won[:, 0, 1])
         out |= telemetry.mean("win_rate_base", won[:, 0, 2])
+        if isinstance(oracle, Cyclic):
+            out |= class_shares(start, items, "_before") | class_shares(player, items)
         if game.objective.reference_free or player.settings.opponent != "last":
             return out
         some = list(items[:PROMPTS])
@@ -81,6 +84,33 @@ def measured(
     x, y = (half.mean(-1) for half in halves)
     out |= regression(reward.numpy().reshape(len(some), JUDGED), x, y)
     return out | predicted_slope(game.objective)
+
+
+def class_shares(player: Player, items: Sequence[Item], at: str = "") -> telemetry.Row:
+    """``class_0`` to ``class_2``: how often the player gives a response of a class, exactly.
+
+    A mean over prompts of the first token's law, with its standard error.
+    """
+    every = torch.arange(player.language.model.config.vocab_size)[None, :]
+    pairs = [(item.prompt, (0,)) for item in items]
+    laws = over_positions(
+        [player], pairs, [every] * len(pairs), lambda laws, chosen: laws[0].gather(-1, chosen)
+    )
+    law = torch.cat(laws).double().exp().numpy()
+    kind = every[0].numpy() % CLASSES
+    out: telemetry.Row = {}
+    for k in range(CLASSES):
+        out |= telemetry.mean(f"class_{k}{at}", law[:, kind == k].sum(-1))
+    return out
+
+
+def exploitability(shares: FloatArray, strength: float = 1.0) -> FloatArray:
+    """How much more than 1/2 the best class wins (...) against these shares (..., 3) of classes.
+
+    Of one class at all prompts; 0 at equal shares only.
+    """
+    edge = rock_paper_scissors(strength, CLASSES) - 0.5
+    return np.asarray((shares @ edge.T).max(-1))
 
 
 def on_given_pairs(

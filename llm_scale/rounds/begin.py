@@ -82,9 +82,9 @@ def begin(
     elif kind == "last" and settings.own_from == "base":
         now = []
         with player.frozen(base) as other:
-            own, seen = other.sample(prompts, number, "own responses")
+            own, seen = _own(other, prompts, number)
     elif kind == "last":
-        own, seen = player.sample(prompts, number, "own responses")
+        own, seen = _own(player, prompts, number)
     elif kind == "base":
         with player.frozen(base) as other:
             own, seen = other.sample(prompts, number, "own responses")
@@ -97,6 +97,9 @@ def begin(
         of_now = _of_mixture(settings.seed, keys, round_)
         now = [i for i in now if of_now[i]]
         own, seen = _from_two(player, prompts, number, of_now, previous)
+    if settings.own_cut == "ended":
+        now = [i for i in now if not own[i].truncated]
+        own = [closed(response, player.language.ends[0]) for response in own]
     full = [
         dataclasses.replace(
             item,
@@ -175,6 +178,21 @@ def _from_two(
             part = who.sample([prompts[i] for i in index], chosen_noise, "own responses")
             drawn |= {i: (r, p) for i, r, p in zip(index, *part, strict=True)}
     return [drawn[i][0] for i in range(len(prompts))], [drawn[i][1] for i in range(len(prompts))]
+
+
+def _own(
+    player: Player, prompts: Sequence[Tokens], number: Noise
+) -> tuple[list[Response], list[float]]:
+    """Responses at the run's temperature for own ones; log-probabilities are those at 1."""
+    temperature = player.settings.own_temperature
+    return player.sample(prompts, number, "own responses", temperature=temperature)
+
+
+def closed(response: Response, end: int) -> Response:
+    """A response that was cut, with an end in the place of its last token."""
+    if not response.truncated:
+        return response
+    return Response((*response.tokens[:-1], end), truncated=False)
 
 
 def _at(noise_of: Noise, index: list[int], j: int) -> np.ndarray:

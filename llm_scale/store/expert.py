@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from lab.files import digest
-from llm_scale.settings import EXPERT_RECIPE, Settings, resolve
+from llm_scale.settings import EXPERT_RECIPE, PLAYED, Settings, resolve
 from llm_scale.store.read import RECORD
 from theory.tokens.text import SHIPPED
 
@@ -34,7 +34,8 @@ def recipe(settings: Settings) -> Settings:
 
 def made_run(settings: Settings) -> Path:
     """Folder of that run. Its name has a digest of recipe and text: another one is made anew."""
-    asked = {k: v for k, v in dataclasses.asdict(recipe(settings)).items() if k not in _ELSEWHERE}
+    read = dataclasses.asdict(recipe(settings))
+    asked = {k: v for k, v in read.items() if k not in (*_ELSEWHERE, *PLAYED)}
     told = json.dumps(asked, sort_keys=True) + digest(SHIPPED)
     return KEPT / f"text-expert-{digest(told)[:16]}"
 

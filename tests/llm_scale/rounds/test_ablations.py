@@ -76,6 +76,51 @@ def test_own_responses_of_pi_0_are_compared_with_pi_t():
     assert len(later.sampler) == 0
 
 
+def test_own_responses_at_a_temperature_are_compared_at_one():
+    who = player(settings(own_temperature=0.3, prompts=64))
+    s, known = who.settings, task(who.settings)
+    base = weights.copy_of(who.language)
+    cold = begin(who, known.items(0), 0, objective_of(s.objective), base, base)
+    torch.testing.assert_close(cold.data.current, who.score(cold.data.pairs))
+    assert torch.equal(cold.data.current, cold.data.opponent)
+    torch.testing.assert_close(cold.sampler.float(), cold.own, rtol=1e-4, atol=1e-3)
+    plain = player(settings(prompts=64))
+    at_one = begin(plain, known.items(0), 0, objective_of(s.objective), base, base)
+    length = [sum(len(i.own[0].tokens) for i in part.data.items) for part in (cold, at_one)]
+    each = [float(part.own.mean()) * 64 / n for part, n in zip((cold, at_one), length, strict=True)]
+    assert each[0] > each[1] + 0.1  # nats a token: likelier ones
+
+
+def test_greedy_own_responses_are_the_likeliest_tokens():
+    who = player(settings(own_temperature=0.0, prompts=4, max_new_tokens=3))
+    items, base = task(who.settings).items(0), weights.copy_of(who.language)
+    made = begin(who, items, 0, objective_of(who.settings.objective), base, base)
+    for item in made.data.items:
+        own = item.own[0].tokens
+        for h, token in enumerate(own):
+            after = torch.tensor([[*item.prompt, *own[:h]]])
+            assert token == int(who.language.model(after).logits[0, -1].argmax())
+
+
+def test_a_cut_own_response_ends_where_it_was_cut():
+    known, made = [], []
+    for own_cut in ("kept", "ended"):
+        who = player(settings(own_cut=own_cut, prompts=64, max_new_tokens=2))
+        base = weights.copy_of(who.language)
+        known.append(who)
+        items = task(who.settings).items(0)
+        made.append(begin(who, items, 0, objective_of(who.settings.objective), base, base))
+    kept, ended = ([i.own[0] for i in part.data.items] for part in made)
+    (end, *_) = known[0].language.ends
+    cut = [r.truncated for r in kept]
+    assert 0 < sum(cut) < 64
+    for before, after in zip(kept, ended, strict=True):
+        assert not after.truncated
+        assert after.tokens == ((*before.tokens[:-1], end) if before.truncated else before.tokens)
+    assert len(made[1].sampler) == len(made[1].own) == 64 - sum(cut)
+    torch.testing.assert_close(made[1].data.current, known[1].score(made[1].data.pairs))
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -84,6 +129,9 @@ def test_own_responses_of_pi_0_are_compared_with_pi_t():
         ({"terms": "expert", "objective": "sft"}, "terms='expert' is of self-play"),
         ({"own_from": "base", "objective": "sft"}, "own_from='base' is of self-play"),
         ({"history": 0.5, "objective": "sft"}, "history=0.5 is of self-play"),
+        ({"own_temperature": 0.7, "objective": "sft"}, "own_temperature=0.7 is of self-play"),
+        ({"own_cut": "ended", "level": "token"}, "own_cut='ended': own responses are no samples"),
+        ({"own_temperature": 0.7, "history": 0.5}, "history must be 0"),
         ({"own_from": "base", "opponent": "base"}, "opponent must be last"),
         ({"own_from": "base", "history": 0.5}, "history must be 0"),
         ({"own_from": "base", "level": "token"}, "level must be sequence"),
@@ -101,7 +149,12 @@ def test_an_ablation_has_no_prediction(tmp_path):
     """It runs to its end; links, bounds and effective step are of the whole game alone."""
     small = ("--device=cpu", "--prompts=16", "--held-out=8", "--rounds=1", "--steps-per-round=2",
              "--batch=4", "--objective=spif")  # fmt: skip
-    for flag, reason in (("--terms=own", "the term of own"), ("--own-from=base", "own responses")):
+    for flag, reason in (
+        ("--terms=own", "the term of own"),
+        ("--own-from=base", "own responses of pi_0"),
+        ("--own-temperature=0.7", "own responses at temperature 0.7"),
+        ("--own-cut=ended", "own responses that are closed"),
+    ):
         out = tmp_path / flag
         said = call("train", "--out", out, *small, flag).output
         assert f"theory: no threshold of the step: {reason}" in said
