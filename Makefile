@@ -48,7 +48,7 @@ $(TINY): | $(READY)
 # The record is made by FULL=1 alone; the short version leaves it as it is.
 TEXT = $(if $(filter-out 0,$(FULL)),results/llm_text_,runs/llm-text/)
 llm-text: $(READY) ## self-play on real text against a known expert: minutes, into runs/ (FULL=1: five seeds, hours, recorded)
-	@for name in $(or $(ONLY),$(if $(filter-out 0,$(FULL)),rates steps lengths history best best_others ablations fresh distance preferences recipes real checked,rates steps)); do \
+	@for name in $(or $(ONLY),$(if $(filter-out 0,$(FULL)),rates steps lengths history best best_others ablations fresh few distance preferences cyclic recipes real checked,rates steps)); do \
 	    $(PY) -m llm_scale.campaign $$name --out $(TEXT)$$name.json --workers $(WORKERS) \
 	        $(if $(filter-out 0,$(FULL)),--full) || exit; done
 

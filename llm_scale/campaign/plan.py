@@ -70,10 +70,10 @@ JUDGED = ("sppo", "spif", "ipo", "dpo")
 """Losses of winners and losers."""
 ORACLE = "bradley-terry(scale=1)"
 """By the expert's mean log-probability of a response's tokens."""
-CYCLIC, CYCLIC_ROUNDS, CYCLIC_TAUS = "cyclic(strength=1)", 10, (0.0, 0.2)
+CYCLIC, CYCLIC_ROUNDS = "cyclic(strength=1)", 12
 """Classes by a response's first token: each of three beats one other and loses to the third."""
-BEST_STUDY, FRESH_STUDY, DISTANCE_STUDY = "best", "fresh", "distance"
-CHOOSING = (BEST_STUDY, FRESH_STUDY)
+BEST_STUDY, FRESH_STUDY, FEW_STUDY, DISTANCE_STUDY = "best", "fresh", "few", "distance"
+CHOOSING = (BEST_STUDY, FRESH_STUDY, FEW_STUDY)
 """Studies whose runs keep the model of their best round, by validation; those that explore are
 measured on validation prompts and so keep none."""
 ROUNDS, FRESH_ROUNDS = 6, 4
@@ -84,6 +84,8 @@ SFT_SETTINGS: tuple[tuple[float, int, tuple[tuple[str, Any], ...]], ...] = (
 """Passes a round, rounds and more: the schedule of self-play, and longer ones; a larger rate."""
 POOLED_SETTINGS = ((4, RATE), (2, RATES[2]), (4, RATES[2]))
 """Passes over all responses at once, and the rate."""
+FEW = 512
+"""Responses, the same in every round: a sixth of what the other experiments have."""
 OTHERS = ("space", "spif, per token", "spin, per token")
 TAKEN_APART = ("author, expert term", "author, own of the start")
 
@@ -269,6 +271,15 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
             yield Run(FRESH_STUDY, "sft", seed, epochs, given=(("lr", rate),), prompts=many)
 
 
+def few(seeds: Sequence[int]) -> Iterator[Run]:
+    """Few responses, which are soon learned by heart: one grid for all, validation chooses."""
+    for seed in seeds:
+        for arm, beta in (("sft", 0.0), ("author, a=1/2", AUTHOR_BETA), ("spif, per token", 0.0)):
+            for rate in (RATES[0], RATE):
+                given = (("lr", rate),)
+                yield Run(FEW_STUDY, arm, seed, 1, ROUNDS, beta=beta, given=given, prompts=FEW)
+
+
 def distance(seeds: Sequence[int]) -> Iterator[Run]:
     """A round of many responses cut after a token, four and 32: by how far the expert is."""
     for seed in seeds:
@@ -288,12 +299,11 @@ def preferences(seeds: Sequence[int]) -> Iterator[Run]:
 
 def cyclic(seeds: Sequence[int]) -> Iterator[Run]:
     """Rounds on a preference that has no best response, without and with an anchor."""
-    given = (("oracle", CYCLIC), ("own_samples", 2))
+    given = (("oracle", CYCLIC), ("own_samples", 4), ("max_new_tokens", HORIZONS[0]))
     for seed in seeds:
-        for tau in CYCLIC_TAUS:
-            anchor = (("tau", tau),) if tau else ()
-            told = (*given, *anchor)
-            yield Run("cyclic", "sppo", seed, 1, CYCLIC_ROUNDS, beta=PUBLISHED_BETA, given=told)
+        for tau in (0.0, PUBLISHED_BETA):
+            told = (*given, ("tau", tau)) if tau else given
+            yield Run("cyclic", "sppo", seed, 2, CYCLIC_ROUNDS, beta=PUBLISHED_BETA, given=told)
 
 
 def recipes(seeds: Sequence[int]) -> Iterator[Run]:
@@ -324,7 +334,7 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
-    "best_others": best_others, "ablations": ablations, "fresh": fresh,
+    "best_others": best_others, "ablations": ablations, "fresh": fresh, "few": few,
     "distance": distance, "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
     "real": real, "checked": checked,
 }  # fmt: skip

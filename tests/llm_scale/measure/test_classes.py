@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from llm_scale.campaign.cells import exploited
-from llm_scale.data.oracles import CLASSES, Cyclic
 from llm_scale.data.items import Item
+from llm_scale.data.oracles import CLASSES, Cyclic
 from llm_scale.measure.preferences import class_shares, exploitability
 from tests.llm_scale import tiny_game
 
