@@ -1,0 +1,87 @@
+"""A language model on real text: own responses that are not what the game is of.
+
+Numbers: results/llm_text_recipes.json, which `make llm-text ONLY=recipes FULL=1` writes
+(llm_scale/campaign); out/text_recipes.csv.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from figures import draw, style
+from figures.recorded import base, llm_text
+from figures.tidy import THEORY, Rows
+
+CAPTION = (
+    "The text game, two rounds of an epoch at the published beta of 0.1: the chi^2 loss of the "
+    "first author's code at SFT's learning rate, and SPIN at a tenth of it; five seeds, means and "
+    "95 % intervals. Own responses are drawn whole at temperature 1, as theory has it; at 0.7; "
+    "greedily; or, where they are cut after 32 tokens (62 % of them), closed there by an end. "
+    "Hollow: first round; filled: second; grey: the start. (a) KL from the expert to the model. "
+    "(b) KL from the model to the expert. (c) Share of the model's responses that are cut."
+)
+CLAIMS = ("S7",)
+ERRORS = {"": "as is", ", own at temperature 0.7": "T = .7", ", own at temperature 0": "greedy",
+          ", cut own ended": "closed"}  # fmt: skip
+"""What an arm's name ends with, and what is done to its own responses."""
+PLAYED = ("author, a=1/2", "spin")
+PANELS = {"forward": "kl", "reverse": "reverse_kl", "cut": "after_truncated_own"}
+START = {"forward": "kl_before", "reverse": "reverse_kl_before", "cut": "held_out_truncated_own"}
+
+
+def table() -> pd.DataFrame:
+    """From the recorded runs."""
+    found = llm_text()
+    found = found[found.study == "recipe"]
+    first = found[(found["round"] == 0) & (found.arm == PLAYED[0])]
+    rows = Rows()
+    for panel, column in PANELS.items():
+        for arm in PLAYED:
+            place = {f"{arm}{end}": float(at) for at, end in enumerate(ERRORS)}
+            own = found[found.arm.isin(list(place))]
+            own = own.assign(place=own.arm.map(place))
+            for round_, mine in own.groupby("round"):
+                rows.means(panel, base(arm), f"round {round_}", mine, "place", column)
+        rows.add(panel, "expert", "start", THEORY, [0.0, 3.0], float(first[START[panel]].mean()))
+    return rows.table()
+
+
+def plot(table: pd.DataFrame) -> Figure:
+    """KL both ways, and length."""
+    fig, axes = style.panel(3, 1, aspect=1.0)
+    draw.fill(axes, table, _forward, _reverse, _cut)
+    style.letters(axes)
+    return fig
+
+
+def _look(name: str, series: str) -> dict[str, Any]:
+    return style.shaped(name, series == "round 0")
+
+
+def _points(ax: Axes, table: pd.DataFrame, panel: str) -> None:
+    draw.baseline(ax, table, panel)
+    side = draw.dodge([base(arm) for arm in PLAYED], 0.3, log=False)
+    later = {"round 0": -0.06, "round 1": 0.06}
+    draw.points(ax, table, panel, _look, lambda n, s, x: side(n, s, x) + later[s])
+    style.ticks(ax, x=dict(enumerate(ERRORS.values())))
+
+
+def _forward(ax: Axes, table: pd.DataFrame) -> None:
+    _points(ax, table, "forward")
+    looks = {"chi^2, first author": _look("spif", "round 1"), "SPIN": _look("spin", "round 1")}
+    style.legend(ax, looks, fontsize=6.8, handletextpad=0.0)
+    style.label(ax, "own responses", r"KL(p $\|$ $\pi$) [nats]", "From the expert")
+
+
+def _reverse(ax: Axes, table: pd.DataFrame) -> None:
+    _points(ax, table, "reverse")
+    style.label(ax, "own responses", r"KL($\pi$ $\|$ p) [nats]", "To the expert")
+
+
+def _cut(ax: Axes, table: pd.DataFrame) -> None:
+    _points(ax, table, "cut")
+    style.label(ax, "own responses", "share of cut responses", "Length")
