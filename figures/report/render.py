@@ -16,6 +16,7 @@ from figures.report.words import cell_of_table, counted, span, tally, tightest
 from lab.evidence import REGIMES
 
 SAME = "as above"
+EVERY = "NAME"  # of an experiment, in a file and its command
 
 
 @dataclass(frozen=True)
@@ -230,21 +231,16 @@ def _provenance(evidence: Evidence) -> str:
             "| file in results/ | command | device, versions | date | code |",
             "|---|---|---|---|---|",
         ]
-    before = ("", "")
+    groups: dict[tuple[str, ...], list[str]] = {}
     for name, found in sorted(evidence.provenance.items()):
-        versions = {"Python": found.get("python", "?"), **found.get("versions", {})}
-        device = found.get("device", "?")
-        told = f"{device}; {', '.join(f'{k} {v}' for k, v in versions.items())}"
-        code = ", ".join(f"{k} {v[:6]}" for k, v in found.get("code", {}).items())
-        cells = [
-            f"`{name}`",
-            f"`{found.get('command', '?')}`",
-            SAME if told == before[0] else told,
-            found.get("date", "–"),
-            SAME if code and code == before[1] else code or "not recorded",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-        before = (told, code)
+        member, *row = _row(name, found)
+        groups.setdefault(tuple(row), []).extend([member] if member else [])
+    before = ("",) * 5
+    for (file, *row), members in groups.items():
+        told = [SAME if here == last else here for here, last in zip(row, before[1:], strict=True)]
+        names = f": {', '.join(members)}" if members else ""
+        lines.append(f"| `{file}`{names} | {' | '.join(told)} |")
+        before = (file, *row)
     records = [r for s in evidence.statuses.values() for r in s.records]
     unique = {r.test: r for r in records}.values()
     tests = len({r.function for r in unique})
@@ -257,6 +253,25 @@ def _provenance(evidence: Evidence) -> str:
               "[results/clauses.json](results/clauses.json) "
               "([schema](results/clauses.schema.json))."]  # fmt: skip
     return "\n".join(lines)
+
+
+def _row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
+    """An experiment ("" if it is none of several), then file, command, versions, date and code.
+
+    The file and the command of an experiment have NAME in the place of its name.
+    """
+    command = found.get("command", "?")
+    _, _, rest = command.partition(" ONLY=")
+    member = rest.partition(" ")[0]
+    if member and name.endswith(f"_{member}.json"):
+        name = name.removesuffix(f"{member}.json") + f"{EVERY}.json"
+        command = command.replace(f"ONLY={member}", f"ONLY={EVERY}")
+    else:
+        member = ""
+    versions = {"Python": found.get("python", "?"), **found.get("versions", {})}
+    told = f"{found.get('device', '?')}; {', '.join(f'{k} {v}' for k, v in versions.items())}"
+    code = ", ".join(f"{k} {v[:6]}" for k, v in found.get("code", {}).items())
+    return member, name, f"`{command}`", told, found.get("date", "–"), code or "not recorded"
 
 
 def _mutation(total: Mapping[str, int]) -> str:

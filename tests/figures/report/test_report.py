@@ -133,3 +133,19 @@ def test_the_order_of_the_records_does_not_matter(evidence):
 def test_no_record_names_a_machine_or_a_person():
     for path in RESULTS.rglob("*.json"):
         assert not re.search(r"/(home|root|tmp|Users)/|localhost", path.read_text()), path.name
+
+
+def test_every_file_of_records_has_its_command(evidence, made):
+    """An experiment's file and command have NAME for its name; each is in one row."""
+    rows = [line.split(" | ") for line in made[build.REPORT].splitlines() if line.startswith("| `")]
+    rows = [[cell.strip("| ") for cell in row] for row in rows if row[0].endswith("json`")
+            or ".json`: " in row[0]]  # fmt: skip
+    found, command = {}, ""
+    for file, told, *_ in rows:
+        command = command if told == "as above" else told.strip("`")
+        name, _, members = file.partition(": ")
+        name = name.strip("`")
+        for member in members.split(", "):
+            found[name.replace("NAME", member)] = command.replace("NAME", member)
+    assert found == {name: told["command"] for name, told in evidence.provenance.items()}
+    assert len(rows) < len(found)
