@@ -171,6 +171,14 @@ def centred(
     return np.asarray(values - (weight * values).sum(-1, keepdims=True) / total)
 
 
+def _norm(rows: Floats, cluster: NDArray[np.int64] | None) -> float:
+    """Root of the sum of squares, of the sums over clusters if there are any."""
+    if cluster is not None:
+        index = np.unique(np.broadcast_to(cluster, rows.shape), return_inverse=True)[1]
+        rows = np.asarray(np.bincount(index.ravel(), rows.ravel()), dtype=np.float64)
+    return float(np.sqrt(np.square(rows).sum()))
+
+
 def regression(
     x: Floats,
     y: Floats,
@@ -183,7 +191,8 @@ def regression(
     The error is the sandwich estimate ``sqrt(sum_c (sum_{i in c} w x (y - slope x))^2)`` over
     ``sum w x^2``: right also if errors differ in size, or depend on each other within a cluster.
     ``again`` is a second, independent estimate of x: noise in x flattens a slope, and
-    ``sum w y (x + x')/2 / sum w x x'`` is consistent.
+    ``sum w y (x + x')/2 / sum w x x'`` is consistent; NaN where the two do not agree, ``sum w x x'``
+    being less than two standard errors above 0.
 
     Args:
         x, y: numbers of equal shape. weight: same shape, >= 0.
@@ -196,9 +205,7 @@ def regression(
     if not size > 0:
         return Slope(np.nan, np.nan, np.nan)
     slope = float(cross.sum()) / size
-    rest = cross - slope * joint
-    if cluster is not None:
-        index = np.unique(np.broadcast_to(cluster, rest.shape), return_inverse=True)[1]
-        rest = np.asarray(np.bincount(index.ravel(), rest.ravel()), dtype=np.float64)
-    error = float(np.sqrt(np.square(rest).sum())) / size
+    if again is not None and size <= 2.0 * _norm(joint, cluster):
+        return Slope(np.nan, np.nan, np.nan)
+    error = _norm(cross - slope * joint, cluster) / size
     return Slope(slope, error, slope * float(np.sqrt(size / length)) if length > 0 else np.nan)

@@ -80,6 +80,7 @@ def _look(name: str, series: str) -> dict[str, Any]:
 def _points(ax: Axes, table: pd.DataFrame, panel: str, title: str) -> None:
     draw.baseline(ax, table, panel)
     draw.points(ax, table, panel, _look)
+    style.ticks(ax, x=[1, 4, 8, 12])
     style.label(ax, "round", "exploited, above 1/2", title)
 
 

@@ -135,6 +135,20 @@ def test_a_second_measurement_of_x_takes_the_bias_of_its_noise_away():
     assert abs(both.correlation - 1.0) < 0.05
 
 
+def test_two_measurements_of_nothing_have_no_slope():
+    """Their products' sum is near 0, and what is divided by it is of any size."""
+    rng = np.random.default_rng(5)
+    found = []
+    for _ in range(200):
+        one, two, y = (rng.standard_normal((50, 4)) for _ in range(3))
+        found.append(regression(one, y, cluster=np.arange(50)[:, None], again=two).slope)
+    assert np.isnan(found).sum() > 180
+    assert np.nanmax(np.abs(found)) < 10.0
+    one = np.zeros((50, 4))
+    one[0] = 1e-7
+    assert np.isnan(regression(one, y, cluster=np.arange(50)[:, None], again=one)).all()
+
+
 def test_differences_are_of_rows_with_the_same_seed():
     table = pd.DataFrame(
         {"method": ["sft", "sft", "spin", "spin"], "seed": [0, 1, 1, 0], "kl": [1.0, 2.0, 2.5, 4.0]}

@@ -339,6 +339,14 @@ def test_the_slope_is_found_although_win_rates_are_estimated():
     assert naive < 0.25, "a plain regression is flattened by the noise"
 
 
+def test_where_all_win_alike_there_is_no_slope():
+    rng = np.random.default_rng(0)
+    reward, one, two = (rng.normal(0, 1, (64, 6)) for _ in range(3))
+    assert preference_telemetry.regression(reward, 1e-9 * one, 1e-9 * two) == {}
+    same = np.repeat(one[:, :1], 6, axis=1)  # of one class, all six
+    assert preference_telemetry.regression(reward, same, same) == {}
+
+
 LOOP = {
     "prompts": 48, "held_out": 24, "rounds": 2, "steps_per_round": 6, "batch": 8,
     "own_samples": 4, "checkpoint_every": 4, "device": "cpu",
