@@ -191,8 +191,8 @@ def regression(
     The error is the sandwich estimate ``sqrt(sum_c (sum_{i in c} w x (y - slope x))^2)`` over
     ``sum w x^2``: right also if errors differ in size, or depend on each other within a cluster.
     ``again`` is a second, independent estimate of x: noise in x flattens a slope, and
-    ``sum w y (x + x')/2 / sum w x x'`` is consistent; NaN where the two do not agree, ``sum w x x'``
-    being less than two standard errors above 0.
+    ``sum w y (x + x')/2 / sum w x x'`` is consistent; NaN where the two do not agree, their
+    ``sum w x x'`` being less than two standard errors above 0.
 
     Args:
         x, y: numbers of equal shape. weight: same shape, >= 0.

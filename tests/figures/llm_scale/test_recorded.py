@@ -156,6 +156,29 @@ def test_text_preferences():
     assert change["dpo"][3.0] - change["sppo"][3.0] == pytest.approx(gap, abs=1e-3)
 
 
+def test_text_cyclic():
+    """By hand from the rows: the last model spirals away, average and anchored do not."""
+    table, rows = drawn("text_cyclic"), llm_text()
+    rows = rows[rows.study == "cyclic"]
+    shares = rows[[f"class_{k}" for k in range(3)]].to_numpy()
+    wins, loses = np.roll(shares, 1, axis=1), np.roll(shares, -1, axis=1)  # of class k, by k
+    np.testing.assert_allclose(rows.exploitability, (wins - loses).max(-1) / 2, atol=1e-4)
+    last = {
+        panel: part(table, panel, objective="sppo", series="last").set_index("x").y
+        for panel in ("free", "anchored")
+    }
+    free = rows[rows.arm == "sppo"].groupby("round").exploitability.mean()
+    np.testing.assert_allclose(last["free"], free, atol=1e-5)
+    assert last["free"][7.0] > 4 * last["free"][1.0]
+    average = part(table, "free", objective="sppo", series="average").set_index("x").y
+    assert average.max() < 0.1
+    assert last["anchored"].max() < 0.1
+    turned = table[(table.panel == "path") & (table.objective == "sppo")].groupby("series")
+    for _, path in turned:  # around equal shares, once at least
+        angle = np.unwrap(np.arctan2(path.y - 1 / 3, path.x - 1 / 3))
+        assert abs(angle[-1] - angle[0]) > 2 * np.pi
+
+
 def test_text_rewards():
     """Rewards beyond their bound, hardly any mass outside where theory has nearly half of it."""
     table = drawn("text_rewards")
