@@ -37,10 +37,12 @@ def test_first_example_runs(capsys) -> None:
     assert "converged" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_the_files_that_a_readme_names_exist(folder) -> None:
-    home = ROOT / folder
-    found = {a or b for a, b in NAMED.findall((home / "README.md").read_text(encoding="utf-8"))}
+@pytest.mark.parametrize(
+    "file", [*(f"{folder}/README.md".lstrip("/") for folder in FOLDERS), "llm_scale/RESULTS.md"]
+)
+def test_the_files_that_a_readme_names_exist(file) -> None:
+    home = (ROOT / file).parent
+    found = {a or b for a, b in NAMED.findall((ROOT / file).read_text(encoding="utf-8"))}
     named = {n for n in found if not re.search(r"^runs/|NAME|NNN", n)} - MADE
     places = [home, ROOT, *(path for path in home.iterdir() if path.is_dir())]
     gone = [name for name in sorted(named) if not any((p / name).exists() for p in places)]

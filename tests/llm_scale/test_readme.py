@@ -41,6 +41,7 @@ KINDS = {
     "anchored": {"objective": "spin", "tau": 20.0, "held_out": 256, "sft_steps": 30},
     "token": {"level": "token", "match": "exact"},
     "preferences": {"objective": "sppo", "oracle": "bradley-terry", "own_samples": 2},
+    "cyclic": {"objective": "sppo", "oracle": "cyclic", "own_samples": 2},
     "verses": {"task": "verses", "max_prompt_tokens": 400, "max_new_tokens": 16},
 }
 

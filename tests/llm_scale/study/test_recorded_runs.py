@@ -1,4 +1,4 @@
-"""The recorded runs of the tiny model (`make llm-tiny`): made by this code, and the README's.
+"""The recorded runs of the tiny model (`make llm-tiny`): made by this code, and RESULTS.md's.
 
 What they say of the claims is computed from the rows, in figures/report.
 """
@@ -22,7 +22,7 @@ def recorded():
 
 @pytest.fixture(scope="module")
 def table(recorded):
-    """The README shows the whole record."""
+    """RESULTS.md shows the whole record."""
     if recorded["provenance"]["command"] != tiny_runs.FULL:
         pytest.skip(f"the record is the short one; {tiny_runs.FULL}")
     return llm_tiny()
@@ -44,10 +44,10 @@ def test_where_the_table_comes_from(recorded):
     assert {row["seed"] for row in recorded["rows"]} >= {0, 1, 2}
 
 
-def test_the_readme_s_table_is_that_of_the_record(table):
+def test_the_results_table_is_that_of_the_record(table):
     means = table[(table.study == LINK) & (table.steps == LONG) & (table["round"] == 0)]
     means = means.groupby("name").mean(numeric_only=True)
-    lines = (ROOT / "llm_scale" / "README.md").read_text().splitlines()
+    lines = (ROOT / "llm_scale" / "RESULTS.md").read_text().splitlines()
     columns = {"slope": "link_slope", "correlation": "link_correlation", "KL(p‖π) in": "kl"}
     for begins, column in columns.items():
         (row,) = (line for line in lines if line.startswith(f"| {begins}"))
