@@ -21,8 +21,9 @@ CAPTION = (
     "first author's code at SFT's learning rate, and SPIN at a tenth of it; five seeds, means and "
     "95 % intervals. Own responses are drawn whole at temperature 1, as theory has it; at 0.7; "
     "greedily; or, where they are cut after 32 tokens (62 % of them), closed there by an end. "
-    "Hollow: first round; filled: second; grey: the start. (a) KL from the expert to the model. "
-    "(b) KL from the model to the expert. (c) Share of the model's responses that are cut."
+    "Hollow: first round; filled: second. Change since the start (30.2 and 37.3 nats, 65 % cut): "
+    "(a) of KL from the expert to the model; (b) of KL from the model to the expert; (c) of the "
+    "share of the model's responses that are cut."
 )
 CLAIMS = ("S7",)
 ERRORS = {"": "as is", ", own at temperature 0.7": "T = .7", ", own at temperature 0": "greedy",
@@ -37,16 +38,19 @@ def table() -> pd.DataFrame:
     """From the recorded runs."""
     found = llm_text()
     found = found[found.study == "recipe"]
-    first = found[(found["round"] == 0) & (found.arm == PLAYED[0])]
-    rows = Rows()
+    first = found[found["round"] == 0].set_index(["arm", "seed"])
+    start = first.loc[list(zip(found.arm, found.seed, strict=True))]
     for panel, column in PANELS.items():
+        found = found.assign(**{panel: found[column] - start[START[panel]].to_numpy()})
+    rows = Rows()
+    for panel in PANELS:
         for arm in PLAYED:
             place = {f"{arm}{end}": float(at) for at, end in enumerate(ERRORS)}
             own = found[found.arm.isin(list(place))]
             own = own.assign(place=own.arm.map(place))
             for round_, mine in own.groupby("round"):
-                rows.means(panel, base(arm), f"round {round_}", mine, "place", column)
-        rows.add(panel, "expert", "start", THEORY, [0.0, 3.0], float(first[START[panel]].mean()))
+                rows.means(panel, base(arm), f"round {round_}", mine, "place", panel)
+        rows.add(panel, "expert", "start", THEORY, [0.0, len(ERRORS) - 1.0], 0.0)
     return rows.table()
 
 
@@ -72,16 +76,16 @@ def _points(ax: Axes, table: pd.DataFrame, panel: str) -> None:
 
 def _forward(ax: Axes, table: pd.DataFrame) -> None:
     _points(ax, table, "forward")
-    looks = {"chi^2, first author": _look("spif", "round 1"), "SPIN": _look("spin", "round 1")}
-    style.legend(ax, looks, fontsize=6.8, handletextpad=0.0)
-    style.label(ax, "own responses", r"KL(p $\|$ $\pi$) [nats]", "From the expert")
+    style.label(ax, "own responses", r"change of KL(p $\|$ $\pi$) [nats]", "From the expert")
 
 
 def _reverse(ax: Axes, table: pd.DataFrame) -> None:
     _points(ax, table, "reverse")
-    style.label(ax, "own responses", r"KL($\pi$ $\|$ p) [nats]", "To the expert")
+    style.label(ax, "own responses", r"change of KL($\pi$ $\|$ p) [nats]", "To the expert")
 
 
 def _cut(ax: Axes, table: pd.DataFrame) -> None:
     _points(ax, table, "cut")
-    style.label(ax, "own responses", "share of cut responses", "Length")
+    looks = {"chi^2, first author": _look("spif", "round 1"), "SPIN": _look("spin", "round 1")}
+    style.legend(ax, looks, fontsize=6.8, loc="lower right", handletextpad=0.0)
+    style.label(ax, "own responses", "change of share that is cut", "Length")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -94,7 +95,8 @@ def _first_page(evidence: Evidence) -> str:
         "u = log p/pi; R(u): reward of the best response, L its largest slope, R'(0) that at the "
         "expert; effective step s = R'(0)/beta; c: SPIF's penalty, its bound 1/c, eta = 1/(beta c) "
         "= 2s; m: IPO's margin; tau: weight of the anchor; Delta: triangular discrimination; Z: "
-        "partition function of a round; solved: the round's loss minimised to the end.",
+        "partition function of a round; solved: the round's loss minimised to the end; nearer: to "
+        "the expert, by KL(p||pi).",
     ]
     return "\n".join(lines)
 
@@ -195,6 +197,7 @@ def _signature(status: Status) -> str:
         return f"| {says} | {word} | – | – |"
     means = f"{span(status.cells)} {ask.unit}"
     fall = tally(status.cells, ask).removeprefix(f"{status.word} in {len(status.cells)} of ")
+    fall = re.sub(r" cells?\b", "", fall)  # the column says so
     return f"| {says} | {word} | {means} | {fall} |"
 
 

@@ -179,6 +179,23 @@ def test_text_cyclic():
         assert abs(angle[-1] - angle[0]) > 2 * np.pi
 
 
+def test_text_recipes():
+    """By hand from the rows: a temperature costs SPIN most, and the first author's loss little."""
+    table, rows = drawn("text_recipes"), llm_text()
+    rows = rows[rows.study == "recipe"].set_index(["arm", "round", "seed"]).sort_index()
+    plain, cold = "author, a=1/2", "author, a=1/2, own at temperature 0.7"
+    for series, number in (("round 0", 0), ("round 1", 1)):
+        own = part(table, "forward", objective="spif", series=series).set_index("x").y
+        for place, arm in ((0.0, plain), (1.0, cold)):
+            change = rows.kl.loc[arm, number] - rows.kl_before.loc[arm, 0]
+            assert own[place] == pytest.approx(change.mean(), rel=1e-3)
+    reverse = part(table, "reverse", objective="spif", series="round 1").set_index("x").y
+    assert reverse[1.0] - reverse[0.0] > 1.5
+    spin = part(table, "forward", objective="spin", series="round 0").set_index("x").y
+    assert spin[1.0] - spin[0.0] > 10.0
+    assert 2.0 not in spin.index
+
+
 def test_text_rewards():
     """Rewards beyond their bound, hardly any mass outside where theory has nearly half of it."""
     table = drawn("text_rewards")
