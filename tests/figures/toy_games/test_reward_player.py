@@ -119,3 +119,18 @@ def test_width_lifts_spin_past_one_in_long_training_alone():
     assert long["spin"].y.iloc[1] < long["ipo"].y.iloc[1]
     lines = part(table, "width, long", THEORY, objective="spin", series="slope")
     assert 1.0 < lines.y.iloc[-1] / long["spin"].y.iloc[-1] < 1.2
+    dips = {
+        n: part(table, "width, long", objective=n, series="correlation").y.to_numpy()
+        for n in ("ipo", "spin")
+    }
+    assert dips["ipo"][-2] < dips["ipo"][[-3, -1]].min()
+    assert np.all(np.diff(dips["spin"]) > 0)
+
+
+def test_many_features_meet_their_fixed_point():
+    table = drawn("reward_player")
+    for series in figure.PANELS:
+        of = {"objective": "spin", "series": series}
+        points = part(table, "many features", **of).y.to_numpy()
+        line = part(table, "many features", THEORY, **of).y.to_numpy()
+        assert np.abs(points / line - 1.0).max() < 0.045
