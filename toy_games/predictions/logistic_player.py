@@ -85,7 +85,7 @@ def with_ridge(
     """Slope and correlation at the minimum with a ridge, to first order in 1/count both.
 
     Exact laws solve ``E sigma(-d) z = ridge theta``. Pairs move it by noise and, other than the
-    squared loss's, by a mean (Cox and Snell): they *lengthen* the reward.
+    squared loss's, by a mean (Cox and Snell): near the expert they *lengthen* the reward.
     """
     z, weight = game.z, game.weight
     theta = minimum(z, weight, ridge)
@@ -95,10 +95,9 @@ def with_ridge(
     second = expit(d) * expit(-d)  # of the loss; the third derivative is second (1 - 2 sigma(d))
     spread = (moved.T * weight) @ moved
     third = second * (1.0 - 2.0 * expit(d)) * ((z @ spread) * z).sum(1)
-    mean = (weight * (-second * (z * moved).sum(1) - 0.5 * third)) @ z + ridge * weight @ moved
-    shift = inverse @ mean / count if np.isfinite(count) else np.zeros_like(theta)
-    noise = np.trace(spread * game.values) / count
-    return _with(game, link, theta + shift, noise)
+    mean = (weight * (-second * (z * moved).sum(1) - 0.5 * third)) @ z
+    noise = np.diag(spread) @ game.values
+    return _with(game, link, theta + inverse @ mean / count, noise / count)
 
 
 def _with(game: Pairs, link: FloatArray, theta: FloatArray, noise: ArrayLike) -> Generalisation:
