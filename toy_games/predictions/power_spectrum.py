@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
+from theory.result import FloatArray
 from toy_games.dynamics.pair_regression import Generalisation, signal_of_pairs
+from toy_games.predictions import logistic_player
 from toy_games.predictions.reward_player import in_mixture, many_features
 
 MODES = 20_000
@@ -43,13 +45,31 @@ class PowerSpectrum(NamedTuple):
         """Of the pointwise squared loss: 2n responses of the mixture, signal ``Delta/2``."""
         return self._learned(made, 0.5 * made.delta, 2.0)
 
+    def spin(self, made: Round, width: int = MODES) -> Generalisation:
+        """Of SPIN's loss, n pairs, and so many of the features: on its own link u.
+
+        The shares of u are taken for IPO's, its margins for `binormal`. At IPO's effective step
+        SPIN's rewards are twice as long, so its ridge is a quarter. The mixture's norm is IPO's at
+        the Delta whose signal is the share of u's square that is ``E d_u``.
+        """
+        values, shares, ridge = self._features(made)
+        link, weight = logistic_player.binormal(made.delta)
+        found = logistic_player.many_features(
+            values[:width], shares[:width], link, weight, made.pairs, 0.25 * ridge
+        )
+        signal = (weight @ link) ** 2 / (weight @ link**2)
+        return in_mixture(found, 2.0 * signal / (2.0 - signal))
+
     def _learned(self, made: Round, signal: float, each: float) -> Generalisation:
+        values, shares, ridge = self._features(made)
+        return many_features(values / each, shares, signal, each * made.pairs, ridge / each)
+
+    def _features(self, made: Round) -> tuple[FloatArray, FloatArray, float]:
+        """Eigenvalues and shares, and the ridge that a round's training is like."""
         i = np.arange(1.0, MODES + 1.0)
         shares = i**-self.falling
-        ridge = np.exp(-self.log_speed) / made.rates
-        return many_features(
-            i**-self.decay / each, shares / shares.sum(), signal, each * made.pairs, ridge / each
-        )
+        ridge = float(np.exp(-self.log_speed)) / made.rates
+        return i**-self.decay, shares / shares.sum(), ridge
 
 
 def fitted(rounds: list[Round], measured: list[Generalisation]) -> PowerSpectrum:
