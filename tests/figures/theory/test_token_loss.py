@@ -131,3 +131,14 @@ def test_own_prefixes():
         np.testing.assert_allclose(points.y, expected, rtol=2e-3)
         line = part(table, "own", THEORY, series=f"{eta:g}")
         np.testing.assert_allclose(line.y, eta / ((1 + line.x) + eta * (1 - line.x)), rtol=1e-4)
+
+
+def test_the_numbers_of_the_readme():
+    table = drawn("token_loss")
+    tree = part(table, "apart", series="a tree").set_index("x").y
+    np.testing.assert_allclose(tree[[0.6, 1.0, 2.0]], [0.36, 0.0, 0.12], atol=5e-3)
+    fall = part(table, "fall").groupby("series").y.max()
+    np.testing.assert_allclose(fall[list(figure.WAYS)], [1.33, 2.53], atol=5e-3)
+    left = part(table, "left", objective="spif")
+    found = left[left.x == 5].set_index("series").y
+    np.testing.assert_allclose(found[["per token", "per response"]], [0.034, 0.371], atol=5e-4)
