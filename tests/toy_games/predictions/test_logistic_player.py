@@ -150,14 +150,15 @@ def test_the_flow_is_many_small_steps():
     np.testing.assert_allclose(got, listed(found.z, found.weight, link, flow[1]), rtol=1e-12)
 
 
+@pytest.mark.claim("T18.spin_start", regime="tabular")
 @pytest.mark.parametrize("time", [0.1, 10.0, 300.0])
-def test_near_the_start_it_is_twice_the_squared_loss_at_a_quarter_of_the_time(time):
+def test_near_the_start_it_is_twice_the_squared_loss_at_a_quarter_of_the_time(claim, time):
     """Small features keep margins small; also on drawn pairs, by a ridge of four times."""
     found, link = game(4, spread=0.05)
     times = np.array([time])
     theta = classes.flow(found.z, found.weight, times)[0]
     through = pair_regression.let_through(found.values, times[0] / 4.0)
-    np.testing.assert_allclose(theta, 2.0 * through * found.best, rtol=2e-2, atol=1e-4)
+    claim.close(theta, 2.0 * through * found.best, 1e-4, 2e-2, "parameters", because="expansion")
     near = player.near_start(found, link, times)
     np.testing.assert_allclose(
         np.ravel(near), np.ravel(player.after(found, link, times)), rtol=5e-3
@@ -180,20 +181,30 @@ def test_the_first_step_is_half_the_squared_loss_s():
     np.testing.assert_allclose(step, 0.5 * found.weight @ found.z)
 
 
+@pytest.mark.claim("T18.spin_start", regime="tabular", drops="small_margins")
+def test_far_from_the_start_it_goes_on_where_the_squared_loss_stops(claim):
+    found, link = table(3)
+    slope = player.after(found, link, np.array([2e3])).slope
+    claim.exhibits(slope - player.near_start(found, link, np.array([2e3])).slope, 0.1,
+                   what="slope over that foretold")  # fmt: skip
+
+
+@pytest.mark.claim("T18.spin_end", regime="tabular")
 @pytest.mark.parametrize("seed", range(4))
-def test_exact_laws_end_at_u_and_never_go_back(seed):
+def test_exact_laws_end_at_u_and_never_go_back(claim, seed):
     """With u in the class: the distance to u falls, in parameters, and slope and correlation end
     at 1."""
     found, link = table(seed)
     times = np.geomspace(0.1, 3e4, 30)
     theta = classes.flow(found.z, found.weight, times)
     end = classes.minimum(found.z, found.weight, 0.0)
-    assert np.all(np.diff(np.linalg.norm(theta - end, axis=-1)) < 1e-9)
-    np.testing.assert_allclose(found.z @ end, link, atol=1e-6)
-    np.testing.assert_allclose(np.ravel(player.with_ridge(found, link, 0.0)), 1.0, atol=1e-9)
+    claim.below(np.diff(np.linalg.norm(theta - end, axis=-1)), 0.0, "growth of the distance", 1e-9)
+    claim.close(found.z @ end, link, 1e-6, what="margins at the end")
+    claim.close(np.ravel(player.with_ridge(found, link, 0.0)), 1.0, 1e-9, what="slope, correlation")
 
 
-def test_without_u_in_the_class_the_slope_may_exceed_one():
+@pytest.mark.claim("T18.spin_end", regime="tabular", drops="realisable_link")
+def test_without_u_in_the_class_the_slope_may_exceed_one(claim):
     """Three responses, one feature, exact laws: the squared loss's never does (T18 b)."""
     u, q = np.array([0.5, -0.5, 5.0]), np.array([[0.5, 0.49, 0.01]])
     p = q * np.exp(u) / (q * np.exp(u)).sum()
@@ -202,15 +213,16 @@ def test_without_u_in_the_class_the_slope_may_exceed_one():
     slope, correlation = player.with_ridge(found, link, 0.0)
     by_hand = listed(found.z, found.weight, link, of_loss(found.z, found.weight, 0.0))
     np.testing.assert_allclose([slope, correlation], by_hand, rtol=1e-5)
-    assert slope > 1.1
+    claim.exhibits(slope - 1.0, 0.1, what="slope above 1")
     assert correlation**2 < slope - 0.1
     squared = reward_player.after(found, np.inf)
     assert squared.slope <= 1.0
     assert squared.correlation**2 >= squared.slope - 1e-12
 
 
+@pytest.mark.claim("T18.spin_pairs", regime="tabular")
 @pytest.mark.parametrize("time", [2.0, 40.0])
-def test_the_noise_of_the_flow_is_that_of_the_influence(time):
+def test_the_noise_of_the_flow_is_that_of_the_influence(claim, time):
     """Weights of single pairs are raised by 1e-5 and the reward is trained anew."""
     found, link = game(6, shape=(1, 4), sizes=np.array([0.5, 1.0, 1.5]), spread=1.5)
     total, small, times = 0.0, 1e-5, np.array([time])
@@ -223,11 +235,13 @@ def test_the_noise_of_the_flow_is_that_of_the_influence(time):
     np.testing.assert_allclose(noisy.slope, bare.slope, rtol=1e-6)
     signal = found.weight @ link**2
     square = (bare.slope / bare.correlation) ** 2 + total / 300 / signal
-    np.testing.assert_allclose(noisy.correlation, bare.slope / np.sqrt(square), rtol=1e-6)
+    foretold = bare.slope / np.sqrt(square)
+    claim.close(noisy.correlation, foretold, 0.0, 1e-6, "correlation by one pair's influence")
 
 
+@pytest.mark.claim("T18.spin_pairs", regime="tabular")
 @pytest.mark.parametrize("ridge", [0.0, 0.02])
-def test_the_shift_by_pairs_is_the_second_derivative_in_their_weights(ridge):
+def test_the_shift_by_pairs_is_the_second_derivative_in_their_weights(claim, ridge):
     """``n`` times the shift is half the sum of ``w_s`` times second differences in weight s."""
     found, link = game(6, shape=(1, 4), sizes=np.array([0.5, 1.0, 1.5]), spread=0.5)
     small, centre, shift = 1e-3, classes.minimum(found.z, found.weight, ridge), 0.0
@@ -237,10 +251,12 @@ def test_the_shift_by_pairs_is_the_second_derivative_in_their_weights(ridge):
         shift = shift + 0.5 * found.weight[s] * (up + down - 2.0 * centre) / small**2
     exact, few = (player.with_ridge(found, link, ridge, n) for n in (np.inf, 500))
     bare = listed(found.z, found.weight, link, centre + shift / 500)[0]
-    assert few.slope - exact.slope == pytest.approx(bare - exact.slope, rel=5e-3)
+    shifts = few.slope - exact.slope, bare - exact.slope
+    claim.close(*shifts, 0.0, 5e-3, "shift of the slope", because="expansion")
 
 
-def test_few_pairs_lengthen_the_reward_near_the_expert_by_a_feature_a_pair():
+@pytest.mark.claim("T18.spin_pairs", regime="tabular")
+def test_few_pairs_lengthen_the_reward_near_the_expert_by_a_feature_a_pair(claim):
     """``1 + P/n`` for alike pairs; the squared loss has no such term."""
     rng = np.random.default_rng(0)
     q = np.full((1, 12), 1 / 12)
@@ -252,11 +268,12 @@ def test_few_pairs_lengthen_the_reward_near_the_expert_by_a_feature_a_pair():
     assert 1000 * excess == pytest.approx(
         found.weight @ (d**2 * leverage) / (found.weight @ d**2), rel=0.05
     )
-    assert 1000 * excess == pytest.approx(11.0, rel=0.1)
+    claim.close(1000 * excess, 11.0, 0.0, 0.1, "n times the lengthening", because="expansion")
 
 
+@pytest.mark.claim("T18.spin_pairs", regime="dynamics")
 @pytest.mark.parametrize("count", [400, 1600])
-def test_drawn_pairs_have_the_predicted_noise_and_length(count):
+def test_drawn_pairs_have_the_predicted_noise_and_length(claim, count):
     """A table of 12 responses, 300 runs; to .01 and twice the shift's square for the next order."""
     found, link = table(3)
     times = np.array([20.0, 200.0])
@@ -264,7 +281,7 @@ def test_drawn_pairs_have_the_predicted_noise_and_length(count):
     predicted = player.after(found, link, times, count)
     for got, exact in zip(drawn, predicted, strict=True):
         allowed = 4 * got.std(-1) / np.sqrt(300) + 0.01
-        assert np.all(np.abs(got.mean(-1) - exact) < allowed)
+        claim.close(got.mean(-1), exact, allowed, what="slope or correlation", because="sampling")
     drawn = classes.learned(found, link, np.random.default_rng(1), count, 300, ridge=0.001)
     predicted = player.with_ridge(found, link, 0.001, count)
     shift = float(predicted.slope - player.with_ridge(found, link, 0.001).slope)
@@ -273,14 +290,15 @@ def test_drawn_pairs_have_the_predicted_noise_and_length(count):
     assert drawn.correlation.mean() == pytest.approx(predicted.correlation, abs=0.01)
 
 
-def test_from_few_pairs_spin_overshoots_and_the_squared_loss_does_not():
+@pytest.mark.claim("T18.spin_end", regime="dynamics", drops="exact_laws")
+def test_from_few_pairs_spin_overshoots_and_the_squared_loss_does_not(claim):
     """100 pairs, to the end: SPIN's slope is past 1.2 where the squared loss's mean stays at 1."""
     found, link = table(3)
     spin = classes.learned(
         found, link, np.random.default_rng(1), 100, 100, np.array([2000.0])
     ).slope.mean()
     squared = pair_regression.learned(found, np.random.default_rng(1), 100, 100).slope.mean()
-    assert spin > 1.2
+    claim.exhibits(spin - 1.0, 0.2, what="slope above 1")
     assert squared == pytest.approx(1.0, abs=0.03)
 
 
