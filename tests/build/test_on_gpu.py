@@ -29,7 +29,7 @@ import functools
 import runpy
 import tools.gpu
 from theory.tokens import text
-text.json_lines = functools.cache(text.json_lines)  # the shipped text, for each of 20 tiny runs
+text.load_pairs = functools.cache(text.load_pairs)  # the shipped text, for each of 20 tiny runs
 sys.argv = ["on_gpu", *sys.argv[1:]]
 runpy.run_module("tools.on_gpu", run_name="__main__", alter_sys=True)
 """
