@@ -35,14 +35,17 @@ GAMES = {
 }  # fmt: skip
 KILLED = ("preferences", "shards")
 KILLED_AT = 9
-# What torchrun starts and announces. The processes are forked after imports and texts, for speed.
+# What torchrun starts and announces. The processes are forked after imports and texts, for speed;
+# what is imported late, by each of 18, is imported here as well.
 GROUP = f"""
 import json, os, signal, sys
-import torch
+import peft, torch, torch.distributed.fsdp, torch.profiler
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 torch.set_num_threads(1)
 from llm_scale import train as training
 from llm_scale.data import tasks
 from llm_scale.__main__ import app
+from llm_scale.launch import prepare, run_folder
 from llm_scale.settings import Settings
 
 tasks.phrases(Settings())  # its texts are kept

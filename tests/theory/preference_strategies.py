@@ -12,6 +12,7 @@ from theory.errors import Unavailable
 from theory.objectives import Objective
 from theory.result import FloatArray
 
+SPIF = objectives.get("spif")
 # The reward of a certain win, written down here apart from the code that computes it.
 SCALES = {
     objectives.get("spif"): 1.0,
@@ -21,6 +22,7 @@ SCALES = {
     objectives.get("ipo", margin=0.7): 0.7,
     objectives.get("inpo"): 0.5,
 }
+SCALED = list(SCALES.items())
 EVERY = [
     *(objectives.get(name) for name in objectives.names()),
     objectives.get("spif", c=0.7, alpha=0.2),

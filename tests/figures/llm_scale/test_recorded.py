@@ -19,8 +19,9 @@ RECORDED = {name: at for name, at in modules().items() if at.startswith("figures
 @pytest.mark.parametrize("name", RECORDED)
 def test_what_is_drawn_is_what_is_recorded(name):
     figure = importlib.import_module(RECORDED[name])
-    is_drawn(figure, figure.table())
-    assert as_text(figure.table()) == as_text(drawn(name)), f"python -m figures {name}"
+    table = figure.table()
+    is_drawn(figure, table)
+    assert as_text(table) == as_text(drawn(name)), f"python -m figures {name}"
 
 
 def test_llm_link():

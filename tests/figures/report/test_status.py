@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from figures.recorded import REGIME, TEXT, campaign, llm_tiny
-from figures.report.claims import Clause, Comparison, read_claims
+from figures.report.claims import Clause, Comparison
 from figures.report.empirical import (
     beside_sft,
     cells,
@@ -177,29 +177,28 @@ def test_a_bound_holds_of_every_run():
 
 
 @pytest.fixture(scope="module")
-def evidence():
-    return read_claims(), read_records()[0], recorded_rows(llm_tiny(), campaign())
+def table():
+    return recorded_rows(llm_tiny(), campaign())
 
 
 @pytest.fixture(scope="module")
 def found(evidence):
-    return statuses(*evidence)
+    return evidence.statuses
 
 
 def test_every_status_has_a_meaning(found):
     assert {s.word for s in found.values()} <= set(MEANING)
 
 
-def test_nothing_holds_with_its_evidence_removed(evidence, found):
-    claims, _, table = evidence
-    bare = statuses(claims, [], table[:0])
+def test_nothing_holds_with_its_evidence_removed(evidence, table, found):
+    bare = statuses(evidence.claims, [], table[:0])
     assert {s.word for s in bare.values()} == {"open"}
     assert any(s.word == "proved" for s in found.values())
 
 
-def test_nothing_holds_with_its_records_signs_flipped(evidence):
-    claims, records, table = evidence
-    for s in statuses(claims, [flipped(r) for r in records], table).values():
+def test_nothing_holds_with_its_records_signs_flipped(evidence, table):
+    turned = [flipped(r) for r in read_records()[0]]
+    for s in statuses(evidence.claims, turned, table[:0]).values():
         if s.clause.comparison is None:
             numeric = [r for r in s.records if not r.drops]
             assert all(c["check"] == "exact" for r in numeric for c in r.checks), s.clause.id
@@ -223,8 +222,7 @@ def asked(found):
     return [s for s in found.values() if s.clause.comparison and s.word in ("yes", "no")]
 
 
-def test_no_comparison_survives_its_sign_flipped_or_an_arm_dropped(evidence, found):
-    *_, table = evidence
+def test_no_comparison_survives_its_sign_flipped_or_an_arm_dropped(table, found):
     for s in asked(found):
         ask = s.clause.comparison
         for arm in (*ask.arms, *ask.against):
@@ -235,8 +233,7 @@ def test_no_comparison_survives_its_sign_flipped_or_an_arm_dropped(evidence, fou
             assert decide(turned, cells(turned, table, 1))[0] != "yes", s.clause.id
 
 
-def test_no_prediction_survives_a_null_predictor_that_does_as_well(evidence, found):
-    *_, table = evidence
+def test_no_prediction_survives_a_null_predictor_that_does_as_well(table, found):
     predicted = [s for s in asked(found) if s.clause.comparison.predicted]
     assert predicted
     for s in predicted:
@@ -283,7 +280,7 @@ def test_a_reward_is_compared_with_its_own_link_and_with_the_rivals():
 
 
 def test_clauses_of_the_campaign_alone_are_said_to_be_fixed_before_their_runs(evidence):
-    claims, _, _ = evidence
-    asked = [c.comparison for claim in claims for c in claim.clauses if c.comparison is not None]
+    clauses = [clause for claim in evidence.claims for clause in claim.clauses]
+    asked = [clause.comparison for clause in clauses if clause.comparison is not None]
     assert {ask.fixed for ask in asked if ask.regime in REGIME.values()} == {"before the runs"}
     assert {ask.fixed for ask in asked if ask.regime not in REGIME.values()} == {"after the runs"}

@@ -83,7 +83,7 @@ def test_kill_9_at_any_moment(whole, tmp_path):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it was at work"
-    subprocess.run(line, cwd=ROOT, check=True, stderr=subprocess.DEVNULL, env=ONE_THREAD)
+    call(*command(out))
     assert outcome(out) == outcome(whole)
 
 
