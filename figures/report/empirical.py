@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,8 +109,10 @@ def _values(group: pd.DataFrame, ask: Comparison) -> pd.Series:
     by_seed = group.set_index("seed")
     if by_seed.index.has_duplicates:
         raise ValueError(f"{ask.quantity}: the rows do not single out one run a seed and cell")
-    values = by_seed.eval(ask.quantity)
-    return values - by_seed.eval(ask.minus) if ask.minus else values
+    asked = set(re.findall(r"\w+", f"{ask.quantity} {ask.minus}"))
+    named = by_seed[[c for c in by_seed if c in asked]]  # eval goes through all columns there are
+    values = named.eval(ask.quantity)
+    return values - named.eval(ask.minus) if ask.minus else values
 
 
 def _cell(
