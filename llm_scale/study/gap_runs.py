@@ -57,7 +57,7 @@ class Size:
 
 
 SHORT = Size((0, 1, 2), (1.0,), 2, 32, 512, 40)
-RECORDED = Size((0, 1, 2, 3, 4), ANCHORS, 4, 128, 2048, 200)
+RECORDED = Size((0, 1, 2, 3, 4), ANCHORS, 4, 96, 1024, 200)
 
 
 def settings(name: str, anchor: float, seed: int, size: Size) -> Settings:
@@ -72,12 +72,16 @@ def settings(name: str, anchor: float, seed: int, size: Size) -> Settings:
 
 
 def cells(size: Size) -> list[Cell]:
-    """All runs, as parts of a sweep."""
+    """All runs, as parts of a sweep; exact one-step rounds take long and are of one seed alone."""
     return [
         Cell(
             f"{name} {anchor:g} {seed}",
             rows_of,
-            {"settings": settings(name, anchor, seed, size), "repetitions": size.repetitions},
+            {
+                "settings": settings(name, anchor, seed, size),
+                "repetitions": size.repetitions,
+                "one_step": seed == size.seeds[0],
+            },
             resumes=False,
         )
         for seed in size.seeds
@@ -86,10 +90,10 @@ def cells(size: Size) -> list[Cell]:
     ]
 
 
-def rows_of(settings: Settings, repetitions: int) -> list[Row]:
+def rows_of(settings: Settings, repetitions: int, one_step: bool = False) -> list[Row]:
     """A run's rounds, with numbers as they are recorded."""
     s = settings
-    rows, told = played(s, lambda parts, task: Watch(parts, task, repetitions))
+    rows, told = played(s, lambda parts, task: Watch(parts, task, repetitions, one_step))
     slope = effective_step(s) * s.beta
     same = {
         "objective": s.objective, "seed": s.seed, "beta": s.beta, "tau": s.tau,
@@ -106,7 +110,9 @@ def rows_of(settings: Settings, repetitions: int) -> list[Row]:
 class Watch:
     """Lists the laws of an anchored run's model, as it starts and after each of its rounds."""
 
-    def __init__(self, parts: Parts, task: KnownExpert, repetitions: int) -> None:
+    def __init__(
+        self, parts: Parts, task: KnownExpert, repetitions: int, one_step: bool = False
+    ) -> None:
         self.parts, self.task, self.repetitions = parts, task, repetitions
         s = parts.settings
         objective = objective_of(s.objective)
@@ -115,7 +121,7 @@ class Watch:
         self.log_p, self.log_ref = expert_law(task), law(parts.player, task)
         self.log_q = self.log_ref
         self.log_end = exact_gap.end_of_rounds(self.log_p, self.log_ref, self.game)
-        self.paths = exact_rounds(self.log_p, self.log_ref, self.game, s.rounds)
+        self.paths = exact_rounds(self.log_p, self.log_ref, self.game, s.rounds, one_step)
 
     def round(self, number: int) -> Row:
         """Measurements of the round that has just ended; ``*_before`` those of pi_t."""
@@ -135,20 +141,21 @@ class Watch:
 
 
 def exact_rounds(
-    log_p: Floats, log_ref: Floats, game: RewardTerms, rounds: int
+    log_p: Floats, log_ref: Floats, game: RewardTerms, rounds: int, one_step: bool
 ) -> dict[str, Floats]:
     """Log-laws (rounds + 1, prompts, responses) of exact rounds from pi_0.
 
-    "link": of the two-step rounds; "predicted": of the loss as it is trained, where that sees the
-    level of rewards (one step, near branch). Those that are not reached are left out.
+    "link": of the two-step rounds; with ``one_step`` "predicted": of the loss as it is trained,
+    where that sees the level of rewards (near branch). Those that are not reached are left out.
     """
-    ways = {"link": False} | ({} if game.objective.up_to_constant else {"predicted": True})
+    sees_level = not game.objective.up_to_constant
+    ways = {"link": False} | ({"predicted": True} if one_step and sees_level else {})
     p, ref = np.exp(log_p), np.exp(log_ref)
     found = {}
-    for name, one_step in ways.items():
+    for name, way in ways.items():
         try:
             path = self_play(
-                p, ref, game.objective, game.beta, rounds, ref, game.tau, one_step, progress=False
+                p, ref, game.objective, game.beta, rounds, ref, game.tau, way, progress=False
             )
         except NotConverged:
             continue
