@@ -59,6 +59,15 @@ def test_the_exact_columns(name, played):
     assert row["exact_gap_prompts"] < row["exact_gap"]  # Jensen
 
 
+def test_the_learned_gap_is_the_step_of_the_round_alone(played):
+    """``tau log E_pi (pi/pi_t)^{beta/tau} - beta KL(pi||pi_t)``: neither p nor pi_0 is in it."""
+    _, _, before, new = played
+    _, _, row = known("spif", played)
+    power = [(new[x] * (new[x] / before[x]) ** (BETA / TAU)).sum() for x in range(PROMPTS)]
+    own = [TAU * np.log(power[x]) - BETA * kl(new[x], before[x]) for x in range(PROMPTS)]
+    assert row["exact_learned_gap_prompts"] == pytest.approx(sum(own) / PROMPTS)
+
+
 def test_the_end_of_spin_s_rounds(played):
     """``p^{1/(1+tau)} pi_0^{tau/(1+tau)}``, normalised; there the prompts' gap is 0."""
     p, ref, _, _ = played

@@ -1,10 +1,14 @@
 """Anchored tiny runs and their gaps: the plan, a short run made here, the record and its README."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
+from figures.catalogue import ROOT
+from figures.recorded import LLM_GAP, llm_gap
 from lab.sweep import run_cells
 from llm_scale.study import gap_runs
 from llm_scale.study.gap_runs import PLAYED, RECORDED, SHORT, Size
@@ -27,7 +31,9 @@ def test_the_plan(size):
 
 @pytest.fixture(scope="module")
 def short():
-    return {name: gap_runs.rows_of(gap_runs.settings(name, 3.0, 0, TINY), 30) for name in PLAYED}
+    return {
+        name: gap_runs.rows_of(gap_runs.settings(name, 3.0, 0, TINY), 30, True) for name in PLAYED
+    }
 
 
 def test_a_short_run_is_measured_against_its_own_laws(short):
@@ -66,14 +72,15 @@ def test_exact_rounds_that_are_not_reached_are_left_out(monkeypatch):
 
     law = np.log([[0.6, 0.4]])
     game = gap_runs.RewardTerms(gap_runs.objective_of("spif(c=1)"), 0.5, 0.5)
-    assert set(gap_runs.exact_rounds(law, law, game, 1)) == {"link", "predicted"}
+    assert set(gap_runs.exact_rounds(law, law, game, 1, True)) == {"link", "predicted"}
+    assert set(gap_runs.exact_rounds(law, law, game, 1, False)) == {"link"}
     found = gap_runs.self_play(np.exp(law), np.exp(law), "spif", 0.5, 1, np.exp(law), 0.5)
     monkeypatch.setattr(gap_runs, "self_play", fails)
-    assert set(gap_runs.exact_rounds(law, law, game, 1)) == {"link"}
+    assert set(gap_runs.exact_rounds(law, law, game, 1, True)) == {"link"}
 
 
 def test_the_short_version_is_recorded_and_goes_on_after_an_interruption(tmp_path, monkeypatch):
-    monkeypatch.setattr(gap_runs, "rows_of", lambda settings, repetitions: [{"kl": settings.tau}])
+    monkeypatch.setattr(gap_runs, "rows_of", lambda settings, **more: [{"kl": settings.tau}])
     cells = gap_runs.cells(SHORT)
     run_cells(cells[:3], tmp_path / "gap.parts", progress=False)
     monkeypatch.setattr(
@@ -85,3 +92,76 @@ def test_the_short_version_is_recorded_and_goes_on_after_an_interruption(tmp_pat
     assert set(found["provenance"]["code"]) == {"theory", "lab", "llm_scale"}
     assert [row["kl"] for row in found["rows"]] == [1.0, 0.5] * len(SHORT.seeds)
     assert not (tmp_path / "gap.parts").exists()
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return json.loads(LLM_GAP.read_text())
+
+
+def test_where_the_record_comes_from(recorded):
+    where = recorded["provenance"]
+    assert where["command"].startswith(gap_runs.FULL)
+    assert set(where["code"]) == {"theory", "lab", "llm_scale"}
+    runs = {(row["objective"], row["anchor"], row["seed"]) for row in recorded["rows"]}
+    seeds = tuple(sorted({seed for _, _, seed in runs}))
+    assert len(seeds) >= 3
+    assert seeds == RECORDED.seeds[: len(seeds)]
+    assert len(runs) == len(gap_runs.cells(dataclasses.replace(RECORDED, seeds=seeds)))
+    assert len(recorded["rows"]) == RECORDED.rounds * len(runs)
+
+
+def test_the_record_obeys_what_is_proved_of_exact_gaps(recorded):
+    """T10's distance and Jensen's inequality, of every trained model."""
+    for row in recorded["rows"]:
+        mu = {"spin": 1.0, "spif(c=1)": 0.0}[row["objective"]]
+        assert row["kl_end"] <= row["exact_gap_prompts"] / (row["tau"] + mu) * (1 + 1e-3)
+        for name in ("gap", "learned_gap"):
+            assert row[f"exact_{name}_prompts"] <= row[f"exact_{name}"] * (1 + 1e-3)
+
+
+def test_a_recorded_round_is_made_again():
+    """Another machine's rounding is allowed, another algorithm is not."""
+    table = llm_gap()
+    (again,) = gap_runs.rows_of(
+        gap_runs.settings("spin", 3.0, 0, dataclasses.replace(RECORDED, rounds=1)), 2
+    )
+    same = (table.name == "spin") & (table.anchor == 3.0) & (table.seed == 0)
+    old = table[same & (table["round"] == 0)].iloc[0]
+    assert again["kl_end_before"] == pytest.approx(old.kl_end_before, rel=1e-3)
+    assert again["exact_gap_before"] == pytest.approx(old.exact_gap_before, rel=1e-3)
+    assert again["kl_end"] == pytest.approx(old.kl_end, rel=0.05)
+    assert again["exact_gap"] == pytest.approx(old.exact_gap, rel=0.05)
+
+
+def of_the_readme(rows):
+    """Its line of an objective and an anchor, from the rows of the record (pandas)."""
+    first, last = (rows[rows["round"] == t] for t in (0, RECORDED.rounds - 1))
+    seen = rows[rows.sampled_gap.notna()]
+    near = (seen.sampled_gap - seen.exact_gap).abs() <= 1.96 * seen.sampled_gap_se
+    found = [
+        len(seen),
+        int(near.sum()),
+        100 * (rows.covered_gap * rows.given_gap).sum() / rows.given_gap.sum(),
+        100 * (rows.covered_gap_ref * rows.given_gap_ref).sum() / rows.given_gap_ref.sum(),
+        100 * (rows.exact_gap / rows.exact_gap_prompts - 1).mean(),
+        (seen.sampled_gap_kl / seen.kl_end).mean(),
+        first.exact_gap_before.mean(),
+        last.exact_gap.mean(),
+        first.kl_end_before.mean(),
+        last.kl_end.mean(),
+        (last.exact_learned_gap / last.exact_gap).mean(),
+    ]
+    return [value for value in found if np.isfinite(value)]
+
+
+def test_the_readme_s_table_is_that_of_the_record():
+    table = llm_gap()
+    lines = (ROOT / "llm_scale" / "README.md").read_text(encoding="utf-8").splitlines()
+    written = {line.split("|")[1].strip(): line for line in lines if line.startswith("| SPI")}
+    for (name, anchor), rows in table.groupby(["name", "anchor"]):
+        line = written[f"{name.upper()}, {anchor:g}"]
+        texts = re.findall(r"\d*\.?\d+", line.split("|", 2)[2])
+        for text, value in zip(texts, of_the_readme(rows), strict=True):
+            digits = len(text.partition(".")[2])
+            assert abs(float(text) - value) <= 0.51 * 10.0**-digits, (name, anchor, text, value)
