@@ -17,7 +17,7 @@ export MPLBACKEND           := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help figures test evidence bench llm-tiny llm-text model test-real mutate docs tutorial clean
+.PHONY: help figures test evidence bench llm-tiny llm-gap llm-text model test-real mutate docs tutorial clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -45,7 +45,11 @@ RECORD_TINY = $(PY) -m llm_scale.study.tiny_runs --out $(TINY) --workers $(WORKE
 $(TINY): | $(READY)
 	@$(RECORD_TINY)
 
-# The record is made by FULL=1 alone; the short version leaves it as it is.
+# These records are made by FULL=1 alone; the short versions leave them as they are.
+GAP = $(if $(filter-out 0,$(FULL)),results/llm_gap.json,runs/llm-gap.json)
+llm-gap: $(READY) ## the gap of anchored tiny models from samples beside the exact one: a minute, into runs/ (FULL=1: recorded)
+	@$(PY) -m llm_scale.study.gap_runs --out $(GAP) --workers $(WORKERS) $(if $(filter-out 0,$(FULL)),--full)
+
 TEXT = $(if $(filter-out 0,$(FULL)),results/llm_text_,runs/llm-text/)
 llm-text: $(READY) ## self-play on real text against a known expert: minutes, into runs/ (FULL=1: five seeds, hours, recorded)
 	@for name in $(or $(ONLY),$(if $(filter-out 0,$(FULL)),rates steps lengths history best best_others ablations fresh few distance preferences cyclic recipes real checked,rates steps)); do \

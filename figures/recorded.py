@@ -11,6 +11,7 @@ from figures.catalogue import RESULTS
 from llm_scale.campaign.plan import CHECKED_PRESET, PRESET, REAL_PRESET
 
 LLM_TINY = RESULTS / "llm_tiny.json"
+LLM_GAP = RESULTS / "llm_gap.json"
 LLM_TEXT = "llm_text_*.json"
 """Records of the campaign, a file an experiment."""
 TEXT, PRETRAINED = "real text", "135M"
@@ -24,8 +25,17 @@ def llm_tiny(path: Path = LLM_TINY) -> pd.DataFrame:
     Raises:
         FileNotFoundError: nothing is recorded; the message says what to do.
     """
+    return _named(path, "make llm-tiny")
+
+
+def llm_gap(path: Path = LLM_GAP) -> pd.DataFrame:
+    """Rows of `make llm-gap FULL=1`, a round each; ``name`` and errors as of `llm_tiny`."""
+    return _named(path, "make llm-gap FULL=1")
+
+
+def _named(path: Path, command: str) -> pd.DataFrame:
     if not path.is_file():
-        raise FileNotFoundError(f"{path.name}: no such file in {path.parent.name}; make llm-tiny")
+        raise FileNotFoundError(f"{path.name}: no such file in {path.parent.name}; {command}")
     table = pd.DataFrame(json.loads(path.read_text(encoding="utf-8"))["rows"])
     return table.assign(name=table.objective.str.partition("(")[0])
 

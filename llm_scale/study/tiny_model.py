@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -61,37 +63,59 @@ class Job:
 
 def run(job: Job) -> list[Row]:
     """Train in a folder that is thrown away; a row a round."""
-    torch.set_num_threads(1)
-    made = prepare.prepare(job.settings)
-    if not (isinstance(made.task, KnownExpert) and isinstance(made.task.expert, Ngram)):
-        raise InvalidInput(f"task={job.settings.task!r}; needed is 'phrases'")
-    with tempfile.TemporaryDirectory() as folder:
-        start(job.settings, Path(folder) / "start", made.language, made.task)
-        settings = dataclasses.replace(job.settings, sft_steps=0)
-        parts = assemble(settings, Path(folder), made.language, made.task)
-        watch = Watch(parts, made.task, job.points)
-        rows: list[Row] = []
-        try:
-            train(parts, lambda row: rows.append(watch.round(row["round"])))
-        except Diverged:
-            rows.append({"round": len(rows), "diverged": True})
-        seen = read.rows(Path(folder) / METRICS)
-        told = [row for row in seen if "round" in row]
-        losses = [row["loss"] for row in seen if "loss" in row]
     s = job.settings
+    rows, told = played(s, lambda parts, task: Watch(parts, task, job.points))
     same = {
         "study": job.study, "objective": job.arm, "seed": s.seed, "prompts": s.prompts,
         "steps": s.steps_per_round, "batch": s.batch, "lr": s.lr, "schedule": s.schedule,
         "beta": s.beta, "G": s.expert_samples, "K": s.own_samples, "level": job.level,
-        "effective_step": _effective_step(s),
+        "effective_step": effective_step(s),
     }  # fmt: skip
-    for row, own in zip(rows, told, strict=False):
+    for row, own in zip(rows, rounds_of(told), strict=False):
         row |= {f"sampled_{k}": own[k] for k in KEPT if k in own}
+    losses = [row["loss"] for row in told if "loss" in row]
     tail = max(1, s.steps_per_round // 10)
     for i, row in enumerate(rows):
         end = len(losses) - (len(rows) - 1 - i) * s.steps_per_round
         row["loss"] = float(np.mean(losses[max(0, end - tail) : end]))
     return [same | row for row in rows]
+
+
+class Watching(Protocol):
+    """Measures a round that has just ended."""
+
+    def round(self, number: int) -> Row: ...
+
+
+def played(
+    settings: Settings, watching: Callable[[Parts, KnownExpert], Watching]
+) -> tuple[list[Row], list[Row]]:
+    """Train in a folder that is thrown away: what watches it says of its rounds, and its metrics.
+
+    Args:
+        settings: ``sft_steps`` at a constant rate make the start.
+        watching: told of the run before its first round.
+    """
+    torch.set_num_threads(1)
+    made = prepare.prepare(settings)
+    if not (isinstance(made.task, KnownExpert) and isinstance(made.task.expert, Ngram)):
+        raise InvalidInput(f"task={settings.task!r}; needed is 'phrases'")
+    with tempfile.TemporaryDirectory() as folder:
+        start(settings, Path(folder) / "start", made.language, made.task)
+        started = dataclasses.replace(settings, sft_steps=0)
+        parts = assemble(started, Path(folder), made.language, made.task)
+        watch = watching(parts, made.task)
+        rows: list[Row] = []
+        try:
+            train(parts, lambda row: rows.append(watch.round(row["round"])))
+        except Diverged:
+            rows.append({"round": len(rows), "diverged": True})
+        return rows, read.rows(Path(folder) / METRICS)
+
+
+def rounds_of(told: Sequence[Row]) -> list[Row]:
+    """What a run's metrics say of its rounds."""
+    return [row for row in told if "round" in row]
 
 
 def start(settings: Settings, out: Path, language: Language, task: KnownExpert) -> None:
@@ -143,7 +167,7 @@ def _listed(next_law: listed.NextLaw, task: KnownExpert) -> Floats:
     return listed.log_laws(next_law, task.prompts, vocabulary, eos, horizon)
 
 
-def _effective_step(s: Settings) -> float:
+def effective_step(s: Settings) -> float:
     """``R'(0)/beta``; NaN for SFT."""
     objective = objective_of(s.objective)
     return float("nan") if objective is None else objective.slope_at_zero / s.beta

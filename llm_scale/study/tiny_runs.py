@@ -96,12 +96,16 @@ def cells(jobs: Sequence[Job]) -> list[Cell]:
 
 def rows_of(job: Job) -> list[Row]:
     """`run` with numbers as they are recorded."""
-    found: list[Row] = _rounded(run(job))
+    found: list[Row] = rounded(run(job))
     return found
 
 
-def record(rows: list[Row], command: str) -> str:
-    """The rows as JSON, a line each, with where they come from; numbers to four digits."""
+def record(rows: list[Row], command: str, **more: Any) -> str:
+    """The rows as JSON, a line each, with where they come from; numbers to four digits.
+
+    Args:
+        more: is said of where they come from beside command, versions and preset.
+    """
     known = versions()
     where = {
         "command": command,
@@ -109,18 +113,20 @@ def record(rows: list[Row], command: str) -> str:
         "python": known.pop("python"),
         "versions": known,
         "preset": PRESET,
+        **more,
     }
-    lines = ",\n  ".join(json.dumps(_rounded(row), allow_nan=False) for row in rows)
+    lines = ",\n  ".join(json.dumps(rounded(row), allow_nan=False) for row in rows)
     return f'{{"provenance": {json.dumps(where)},\n "records": [],\n "rows": [\n  {lines}\n]}}\n'
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Numbers to four digits; those that are not finite are left out of a row."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
         finite = {k: v for k, v in value.items() if not isinstance(v, float) or math.isfinite(v)}
-        return {k: _rounded(v) for k, v in finite.items()}
-    return [_rounded(v) for v in value] if isinstance(value, list) else value
+        return {k: rounded(v) for k, v in finite.items()}
+    return [rounded(v) for v in value] if isinstance(value, list) else value
 
 
 def main(

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from figures.catalogue import modules
-from figures.llm_scale import llm_link, llm_stability, pretrained, text_rates
+from figures.llm_scale import llm_gap, llm_link, llm_stability, pretrained, text_rates
 from figures.recorded import campaign, llm_text, llm_tiny
+from figures.recorded import llm_gap as gap_rows
 from figures.tidy import THEORY, as_text
 from llm_scale.campaign.plan import CHECKED
 from tests.figures.tables import drawn, is_drawn, part
@@ -59,6 +60,34 @@ def test_llm_stability():
         for x in (1.0, 2.0):
             sft = part(table, "near", objective="sft", series=name, x=x).y.item()
             assert sft < near[(near.objective != "sft") & (near.x == x)].y.min()
+
+
+def test_llm_gap():
+    """By hand from the rows: one seed's reports, the fall, who covers, and what bounds KL."""
+    table, rows = drawn("llm_gap"), gap_rows()
+    own = rows[(rows.name == "spif") & (rows.anchor == 3.0)]
+    seed = own[own.seed == 0].sort_values("round")
+    seen = part(table, "reported", objective="spif", series="3")
+    np.testing.assert_allclose(seen.y, seed.sampled_gap, rtol=1e-4)
+    np.testing.assert_allclose(seen.high - seen.low, 3.92 * seed.sampled_gap_se, rtol=1e-3)
+    last = own[own["round"] == 3].set_index("seed").exact_gap
+    share = last / own[own["round"] == 0].set_index("seed").exact_gap_before
+    fall = part(table, "fall", objective="spif", series="3", x=4.0).y.item()
+    assert fall == pytest.approx(np.exp(np.log(share).mean()), rel=1e-4)
+    spin = rows[(rows.name == "spin") & (rows.anchor == 1.0)]
+    for series, column in (("own", "covered_gap"), ("with pi_0", "covered_gap_ref")):
+        found = part(table, "covered", objective="spin", series=series, x=1.0).y.item()
+        given = spin[column.replace("covered", "given")]
+        sums = spin.assign(hit=given * spin[column], given=given).groupby("seed")
+        assert found == pytest.approx((sums.hit.sum() / sums.given.sum()).mean(), abs=1e-4)
+    for name in llm_gap.PLAYED:
+        ends = {
+            s: part(table, "bound", objective=name, series=s) for s in ("reported", "exact gap")
+        }
+        assert all((panel.y > 1.0).all() for panel in ends.values())
+        near = part(table, "bound", kind=THEORY, objective=name, series="near")
+        power = {"spin": 1, "spif": 2}[name]
+        np.testing.assert_allclose(near.y, (1.0 + 1.0 / near.x) ** power, rtol=1e-4)
 
 
 def test_text_rates():

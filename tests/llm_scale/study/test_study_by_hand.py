@@ -98,4 +98,4 @@ def test_the_plan(full):
 
 def test_numbers_as_they_are_recorded():
     row = {"a": 0.123456, "b": math.nan, "c": [1.23456, {"d": math.inf, "e": 2}], "f": "x", "g": 3}
-    assert tiny_runs._rounded(row) == {"a": 0.1235, "c": [1.235, {"e": 2}], "f": "x", "g": 3}
+    assert tiny_runs.rounded(row) == {"a": 0.1235, "c": [1.235, {"e": 2}], "f": "x", "g": 3}
