@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -45,10 +46,17 @@ class Cell:
     @property
     def key(self) -> str:
         """A file's name: the cell's with a digest of arguments, code and versions."""
-        package = self.call.__module__.partition(".")[0]
-        parts = [self.call.__module__, self.call.__qualname__, self.arguments, _code(package)]
+        module = _module(self.call)
+        code = _code(module.partition(".")[0])
+        parts = [module, self.call.__qualname__, self.arguments, code]
         plain = "".join(c if c.isalnum() or c in " ._-" else "-" for c in self.name)
         return f"{plain}-{files.digest(json.dumps(parts, default=_plain, sort_keys=True))[:12]}"
+
+
+def _module(call: Callable[..., Any]) -> str:
+    """Where a call is defined; of the module that runs as a program its own name."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if call.__module__ == "__main__" and spec else call.__module__
 
 
 def run_cells(

@@ -182,7 +182,7 @@ def main(
         "code": {name: source_digest(ROOT / name) for name in CODE if name != "toy_games"},
     }
     rows = [row for rows in found for row in rows]
-    write_whole(out, record(rows, FULL if full else "make llm-gap", **where))
+    write_whole(out, record(rows, FULL if full else "make llm-gap", False, **where))
     shutil.rmtree(parts)
 
 

@@ -100,10 +100,11 @@ def rows_of(job: Job) -> list[Row]:
     return found
 
 
-def record(rows: list[Row], command: str, **more: Any) -> str:
+def record(rows: list[Row], command: str, decides: bool = True, **more: Any) -> str:
     """The rows as JSON, a line each, with where they come from; numbers to four digits.
 
     Args:
+        decides: whether the report's statuses are derived from it, which then names it.
         more: is said of where they come from beside command, versions and preset.
     """
     known = versions()
@@ -116,7 +117,8 @@ def record(rows: list[Row], command: str, **more: Any) -> str:
         **more,
     }
     lines = ",\n  ".join(json.dumps(rounded(row), allow_nan=False) for row in rows)
-    return f'{{"provenance": {json.dumps(where)},\n "records": [],\n "rows": [\n  {lines}\n]}}\n'
+    named = '"records": [],\n ' if decides else ""
+    return f'{{"provenance": {json.dumps(where)},\n {named}"rows": [\n  {lines}\n]}}\n'
 
 
 def rounded(value: Any) -> Any:

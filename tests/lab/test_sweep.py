@@ -1,8 +1,10 @@
 """Sweeps: the same table in one process, in two, on a Dask cluster, and after an interruption."""
 
 import dataclasses
+import importlib.machinery
 import json
 import sys
+import types
 
 import joblib
 import pandas as pd
@@ -96,6 +98,18 @@ def test_results_may_be_any_plain_values(tmp_path):
     assert json.loads((tmp_path / f"{given[1].key}.json").read_text()) == found[1]
     with pytest.raises(TypeError, match="neither plain values nor a table"):
         _ = Cell("odd", plain, {"numbers": {1, 2}, "power": 1}).key
+
+
+def test_a_program_s_own_parts_are_known_by_its_module(monkeypatch):
+    """Run by ``python -m``: another code of the package is another part."""
+    known = Cell("odd", plain, {"numbers": [1], "power": 1}).key
+    program = types.ModuleType("__main__")
+    program.__spec__ = importlib.machinery.ModuleSpec(plain.__module__, None)
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    monkeypatch.setattr(plain, "__module__", "__main__")
+    assert Cell("odd", plain, {"numbers": [1], "power": 1}).key == known
+    program.__spec__ = None  # a file: of no package
+    assert Cell("odd", plain, {"numbers": [1], "power": 1}).key != known
 
 
 def test_without_joblib_one_process_works_and_two_are_refused(monkeypatch):
