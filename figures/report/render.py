@@ -238,7 +238,7 @@ def _provenance(evidence: Evidence) -> str:
     for name, found in sorted(evidence.provenance.items()):
         member, *row = _row(name, found)
         groups.setdefault(tuple(row), []).extend([member] if member else [])
-    before = ("",) * 5
+    before: tuple[str, ...] = ("",) * 5
     for (file, *row), members in groups.items():
         told = [SAME if here == last else here for here, last in zip(row, before[1:], strict=True)]
         names = f": {', '.join(members)}" if members else ""
