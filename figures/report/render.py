@@ -252,7 +252,7 @@ def _provenance(evidence: Evidence) -> str:
               "derives every status anew and names records of other code."]  # fmt: skip
     if evidence.mutation:
         lines += ["", _mutation(evidence.mutation["total"])]
-    lines += ["", "One machine-readable file of clauses, statuses and records: "
+    lines += ["", "Clauses, statuses and records for machines: "
               "[results/clauses.json](results/clauses.json) "
               "([schema](results/clauses.schema.json))."]  # fmt: skip
     return "\n".join(lines)
