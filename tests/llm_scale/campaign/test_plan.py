@@ -52,7 +52,7 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         count = sum(run.study == study for run in runs)
         assert count == len(cells) * len(plan.SIZES.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
-    assert beside == {"rate", "length", "best", "fresh", "distance", "real", "checked"}
+    assert beside == {"rate", "length", "best", "fresh", "few", "distance", "real", "checked"}
 
 
 def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:

@@ -53,8 +53,8 @@ def test_bfloat16_rounds_more_and_own_responses_may_be_missing():
 def test_a_run_says_it_once_a_round(tmp_path, monkeypatch):
     real = Player.sample
 
-    def off(self, prompts, noise, what, *more):
-        drawn, seen = real(self, prompts, noise, what, *more)
+    def off(self, prompts, noise, what, *more, **how):
+        drawn, seen = real(self, prompts, noise, what, *more, **how)
         return drawn, [value + 1.0 for value in seen]
 
     monkeypatch.setattr(Player, "sample", off)
