@@ -20,7 +20,7 @@ CAPTION = (
     "The text game, two rounds of an epoch at the published beta of 0.1: the chi^2 loss of the "
     "first author's code at SFT's learning rate, and SPIN at a tenth of it; five seeds, means and "
     "95 % intervals. Own responses are drawn whole at temperature 1, as theory has it; at 0.7; "
-    "greedily; or, where they are cut after 32 tokens (62 % of them), closed there by an end. "
+    "greedily; or, where they are cut after 32 tokens, closed there by an end. "
     "Hollow: first round; filled: second. Change since the start (30.2 and 37.3 nats, 65 % cut): "
     "(a) of KL from the expert to the model; (b) of KL from the model to the expert; (c) of the "
     "share of the model's responses that are cut."

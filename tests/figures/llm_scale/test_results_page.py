@@ -1,0 +1,81 @@
+"""Tables of llm_scale/RESULTS.md are those of the records: each number to the digits it has."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from figures.catalogue import ROOT
+from figures.recorded import llm_text
+
+PAGE = (ROOT / "llm_scale" / "RESULTS.md").read_text(encoding="utf-8")
+
+
+def lines(section: str) -> dict[str, list[str]]:
+    """Numbers of the last table of a section, as they are written, by the line's first cell."""
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    out: dict[str, list[str]] = {}
+    for number, (name, *cells) in enumerate(rows[1:]):
+        found = re.findall(r"[-+]?\d*\.?\d+", " ".join(cells).replace("–", " "))
+        out[f"{number} {name.strip()}"] = found
+    return out
+
+
+def agree(written: list[str], values: list[float]) -> None:
+    """Each to half a unit of its last digit."""
+    for text, value in zip(written, values, strict=True):
+        digits = len(text.partition(".")[2])
+        assert float(text) == pytest.approx(value, abs=0.51 * 10.0**-digits), text
+
+
+def test_recipes():
+    rows = llm_text()
+    rows = rows[rows.study == "recipe"].set_index(["arm", "round", "seed"]).sort_index()
+    arms = [f"author, a=1/2{end}" for end in ("", ", own at temperature 0.7",
+            ", own at temperature 0", ", cut own ended")]  # fmt: skip
+    arms += [f"spin{end}" for end in ("", ", own at temperature 0.7", ", cut own ended")]
+    columns = {"kl": "kl_before", "reverse_kl": "reverse_kl_before",
+               "after_truncated_own": "held_out_truncated_own"}  # fmt: skip
+    found = lines("The text game: recipes")
+    for arm, written in zip(arms, found.values(), strict=True):
+        start = rows.loc[arm, 0]
+        agree(written, [
+            float((rows.loc[arm, number][column] - start[before]).mean())
+            for column, before in columns.items() for number in (0, 1)
+        ])  # fmt: skip
+
+
+def test_a_preference_without_a_best_response():
+    rows = llm_text()
+    rows = rows[rows.study == "cyclic"]
+    found = lines("The text game: a preference without a best response")
+    cells = [(arm, column) for arm in ("sppo", "sppo, 0.1 anchor")
+             for column in ("exploitability", "exploitability_average")]  # fmt: skip
+    for (arm, column), written in zip(cells, found.values(), strict=True):
+        own = rows[rows.arm == arm].groupby("round")[[column, "nll"]].mean()
+        values = [float(own[column][number - 1]) for number in (1, 4, 7, 10, 12)]
+        ends = [float(own.nll.iloc[-1])] if column == "exploitability" else []
+        agree(written, values + ends)
+
+
+def test_its_turn_and_growth_are_those_that_are_told():
+    """42 degrees a round, so that an equal share of the exact reward grows by 1.35."""
+    rows = llm_text()
+    rows = rows[(rows.study == "cyclic") & (rows.arm == "sppo")].sort_values("round")
+    turns, early, whole = [], [], []
+    for _, own in rows.groupby("seed"):
+        before = own[[f"class_{k}_before" for k in range(3)]].to_numpy()[:1]
+        shares = np.concatenate([before, own[[f"class_{k}" for k in range(3)]].to_numpy()])
+        place = np.log(shares) @ np.exp(2j * np.pi * np.arange(3) / 3)
+        angle = np.unwrap(np.angle(place))
+        turns.append(np.degrees(angle[-1] - angle[0]) / 12)
+        early.append(np.abs(place[3] / place[0]) ** (1 / 3))
+        whole.append(np.abs(place[-1] / place[0]) ** (1 / 12))
+    turn = float(np.abs(turns).mean())
+    assert turn == pytest.approx(42.0, abs=0.5)
+    assert 1 / np.cos(np.radians(turn)) == pytest.approx(1.35, abs=0.01)
+    assert np.mean(early) == pytest.approx(1.4, abs=0.05)
+    assert np.mean(whole) == pytest.approx(1.2, abs=0.05)
