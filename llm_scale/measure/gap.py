@@ -5,6 +5,9 @@ prompt. The gap of pi_{t+1} and a reward ``r`` there is ``tau KL(pi_{t+1} || pi_
 with ``r = R(log p/pi_{t+1})`` it bounds what is left, with the learned reward it is what the
 policy did not take of what it has learned. One response a prompt cannot show ``log Z`` of each, so
 prompts are pooled: by Jensen's inequality that is never below the mean of the prompts' gaps.
+
+``Z`` of the true reward is a mean over responses of pi_0: pi_{t+1} hardly gives those that carry
+it where the anchor is weak. In the learned gap pi_0 cancels, and own responses show all of it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ def gap(fresh: Fresh, game: RewardTerms, opponent: str = "last") -> Row:
     it cannot be had, ``gap_reason`` and ``learned_gap_reason`` say why in its place.
 
     Args:
-        fresh: responses of pi_{t+1} with their ``log pi_0``.
+        fresh: responses of pi_{t+1}, with what the anchor adds to them.
         game: the objective and its weights.
         opponent: whose law the log-ratios divide by; "last" is pi_t's.
     """
@@ -37,19 +40,21 @@ def gap(fresh: Fresh, game: RewardTerms, opponent: str = "last") -> Row:
         return {"gap_reason": "T10 is of rewards per response against pi_t, and of whole losses"}
     if reason := objective.missing("potential"):
         return {"gap_reason": reason}
-    learned = implicit_reward(
-        objective, fresh.after, fresh.before, game.beta, fresh.anchor, game.tau
-    )
-    ratio = fresh.after - fresh.anchor
+    anchor = fresh.anchor
+    learned = implicit_reward(objective, fresh.after, fresh.before, game.beta, anchor.own, game.tau)
+    ratio = fresh.after - anchor.own
     out = _one("learned_gap", learned, ratio, game)
-    if not np.isfinite(fresh.expert).all():
+    if not (np.isfinite(fresh.expert).all() and np.isfinite(anchor.expert).all()):
         return out | {"gap_reason": "the expert's law is not known, or is 0 at a response"}
-    return out | _one("gap", objective.link(fresh.expert - fresh.after), ratio, game)
+    own, base = fresh.expert - fresh.after, anchor.expert - anchor.after
+    return out | _one("gap", objective.link(own), ratio, game, objective.link(base))
 
 
-def _one(name: str, reward: Floats, ratio: Floats, game: RewardTerms) -> Row:
+def _one(
+    name: str, reward: Floats, ratio: Floats, game: RewardTerms, of_base: Floats | None = None
+) -> Row:
     try:
-        found = sampled_gap(game.objective, game.tau, reward, ratio, kind="equilibrium")
+        found = sampled_gap(game.objective, game.tau, reward, ratio, of_base, kind="equilibrium")
     except InvalidInput as error:
         return {f"{name}_reason": str(error)}
     if not found.trusted:

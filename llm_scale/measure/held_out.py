@@ -88,12 +88,17 @@ class HeldOut:
         )
 
 
-def own_responses(player: Player, items: Sequence[Item], round_: int) -> list[Response]:
-    """Responses of the player to held-out prompts as it enters a round: a function of both."""
+def own_responses(
+    player: Player, items: Sequence[Item], round_: int, key: str = "held out"
+) -> list[Response]:
+    """Responses of the player to held-out prompts as it enters a round: a function of both.
+
+    ``key``: of the noise.
+    """
     s = player.settings
 
     def number(i: int) -> np.ndarray:
-        return streams.uniform(s.max_new_tokens, s.seed, "held out", round_, items[i].id)
+        return streams.uniform(s.max_new_tokens, s.seed, key, round_, items[i].id)
 
     return player.sample([item.prompt for item in items], number, "held-out responses")[0]
 
@@ -108,19 +113,23 @@ def fresh(
     before: Tensor,
     items: list[Item],
     expert: Expert | None,
-    anchor: Weights | None = None,
+    anchor: telemetry.Anchored | None = None,
 ) -> telemetry.Fresh:
-    """Responses of pi_{t+1} with their log-probabilities; ``before`` (n,) is their log pi_t.
-
-    ``anchor``: weights of pi_0; None where there is no anchor.
-    """
+    """Responses of pi_{t+1} with their log-probabilities; ``before`` (n,) is their log pi_t."""
     pairs = own_pairs(items)
     after = player.score(pairs).double().numpy()
-    log_anchor = None
-    if anchor is not None:
-        with player.frozen(anchor) as base:
-            log_anchor = base.score(pairs).double().numpy()
-    return telemetry.Fresh(items, before.double().numpy(), after, known(expert, pairs), log_anchor)
+    return telemetry.Fresh(items, before.double().numpy(), after, known(expert, pairs), anchor)
+
+
+def anchored(
+    player: Player, base: Weights, items: list[Item], expert: Expert | None, round_: int
+) -> telemetry.Anchored:
+    """Score the responses of pi_{t+1} by pi_0, and new responses of pi_0 by pi_{t+1}."""
+    with player.frozen(base) as start:
+        own = start.score(own_pairs(items))
+        pairs = own_pairs(with_own(items, own_responses(start, items, round_, "anchor")))
+    after = player.score(pairs)
+    return telemetry.Anchored(own.double().numpy(), after.double().numpy(), known(expert, pairs))
 
 
 def sft_distance(player: Player, folder: Path, held: HeldOut, items: list[Item]) -> telemetry.Row:

@@ -75,13 +75,15 @@ def measure(
             greedy = matches.measured(start, player, [i.prompt for i in items], texts, match)
             more |= greedy.values
             said = {"greedy_before": greedy.before, "greedy_after": greedy.after}
-    anchored = game is not None and game.tau > 0
-    base = weights("base") if anchored else None
-    fresh = held_out.fresh(player, before, items, expert, base)
+    imitated = game if oracle is None and player.settings.data != PAIRS else None
+    anchor = None
+    if imitated is not None and imitated.tau > 0:
+        anchor = held_out.anchored(player, weights("base"), items, expert, round_ + 1)
+    fresh = held_out.fresh(player, before, items, expert, anchor)
     predicted = telemetry.predictions(measured, game)
     row = telemetry.summary(measured, game, predicted, fresh)
-    if game is not None and oracle is None and player.settings.data != PAIRS:
-        row |= gap.gap(fresh, game, opponent_kind(player, game.objective))
+    if imitated is not None:
+        row |= gap.gap(fresh, imitated, opponent_kind(player, imitated.objective))
     row |= telemetry.lengths(held.items, "held_out_") | more
     row |= task.text_row([item.own[0] for item in held.items], "_before") | task.text_row(own)
     if folder := player.settings.sft_run:

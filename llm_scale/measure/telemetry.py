@@ -90,18 +90,31 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Anchored:
+    """What the anchor pi_0 adds to fresh responses.
+
+    ``own``: log pi_0 of the responses of pi_{t+1}, (m,). ``after``: log pi_{t+1} and ``expert``:
+    log p (NaN where unknown) of as many responses of pi_0.
+    """
+
+    own: Floats
+    after: Floats
+    expert: Floats
+
+
+@dataclass(frozen=True)
 class Fresh:
     """Responses drawn from pi_{t+1} after the round, on the held-out prompts.
 
-    ``before``: log pi_t, ``after``: log pi_{t+1}, ``expert``: log p (NaN where unknown),
-    ``anchor``: log pi_0 (None is no anchor), (m,) each.
+    ``before``: log pi_t, ``after``: log pi_{t+1}, ``expert``: log p (NaN where unknown), (m,) each;
+    ``anchor``: None is no anchor.
     """
 
     items: list[Item]
     before: Floats
     after: Floats
     expert: Floats
-    anchor: Floats | None = None
+    anchor: Anchored | None = None
 
 
 def link(measured: Measured, game: RewardTerms, predicted: Predicted) -> Row:

@@ -9,9 +9,10 @@ import pytest
 from llm_scale.measure.gap import gap
 from llm_scale.measure.line import line
 from llm_scale.measure.predicted import RewardTerms
-from llm_scale.measure.telemetry import Fresh
+from llm_scale.measure.telemetry import Anchored, Fresh
 from tests.llm_scale.commands import call, metrics
 from theory import laws, objectives
+from theory.equilibria.sampled import sampled_gap
 from theory.equilibria.solve import equilibrium
 
 PROMPTS, OUTCOMES, DRAWN, BETA, TAU = 3, 8, 6000, 0.7, 0.6
@@ -35,8 +36,10 @@ def played():
 
 def drawn(rng, p, ref, before, after):
     prompt = rng.integers(PROMPTS, size=DRAWN)
-    outcome = np.array([rng.choice(OUTCOMES, p=after[x]) for x in prompt])
-    return Fresh([], *(np.log(law[prompt, outcome]) for law in (before, after, p, ref)))
+    own, base = (np.array([rng.choice(OUTCOMES, p=law[x]) for x in prompt]) for law in (after, ref))
+    of_base = (np.log(law[prompt, base]) for law in (after, p))
+    anchor = Anchored(np.log(ref[prompt, own]), *of_base)
+    return Fresh([], *(np.log(law[prompt, own]) for law in (before, after, p)), anchor)
 
 
 def exact(policy, ref, reward):
@@ -73,10 +76,42 @@ def test_nothing_is_left_at_the_equilibrium(played):
     assert row["gap"] == pytest.approx(pooled, abs=4.5 * row["gap_se"] + 1e-9)
 
 
+def rarely(rare):
+    """Laws of expert and pi_0 that give response 0 in one case of ten, and a model that rarely."""
+    shares = np.array([0.1, 0.1, rare])[:, None, None]
+    rest = np.broadcast_to((1 - shares) / (OUTCOMES - 1), (3, PROMPTS, OUTCOMES - 1))
+    return np.concatenate([np.broadcast_to(shares, (3, PROMPTS, 1)), rest], axis=-1)
+
+
+def of_own_alone(fresh):
+    own, ratio = fresh.expert - fresh.after, fresh.after - fresh.anchor.own
+    return sampled_gap("spin", TAU, own, ratio, kind="equilibrium")
+
+
+def test_what_the_model_hardly_gives_is_seen_by_responses_of_the_anchor():
+    """At 1 in 500 own responses alone give no interval; at 1 in 10,000 they meet none and are sure
+    that little is left, which responses of the anchor contradict."""
+    rng, spin = np.random.default_rng(8), RewardTerms(objectives.get("spin"), BETA, TAU)
+    p, ref, after = rarely(0.002)
+    fresh, pooled = drawn(rng, p, ref, after, after), exact(after, ref, np.log(p / after))[1]
+    row = gap(fresh, spin)
+    assert row["gap"] == pytest.approx(pooled, abs=4.5 * row["gap_se"])
+    assert row["gap_se"] < 0.03 * pooled
+    assert not of_own_alone(fresh).trusted
+    p, ref, after = rarely(1e-4)
+    fresh, pooled = drawn(rng, p, ref, after, after), exact(after, ref, np.log(p / after))[1]
+    alone = of_own_alone(fresh)
+    assert alone.trusted
+    assert alone.interval[1] < 0.5 * pooled
+    assert "disagree" in gap(fresh, spin)["gap_reason"]
+
+
 def test_an_unknown_expert_leaves_the_learned_gap(played):
-    known = played[1].expert
-    for expert in (np.full(DRAWN, np.nan), np.where(np.arange(DRAWN) == 7, -np.inf, known)):
-        row = gap(replace(played[1], expert=expert), game())
+    fresh = played[1]
+    one = np.where(np.arange(DRAWN) == 7, -np.inf, fresh.expert)
+    of_base = replace(fresh.anchor, expert=np.where(np.arange(DRAWN) == 7, np.nan, fresh.expert))
+    for more in ({"expert": np.full(DRAWN, np.nan)}, {"expert": one}, {"anchor": of_base}):
+        row = gap(replace(fresh, **more), game())
         assert "expert's law" in row["gap_reason"]
         assert row["learned_gap"] > 0
         assert "gap" not in row
@@ -84,10 +119,12 @@ def test_an_unknown_expert_leaves_the_learned_gap(played):
 
 def test_far_laws_are_refused_with_a_reason(played):
     fresh = played[1]
-    row = gap(replace(fresh, anchor=50.0 * fresh.anchor), game())
+    after = np.where(np.arange(DRAWN) == 7, -50.0, fresh.anchor.after)
+    row = gap(replace(fresh, anchor=replace(fresh.anchor, after=after)), game("spin"))
     assert "effective size" in row["gap_reason"]
     assert not {"gap", "gap_kl"} & set(row)
-    near = gap(fresh, game())
+    moved = replace(fresh.anchor, own=50.0 * fresh.anchor.own)
+    row, near = (gap(replace(fresh, anchor=a), game()) for a in (moved, fresh.anchor))
     assert row["learned_gap"] == pytest.approx(near["learned_gap"])  # pi_0 cancels in it
     for value, reason in ((-500.0, "effective size"), (-np.inf, "finite numbers")):
         before = fresh.before.copy()
