@@ -70,6 +70,8 @@ JUDGED = ("sppo", "spif", "ipo", "dpo")
 """Losses of winners and losers."""
 ORACLE = "bradley-terry(scale=1)"
 """By the expert's mean log-probability of a response's tokens."""
+END_STUDY, END_ROUNDS, COSINES = "destination", 12, 4
+"""Rounds beside SFT of as many epochs, and gradients of a round that are compared with SFT's."""
 CYCLIC, CYCLIC_ROUNDS = "cyclic(strength=1)", 12
 """Classes by a response's first token: each of three beats one other and loses to the third."""
 BEST_STUDY, FRESH_STUDY, FEW_STUDY, DISTANCE_STUDY = "best", "fresh", "few", "distance"
@@ -161,14 +163,17 @@ class Run:
     given: tuple[tuple[str, Any], ...] = ()
     prompts: int = 0
 
-    def settings(self, size: Size, expert: str, model: str) -> Settings:
-        """Of its run with an expert and the model that it begins with, by their folders."""
+    def settings(self, size: Size, expert: str, model: str, end: str = "") -> Settings:
+        """Of its run with an expert and the model that it begins with, by their folders.
+
+        ``end``: that of an SFT run, from whose model distances are measured; "" is none.
+        """
         prompts = self.prompts or size.prompts
         steps = max(1, round(self.epochs * size.epoch * prompts / size.prompts))
         values = size.settings(self.seed) | ARMS[self.arm] | dict(self.given)
         values |= {"prompts": prompts}
         values |= {"rounds": self.rounds, "steps_per_round": steps, "sft_steps": 0}
-        values |= {"expert": expert, "model": model}
+        values |= {"expert": expert, "model": model, "sft_run": end}
         if self.study in CHOOSING and values["measured_on"] == "test":
             values |= {"validation": size.held_out, "keep_best": True}
         if self.beta:
@@ -187,6 +192,12 @@ def start_settings(size: Size, seed: int, expert: str = "") -> Settings:
     values |= {"expert": expert} if expert else {}
     values |= {"lr": size.start_rate} | ({"width": size.width} if size.width else {})
     return resolve(size.preset, values | {"sft_steps": size.start_epochs * size.epoch})
+
+
+def end_settings(size: Size, seed: int, expert: str, model: str) -> Settings:
+    """Of the SFT run from whose model study "destination" measures its own distance."""
+    run = Run(END_STUDY, "sft", seed, END_ROUNDS, given=(("lr", RATES[0]),))
+    return run.settings(size, expert, model)
 
 
 def expert_settings(size: Size) -> Settings | None:
@@ -289,6 +300,17 @@ def distance(seeds: Sequence[int]) -> Iterator[Run]:
                 yield Run(DISTANCE_STUDY, arm, seed, 2, given=cut, prompts=4 * FULL.prompts)
 
 
+def destination(seeds: Sequence[int]) -> Iterator[Run]:
+    """A dozen rounds at a rate that all losses bear, measured from the end of SFT's training."""
+    given = (("lr", RATES[0]), ("cosines", COSINES))
+    for seed in seeds:
+        for arm in ("sft", *PAIRED, PER_TOKEN[1]):
+            yield Run(END_STUDY, arm, seed, rounds=END_ROUNDS, given=given)
+        yield Run(
+            END_STUDY, "author, a=1/2", seed, rounds=END_ROUNDS, beta=AUTHOR_BETA, given=given
+        )
+
+
 def preferences(seeds: Sequence[int]) -> Iterator[Run]:
     """Rounds on two own responses to a prompt, of which an oracle draws the winner."""
     given = (("oracle", ORACLE), ("own_samples", 2))
@@ -335,8 +357,8 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
     "best_others": best_others, "ablations": ablations, "fresh": fresh, "few": few,
-    "distance": distance, "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
-    "real": real, "checked": checked,
+    "distance": distance, "destination": destination, "preferences": preferences,
+    "cyclic": cyclic, "recipes": recipes, "real": real, "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 SIZES = {"distance": FAR, "real": REAL, "checked": CHECKED}
