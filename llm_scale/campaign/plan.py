@@ -37,8 +37,8 @@ ARMS: dict[str, dict[str, Any]] = {
 """Settings of an arm by its name in tables."""
 NO_STEP = ("sft", "tspin")
 """Arms without a reward link, and so without an effective step; tspin is run at beta = 1."""
-AUTHOR_BETA = PUBLISHED_BETA = 0.1
-"""Of the first author's code (theory/README.md, section 15)."""
+AUTHOR, PUBLISHED_BETA = "author, a=1/2", 0.1
+"""The loss of the first author's code and its beta (theory/README.md, section 15), SPIN's too."""
 
 EXPLORED_FROM = 100
 """Seeds from here on are to explore and choose by, on validation prompts; those below are for the
@@ -61,7 +61,7 @@ HORIZONS = (1, 4, 32)
 """Tokens that are left of a response: the distance to the expert grows with them."""
 RECIPE_STUDY = "recipe"
 RECIPES: tuple[tuple[str, float, tuple[dict[str, Any], ...]], ...] = (
-    ("author, a=1/2", RATE,
+    (AUTHOR, RATE,
      ({}, {"own_temperature": 0.7}, {"own_temperature": 0.0}, {"own_cut": "ended"})),
     ("spin", SLOW, ({}, {"own_temperature": 0.7}, {"own_cut": "ended"})),
 )  # fmt: skip
@@ -225,8 +225,8 @@ def steps(seeds: Sequence[int]) -> Iterator[Run]:
         for step in STEPS:
             for arm in (*PAIRED, PER_TOKEN[1]):
                 yield Run("step", arm, seed, effective_step=step)
-        for arm in ("author, a=1/2", "author, a=1"):
-            yield Run("constants", arm, seed, beta=AUTHOR_BETA)
+        for arm in (AUTHOR, "author, a=1"):
+            yield Run("constants", arm, seed, beta=PUBLISHED_BETA)
 
 
 def lengths(seeds: Sequence[int]) -> Iterator[Run]:
@@ -251,7 +251,7 @@ def best(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for epochs, rounds, given in SFT_SETTINGS:
             yield Run(BEST_STUDY, "sft", seed, epochs, rounds, given=given)
-        yield Run(BEST_STUDY, "author, a=1/2", seed, 4, ROUNDS, beta=AUTHOR_BETA)
+        yield Run(BEST_STUDY, AUTHOR, seed, 4, ROUNDS, beta=PUBLISHED_BETA)
 
 
 def best_others(seeds: Sequence[int]) -> Iterator[Run]:
@@ -267,7 +267,7 @@ def ablations(seeds: Sequence[int]) -> Iterator[Run]:
     """The first author's loss without its own responses, and with the start's in all rounds."""
     for seed in seeds:
         for arm in TAKEN_APART:
-            yield Run(BEST_STUDY, arm, seed, epochs=4, rounds=ROUNDS, beta=AUTHOR_BETA)
+            yield Run(BEST_STUDY, arm, seed, epochs=4, rounds=ROUNDS, beta=PUBLISHED_BETA)
 
 
 def fresh(seeds: Sequence[int]) -> Iterator[Run]:
@@ -276,7 +276,7 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for arm in ("sft", "spif, per token"):
             yield Run(FRESH_STUDY, arm, seed, 4, FRESH_ROUNDS, given=new)
-        yield Run(FRESH_STUDY, "author, a=1/2", seed, 4, FRESH_ROUNDS, beta=AUTHOR_BETA, given=new)
+        yield Run(FRESH_STUDY, AUTHOR, seed, 4, FRESH_ROUNDS, beta=PUBLISHED_BETA, given=new)
         for epochs, rate in POOLED_SETTINGS:
             many = FRESH_ROUNDS * FULL.prompts
             yield Run(FRESH_STUDY, "sft", seed, epochs, given=(("lr", rate),), prompts=many)
@@ -285,7 +285,7 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
 def few(seeds: Sequence[int]) -> Iterator[Run]:
     """Few responses, which are soon learned by heart: one grid for all, validation chooses."""
     for seed in seeds:
-        for arm, beta in (("sft", 0.0), ("author, a=1/2", AUTHOR_BETA), ("spif, per token", 0.0)):
+        for arm, beta in (("sft", 0.0), (AUTHOR, PUBLISHED_BETA), ("spif, per token", 0.0)):
             for rate in (RATES[0], RATE):
                 given = (("lr", rate),)
                 yield Run(FEW_STUDY, arm, seed, 1, ROUNDS, beta=beta, given=given, prompts=FEW)
@@ -306,9 +306,7 @@ def destination(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for arm in ("sft", *PAIRED, PER_TOKEN[1]):
             yield Run(END_STUDY, arm, seed, rounds=END_ROUNDS, given=given)
-        yield Run(
-            END_STUDY, "author, a=1/2", seed, rounds=END_ROUNDS, beta=AUTHOR_BETA, given=given
-        )
+        yield Run(END_STUDY, AUTHOR, seed, rounds=END_ROUNDS, beta=PUBLISHED_BETA, given=given)
 
 
 def preferences(seeds: Sequence[int]) -> Iterator[Run]:
@@ -342,7 +340,7 @@ def real(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for arm in ("sft", "spin"):
             yield Run("real", arm, seed)
-        yield Run("real", "author, a=1/2", seed, beta=AUTHOR_BETA)
+        yield Run("real", AUTHOR, seed, beta=PUBLISHED_BETA)
 
 
 def checked(seeds: Sequence[int]) -> Iterator[Run]:
