@@ -70,11 +70,11 @@ def with_own_link(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def since_first(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the campaign with ``kl_step_first`` and ``kl_to_sft_first``, those of the run's first
-    round, where distances from the end of SFT's training are recorded."""
+    """Rows of the campaign with ``kl_before_first``, ``kl_step_first`` and ``kl_to_sft_first``, of
+    the run's first round, where distances from the end of SFT's training are recorded."""
     if "kl_to_sft" not in rows:
         return rows
-    same, told = ["study", "arm", "seed", "lr"], ["kl_step", "kl_to_sft"]
+    same, told = ["study", "arm", "seed", "lr"], ["kl_before", "kl_step", "kl_to_sft"]
     first = rows[rows.kl_to_sft.notna() & (rows["round"] == 0)][[*same, *told]]
     return rows.merge(first, on=same, how="left", suffixes=("", "_first"), validate="m:1")
 

@@ -285,12 +285,13 @@ def test_rounds_are_compared_with_the_first_one_of_their_own_run():
         {
             "study": ["destination"] * 4 + ["rate"], "arm": ["spin"] * 5, "lr": [1e-3] * 5,
             "seed": [0, 0, 1, 1, 0], "round": [0, 1, 0, 1, 0], "kl_step": [1.0, 2.0, 3.0, 4.0, 9.0],
-            "kl_to_sft": [5.0, 6.0, 7.0, 8.0, np.nan],
+            "kl_to_sft": [5.0, 6.0, 7.0, 8.0, np.nan], "kl_before": [0.5, 0.4, 0.7, 0.6, 0.5],
         }
     )  # fmt: skip
     found = since_first(rows)
     np.testing.assert_allclose(found.kl_step_first, [1.0, 1.0, 3.0, 3.0, np.nan])
     np.testing.assert_allclose(found.kl_to_sft_first, [5.0, 5.0, 7.0, 7.0, np.nan])
+    np.testing.assert_allclose(found.kl_before_first, [0.5, 0.5, 0.7, 0.7, np.nan])
     assert "kl_step_first" not in since_first(rows.drop(columns="kl_to_sft"))
 
 
