@@ -1,4 +1,4 @@
-"""T4's rounds against scipy on losses written anew (tests/theory/rounds/outside_solver.py).
+"""T4's rounds against scipy on losses written anew (outside_solver.py, beside this file).
 
 Descent starts at ``pi_t``, searches also at the expert, next to vertices and at random.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
-from tests.theory.rounds.outside_solver import (
+from tests.theory.rounds.one_step.outside_solver import (
     ENDS,
     PAYOFFS,
     Loss,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sympy
 
-from tests.theory.rounds.outside_solver import (
+from tests.theory.rounds.one_step.outside_solver import (
     ENDS,
     PAYOFFS,
     Loss,
