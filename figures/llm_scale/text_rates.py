@@ -16,7 +16,7 @@ from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note, shown
 from figures.tidy import THEORY, Rows
-from llm_scale.campaign.plan import AUTHOR_BETA, RATE, SLOW
+from llm_scale.campaign.plan import PUBLISHED_BETA, RATE, SLOW
 
 CAPTION = (
     "The text game: responses of up to 32 tokens of text by a language model of 1.7 M weights"
@@ -62,7 +62,7 @@ def table() -> pd.DataFrame:
     rows.each("steps", _named(stepped, "effective_step"), "effective_step", "change", "")
     rows.add("steps", "expert", "start", THEORY, [0.25, 10.0], 0.0)
     _first_steps(rows, rated[rated.lr == SLOW])
-    same = found[(found.beta == AUTHOR_BETA) & found.study.isin(("step", "constants"))]
+    same = found[(found.beta == PUBLISHED_BETA) & found.study.isin(("step", "constants"))]
     names = {"spin": 0.0} | {arm: 1.0 + i for i, arm in enumerate(AUTHOR)}
     for arm, at in names.items():
         own = same[same.arm == arm].assign(at=at)

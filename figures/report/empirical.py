@@ -45,7 +45,7 @@ def recorded_rows(tiny: pd.DataFrame, campaign: pd.DataFrame) -> pd.DataFrame:
     """The rows of all regimes, one below the other."""
     if campaign.empty:
         return with_arms(tiny)
-    rows = with_own_link(beside_sft(campaign))
+    rows = since_first(with_own_link(beside_sft(campaign)))
     return pd.concat([with_arms(tiny), rows], ignore_index=True)
 
 
@@ -67,6 +67,16 @@ def with_own_link(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     less = rows.linear_correlation - rows.bounded_correlation
     return rows.assign(own_less_rival=np.where(rows.arm == "spin", less, -less))
+
+
+def since_first(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the campaign with ``kl_before_first``, ``kl_step_first`` and ``kl_to_sft_first``, of
+    the run's first round, where distances from the end of SFT's training are recorded."""
+    if "kl_to_sft" not in rows:
+        return rows
+    same, told = ["study", "arm", "seed", "lr"], ["kl_before", "kl_step", "kl_to_sft"]
+    first = rows[rows.kl_to_sft.notna() & (rows["round"] == 0)][[*same, *told]]
+    return rows.merge(first, on=same, how="left", suffixes=("", "_first"), validate="m:1")
 
 
 def with_arms(table: pd.DataFrame) -> pd.DataFrame:

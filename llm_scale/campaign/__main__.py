@@ -13,12 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from lab.evidence import CODE
-from lab.files import digest, source_digest
+from lab.files import digest
 from llm_scale.campaign import cells, plan
 from llm_scale.campaign.plan import EXPERIMENTS, Size
 from llm_scale.store import expert
-from llm_scale.store.identity import versions
+from llm_scale.store.identity import code, versions
 from llm_scale.store.read import read
 from theory.command import program
 from theory.errors import InvalidInput
@@ -37,7 +36,7 @@ def record(experiment: str, rows: Sequence[dict[str, Any]], size: Size, command:
         "python": known.pop("python"),
         "versions": known,
         "date": datetime.date.today().isoformat(),
-        "code": {name: source_digest(ROOT / name) for name in CODE if name != "toy_games"},
+        "code": code(),
         "preset": size.preset,
         "experiment": experiment,
         "seeds": list(size.seeds),

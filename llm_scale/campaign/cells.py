@@ -23,9 +23,11 @@ from llm_scale.campaign.plan import (
     BEST_STUDY,
     CHOOSING,
     DISTANCE_STUDY,
+    END_STUDY,
     NO_STEP,
     Run,
     Size,
+    end_settings,
     expert_settings,
     start_settings,
 )
@@ -48,8 +50,8 @@ KEPT = (
     "max_reward_own", "max_reward_other", "reward_expert", "reward_own", "reward_other",
     "log_partition", "dumped", "dumped_before", "left_own", "held_out_length_own",
     "after_length_own", "after_truncated_own", "held_out_length_expert", "held_out_truncated_own",
-    "cosine_start", "cosine_end", "tokens_expert", "tokens_own", "token_link_slope",
-    "token_link_correlation", "nll_before", "nll", "archaic_before", "archaic",
+    "cosine_start", "cosine_end", "kl_to_sft", "kl_gap_to_sft", "tokens_expert", "tokens_own",
+    "token_link_slope", "token_link_correlation", "nll_before", "nll", "archaic_before", "archaic",
     "match_greedy_before", "match_greedy", "win_rate", "win_rate_base", "preference_slope",
     "preference_correlation", "preference_slope_predicted", *map("class_{}".format, range(CLASSES)),
     *map("class_{}_before".format, range(CLASSES)),
@@ -74,9 +76,16 @@ def sweep(runs: Sequence[Run], size: Size, folder: Path, workers: int = 1) -> li
         for seed in seeds
     ]
     models = dict(zip(seeds, run_cells(starts, folder, workers), strict=True))
+    measured = sorted({run.seed for run in runs if run.study == END_STUDY})
+    ends = [
+        Cell(f"end {seed}", end, {"seed": seed, "size": size, "expert_folder": named,
+                                  "model": models[seed]})
+        for seed in measured
+    ]  # fmt: skip
+    reached = dict(zip(measured, run_cells(ends, folder, workers), strict=True)) if ends else {}
     cells = [
         Cell(name(run), play, {"run": run, "size": size, "expert_folder": named,
-                               "model": models[run.seed]})
+                               "model": models[run.seed], "end_folder": reached.get(run.seed, "")})
         for run in runs
     ]  # fmt: skip
     return with_chosen([row for rows in run_cells(cells, folder, workers) for row in rows])
@@ -120,11 +129,24 @@ def start(
     return str(_done(settings, checkpoint) / "final")
 
 
+def end(
+    seed: int, size: Size, expert_folder: str, model: str, checkpoint: Path | None, progress: bool
+) -> str:
+    """Folder of the SFT run from whose model runs of a seed are measured."""
+    return str(_done(end_settings(size, seed, expert_folder, model), checkpoint))
+
+
 def play(
-    run: Run, size: Size, expert_folder: str, model: str, checkpoint: Path | None, progress: bool
+    run: Run,
+    size: Size,
+    expert_folder: str,
+    model: str,
+    checkpoint: Path | None,
+    progress: bool,
+    end_folder: str = "",
 ) -> list[Row]:
     """Rows of a run, a round each; one that diverged ends with a row that says so."""
-    settings = run.settings(size, expert_folder, model)
+    settings = run.settings(size, expert_folder, model, end_folder)
     folder = _folder(checkpoint)
     with contextlib.suppress(Diverged):
         _done(settings, checkpoint)

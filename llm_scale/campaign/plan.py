@@ -37,8 +37,8 @@ ARMS: dict[str, dict[str, Any]] = {
 """Settings of an arm by its name in tables."""
 NO_STEP = ("sft", "tspin")
 """Arms without a reward link, and so without an effective step; tspin is run at beta = 1."""
-AUTHOR_BETA = PUBLISHED_BETA = 0.1
-"""Of the first author's code (theory/README.md, section 15)."""
+AUTHOR, PUBLISHED_BETA = "author, a=1/2", 0.1
+"""The loss of the first author's code and its beta (theory/README.md, section 15), SPIN's too."""
 
 EXPLORED_FROM = 100
 """Seeds from here on are to explore and choose by, on validation prompts; those below are for the
@@ -61,7 +61,7 @@ HORIZONS = (1, 4, 32)
 """Tokens that are left of a response: the distance to the expert grows with them."""
 RECIPE_STUDY = "recipe"
 RECIPES: tuple[tuple[str, float, tuple[dict[str, Any], ...]], ...] = (
-    ("author, a=1/2", RATE,
+    (AUTHOR, RATE,
      ({}, {"own_temperature": 0.7}, {"own_temperature": 0.0}, {"own_cut": "ended"})),
     ("spin", SLOW, ({}, {"own_temperature": 0.7}, {"own_cut": "ended"})),
 )  # fmt: skip
@@ -70,6 +70,8 @@ JUDGED = ("sppo", "spif", "ipo", "dpo")
 """Losses of winners and losers."""
 ORACLE = "bradley-terry(scale=1)"
 """By the expert's mean log-probability of a response's tokens."""
+END_STUDY, END_ROUNDS, COSINES = "destination", 12, 4
+"""Rounds beside SFT of as many epochs, and gradients of a round that are compared with SFT's."""
 CYCLIC, CYCLIC_ROUNDS = "cyclic(strength=1)", 12
 """Classes by a response's first token: each of three beats one other and loses to the third."""
 BEST_STUDY, FRESH_STUDY, FEW_STUDY, DISTANCE_STUDY = "best", "fresh", "few", "distance"
@@ -161,14 +163,17 @@ class Run:
     given: tuple[tuple[str, Any], ...] = ()
     prompts: int = 0
 
-    def settings(self, size: Size, expert: str, model: str) -> Settings:
-        """Of its run with an expert and the model that it begins with, by their folders."""
+    def settings(self, size: Size, expert: str, model: str, end: str = "") -> Settings:
+        """Of its run with an expert and the model that it begins with, by their folders.
+
+        ``end``: that of an SFT run, from whose model distances are measured; "" is none.
+        """
         prompts = self.prompts or size.prompts
         steps = max(1, round(self.epochs * size.epoch * prompts / size.prompts))
         values = size.settings(self.seed) | ARMS[self.arm] | dict(self.given)
         values |= {"prompts": prompts}
         values |= {"rounds": self.rounds, "steps_per_round": steps, "sft_steps": 0}
-        values |= {"expert": expert, "model": model}
+        values |= {"expert": expert, "model": model, "sft_run": end}
         if self.study in CHOOSING and values["measured_on"] == "test":
             values |= {"validation": size.held_out, "keep_best": True}
         if self.beta:
@@ -187,6 +192,12 @@ def start_settings(size: Size, seed: int, expert: str = "") -> Settings:
     values |= {"expert": expert} if expert else {}
     values |= {"lr": size.start_rate} | ({"width": size.width} if size.width else {})
     return resolve(size.preset, values | {"sft_steps": size.start_epochs * size.epoch})
+
+
+def end_settings(size: Size, seed: int, expert: str, model: str) -> Settings:
+    """Of the SFT run from whose model study "destination" measures its own distance."""
+    run = Run(END_STUDY, "sft", seed, END_ROUNDS, given=(("lr", RATES[0]),))
+    return run.settings(size, expert, model)
 
 
 def expert_settings(size: Size) -> Settings | None:
@@ -214,8 +225,8 @@ def steps(seeds: Sequence[int]) -> Iterator[Run]:
         for step in STEPS:
             for arm in (*PAIRED, PER_TOKEN[1]):
                 yield Run("step", arm, seed, effective_step=step)
-        for arm in ("author, a=1/2", "author, a=1"):
-            yield Run("constants", arm, seed, beta=AUTHOR_BETA)
+        for arm in (AUTHOR, "author, a=1"):
+            yield Run("constants", arm, seed, beta=PUBLISHED_BETA)
 
 
 def lengths(seeds: Sequence[int]) -> Iterator[Run]:
@@ -240,7 +251,7 @@ def best(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for epochs, rounds, given in SFT_SETTINGS:
             yield Run(BEST_STUDY, "sft", seed, epochs, rounds, given=given)
-        yield Run(BEST_STUDY, "author, a=1/2", seed, 4, ROUNDS, beta=AUTHOR_BETA)
+        yield Run(BEST_STUDY, AUTHOR, seed, 4, ROUNDS, beta=PUBLISHED_BETA)
 
 
 def best_others(seeds: Sequence[int]) -> Iterator[Run]:
@@ -256,7 +267,7 @@ def ablations(seeds: Sequence[int]) -> Iterator[Run]:
     """The first author's loss without its own responses, and with the start's in all rounds."""
     for seed in seeds:
         for arm in TAKEN_APART:
-            yield Run(BEST_STUDY, arm, seed, epochs=4, rounds=ROUNDS, beta=AUTHOR_BETA)
+            yield Run(BEST_STUDY, arm, seed, epochs=4, rounds=ROUNDS, beta=PUBLISHED_BETA)
 
 
 def fresh(seeds: Sequence[int]) -> Iterator[Run]:
@@ -265,7 +276,7 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for arm in ("sft", "spif, per token"):
             yield Run(FRESH_STUDY, arm, seed, 4, FRESH_ROUNDS, given=new)
-        yield Run(FRESH_STUDY, "author, a=1/2", seed, 4, FRESH_ROUNDS, beta=AUTHOR_BETA, given=new)
+        yield Run(FRESH_STUDY, AUTHOR, seed, 4, FRESH_ROUNDS, beta=PUBLISHED_BETA, given=new)
         for epochs, rate in POOLED_SETTINGS:
             many = FRESH_ROUNDS * FULL.prompts
             yield Run(FRESH_STUDY, "sft", seed, epochs, given=(("lr", rate),), prompts=many)
@@ -274,7 +285,7 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
 def few(seeds: Sequence[int]) -> Iterator[Run]:
     """Few responses, which are soon learned by heart: one grid for all, validation chooses."""
     for seed in seeds:
-        for arm, beta in (("sft", 0.0), ("author, a=1/2", AUTHOR_BETA), ("spif, per token", 0.0)):
+        for arm, beta in (("sft", 0.0), (AUTHOR, PUBLISHED_BETA), ("spif, per token", 0.0)):
             for rate in (RATES[0], RATE):
                 given = (("lr", rate),)
                 yield Run(FEW_STUDY, arm, seed, 1, ROUNDS, beta=beta, given=given, prompts=FEW)
@@ -287,6 +298,15 @@ def distance(seeds: Sequence[int]) -> Iterator[Run]:
             cut = (("max_new_tokens", tokens),)
             for arm in ("sft", *PAIRED):
                 yield Run(DISTANCE_STUDY, arm, seed, 2, given=cut, prompts=4 * FULL.prompts)
+
+
+def destination(seeds: Sequence[int]) -> Iterator[Run]:
+    """A dozen rounds at a rate that all losses bear, measured from the end of SFT's training."""
+    given = (("lr", RATES[0]), ("cosines", COSINES))
+    for seed in seeds:
+        for arm in ("sft", *PAIRED, PER_TOKEN[1]):
+            yield Run(END_STUDY, arm, seed, rounds=END_ROUNDS, given=given)
+        yield Run(END_STUDY, AUTHOR, seed, rounds=END_ROUNDS, beta=PUBLISHED_BETA, given=given)
 
 
 def preferences(seeds: Sequence[int]) -> Iterator[Run]:
@@ -320,7 +340,7 @@ def real(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for arm in ("sft", "spin"):
             yield Run("real", arm, seed)
-        yield Run("real", "author, a=1/2", seed, beta=AUTHOR_BETA)
+        yield Run("real", AUTHOR, seed, beta=PUBLISHED_BETA)
 
 
 def checked(seeds: Sequence[int]) -> Iterator[Run]:
@@ -335,8 +355,8 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
     "best_others": best_others, "ablations": ablations, "fresh": fresh, "few": few,
-    "distance": distance, "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
-    "real": real, "checked": checked,
+    "distance": distance, "destination": destination, "preferences": preferences,
+    "cyclic": cyclic, "recipes": recipes, "real": real, "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 SIZES = {"distance": FAR, "real": REAL, "checked": CHECKED}

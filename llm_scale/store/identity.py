@@ -28,6 +28,12 @@ def versions() -> dict[str, str]:
     return lab_files.versions("torch", "transformers", "numpy")
 
 
+def code() -> dict[str, str]:
+    """Digests of the sources that made a recorded table."""
+    root = Path(__file__).resolve().parents[2]
+    return {name: lab_files.source_digest(root / name) for name in ("theory", "lab", "llm_scale")}
+
+
 def files(settings: Settings) -> dict[str, str]:
     """Digests of what settings name: a user's data, objective, oracle, match; model and expert."""
     named = [] if settings.task in tasks.NAMED else [settings.task]

@@ -16,13 +16,12 @@ import numpy as np
 import typer
 
 from lab import streams
-from lab.evidence import CODE
-from lab.files import source_digest
 from lab.specs import objective_of
-from lab.sweep import ROOT, Cell, run_cells
+from lab.sweep import Cell, run_cells
 from llm_scale.data.tasks import KnownExpert
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.settings import Settings, resolve
+from llm_scale.store.identity import code
 from llm_scale.study import exact_gap
 from llm_scale.study.columns import Floats, Row, kl
 from llm_scale.study.exact_gap import Laws
@@ -179,7 +178,7 @@ def main(
     found = run_cells(cells(RECORDED if full else SHORT), parts, workers)
     where = {
         "date": datetime.date.today().isoformat(),
-        "code": {name: source_digest(ROOT / name) for name in CODE if name != "toy_games"},
+        "code": code(),
     }
     rows = [row for rows in found for row in rows]
     write_whole(out, record(rows, FULL if full else "make llm-gap", False, **where))

@@ -48,6 +48,19 @@ def test_recipes():
         ])  # fmt: skip
 
 
+def test_a_sixth_of_the_data():
+    rows = llm_text()
+    rows = rows[rows.study == "few"]
+    start = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
+    change = rows.assign(change=rows.kl - rows.seed.map(start))
+    means = change.groupby(["arm", "lr", "round"]).change.mean()
+    found = lines("The text game: a sixth of the data")
+    arms = ("sft, in rounds", "spif, per token", "author, a=1/2")
+    for arm, written in zip(arms, found.values(), strict=True):
+        own = [means[arm, lr] for lr in sorted(rows.lr.unique())]
+        agree(written, [float(x) for each in own for x in (each.min(), each.iloc[-1])])
+
+
 def test_a_preference_without_a_best_response():
     rows = llm_text()
     rows = rows[rows.study == "cyclic"]

@@ -13,6 +13,7 @@ from figures.report.empirical import (
     cells,
     decide,
     recorded_rows,
+    since_first,
     with_own_link,
 )
 from figures.report.records import Record, independent, read_records
@@ -277,6 +278,21 @@ def test_a_reward_is_compared_with_its_own_link_and_with_the_rivals():
     )  # fmt: skip
     np.testing.assert_allclose(with_own_link(rows).own_less_rival, [0.1, 0.2, np.nan])
     assert "own_less_rival" not in with_own_link(rows[["arm"]])
+
+
+def test_rounds_are_compared_with_the_first_one_of_their_own_run():
+    rows = pd.DataFrame(
+        {
+            "study": ["destination"] * 4 + ["rate"], "arm": ["spin"] * 5, "lr": [1e-3] * 5,
+            "seed": [0, 0, 1, 1, 0], "round": [0, 1, 0, 1, 0], "kl_step": [1.0, 2.0, 3.0, 4.0, 9.0],
+            "kl_to_sft": [5.0, 6.0, 7.0, 8.0, np.nan], "kl_before": [0.5, 0.4, 0.7, 0.6, 0.5],
+        }
+    )  # fmt: skip
+    found = since_first(rows)
+    np.testing.assert_allclose(found.kl_step_first, [1.0, 1.0, 3.0, 3.0, np.nan])
+    np.testing.assert_allclose(found.kl_to_sft_first, [5.0, 5.0, 7.0, 7.0, np.nan])
+    np.testing.assert_allclose(found.kl_before_first, [0.5, 0.5, 0.7, 0.7, np.nan])
+    assert "kl_step_first" not in since_first(rows.drop(columns="kl_to_sft"))
 
 
 def test_clauses_of_the_campaign_alone_are_said_to_be_fixed_before_their_runs(evidence):

@@ -63,6 +63,18 @@ def test_finished_parts_are_read_and_runs_leave_no_folder(
     assert not any(p.is_dir() and p.name.startswith(("rate", "history")) for p in folder.iterdir())
 
 
+def test_a_destination_is_one_model_a_seed_of_which_all_runs_tell_their_distance(
+    tmp_path: Path,
+) -> None:
+    given = (("lr", 1e-2), ("cosines", 2))
+    runs = [Run("destination", arm, 100, rounds=2, given=given) for arm in ("sft", "spin")]
+    rows = cells.sweep(runs, SMALL, tmp_path)
+    ends = {round(row["kl"] - row["kl_gap_to_sft"], 3) for row in rows}
+    assert len(ends) == 1  # the KL of the model that all are measured from
+    assert all(row["kl_to_sft"] > -3 * row["kl_to_sft_se"] for row in rows)
+    assert all(abs(row["cosine_start"]) < 1 for row in rows if row["arm"] == "spin")
+
+
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_rows(
     folder: Path, rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

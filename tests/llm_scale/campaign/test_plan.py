@@ -52,7 +52,9 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         count = sum(run.study == study for run in runs)
         assert count == len(cells) * len(plan.SIZES.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
-    assert beside == {"rate", "length", "best", "fresh", "few", "distance", "real", "checked"}
+    assert beside == {
+        "rate", "length", "best", "fresh", "few", "distance", "destination", "real", "checked",
+    }  # fmt: skip
 
 
 def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
@@ -68,6 +70,16 @@ def test_a_distance_is_a_number_of_tokens_from_a_start_of_one_epoch() -> None:
     assert {(s.prompts, s.steps_per_round) for s in runs} == {(4 * FULL.prompts, 8 * FULL.epoch)}
     start = plan.start_settings(size, 0)
     assert (start.sft_steps, start.prompts, start.max_new_tokens) == (48, 3072, 32)
+
+
+def test_the_destination_is_supervised_fine_tuning_of_as_many_steps_at_the_same_rate() -> None:
+    end = plan.end_settings(FULL, 1, HERE, HERE)
+    assert (end.objective, end.rounds, end.sft_run) == ("sft", 1, "")
+    for run in plan.runs("destination", FULL):
+        s = run.settings(FULL, HERE, HERE, "the end")
+        assert s.sft_run == "the end"
+        assert (s.rounds * s.steps_per_round, s.lr) == (end.steps_per_round, end.lr)
+        assert s.cosines == plan.COSINES
 
 
 @pytest.mark.parametrize(
