@@ -238,6 +238,7 @@ class Neglected(NamedTuple):
     beta: float
     step: float
     tau: float = 0.0
+    spread: float = 1.0
 
     def __str__(self) -> str:
         return f"{self.name}-{self.n + 1}-{self.rare:g}" + (f"-{self.tau:g}" if self.tau else "")
@@ -254,7 +255,7 @@ class Neglected(NamedTuple):
         return np.full(self.n + 1, 1.0 / (self.n + 1))
 
     def laws(self) -> FloatArray:
-        both = laws.random_law(np.random.default_rng(self.seed), (2, self.n), 1.0)
+        both = laws.random_law(np.random.default_rng(self.seed), (2, self.n), self.spread)
         return np.append(both * (1.0 - self.rare), np.full((2, 1), self.rare), axis=1)
 
 
@@ -304,6 +305,8 @@ ENDS = [
     Neglected("iq_learn", 0, 49, 1e-3, 5.0, -0.02),
     Neglected("spif", 2, 3, 1e-3, 5.0, -0.02, 0.4),
     Neglected("iq_learn", 0, 49, 1e-3, 5.0, -0.02, 0.1),
+    Neglected("spif", 0, 49, 1e-3, 1.2, -0.02, spread=2.0),
+    Neglected("spif", 1, 49, 1e-2, 1.2, -0.02, spread=2.0),
 ]
 
 
