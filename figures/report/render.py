@@ -261,7 +261,8 @@ def _provenance(evidence: Evidence) -> str:
 def _row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     """An experiment ("" if it is none of several), then file, command, versions, date and code.
 
-    The file and the command of an experiment have NAME in the place of its name.
+    The file and the command of an experiment have NAME in the place of its name; its date and code
+    are left to the file, so that all are one row.
     """
     command = found.get("command", "?")
     _, _, rest = command.partition(" ONLY=")
@@ -273,8 +274,10 @@ def _row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
         member = ""
     versions = {"Python": found.get("python", "?"), **found.get("versions", {})}
     told = f"{found.get('device', '?')}; {', '.join(f'{k} {v}' for k, v in versions.items())}"
+    if member:
+        return member, name, f"`{command}`", told, "in the file", "in the file"
     code = ", ".join(f"{k} {v[:6]}" for k, v in found.get("code", {}).items())
-    return member, name, f"`{command}`", told, found.get("date", "–"), code or "not recorded"
+    return "", name, f"`{command}`", told, found.get("date", "–"), code or "not recorded"
 
 
 def _mutation(total: Mapping[str, int]) -> str:

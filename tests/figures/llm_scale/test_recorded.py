@@ -186,6 +186,27 @@ def test_text_preferences():
     assert change["dpo"][3.0] - change["sppo"][3.0] == pytest.approx(gap, abs=1e-3)
 
 
+def test_text_destination():
+    """By hand from the rows: all go toward SFT's end, and a round does not move less."""
+    table, rows = drawn("text_destination"), llm_text()
+    rows = rows[rows.study == "destination"]
+    first = rows[rows["round"] == 0].groupby("arm")[["kl_before", "kl_step", "kl_to_sft"]].mean()
+    last = rows[rows["round"] == 11].groupby("arm")[["kl", "kl_step", "kl_to_sft"]].mean()
+    for arm in ("spin", "ipo", "spif"):
+        change, end, step = (
+            part(table, panel, objective=arm, series="").set_index("x").y
+            for panel in ("kl", "end", "step")
+        )
+        assert change[12.0] == pytest.approx(last.kl[arm] - first.kl_before[arm], abs=1e-3)
+        assert end[12.0] == pytest.approx(last.kl_to_sft[arm], abs=1e-4)
+        assert step[1.0] == pytest.approx(first.kl_step[arm], abs=1e-5)
+        assert end[12.0] < end[1.0]
+    ends = rows.kl - rows.kl_gap_to_sft  # of one model a seed
+    assert ends.groupby(rows.seed).std().max() < 0.01
+    line = part(table, "kl", objective="expert").y.iloc[0]
+    assert line == pytest.approx(ends.mean() - first.kl_before.mean(), abs=1e-3)
+
+
 def test_text_cyclic():
     """By hand from the rows: the last model spirals away, average and anchored do not."""
     table, rows = drawn("text_cyclic"), llm_text()

@@ -61,6 +61,21 @@ def test_a_sixth_of_the_data():
         agree(written, [float(x) for each in own for x in (each.min(), each.iloc[-1])])
 
 
+def test_where_a_dozen_rounds_go():
+    rows = llm_text()
+    rows = rows[rows.study == "destination"]
+    start = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
+    rows = rows.assign(change=rows.kl - rows.seed.map(start))
+    means = rows.groupby(["arm", "round"])[["change", "kl_to_sft", "kl_step"]].mean()
+    found = lines("The text game: where a dozen rounds go")
+    arms = ("sft, in rounds", "spif", "author, a=1/2", "spif, per token", "ipo", "spin")
+    for arm, written in zip(arms, found.values(), strict=True):
+        own = means.loc[arm]
+        values = [own.change[number - 1] for number in (1, 4, 8, 12)]
+        values += [own[column][at] for column in ("kl_to_sft", "kl_step") for at in (0, 11)]
+        agree(written, [float(value) for value in values])
+
+
 def test_a_preference_without_a_best_response():
     rows = llm_text()
     rows = rows[rows.study == "cyclic"]
