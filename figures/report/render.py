@@ -247,8 +247,8 @@ def _provenance(evidence: Evidence) -> str:
     records = [r for s in evidence.statuses.values() for r in s.records]
     unique = {r.test: r for r in records}.values()
     tests = len({r.function for r in unique})
-    lines += ["", f"{tests} tests of clauses; independent instances (not counted again for every "
-              f"objective): {counted(independent(unique))}. `python -m figures.report verify` "
+    lines += ["", f"{tests} tests of clauses; independent instances: "
+              f"{counted(independent(unique))}. `python -m figures.report verify` "
               "derives every status anew and names records of other code."]  # fmt: skip
     if evidence.mutation:
         lines += ["", _mutation(evidence.mutation["total"])]
