@@ -81,7 +81,7 @@ def _kl(ax: Axes, table: pd.DataFrame) -> None:
     draw.baseline(ax, table, "kl")
     _points(ax, table, "kl", "change of KL(p‖π) [nats]", "From the start")
     looks = {told: _look(base(arm), _series(arm)) for arm, told in NAMES.items()}
-    style.legend(ax, looks, fontsize=6.3, handletextpad=0.0)
+    style.legend(ax, looks, fontsize=6.3, loc="upper right", handletextpad=0.0)
 
 
 def _end(ax: Axes, table: pd.DataFrame) -> None:

@@ -203,7 +203,7 @@ def test_text_destination():
         assert end[12.0] < end[1.0]
     ends = rows.kl - rows.kl_gap_to_sft  # of one model a seed
     assert ends.groupby(rows.seed).std().max() < 0.01
-    line = part(table, "kl", objective="expert").y.iloc[0]
+    line = part(table, "kl", kind=THEORY, objective="expert").y.iloc[0]
     assert line == pytest.approx(ends.mean() - first.kl_before.mean(), abs=1e-3)
 
 
