@@ -80,13 +80,13 @@ def _points(ax: Axes, table: pd.DataFrame, panel: str, label: str, title: str) -
 def _kl(ax: Axes, table: pd.DataFrame) -> None:
     draw.baseline(ax, table, "kl")
     _points(ax, table, "kl", "change of KL(p‖π) [nats]", "From the start")
-    looks = {told: _look(base(arm), _series(arm)) for arm, told in NAMES.items()}
-    style.legend(ax, looks, fontsize=6.3, loc="upper right", handletextpad=0.0)
 
 
 def _end(ax: Axes, table: pd.DataFrame) -> None:
     _points(ax, table, "end", "KL(π‖π_SFT) [nats]", "From the end of SFT")
-    ax.set_ylim(bottom=0.0)
+    ax.set_ylim(0.0, 7.0)  # room for the legend
+    looks = {told: _look(base(arm), _series(arm)) for arm, told in NAMES.items()}
+    style.legend(ax, looks, fontsize=6.3, loc="upper right", handletextpad=0.0)
 
 
 def _step(ax: Axes, table: pd.DataFrame) -> None:
