@@ -76,6 +76,24 @@ def test_where_a_dozen_rounds_go():
         agree(written, [float(value) for value in values])
 
 
+def test_rounds_in_rounds_of_sft_and_their_angles():
+    """8.8, 8.7, 8.1, 6.2, 5.9 of SFT's, by interpolation; cosines, first and last, of the steps."""
+    rows = llm_text()
+    rows = rows[rows.study == "destination"]
+    start = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
+    rows = rows.assign(change=rows.kl - rows.seed.map(start))
+    change = rows.groupby(["arm", "round"]).change.mean().unstack()
+    sft = np.r_[0.0, change.loc["sft, in rounds"]]
+    worth = np.interp(-change[11], -sft, np.arange(13.0))
+    told = {"author, a=1/2": 8.7, "ipo": 5.9, "sft, in rounds": 12.0, "spif": 8.8,
+            "spif, per token": 8.1, "spin": 6.2}  # fmt: skip
+    assert dict(zip(change.index, worth, strict=True)) == pytest.approx(told, abs=0.051)
+    angles = rows[rows["round"].isin([0, 11])].groupby(["arm", "round"])
+    first, last = (angles[f"cosine_{at}"].mean().dropna() for at in ("start", "end"))
+    assert (first.min(), first.max()) == pytest.approx((0.68, 0.73), abs=0.005)
+    assert last["ipo"].max() < 0.2 < 0.4 < last["spif"].min()
+
+
 def test_a_preference_without_a_best_response():
     rows = llm_text()
     rows = rows[rows.study == "cyclic"]
