@@ -56,6 +56,12 @@ def campaign(folder: Path = RESULTS) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def since_start(rows: pd.DataFrame, column: str = "kl") -> pd.Series:
+    """Change of a column (with a ``_before``) since the model that a seed's runs begin with."""
+    first = rows[rows["round"] == 0].groupby("seed")[f"{column}_before"].first()
+    return rows[column] - rows.seed.map(first)
+
+
 def base(arm: str) -> str:
     """The objective whose colour an arm of the campaign has."""
     return "spif" if arm.startswith("author") else arm.partition(",")[0]

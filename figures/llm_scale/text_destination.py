@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import base, llm_text
+from figures.recorded import base, llm_text, since_start
 from figures.style import shown
 from figures.tidy import THEORY, Rows
 from llm_scale.campaign.plan import AUTHOR, END_ROUNDS, END_STUDY
@@ -42,8 +42,7 @@ def table() -> pd.DataFrame:
     """From the recorded runs."""
     found = llm_text()
     found = found[found.study == END_STUDY]
-    start = found[found["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
-    found = found.assign(number=found["round"] + 1.0, change=found.kl - found.seed.map(start))
+    found = found.assign(number=found["round"] + 1.0, change=since_start(found))
     rows = Rows()
     for arm in NAMES:
         own = found[found.arm == arm]

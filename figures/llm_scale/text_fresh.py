@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import at_temperatures, base, llm_text
+from figures.recorded import at_temperatures, base, llm_text, since_start
 from figures.style import note, shown
 from figures.tidy import MEASURED, THEORY, Rows
 from llm_scale.campaign.plan import FRESH_STUDY, FULL
@@ -45,8 +45,7 @@ def table() -> pd.DataFrame:
     found = llm_text()
     fresh = found[found.study == FRESH_STUDY]
     start = fresh[fresh["round"] == 0].drop_duplicates("seed")
-    change = fresh.kl - fresh.seed.map(start.set_index("seed").kl_before)
-    fresh = fresh.assign(change=change)
+    fresh = fresh.assign(change=since_start(fresh))
     read = fresh.assign(read=(fresh["round"] + 1.0) * FULL.prompts)
     rows = Rows()
     for arm, (name, series) in ARMS.items():

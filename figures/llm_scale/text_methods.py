@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import base, llm_text
+from figures.recorded import base, llm_text, since_start
 from figures.style import note
 from figures.tidy import MEASURED, THEORY, Rows
 
@@ -45,10 +45,7 @@ CLAIMS = ("C6", "S8")
 def table() -> pd.DataFrame:
     """From the recorded runs."""
     found = llm_text()
-    started = found[found["round"] == 0].groupby("seed").kl_before.first()
-    found = found.assign(
-        both=found.kl + found.reverse_kl, change=found.kl - found.seed.map(started)
-    )
+    found = found.assign(both=found.kl + found.reverse_kl, change=since_start(found))
     arms = [arm for arm in TOLD if arm in set(found.arm[found.study == "chosen"])]
     best, rows = found[found.study == "best"], Rows()
     for arm in (IN_ROUNDS, *arms):

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import llm_text
+from figures.recorded import llm_text, since_start
 from figures.style import shown
 from figures.tidy import THEORY, Rows
 from llm_scale.campaign.plan import JUDGED
@@ -34,8 +34,7 @@ def table() -> pd.DataFrame:
     """From the recorded runs."""
     found = llm_text()
     found = found[found.study == "preferences"].sort_values("round", kind="stable")
-    start = found[found["round"] == 0].groupby("seed").nll_before.first()
-    found = found.assign(number=found["round"] + 1.0, change=found.nll - found.seed.map(start))
+    found = found.assign(number=found["round"] + 1.0, change=since_start(found, "nll"))
     rows = Rows()
     for arm in JUDGED:
         own = found[found.arm == arm]

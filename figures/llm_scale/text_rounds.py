@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import draw, style
-from figures.recorded import at_temperatures, llm_text
+from figures.recorded import at_temperatures, llm_text, since_start
 from figures.style import note, shown
 from figures.tidy import MEASURED, THEORY, Rows
 from llm_scale.campaign.plan import RATE
@@ -51,8 +51,7 @@ def table() -> pd.DataFrame:
     """From the recorded runs."""
     found = llm_text()
     started = found[found["round"] == 0].groupby("seed")[["kl_before", "reverse_kl_before"]].first()
-    change = found.kl - found.seed.map(started.kl_before)
-    found = found.assign(both=found.kl + found.reverse_kl, change=change)
+    found = found.assign(both=found.kl + found.reverse_kl, change=since_start(found))
     rows = Rows()
     old = found[(found.study == "history") & (found.effective_step == STEP)].assign(
         number=lambda r: r["round"] + 1.0

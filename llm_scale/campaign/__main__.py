@@ -23,8 +23,6 @@ from theory.command import program
 from theory.errors import InvalidInput
 from theory.files import write_whole
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def record(experiment: str, rows: Sequence[dict[str, Any]], size: Size, command: str) -> str:
     """The rows as JSON, a line each, with where they come from."""

@@ -70,8 +70,9 @@ JUDGED = ("sppo", "spif", "ipo", "dpo")
 """Losses of winners and losers."""
 ORACLE = "bradley-terry(scale=1)"
 """By the expert's mean log-probability of a response's tokens."""
-END_STUDY, END_ROUNDS, COSINES = "destination", 12, 4
-"""Rounds beside SFT of as many epochs, and gradients of a round that are compared with SFT's."""
+END_STUDY, END_ROUNDS, END_RATE, COSINES = "destination", 12, RATES[0], 4
+"""Rounds beside SFT of as many epochs at a rate that all losses bear, and gradients of a round that
+are compared with SFT's."""
 CYCLIC, CYCLIC_ROUNDS = "cyclic(strength=1)", 12
 """Classes by a response's first token: each of three beats one other and loses to the third."""
 BEST_STUDY, FRESH_STUDY, FEW_STUDY, DISTANCE_STUDY = "best", "fresh", "few", "distance"
@@ -196,7 +197,7 @@ def start_settings(size: Size, seed: int, expert: str = "") -> Settings:
 
 def end_settings(size: Size, seed: int, expert: str, model: str) -> Settings:
     """Of the SFT run from whose model study "destination" measures its own distance."""
-    run = Run(END_STUDY, "sft", seed, END_ROUNDS, given=(("lr", RATES[0]),))
+    run = Run(END_STUDY, "sft", seed, END_ROUNDS, given=(("lr", END_RATE),))
     return run.settings(size, expert, model)
 
 
@@ -301,8 +302,8 @@ def distance(seeds: Sequence[int]) -> Iterator[Run]:
 
 
 def destination(seeds: Sequence[int]) -> Iterator[Run]:
-    """A dozen rounds at a rate that all losses bear, measured from the end of SFT's training."""
-    given = (("lr", RATES[0]), ("cosines", COSINES))
+    """A dozen rounds, measured from the end of SFT's training."""
+    given = (("lr", END_RATE), ("cosines", COSINES))
     for seed in seeds:
         for arm in ("sft", *PAIRED, PER_TOKEN[1]):
             yield Run(END_STUDY, arm, seed, rounds=END_ROUNDS, given=given)

@@ -187,7 +187,7 @@ def test_text_preferences():
 
 
 def test_text_destination():
-    """By hand from the rows: all go toward SFT's end, and a round does not move less."""
+    """By hand from the rows: all go toward the one model where SFT ends."""
     table, rows = drawn("text_destination"), llm_text()
     rows = rows[rows.study == "destination"]
     first = rows[rows["round"] == 0].groupby("arm")[["kl_before", "kl_step", "kl_to_sft"]].mean()

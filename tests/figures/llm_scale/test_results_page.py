@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from figures.catalogue import ROOT
@@ -31,6 +32,14 @@ def agree(written: list[str], values: list[float]) -> None:
         assert float(text) == pytest.approx(value, abs=0.51 * 10.0**-digits), text
 
 
+def changed(study: str) -> pd.DataFrame:
+    """Rows of a study with the change of KL since the start of their seed."""
+    rows = llm_text()
+    rows = rows[rows.study == study]
+    start = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
+    return rows.assign(change=rows.kl - rows.seed.map(start))
+
+
 def test_recipes():
     rows = llm_text()
     rows = rows[rows.study == "recipe"].set_index(["arm", "round", "seed"]).sort_index()
@@ -49,11 +58,8 @@ def test_recipes():
 
 
 def test_a_sixth_of_the_data():
-    rows = llm_text()
-    rows = rows[rows.study == "few"]
-    start = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
-    change = rows.assign(change=rows.kl - rows.seed.map(start))
-    means = change.groupby(["arm", "lr", "round"]).change.mean()
+    rows = changed("few")
+    means = rows.groupby(["arm", "lr", "round"]).change.mean()
     found = lines("The text game: a sixth of the data")
     arms = ("sft, in rounds", "spif, per token", "author, a=1/2")
     for arm, written in zip(arms, found.values(), strict=True):
@@ -62,10 +68,7 @@ def test_a_sixth_of_the_data():
 
 
 def test_where_a_dozen_rounds_go():
-    rows = llm_text()
-    rows = rows[rows.study == "destination"]
-    start = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
-    rows = rows.assign(change=rows.kl - rows.seed.map(start))
+    rows = changed("destination")
     means = rows.groupby(["arm", "round"])[["change", "kl_to_sft", "kl_step"]].mean()
     found = lines("The text game: where a dozen rounds go")
     arms = ("sft, in rounds", "spif", "author, a=1/2", "spif, per token", "ipo", "spin")
@@ -78,10 +81,7 @@ def test_where_a_dozen_rounds_go():
 
 def test_rounds_in_rounds_of_sft_and_their_angles():
     """8.8, 8.7, 8.1, 6.2, 5.9 of SFT's, by interpolation; cosines, first and last, of the steps."""
-    rows = llm_text()
-    rows = rows[rows.study == "destination"]
-    start = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
-    rows = rows.assign(change=rows.kl - rows.seed.map(start))
+    rows = changed("destination")
     change = rows.groupby(["arm", "round"]).change.mean().unstack()
     sft = np.r_[0.0, change.loc["sft, in rounds"]]
     worth = np.interp(-change[11], -sft, np.arange(13.0))
