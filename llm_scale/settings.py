@@ -137,6 +137,18 @@ class Settings(BaseSettings):
         "end there ('ended'), as where a template closes every answer",
         of=("kept", "ended"),
     )
+    own_prompt: str = option(
+        "whole",
+        "recipe error: own responses are drawn after the prompt ('whole'), or after it without its "
+        "last token ('cut'; a single one stays), as where templates of sampling and training "
+        "differ; log-ratios are after the whole one",
+        of=("whole", "cut"),
+    )
+    length_normalised: bool = option(
+        False,
+        "recipe error: the loss reads rewards divided by their response's number of tokens, as one "
+        "trainer's IPO does; rewards that are reported are not divided",
+    )
     terms: str = option(
         "both",
         "ablation of a pointwise loss: both terms, or that of expert or of own responses alone "
@@ -246,7 +258,7 @@ class Settings(BaseSettings):
     @property
     def not_of_current(self) -> list[str]:
         """What makes own responses other than whole samples of pi_t, as name=value; but history."""
-        plain, names = Settings(), ("own_from", "own_temperature", "own_cut")
+        plain, names = Settings(), ("own_from", "own_temperature", "own_cut", "own_prompt")
         given = {name: getattr(self, name) for name in names}
         return [f"{name}={v!r}" for name, v in given.items() if v != getattr(plain, name)]
 
@@ -268,7 +280,8 @@ class Settings(BaseSettings):
 
 PLAYED = (
     "objective", "beta", "effective_step", "tau", "level", "opponent", "history", "oracle",
-    "own_from", "own_temperature", "own_cut", "terms", "comparisons", "own_samples", "cosines",
+    "own_from", "own_temperature", "own_cut", "own_prompt", "length_normalised", "terms",
+    "comparisons", "own_samples", "cosines",
 )  # fmt: skip
 """Settings that self-play alone reads."""
 SIZES = ("width", "layers", "heads", "vocabulary")

@@ -168,11 +168,13 @@ def losses(
     beta: float,
     tau: float,
     terms: str = "both",
+    length_normalised: bool = False,
 ) -> Tensor:
     """Loss per prompt (n,) of a round's data, from ``log pi`` of all of their responses."""
     if objective is None:
         return batch.likelihood_loss(log_pi)
     reward = implicit_reward(objective, log_pi, batch.opponent, beta, batch.log_anchor, tau)
+    reward = batch.by_length(reward) if length_normalised else reward
     return batch.risk(objective, batch.held_at_zero(reward, terms))
 
 
@@ -207,7 +209,10 @@ def accumulate(
                 log_pi = batch.smoothed(parts.scorer, smoothing)
             else:
                 log_pi = batch.log_probs(parts.scorer)
-            each = losses(objective, batch.to(log_pi.device), log_pi, s.beta, s.tau, s.terms)
+            each = losses(
+                objective, batch.to(log_pi.device), log_pi, s.beta, s.tau, s.terms,
+                s.length_normalised,
+            )  # fmt: skip
             loss = (number <= len(batches)) * each.sum() / len(chosen)
             (loss * processes.size()).backward()
         total += float(loss.detach())
@@ -330,7 +335,7 @@ def measured(parts: Parts, state: State) -> dict[str, Any]:
     s, store, game = parts.settings, parts.store, None
     if parts.objective is not None:
         sizes = s.expert_samples, s.own_samples
-        ablated = s.terms != "both" or bool(s.not_of_current)
+        ablated = s.terms != "both" or s.length_normalised or bool(s.not_of_current)
         game = RewardTerms(parts.objective, s.beta, s.tau, *sizes, s.level, s.history, ablated)
     due = (state.round + 1) % s.eval_every == 0
     found = measure(

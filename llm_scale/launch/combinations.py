@@ -140,6 +140,7 @@ def _ablation_problems(settings: Settings, objective: Objective | None) -> list[
     s, terms = settings, f"terms={settings.terms!r}"
     if objective is None:
         given = [terms] * (s.terms != "both") + s.not_of_current
+        given += ["length_normalised"] * s.length_normalised
         given += [f"history={s.history:g}"] * (s.history > 0)
         return [f"{name} is of self-play; sft has no such part" for name in given]
     out = []
@@ -151,6 +152,8 @@ def _ablation_problems(settings: Settings, objective: Objective | None) -> list[
         )
     if s.terms != "both" and s.oracle != NONE:
         out.append(f"{terms}: with an oracle every response is on both sides; oracle must be none")
+    if s.length_normalised and s.level == "token":
+        out.append("length_normalised: rewards per token are not summed; level must be sequence")
     if s.not_of_current:
         own_opponent = objective.writes("opponent")
         out += [

@@ -79,6 +79,10 @@ def _nothing(settings: Settings, objective: Objective) -> str:
         return f"own responses at temperature {s.own_temperature:g}: pi at it, not pi, goes to p"
     if s.own_cut != "kept":
         return "own responses that are closed where they were cut: no samples of pi_t"
+    if s.own_prompt != "whole":
+        return "own responses that are drawn after another prompt: no samples of pi_t"
+    if s.length_normalised:
+        return "rewards divided by lengths: steps are as many times longer as responses have tokens"
     if s.tau > 0 and (s.history > 0 or s.opponent != "last" or objective.opponent_factor != 1.0):
         return "an anchor together with another opponent than pi_t"
     return ""

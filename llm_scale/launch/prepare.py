@@ -143,6 +143,8 @@ def _fit_problems(settings: Settings, made: Prepared) -> list[str]:
         out.append(
             f"batch={settings.batch}; {processes.announced()} processes need one prompt each"
         )
+    if settings.own_prompt == "cut" and task.longest_prompt < 2:
+        out.append("own_prompt='cut': the prompts are single tokens, nothing of them is cut")
     room = output.context(language.model)
     needed = task.longest_prompt + settings.max_new_tokens
     if room is not None and needed > room:
@@ -197,7 +199,13 @@ def _try_objective(settings: Settings, task: tasks.Task, eos: int) -> None:
     log_pi = (0.9 * data.current).requires_grad_()
     try:
         losses(
-            objective, data, log_pi, settings.beta, settings.tau, settings.terms
+            objective,
+            data,
+            log_pi,
+            settings.beta,
+            settings.tau,
+            settings.terms,
+            settings.length_normalised,
         ).mean().backward()
     except (Exception, SystemExit) as error:
         raise InvalidInput(

@@ -22,6 +22,8 @@ WHOLE: dict[str, Any] = {
     "own_from": "current",
     "own_temperature": 1.0,
     "own_cut": "kept",
+    "own_prompt": "whole",
+    "length_normalised": False,
     "history": 0.0,
     "effective_step": 0.0,
 }

@@ -65,7 +65,8 @@ class RewardTerms:
     level: str = "sequence"
     history: float = 0.0
     ablated: bool = False
-    """Whether a term of the loss, or pi_t as the source of own responses, is left out."""
+    """Whether a term of the loss, or pi_t as the source of own responses, is left out, or rewards
+    are divided by lengths."""
 
 
 @dataclass(frozen=True)

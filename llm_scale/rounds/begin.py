@@ -67,8 +67,8 @@ def begin(
     if settings.data == PAIRS:
         return _given(player, items, objective, previous, base)
     kind = opponent_kind(player, objective)
-    count = settings.own_samples
-    prompts = [item.prompt for item in items for _ in range(count)]
+    count, cut = settings.own_samples, settings.own_prompt == "cut"
+    prompts = [seen_prompt(item.prompt, cut) for item in items for _ in range(count)]
     keys = [(item.id, k) for item in items for k in range(count)]
 
     def number(i: int) -> np.ndarray:
@@ -100,6 +100,7 @@ def begin(
     if settings.own_cut == "ended":
         now = [i for i in now if not own[i].truncated]
         own = [closed(response, player.language.ends[0]) for response in own]
+    now = [] if cut else now
     full = [
         dataclasses.replace(
             item,
@@ -186,6 +187,11 @@ def _own(
     """Responses at the run's temperature for own ones; log-probabilities are those at 1."""
     temperature = player.settings.own_temperature
     return player.sample(prompts, number, "own responses", temperature=temperature)
+
+
+def seen_prompt(prompt: Tokens, cut: bool) -> Tokens:
+    """What own responses are drawn after; a cut prompt keeps its first token."""
+    return prompt[: max(1, len(prompt) - 1)] if cut else prompt
 
 
 def closed(response: Response, end: int) -> Response:

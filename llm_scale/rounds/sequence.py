@@ -93,6 +93,11 @@ class Round:
         extras = {"r_history": history} if "history" in objective.needs else {}
         return torch.as_tensor(objective.reward_risk(expert, own, **extras))
 
+    def by_length(self, reward: Tensor) -> Tensor:
+        """Rewards divided by their response's number of tokens."""
+        lengths = [len(r.tokens) for item in self.items for r in item.responses]
+        return reward / torch.tensor(lengths, dtype=reward.dtype, device=reward.device)
+
     def held_at_zero(self, reward: Tensor, terms: str) -> Tensor:
         """Rewards with those of the side that is not among ``terms`` at 0: its term of a pointwise
         loss is then the constant that it is at the round's start."""

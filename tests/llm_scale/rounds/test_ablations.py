@@ -1,5 +1,7 @@
 """One term of a loss alone, and own responses of pi_0: by hand, and refused where there is none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from lab.specs import objective_of
 from llm_scale.launch.combinations import combination_problems
 from llm_scale.models import weights
-from llm_scale.rounds.begin import begin
+from llm_scale.rounds.begin import begin, seen_prompt
 from llm_scale.settings import Settings
 from llm_scale.train import losses
 from tests.llm_scale.commands import call, metrics
@@ -121,6 +123,62 @@ def test_a_cut_own_response_ends_where_it_was_cut():
     torch.testing.assert_close(made[1].data.current, known[1].score(made[1].data.pairs))
 
 
+def test_after_a_cut_prompt_own_responses_are_drawn_but_not_scored():
+    made = {}
+    for own_prompt in ("whole", "cut"):
+        who = player(settings(own_prompt=own_prompt, prompts=64))
+        base, items = weights.copy_of(who.language), task(who.settings).items(0)
+        played = objective_of(who.settings.objective)
+        items = [replace(i, prompt=(*i.prompt, i.prompt[-1])) for i in items]
+        whole = begin(who, items, 0, played, base, base)
+        if own_prompt == "cut":  # as those of the whole prompt, which is the same but one token
+            short = player(settings(prompts=64))
+            plain = begin(short, task(who.settings).items(0), 0, played, base, base)
+            assert [i.own for i in whole.data.items] == [i.own for i in plain.data.items]
+        torch.testing.assert_close(whole.data.current, who.score(whole.data.pairs))
+        assert [i.prompt for i in whole.data.items] == [i.prompt for i in items]
+        made[own_prompt] = whole
+    assert len(made["cut"].sampler) == 0
+    assert len(made["whole"].sampler) == 64
+    assert [i.own for i in made["cut"].data.items] != [i.own for i in made["whole"].data.items]
+
+
+def test_a_prompt_of_one_token_stays():
+    assert seen_prompt((5,), cut=True) == seen_prompt((5,), cut=False) == (5,)
+    assert seen_prompt((5, 6), cut=True) == (5,)
+
+
+@pytest.mark.parametrize("objective", ["ipo(margin=1)", "spif(c=0.5)", "centred_spif(c=1)"])
+def test_rewards_divided_by_lengths_are_those_of_the_means_of_tokens(objective):
+    """By hand: the loss of ``beta log-ratio / |y|``, response by response."""
+    data, log_pi = round_of(own_samples=2)
+    lengths = torch.tensor([[len(r.tokens) for r in i.responses] for i in data.items])
+    assert len(set(lengths.flatten().tolist())) > 1
+    mean = BETA * (log_pi - data.opponent.double()).reshape(6, 4) / lengths
+    played = objective_of(objective)
+    found = losses(played, data, log_pi, BETA, 0.0, "both", True)
+    torch.testing.assert_close(found, played.reward_risk(mean[:, :2], mean[:, 2:]))
+    assert not torch.allclose(found, losses(played, data, log_pi, BETA, 0.0))
+
+
+def test_a_run_with_lengths_trains_another_model(tmp_path):
+    small = ("--preset", "tiny-cpu", "--prompts=8", "--rounds=1", "--steps-per-round=2")
+    last = []
+    for more in ((), ("--length-normalised",)):
+        out = tmp_path / "".join(("run", *more))
+        said = call("train", "--out", out, *small, "--batch=8", "--sft-steps=0", *more).output
+        last += [r["loss"] for r in metrics(out) if "loss" in r][-1:]
+        assert ("no threshold of the step" in said) == bool(more)
+    assert last[0] != last[1]
+
+
+def test_of_a_task_whose_prompts_are_single_tokens_nothing_is_cut(tmp_path):
+    out = tmp_path / "run"
+    said = call("train", "--out", out, "--preset", "tiny-cpu", "--own-prompt=cut", code=2).output
+    assert "own_prompt='cut': the prompts are single tokens" in " ".join(said.split())
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
@@ -132,6 +190,10 @@ def test_a_cut_own_response_ends_where_it_was_cut():
         ({"own_temperature": 0.7, "objective": "sft"}, "own_temperature=0.7 is of self-play"),
         ({"own_cut": "ended", "level": "token"}, "own_cut='ended': own responses are no samples"),
         ({"own_temperature": 0.7, "history": 0.5}, "history must be 0"),
+        ({"own_prompt": "cut", "objective": "sft"}, "own_prompt='cut' is of self-play"),
+        ({"own_prompt": "cut", "opponent": "mixture"}, "own_prompt='cut': own responses are no"),
+        ({"length_normalised": True, "objective": "sft"}, "length_normalised is of self-play"),
+        ({"length_normalised": True, "level": "token"}, "level must be sequence"),
         ({"own_from": "base", "opponent": "base"}, "opponent must be last"),
         ({"own_from": "base", "history": 0.5}, "history must be 0"),
         ({"own_from": "base", "level": "token"}, "level must be sequence"),
