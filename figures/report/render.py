@@ -212,9 +212,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
         lines.append(f"![{answer.figure}](figures/out/{answer.figure}.png)")
     for head, cited in (("For", answer.because), ("Against", answer.against or {})):
         if cited:
-            lines.append(
-                f"{head}: " + "; ".join(_cited(id_, evidence.statuses) for id_ in cited) + "."
-            )
+            lines.append(f"{head}: {_cited(cited, evidence.statuses)}.")
     if answer.change:
         lines.append(f"Would change it: {answer.change}")
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
@@ -223,8 +221,12 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     return "\n\n".join(filter(None, lines))
 
 
-def _cited(id_: str, statuses: Mapping[str, Status]) -> str:
-    return f"{id_} {statuses[id_].word}"
+def _cited(ids: Iterable[str], statuses: Mapping[str, Status]) -> str:
+    """Clauses by their status, in the order in which they are cited."""
+    by_word: dict[str, list[str]] = {}
+    for id_ in ids:
+        by_word.setdefault(statuses[id_].word, []).append(id_)
+    return "; ".join(f"{', '.join(of)} {word}" for word, of in by_word.items())
 
 
 def _provenance(evidence: Evidence) -> str:

@@ -265,6 +265,8 @@ def _told(run: Run, settings: Settings) -> str:
         rounds += f", own at temperature {settings.own_temperature:g}"
     if settings.own_cut != "kept":
         rounds += ", cut own ended"
+    if settings.own_prompt != "whole":
+        rounds += ", own of a cut prompt"
     return rounds + "".join(f", {value:g} {name}" for name, value in shown.items() if value)
 
 

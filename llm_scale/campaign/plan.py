@@ -33,6 +33,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "sppo": {"objective": "sppo"},
     "dpo": {"objective": "dpo"},
     "author, own of the start": {"objective": "spif(c=2.02)", "own_from": "base"},
+    "ipo, by length": {"objective": "ipo(margin=1)", "length_normalised": True},
+    "spif, by length": {"objective": "spif(c=1)", "length_normalised": True},
 }
 """Settings of an arm by its name in tables."""
 NO_STEP = ("sft", "tspin")
@@ -76,7 +78,8 @@ are compared with SFT's."""
 CYCLIC, CYCLIC_ROUNDS = "cyclic(strength=1)", 12
 """Classes by a response's first token: each of three beats one other and loses to the third."""
 BEST_STUDY, FRESH_STUDY, FEW_STUDY, DISTANCE_STUDY = "best", "fresh", "few", "distance"
-CHOOSING = (BEST_STUDY, FRESH_STUDY, FEW_STUDY)
+MANY_STUDY, REALISABLE_STUDY = "many", "realisable"
+CHOOSING = (BEST_STUDY, FRESH_STUDY, FEW_STUDY, MANY_STUDY, REALISABLE_STUDY)
 """Studies whose runs keep the model of their best round, by validation; those that explore are
 measured on validation prompts and so keep none."""
 ROUNDS, FRESH_ROUNDS = 6, 4
@@ -87,8 +90,8 @@ SFT_SETTINGS: tuple[tuple[float, int, tuple[tuple[str, Any], ...]], ...] = (
 """Passes a round, rounds and more: the schedule of self-play, and longer ones; a larger rate."""
 POOLED_SETTINGS = ((4, RATE), (2, RATES[2]), (4, RATES[2]))
 """Passes over all responses at once, and the rate."""
-FEW = 512
-"""Responses, the same in every round: a sixth of what the other experiments have."""
+FEW, MANY, MANY_ROUNDS = 512, 12_288, 4
+"""Responses, the same in every round: a sixth and four times of what other experiments have."""
 OTHERS = ("space", "spif, per token", "spin, per token")
 TAKEN_APART = ("author, expert term", "author, own of the start")
 
@@ -103,6 +106,7 @@ class Size:
             at START_RATE: the model that rounds begin with is a well trained one.
         expert_steps: steps of training of an expert of its own; 0 is the text game's own expert.
         expert_width, width: hidden sizes of expert and learner; 0 is the preset's.
+        expert_layers: of an expert of its own.
         studies: that are run; none named: all.
         preset: the game. start_rate: learning rate of the SFT start. given: other settings.
     """
@@ -114,6 +118,7 @@ class Size:
     start_epochs: int = 6
     expert_steps: int = 0
     expert_width: int = 0
+    expert_layers: int = 4
     width: int = 0
     studies: tuple[str, ...] = ()
     preset: str = PRESET
@@ -136,6 +141,8 @@ SHORT = Size(
 )  # fmt: skip
 FAR = replace(FULL, start_epochs=1)
 """From a start that has read its data once: one more nat a token to go."""
+REALISABLE = replace(FULL, expert_steps=1200, expert_width=96, expert_layers=2)
+"""With an expert of the learner's own architecture, trained as long as the game's."""
 REAL = Size(
     (0, 1, 2, 3, 4), prompts=64, held_out=32, epoch=8, start_epochs=2, preset=REAL_PRESET,
     start_rate=6e-4,
@@ -206,7 +213,8 @@ def expert_settings(size: Size) -> Settings | None:
     if not size.expert_steps:
         return None
     values: dict[str, Any] = {"steps_per_round": size.expert_steps, "device": "cpu"}
-    return resolve("text-expert", values | {"width": size.expert_width, "objective": "sft"})
+    values |= {"width": size.expert_width, "layers": size.expert_layers}
+    return resolve("text-expert", values | {"objective": "sft"})
 
 
 def rates(seeds: Sequence[int]) -> Iterator[Run]:
@@ -292,6 +300,26 @@ def few(seeds: Sequence[int]) -> Iterator[Run]:
                 yield Run(FEW_STUDY, arm, seed, 1, ROUNDS, beta=beta, given=given, prompts=FEW)
 
 
+def many(seeds: Sequence[int]) -> Iterator[Run]:
+    """Four times the responses, the same in every round: one grid for all."""
+    for seed in seeds:
+        for arm, beta in (("sft", 0.0), (AUTHOR, PUBLISHED_BETA)):
+            for rate in (RATE, RATES[2]):
+                given = (("lr", rate),)
+                yield Run(
+                    MANY_STUDY, arm, seed, 1, MANY_ROUNDS, beta=beta, given=given, prompts=MANY
+                )
+
+
+def realisable(seeds: Sequence[int]) -> Iterator[Run]:
+    """The grid of "best" where the learner can be the expert."""
+    for seed in seeds:
+        for epochs, rounds, given in SFT_SETTINGS:
+            yield Run(REALISABLE_STUDY, "sft", seed, epochs, rounds, given=given)
+        yield Run(REALISABLE_STUDY, AUTHOR, seed, 4, ROUNDS, beta=PUBLISHED_BETA)
+        yield Run(REALISABLE_STUDY, "spif, per token", seed, 4, ROUNDS)
+
+
 def distance(seeds: Sequence[int]) -> Iterator[Run]:
     """A round of many responses cut after a token, four and 32: by how far the expert is."""
     for seed in seeds:
@@ -336,6 +364,17 @@ def recipes(seeds: Sequence[int]) -> Iterator[Run]:
                 yield Run(RECIPE_STUDY, arm, seed, rounds=2, beta=PUBLISHED_BETA, given=given)
 
 
+def recipes_others(seeds: Sequence[int]) -> Iterator[Run]:
+    """Own responses after another prompt, and margins divided by lengths."""
+    cut = (("own_prompt", "cut"),)
+    for seed in seeds:
+        for arm, rate, _ in RECIPES:
+            given = (("lr", rate), *cut)
+            yield Run(RECIPE_STUDY, arm, seed, rounds=2, beta=PUBLISHED_BETA, given=given)
+        for arm in ("ipo", "ipo, by length", "spif", "spif, by length"):
+            yield Run(RECIPE_STUDY, arm, seed, rounds=2, given=(("lr", RATES[0]),))
+
+
 def real(seeds: Sequence[int]) -> Iterator[Run]:
     """A pretrained model on verses: an epoch of SFT and of self-play from one SFT start."""
     for seed in seeds:
@@ -355,12 +394,13 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
-    "best_others": best_others, "ablations": ablations, "fresh": fresh, "few": few,
-    "distance": distance, "destination": destination, "preferences": preferences,
-    "cyclic": cyclic, "recipes": recipes, "real": real, "checked": checked,
+    "best_others": best_others, "ablations": ablations, "fresh": fresh, "few": few, "many": many,
+    "realisable": realisable, "distance": distance, "destination": destination,
+    "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
+    "recipes_others": recipes_others, "real": real, "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
-SIZES = {"distance": FAR, "real": REAL, "checked": CHECKED}
+SIZES = {"realisable": REALISABLE, "distance": FAR, "real": REAL, "checked": CHECKED}
 """Of the experiments that are not of the full size of the text game."""
 
 

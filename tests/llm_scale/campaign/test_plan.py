@@ -10,7 +10,7 @@ from lab.specs import objective_of
 from llm_scale.campaign import plan
 from llm_scale.campaign.cells import name
 from llm_scale.campaign.plan import ARMS, EXPERIMENTS, FULL, NO_STEP, SHORT, Run, Size, size_of
-from llm_scale.settings import resolve
+from llm_scale.settings import Settings, resolve
 
 HERE = "here"
 
@@ -53,19 +53,48 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         assert count == len(cells) * len(plan.SIZES.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
     assert beside == {
-        "rate", "length", "best", "fresh", "few", "distance", "destination", "real", "checked",
+        "rate", "length", "best", "fresh", "few", "many", "realisable", "distance", "destination",
+        "real", "checked",
     }  # fmt: skip
 
 
+def test_where_the_learner_can_be_the_expert_it_has_its_architecture() -> None:
+    size = size_of("realisable")
+    expert = plan.expert_settings(size)
+    assert expert is not None
+    for learner in (plan.start_settings(size, 0, HERE), *_settings("realisable", size)):
+        for part in ("width", "layers", "heads"):  # tokens are the expert's
+            assert getattr(learner, part) == getattr(expert, part)
+    assert expert.steps_per_round == resolve("text-expert", {}).steps_per_round
+
+
+def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -> None:
+    def of(experiment: str, study: str) -> set[tuple[object, ...]]:
+        runs = plan.runs(experiment, size_of(experiment))
+        return {(r.arm, r.seed, r.epochs, r.rounds, r.beta, r.given) for r in runs
+                if r.study == study}  # fmt: skip
+
+    known = {cell for e in ("best", "best_others") for cell in of(e, "best")}
+    assert of("best", "best") < of("realisable", "realisable") < known
+    many = plan.runs("many", FULL)
+    assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {plan.MANY}
+    tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
+    assert len({str(t) for t in tried if t}) == 1
+
+
+def _settings(experiment: str, size: Size) -> list[Settings]:
+    return [run.settings(size, HERE, HERE) for run in plan.runs(experiment, size)]
+
+
 def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
-    runs = [run.settings(FULL, HERE, HERE) for run in plan.runs("fresh", FULL)]
+    runs = _settings("fresh", FULL)
     seen = {s.prompts * (s.rounds if s.round_data == "fresh" else 1) for s in runs}
     assert seen == {4 * FULL.prompts}
 
 
 def test_a_distance_is_a_number_of_tokens_from_a_start_of_one_epoch() -> None:
     size = size_of("distance")
-    runs = [run.settings(size, HERE, HERE) for run in plan.runs("distance", size)]
+    runs = _settings("distance", size)
     assert {s.max_new_tokens for s in runs} == set(plan.HORIZONS)
     assert {(s.prompts, s.steps_per_round) for s in runs} == {(4 * FULL.prompts, 8 * FULL.epoch)}
     start = plan.start_settings(size, 0)
