@@ -1,7 +1,8 @@
 """A language model on real text: own responses that are not what the game is of.
 
-Numbers: results/llm_text_recipes.json, which `make llm-text ONLY=recipes FULL=1` writes
-(llm_scale/campaign); out/text_recipes.csv.
+Numbers: results/llm_text_recipes.json and results/llm_text_recipes_others.json, which
+`make llm-text ONLY="recipes recipes_others" FULL=1` writes (llm_scale/campaign);
+out/text_recipes.csv.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from figures.tidy import THEORY, Rows
 
 CAPTION = (
     "The text game, two rounds of an epoch at the published beta of 0.1: the chi^2 loss of the "
-    "first author's code at SFT's learning rate, and SPIN at a tenth of it; five seeds, means and "
-    "95 % intervals. Own responses are drawn whole at temperature 1, as theory has it; at 0.7; "
-    "greedily; or, where they are cut after 32 tokens, closed there by an end. "
-    "Hollow: first round; filled: second. Change since the start (30.2 and 37.3 nats, 65 % cut): "
-    "(a) of KL from the expert to the model; (b) of KL from the model to the expert; (c) of the "
-    "share of the model's responses that are cut."
+    "first author's code at SFT's learning rate, and SPIN at a tenth of it; five seeds, means and"
+    " 95 % intervals. Own responses are drawn whole at temperature 1, as theory has it; at 0.7; "
+    "greedily; where they are cut after 32 tokens, closed there by an end; or to prompts without "
+    "their last token. Hollow: first round; filled: second. Change since the start (30.2 and 37.3"
+    " nats, 65 % cut): (a) of KL from the expert to the model; (b) of KL from the model to the "
+    "expert; (c) of the share of the model's responses that are cut. (d) Change of KL from the "
+    "expert to the model under IPO and pointwise SPIF at effective step 1 and a third of SFT's "
+    "rate, and where their rewards are divided by the number of tokens (linear to 1, logarithmic "
+    "beyond)."
 )
 CLAIMS = ("S7",)
 ERRORS = {"": "as is", ", own at temperature 0.7": "T = .7", ", own at temperature 0": "greedy",
-          ", cut own ended": "closed"}  # fmt: skip
+          ", cut own ended": "closed", ", own of a cut prompt": "cut prompt"}  # fmt: skip
 """What an arm's name ends with, and what is done to its own responses."""
 PLAYED = ("author, a=1/2", "spin")
+BY_LENGTH, NORMALISED = "by length", ("ipo", "spif")
+"""Of the panel of divided rewards, and its arms."""
 PANELS = {"forward": "kl", "reverse": "reverse_kl", "cut": "after_truncated_own"}
 START = {"forward": "kl_before", "reverse": "reverse_kl_before", "cut": "held_out_truncated_own"}
 
@@ -51,13 +57,19 @@ def table() -> pd.DataFrame:
             for round_, mine in own.groupby("round"):
                 rows.means(panel, base(arm), f"round {round_}", mine, "place", panel)
         rows.add(panel, "expert", "start", THEORY, [0.0, len(ERRORS) - 1.0], 0.0)
+    for arm in NORMALISED:
+        place = {arm: 0.0, f"{arm}, {BY_LENGTH}": 1.0}
+        own = found[found.arm.isin(list(place))]
+        for round_, mine in own.assign(place=own.arm.map(place)).groupby("round"):
+            rows.means(BY_LENGTH, arm, f"round {round_}", mine, "place", "forward")
+    rows.add(BY_LENGTH, "expert", "start", THEORY, [0.0, 1.0], 0.0)
     return rows.table()
 
 
 def plot(table: pd.DataFrame) -> Figure:
     """KL both ways, and length."""
-    fig, axes = style.panel(3, 1, aspect=1.0)
-    draw.fill(axes, table, _forward, _reverse, _cut)
+    fig, axes = style.panel(2, 2, aspect=0.62)
+    draw.fill(axes, table, _forward, _reverse, _cut, _by_length)
     style.letters(axes)
     return fig
 
@@ -89,3 +101,15 @@ def _cut(ax: Axes, table: pd.DataFrame) -> None:
     looks = {"chi^2, first author": _look("spif", "round 1"), "SPIN": _look("spin", "round 1")}
     style.legend(ax, looks, fontsize=6.8, loc="lower right", handletextpad=0.0)
     style.label(ax, "own responses", "change of share that is cut", "Length")
+
+
+def _by_length(ax: Axes, table: pd.DataFrame) -> None:
+    draw.baseline(ax, table, BY_LENGTH)
+    side = draw.dodge(list(NORMALISED), 0.2, log=False)
+    later = {"round 0": -0.04, "round 1": 0.04}
+    draw.points(ax, table, BY_LENGTH, _look, lambda n, s, x: side(n, s, x) + later[s])
+    ax.set_yscale("symlog", linthresh=1.0)
+    style.ticks(ax, x={0: "summed", 1: "divided by length"}, y=(-1, 0, 1, 3, 10, 30))
+    looks = {name.upper(): _look(name, "round 1") for name in NORMALISED}
+    style.legend(ax, looks, fontsize=6.8, loc="upper left", handletextpad=0.0)
+    style.label(ax, "rewards", r"change of KL(p $\|$ $\pi$) [nats]", "Rewards by length")

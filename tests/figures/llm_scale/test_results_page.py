@@ -44,8 +44,10 @@ def test_recipes():
     rows = llm_text()
     rows = rows[rows.study == "recipe"].set_index(["arm", "round", "seed"]).sort_index()
     arms = [f"author, a=1/2{end}" for end in ("", ", own at temperature 0.7",
-            ", own at temperature 0", ", cut own ended")]  # fmt: skip
-    arms += [f"spin{end}" for end in ("", ", own at temperature 0.7", ", cut own ended")]
+            ", own at temperature 0", ", cut own ended", ", own of a cut prompt")]  # fmt: skip
+    arms += [f"spin{end}" for end in ("", ", own at temperature 0.7", ", cut own ended",
+             ", own of a cut prompt")]  # fmt: skip
+    arms += [f"{arm}{end}" for arm in ("ipo", "spif") for end in ("", ", by length")]
     columns = {"kl": "kl_before", "reverse_kl": "reverse_kl_before",
                "after_truncated_own": "held_out_truncated_own"}  # fmt: skip
     found = lines("The text game: recipes")
