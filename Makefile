@@ -68,7 +68,7 @@ mutate: $(READY) ## break the formulas one by one and see which tests turn red (
 	@$(PY) -m tools.mutate $(ARGS)
 
 # What is imported from these is public; the rest of the reference is the code.
-API = theory theory.rounds.one_step theory.rounds.log_linear theory.rounds.history theory.rounds.inexact theory.equilibria.sampled theory.occupancy.solve theory.worst_case theory.laws theory.xp lab
+API = theory theory.rounds.one_step theory.rounds.log_linear theory.rounds.history theory.rounds.history_errors theory.rounds.inexact theory.equilibria.sampled theory.occupancy.solve theory.worst_case theory.laws theory.xp lab
 docs: $(READY) ## the API reference from the docstrings, into docs/api/
 	@$(PY) -W "ignore:Error parsing type annotation" -m pdoc --docformat google -o docs/api $(API)
 	@echo "open docs/api/index.html"

@@ -98,7 +98,7 @@ def history_threshold(history: float | Sequence[float]) -> float:
     >>> [round(history_threshold(m), 6) for m in (0.25, 1.0, [0.0, 1.0])]
     [4.0, 1.0, 0.618034]
     """
-    refuse(_shares_problems(history))
+    refuse(shares_problems(history))
     shares = shares_of(history)
     odd = np.zeros(2 * len(shares))
     # cos((j+1/2) a) = T_{2j+1}(cos(a/2)); a share that rounds away would only spoil the roots
@@ -119,7 +119,7 @@ def history_factor(step: float, history: float | Sequence[float]) -> float:
     Raises:
         InvalidInput: as `history_threshold`, or a step that is not a number > 0.
     """
-    refuse([*_shares_problems(history), *number("step", step)])
+    refuse([*shares_problems(history), *number("step", step)])
     polynomial = step * np.append(0.0, shares_of(history))
     polynomial[:2] += [1.0, -1.0]
     return float(np.abs(np.roots(polynomial)).max())
@@ -145,7 +145,7 @@ def best_history(step: float, rounds: int) -> FloatArray:
     return np.asarray(np.poly(np.full(rounds + 1, -factor))[2:] / step)
 
 
-def _shares_problems(history: Any) -> list[str]:
+def shares_problems(history: Any) -> list[str]:
     """Of shares alone: an average is of all rounds, and has no local recursion of fixed length."""
     if isinstance(history, str):
         return [f"history={history!r}; needed are shares of earlier opponents"]

@@ -22,18 +22,29 @@ from theory.result import FloatArray
 from toy_games.engine.trainable import beta_at
 
 
-def own_noise(step: Any, per_expert: Any = 1) -> FloatArray:
+def own_noise(step: Any, per_expert: Any = 1, history: Any = 0.0) -> FloatArray:
     """``s/((2-s)K)``: stationary noise of own samples, in units of the data's own; s < 2.
 
-    Raises:
-        InvalidInput: a step outside [0, 2), or not ``K > 0``.
+    With a share m of them from the last round's policy (``history``) it is
+    ``s (1+sm)/((1-sm)(2-s(1-2m)) K)``, for steps below ``min(1/m, 2/(1-2m))``: T6, history and
+    errors. Fresh expert samples add K times as much.
 
-    >>> float(own_noise(1.0, 4))
-    0.25
+    Raises:
+        InvalidInput: a step outside [0, 2), or of the threshold that a history has; not
+            ``K > 0``, or a share outside [0, 1].
+
+    >>> float(own_noise(1.0, 4)), round(float(own_noise(1.5, 1, 0.25)), 4)
+    (0.25, 2.64)
     """
-    refuse(_step_problems(step) + arguments.numbers("per_expert", per_expert))
-    s = np.asarray(step, dtype=float)
-    return np.asarray(s / ((2.0 - s) * np.asarray(per_expert, dtype=float)))
+    problems = arguments.numbers("per_expert", per_expert)
+    problems += arguments.every("history", history, lambda m: (m >= 0) & (m <= 1), "in [0, 1]")
+    problems += arguments.numbers("step", step, 0.0)
+    refuse(problems)
+    s, m = np.asarray(step, dtype=float), np.asarray(history, dtype=float)
+    age, room = s * m, 2.0 - s * (1.0 - 2.0 * m)
+    stable = "effective steps in [0, 2)" if not np.any(m) else "steps at which this history holds"
+    refuse(arguments.every("step", step, lambda _: (age < 1.0) & (room > 0.0), stable))
+    return np.asarray(s * (1.0 + age) / ((1.0 - age) * room * np.asarray(per_expert, dtype=float)))
 
 
 def _step_problems(step: Any) -> list[str]:
@@ -45,18 +56,21 @@ def size_problems(outcomes: Any, samples: Any) -> list[str]:
     return arguments.whole("outcomes", outcomes, 1) + arguments.numbers("samples", samples)
 
 
-def fixed_data_floor(step: Any, outcomes: int, samples: Any, per_expert: Any = 1) -> FloatArray:
+def fixed_data_floor(
+    step: Any, outcomes: int, samples: Any, per_expert: Any = 1, history: Any = 0.0
+) -> FloatArray:
     """Stationary KL(p||pi) near the expert on one data set of n: ``(N-1)/2n (1 + s/((2-s)K))``.
 
     For s < 2. The data's own error, ``(N-1)/2n``, is the maximum-likelihood law's and stays, for
     every objective and step; around that law the fresh own samples, K an expert sample, make the
-    rest (T16). At K = 1 that is 2/(2-s) times SFT's KL, never below it.
+    rest (T16). At K = 1 that is 2/(2-s) times SFT's KL, never below it; ``history`` as of
+    `own_noise`.
 
     Raises:
         InvalidInput: a step outside [0, 2), no outcomes, or not ``samples > 0`` and ``K > 0``.
     """
     refuse(size_problems(outcomes, samples))
-    noise = own_noise(step, per_expert)
+    noise = own_noise(step, per_expert, history)
     return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
 
 

@@ -107,3 +107,21 @@ def test_the_average_of_all_opponents_makes_laguerres_polynomials(t, claim):
     mean = sum(sp.laguerre(k, S) for k in range(t + 1)) / (t + 1)
     left = sp.laguerre(t + 1, S) - (sp.laguerre(t, S) - S * mean)
     claim.exact(sp.expand(left) == 0, "L_{t+1}(s)")
+
+
+@pytest.mark.claim("T6.history_errors", regime="symbolic")
+def test_the_stationary_variance_of_that_recursion(claim):
+    """Yule and Walker's equations, and the share at which the variance is least."""
+    first, second = 1 - S * (1 - M), -S * M
+    v = (1 + S * M) / (S * (1 - S * M) * (2 - S * (1 - 2 * M)))
+    one = first * v / (1 - second)  # autocovariance of one round apart
+    two = first * one + second * v
+    claim.exact(vanishes(first * one + second * two + 1 - v), "v = a1 c1 + a2 c2 + 1")
+    claim.exact(vanishes(v.subs(M, 0) - 1 / (S * (2 - S))), "without history")
+    root = sp.Symbol("w", positive=True)  # the root of the step
+    best = (root - 1) / root**2
+    claim.exact(vanishes(sp.diff(v, M).subs(M, best).subs(S, root**2)), "stationary at the share")
+    least = 1 / (root**2 * (2 - root) ** 2)
+    claim.exact(vanishes(v.subs(M, best).subs(S, root**2) - least), "and its variance")
+    slope = 2 * S * ((1 + S * M) ** 2 - S) / ((1 - (S * M) ** 2) * (2 - S * (1 - 2 * M)))
+    claim.exact(vanishes(sp.diff(v, M) / v - slope), "falls below that share and rises beyond it")

@@ -1,0 +1,168 @@
+"""What errors of the rewards do to rounds with opponent history (T6: history and errors).
+
+With shares ``m_0, ..., m_h`` of own responses (the present policy's first) a small log-ratio x to
+the expert obeys, at effective step s and weight beta of the KL step,
+
+    x_{t+1} = x_t - s (m_0 x_t + m_1 x_{t-1} + ... + m_h x_{t-h}) + e_t/beta.
+
+Everything here is reconstruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_discrete_lyapunov
+from scipy.signal import lfilter
+
+from theory import arguments
+from theory.errors import refuse
+from theory.result import FloatArray
+from theory.rounds.history import history_factor, shares_of, shares_problems
+
+_ROUNDS = 10**6
+"""Longest impulse response that is summed: steps nearer to the threshold are refused."""
+_LEFT = 1e-17
+"""Of an impulse response, at which its sum is taken to be done."""
+
+
+def history_noise(step: float, history: float | Sequence[float], correlation: float = 0.0) -> float:
+    """Stationary variance of log-ratios, in units of ``(sd/beta)^2``, for errors of every round.
+
+    ``(1+sm)/(s (1-sm) (2-s(1-2m)))`` for one share m of the last opponent and fresh errors, and
+    ``1/(s(2-s))`` without: exact for linear links and the first order in the errors, else near
+    the expert. In units of the samples' own variance it is ``step^2`` times that.
+
+    Args:
+        step: effective step ``R'(0)/beta``, below the threshold of the history.
+        history: share of the last opponent, or those of the last, the one before it, ...
+        correlation: ``k`` of errors whose correlation is ``k^lag``, in (-1, 1]; 0 are fresh ones,
+            1 stay the same for ever and leave ``1/s^2``, whatever the history.
+
+    Raises:
+        InvalidInput: shares or a step out of range, a step beyond the threshold.
+
+    >>> [round(history_noise(1.5, m), 4) for m in (0.0, 0.25)]
+    [1.3333, 1.1733]
+    """
+    problems = _problems(step, history)
+    if not -1 < correlation <= 1:
+        problems.append(f"correlation={correlation!r}; needed is a number in (-1, 1]")
+    refuse(problems)
+    if correlation == 1:
+        return float(1.0 / step**2)
+    shares = shares_of(history)
+    size = len(shares) + 1  # x_t, ..., x_{t-h}, e_t
+    move = np.zeros((size, size))
+    move[0, :-1] = -step * shares
+    move[0, 0] += 1.0
+    move[0, -1] = 1.0
+    move[range(1, size - 1), range(size - 2)] = 1.0
+    move[-1, -1] = correlation
+    drawn = np.zeros((size, size))
+    drawn[-1, -1] = 1.0 - correlation**2
+    return float(solve_discrete_lyapunov(move, drawn)[0, 0])
+
+
+def quietest_share(step: float) -> float:
+    """Share of the last opponent at which fresh errors leave least: ``(sqrt(s) - 1)/s``, or 0.
+
+    Old responses add to the noise of steps up to 1 and take from that of longer ones; the variance
+    is then ``1/(s (2 - sqrt s)^2)``. The share that contracts most is less (`best_history`).
+
+    Args:
+        step: effective step, below 4, where nothing is stable.
+
+    >>> quietest_share(0.5), round(quietest_share(2.25), 4)
+    (0.0, 0.2222)
+    """
+    problems = arguments.number("step", step)
+    if not problems and step >= 4:
+        problems.append(f"step={step!r}; needed is less than 4, where a share can be stable")
+    refuse(problems)
+    return float(max(0.0, (np.sqrt(step) - 1.0) / step))
+
+
+def history_reach(step: float, history: float | Sequence[float]) -> float:
+    """Largest log-ratio that errors of any order leave, in units of ``oscillation/beta``.
+
+    The sum of the moduli of the impulse response: errors with its signs attain it. At least
+    ``1/s``, which errors that stay leave, with equality where it never changes its sign.
+
+    Args:
+        step, history: as of `history_noise`.
+
+    Raises:
+        InvalidInput: as of `history_noise`; a step so near to the threshold that a million rounds
+            do not end the response.
+
+    >>> [round(history_reach(1.5, m), 4) for m in (0.0, 0.25)]
+    [2.0, 1.4545]
+    """
+    problems = _problems(step, history)
+    factor = history_factor(step, history) if not problems else 0.0
+    rounds = 64 + np.log(_LEFT) / np.log(factor) if 0 < factor < 1 else 64.0
+    if not problems and rounds > _ROUNDS:
+        problems.append(f"step={step!r}; needed is one farther below the threshold of the history")
+    refuse(problems)
+    past = step * shares_of(history)
+    past[0] -= 1.0
+    one = np.zeros(2 * int(rounds))
+    one[0] = 1.0
+    return float(np.abs(lfilter([1.0], np.append(1.0, past), one)).sum())
+
+
+def mean_age(history: float | Sequence[float]) -> float:
+    """Rounds that own responses are old on average, ``sum_j j m_j``.
+
+    >>> mean_age(0.25), mean_age([0.2, 0.3])
+    (0.25, 0.8)
+    """
+    refuse(shares_problems(history))
+    shares = shares_of(history)
+    return float(shares @ np.arange(len(shares)))
+
+
+def history_mean_bound(
+    first_kl: Any, reward_range: float, beta: float, rounds: int, history: Any
+) -> FloatArray:
+    """Bound of the mean of ``D_Phi(q'_t||p)`` over the first 1, 2, ... rounds, at any beta.
+
+    ``beta KL(p||pi_0)/T + (1 + 2a) G^2/(8 beta)``, with ``q'_t`` the law of own responses and a
+    their mean age: no anchor. The average of these laws is within it too.
+
+    Args:
+        first_kl: ``KL(p||pi_0)`` (...), nats.
+        reward_range: G >= largest minus smallest reward of a round, errors included, and of the
+            link alone, nats.
+        beta: weight of the KL step. rounds: how many. history: shares as of `self_play`.
+
+    Returns:
+        (rounds, ...), nats.
+
+    >>> history_mean_bound(0.5, 2.0, 1.0, 2, 0.5).tolist()
+    [1.5, 1.25]
+    """
+    refuse(
+        [
+            *shares_problems(history),
+            *arguments.number("beta", beta),
+            *arguments.number("reward_range", reward_range, 0.0),
+            *arguments.whole("rounds", rounds, 1),
+            *arguments.numbers("first_kl", first_kl, 0.0),
+        ]
+    )
+    start = np.asarray(first_kl, dtype=float)
+    so_far = np.arange(1.0, rounds + 1).reshape(-1, *[1] * start.ndim)
+    floor = (1.0 + 2.0 * mean_age(history)) * reward_range**2 / (8.0 * beta)
+    return np.asarray(beta * start / so_far + floor)
+
+
+def _problems(step: Any, history: Any) -> list[str]:
+    """Of a step, and of shares at which it is to settle."""
+    problems = [*shares_problems(history), *arguments.number("step", step)]
+    if not problems and history_factor(step, history) >= 1:
+        problems.append(f"step={step!r}; needed is one at which history={history!r} is stable")
+    return problems
