@@ -22,7 +22,7 @@ from tqdm import tqdm
 from theory import laws, objectives
 from theory.certificate import require_potential
 from theory.errors import InvalidInput, NotConverged, Unavailable
-from theory.objectives import Objective, derivatives, numeric_response
+from theory.objectives import Objective, derivatives, risk_response
 from theory.objectives.base import PREFERENCE
 from theory.result import FloatArray
 from theory.theorem_checks import CHECKS, Comparisons, Instance
@@ -334,7 +334,7 @@ def _best_response_to_risk(obj: Objective) -> Iterator[str]:
     if not np.isfinite(reward).all():
         yield f"the best response is not finite: {reward.ravel()[:4]}"
         return
-    _, on_expert, on_own = numeric_response.risk_gradient(obj.reward_risk, reward, EXPERT, OWN)
+    _, on_expert, on_own = risk_response.risk_gradient(obj.reward_risk, reward, EXPERT, OWN)
     size = (np.abs(on_expert) + np.abs(on_own)).max()
     if not np.all(np.abs(on_expert + on_own) <= 1e-7 * size):
         yield f"the best response of {source} does not minimise the risk: its gradient is not 0"

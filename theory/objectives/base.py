@@ -26,7 +26,7 @@ import numpy as np
 
 from theory import laws, xp
 from theory.errors import InvalidInput, Unavailable, refuse
-from theory.objectives import derivatives, finite_groups, inputs, numeric_response
+from theory.objectives import derivatives, finite_groups, inputs, pair_response, risk_response
 from theory.objectives.implicit import of_logratios
 from theory.result import FloatArray
 
@@ -194,8 +194,8 @@ class Objective:
         reward: FloatArray,
         expert: FloatArray,
         policy: FloatArray,
-        rows: numeric_response.IndexArray | None = None,
-    ) -> tuple[numeric_response.IndexArray | None, FloatArray, FloatArray]:
+        rows: pair_response.IndexArray | None = None,
+    ) -> tuple[pair_response.IndexArray | None, FloatArray, FloatArray]:
         """Gradient of the risk in the rewards of expert and of own responses, unchecked.
 
         Args:
@@ -206,7 +206,7 @@ class Objective:
             The outcomes that were looked at (None: all), and both gradients (..., m or n).
         """
         self.require("risk")
-        _, up, down = numeric_response.risk_gradient(self.reward_risk, reward, expert, policy)
+        _, up, down = risk_response.risk_gradient(self.reward_risk, reward, expert, policy)
         return None, up, down
 
     @formula
@@ -357,7 +357,7 @@ class Objective:
 
         Of the written link with its gain at ``Delta(p, q)``; of a pair loss or group risk without
         one, the reward that a further response of log-ratio ``u`` and no mass would get beside the
-        best response, with ``E_policy[r] = 0`` (:func:`numeric_response.log_odds_of_risk`).
+        best response, with ``E_policy[r] = 0`` (:func:`risk_response.log_odds_of_risk`).
 
         Raises:
             Unavailable: no best response exists. InvalidInput: laws.
