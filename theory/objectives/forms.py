@@ -11,7 +11,8 @@ import numpy as np
 from theory import laws, xp
 from theory.errors import Unavailable
 from theory.objectives import derivatives, finite_groups, pair_response, risk_response
-from theory.objectives.base import Array, Form, Objective, Options, formula
+from theory.objectives.base import Objective
+from theory.objectives.definition import Array, Form, Options, formula
 from theory.result import FloatArray
 
 Written = dict[str, Options]

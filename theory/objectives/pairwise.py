@@ -8,7 +8,7 @@ import numpy as np
 
 from theory import laws, xp
 from theory.objectives import conic, pair_response
-from theory.objectives.base import Array
+from theory.objectives.definition import Array
 from theory.objectives.forms import Pairwise
 from theory.objectives.pointwise import ToReverseKL
 from theory.objectives.registry import register
