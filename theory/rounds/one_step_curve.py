@@ -18,7 +18,7 @@ import numpy as np
 from theory.errors import NotConverged
 from theory.objectives import Objective
 from theory.result import FloatArray
-from theory.rounds.one_step_near import BoolArray, slopes
+from theory.rounds.one_step_problem import BoolArray, slopes
 
 CORRECTIONS = 12
 SOLVED = 1e-13

@@ -20,7 +20,7 @@ from theory.objectives import Objective
 from theory.result import FloatArray, Outcome, frame
 from theory.rounds.one_step import one_step_round
 from theory.rounds.one_step_curve import Curve, Point
-from theory.rounds.one_step_near import BoolArray
+from theory.rounds.one_step_problem import BoolArray
 
 LARGEST, LEAST = 0.1, 1e-10
 """Arclength of a step: at most, and where the curve is given up."""
