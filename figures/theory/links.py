@@ -16,7 +16,7 @@ from figures import draw, style
 from figures.style import note
 from figures.tidy import MEASURED, THEORY, Rows, curves
 from theory import laws, objectives
-from theory.objectives import Objective, derivatives, numeric_response
+from theory.objectives import Objective, derivatives, risk_response
 from theory.result import FloatArray
 
 CAPTION = (
@@ -81,7 +81,7 @@ def _reward(obj: Objective, expert: FloatArray, own: FloatArray) -> FloatArray:
         pairs = zip(expert, own, strict=True)
         found = np.array([minimize_scalar(loss, args=pair, **how).x for pair in pairs])
     else:
-        found = numeric_response.of_risk(obj.reward_risk, expert, own, obj.up_to_constant)
+        found = risk_response.of_risk(obj.reward_risk, expert, own, obj.up_to_constant)
     found = found - found[len(found) // 2] if obj.up_to_constant else found
     return np.where(np.abs(found) < 1e-7, 0.0, found)  # of which the optimiser knows no more
 

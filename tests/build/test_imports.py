@@ -25,7 +25,7 @@ MAY_IMPORT = {
 LAYERS = {
     "theory": "errors files user_file result laws xp arguments objectives certificate tokens rounds"
     " equilibria occupancy preferences worst_case card"
-    " theorem_checks check command __init__ __main__",
+    " checks check command __init__ __main__",
     "lab": "files progress streams stats specs settings command sweep evidence evidence_plugin",
     "toy_games": "engine dynamics predictions estimators games experiments launch __main__",
     "llm_scale": "oracle_spec matching boards settings processes data models rounds measure store"

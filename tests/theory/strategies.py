@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from theory import laws, objectives
+from theory.checks.game import Instance
 from theory.objectives import Objective
-from theory.theorem_checks import Instance
 
 __all__ = ["Instance", "games", "label", "with_fixed_link"]
 

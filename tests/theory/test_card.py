@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.theory.objectives.test_links import FEW, applies
 from tests.theory.strategies import Instance, games, label
 from theory import InvalidInput, Unavailable, objectives, self_play, theory_card, xp
-from theory import theorem_checks as checks
 from theory.card import markdown_table
+from theory.checks import theorems as checks
 from theory.objectives import Group, Objective, Pairwise, Pointwise
 
 INF, NAN = math.inf, math.nan

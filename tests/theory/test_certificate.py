@@ -12,7 +12,7 @@ from tests.theory.strategies import label
 from theory import equilibrium, laws, objectives, self_play, xp
 from theory.certificate import BALANCE, response_imbalance
 from theory.errors import NotConverged
-from theory.objectives import Group, Objective, Pairwise, Pointwise, numeric_response
+from theory.objectives import Group, Objective, Pairwise, Pointwise, pair_response, risk_response
 
 EVERY = [objectives.get(name) for name in objectives.names()]
 RESPONDING = [obj for obj in EVERY if not obj.missing("reward") and "preference" not in obj.needs]
@@ -102,10 +102,10 @@ def test_pulls_of_pairs_are_the_gradient_of_the_risk(name: str, monkeypatch) -> 
     obj = objectives.get(name)
     p, q = laws.random_law(np.random.default_rng(1), (2, 3, 7), 2.0)
     r = obj.best_response(p, q) + 0.1 * np.arange(7)
-    _, *exact = numeric_response.risk_gradient(obj.reward_risk, r, p, q)
+    _, *exact = risk_response.risk_gradient(obj.reward_risk, r, p, q)
     for chunk, most, shown in ((2**20, 2**20, 7), (10, 2**20, 7), (2**20, 1, 8), (10, 1, 8)):
-        monkeypatch.setattr(numeric_response, "CHUNK", chunk)
-        monkeypatch.setattr(numeric_response, "MOST_PAIRS", most)
+        monkeypatch.setattr(pair_response, "CHUNK", chunk)
+        monkeypatch.setattr(pair_response, "MOST_PAIRS", most)
         large = [np.concatenate([x, np.zeros((3, 7))], -1) if most == 1 else x for x in (r, p, q)]
         rows, *pulls = obj.pulls(*large)
         assert (rows is None) == (most > 1)

@@ -23,7 +23,7 @@ import numpy as np
 from theory import laws, xp
 from theory.certificate import BALANCE, response_imbalance
 from theory.errors import NotConverged, Unavailable, refuse
-from theory.objectives import Objective, numeric_response
+from theory.objectives import Objective, risk_response
 from theory.result import FloatArray, Outcome, Solution
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
@@ -150,7 +150,7 @@ def _balance(
     """G(z) over ``p + pi``, 0 where no mass is."""
     policy = np.where(live, np.exp(xp.log_normalise(np.where(live, z, -np.inf))), 0.0)
     reward = np.where(live, tau * (z - log_ref), 0.0)
-    _, on_expert, on_own = numeric_response.risk_gradient(obj.reward_risk, reward, p, policy)
+    _, on_expert, on_own = risk_response.risk_gradient(obj.reward_risk, reward, p, policy)
     return np.where(live, (on_expert + on_own) / np.where(live, p + policy, 1.0), 0.0)
 
 

@@ -33,7 +33,7 @@ from scipy.special import gammaln
 
 from theory import arguments, laws
 from theory.errors import NotConverged, refuse
-from theory.objectives import numeric_response
+from theory.objectives import risk_response
 from theory.result import FloatArray
 
 
@@ -163,7 +163,7 @@ FEWEST_KINDS, MOST_KINDS = 6, 40
 
 
 def best_response_to_groups(
-    risk: numeric_response.Risk,
+    risk: risk_response.Risk,
     expert: FloatArray,
     policy: FloatArray,
     exact: Callable[[FloatArray, FloatArray], FloatArray],
@@ -190,10 +190,10 @@ def best_response_to_groups(
     few_p, few_q = _gathered(which, p, kinds), _gathered(which, q, kinds)
     expected = _expected(risk, kinds, expert_size, own_size)
     try:
-        found = numeric_response.of_risk(expected, few_p, few_q, free)
+        found = risk_response.of_risk(expected, few_p, few_q, free)
         if kinds == n:
             return np.take_along_axis(found, which, axis=-1).reshape(expert.shape)
-        change: FloatArray = found - numeric_response.of_risk(risk, few_p, few_q, free)
+        change: FloatArray = found - risk_response.of_risk(risk, few_p, few_q, free)
     except NotConverged as error:
         raise ValueError(f"no best response to them was found ({error})") from None
     u, at = laws.log_ratio(p, q), laws.log_ratio(few_p, few_q)
@@ -245,8 +245,8 @@ def _gathered(which: Any, law: FloatArray, kinds: int) -> FloatArray:
 
 
 def _expected(
-    risk: numeric_response.Risk, kinds: int, expert_size: float, own_size: float
-) -> numeric_response.Risk:
+    risk: risk_response.Risk, kinds: int, expert_size: float, own_size: float
+) -> risk_response.Risk:
     """The mean of a risk over all groups, as a risk of the laws (prompts, kinds)."""
     tables = [_groups(kinds, size) for size in (expert_size, own_size)]
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from theory import laws, xp
 from theory.errors import Unavailable
-from theory.objectives import derivatives, finite_groups, numeric_response
-from theory.objectives.base import Array, Form, Objective, Options, formula
+from theory.objectives import derivatives, finite_groups, pair_response, risk_response
+from theory.objectives.base import Objective
+from theory.objectives.definition import Array, Form, Options, formula
 from theory.result import FloatArray
 
 Written = dict[str, Options]
@@ -80,7 +81,7 @@ class Relative(Objective):
     def _slope_of_risk(self) -> float:
         """``R'(0) = -A/V`` from the risk ``F`` at equal laws (:func:`slope_of_risk`)."""
         try:
-            return numeric_response.slope_of_risk(self.reward_risk)
+            return risk_response.slope_of_risk(self.reward_risk)
         except ValueError as error:
             raise Unavailable(f"{self.name} has no slope at zero: {error}") from None
 
@@ -128,19 +129,19 @@ class Pairwise(Relative):
         """From the slopes of the loss at all pairs (:func:`pulls_of_pairs`)."""
         if self.writes("reward_risk") or not self.writes("pair_loss"):
             return super().pulls(reward, expert, policy, rows)
-        return numeric_response.pulls_of_pairs(self.pair_loss, reward, expert, policy, rows)
+        return pair_response.pulls_of_pairs(self.pair_loss, reward, expert, policy, rows)
 
     @formula
     def best_response(self, expert: FloatArray, policy: FloatArray, **extras: Any) -> FloatArray:
         """(..., n) by the link, or without one by Newton's method on all pairs."""
         if self.has_link:
             return super().best_response(expert, policy, **extras)
-        return numeric_response.of_laws(expert, policy, self.pair_loss)
+        return pair_response.of_laws(expert, policy, self.pair_loss)
 
     @formula
     def preference_response(self, preference: FloatArray, law: FloatArray) -> FloatArray:
         """Winner and loser of a comparison are dependent: Newton's method on their pairs (T11)."""
-        return numeric_response.of_preference(preference, law, self.pair_loss, self.name)
+        return pair_response.of_preference(preference, law, self.pair_loss, self.name)
 
     @formula
     def reference_free_response(
@@ -149,7 +150,7 @@ class Pairwise(Relative):
         """Of the pairs alone, (..., n); a history term is the definition's own."""
         if history is not None:
             raise Unavailable(f"{self.name} has no one-step round: its history term is not known")
-        return numeric_response.of_laws(expert, policy, self.pair_loss)
+        return pair_response.of_laws(expert, policy, self.pair_loss)
 
     def log_odds(
         self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray
@@ -205,7 +206,7 @@ class Group(Relative):
         """(..., n) by the link, or without one by Newton's method on the risk."""
         if self.has_link:
             return super().best_response(expert, policy, **extras)
-        return numeric_response.of_risk(self.reward_risk, expert, policy, self.up_to_constant)
+        return risk_response.of_risk(self.reward_risk, expert, policy, self.up_to_constant)
 
     @formula
     def preference_response(self, preference: FloatArray, law: FloatArray) -> FloatArray:
@@ -238,7 +239,7 @@ class Group(Relative):
         self, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray
     ) -> FloatArray:
         """(..., m), from the slopes of the risk in one more expert and one more own response."""
-        return numeric_response.log_odds_of_risk(self.reward_risk, r, reward, expert, policy)
+        return risk_response.log_odds_of_risk(self.reward_risk, r, reward, expert, policy)
 
 
 @lru_cache(maxsize=256)

@@ -8,7 +8,7 @@ import numpy as np
 
 from theory import xp
 from theory.objectives import finite_groups
-from theory.objectives.base import Array
+from theory.objectives.definition import Array
 from theory.objectives.forms import Group
 from theory.objectives.pointwise import ChiSquareMixture, ToReverseKL
 from theory.objectives.registry import register

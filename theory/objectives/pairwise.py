@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from theory import laws, xp
-from theory.objectives import conic, numeric_response
-from theory.objectives.base import Array
+from theory.objectives import conic, pair_response
+from theory.objectives.definition import Array
 from theory.objectives.forms import Pairwise
 from theory.objectives.pointwise import ToReverseKL
 from theory.objectives.registry import register
@@ -164,7 +164,7 @@ class Tspin(Pairwise):
         pairs = expert[..., :, None] * policy[..., None, :]
         if history is not None:
             pairs = pairs + self.history_weight * policy[..., :, None] * history[..., None, :]
-        return numeric_response.of_pairs(pairs, self.pair_loss)
+        return pair_response.of_pairs(pairs, self.pair_loss)
 
 
 @register("alpha_spin")

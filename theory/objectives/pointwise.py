@@ -9,7 +9,8 @@ import numpy as np
 
 from theory import laws, xp
 from theory.objectives import conic
-from theory.objectives.base import Array, Objective
+from theory.objectives.base import Objective
+from theory.objectives.definition import Array
 from theory.objectives.forms import Pointwise
 from theory.objectives.registry import register
 from theory.result import FloatArray

@@ -19,14 +19,8 @@ from theory.errors import InvalidInput, NotConverged, Unavailable, refuse
 from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
 from theory.rounds.one_step_global import solve_global
-from theory.rounds.one_step_near import (
-    BoolArray,
-    Found,
-    OneStepProblem,
-    concave,
-    single_fold,
-    solve_near,
-)
+from theory.rounds.one_step_near import Found, solve_near
+from theory.rounds.one_step_problem import BoolArray, OneStepProblem, concave, single_fold
 
 Branch = Literal["near", "global"]
 

@@ -1,6 +1,6 @@
 """Global minimum over normalised policies, with a certificate, where Z < 1 (reconstruction, T4).
 
-See :mod:`theory.rounds.one_step_near` for the argument: at most one outcome j is far, and for
+See :mod:`theory.rounds.one_step_problem` for the argument: at most one outcome j is far, and for
 each j the risk is a concave plus a convex function of its mass m. All j share one grid of
 multipliers: with the others on their near branch at lambda, ``m = 1 - N(lambda) + near_j(lambda)``.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from theory.result import FloatArray
-from theory.rounds.one_step_near import Found, OneStepProblem, fold_toward, near, newton, solve_near
+from theory.rounds.one_step_near import Found, fold_toward, near, newton, solve_near
+from theory.rounds.one_step_problem import OneStepProblem
 
 TOLERANCE = 1e-10
 """Certified gap relative to max(1, |risk|)."""

@@ -1,13 +1,8 @@
 """One-step rounds along beta: the near branch, its fold as a point, and the other side (T4 e).
 
-Stationary laws of a pointwise loss are zeros of n + 1 equations in ``x = log pi``, the multiplier
-lambda and ``b = log beta``,
-
-    s f_i'(r_i) = lambda pi_i,   sum pi = 1,   s = beta + tau,
-    r_i = s x_i - beta log pi_t(i) - tau log pi_ref(i),
-
-a curve that is followed by its arclength, ``sum pi dx^2 + db^2``, so that it may turn back in beta.
-It does where the Jacobian in (x, lambda) is singular: a *fold*, where a minimum meets a saddle.
+The curve of stationary laws (:mod:`theory.rounds.one_step_curve`) is followed by its arclength, so
+that it may turn back in beta. It does where the Jacobian in (x, lambda) is singular: a *fold*,
+where a minimum meets a saddle.
 """
 
 from __future__ import annotations
@@ -24,10 +19,9 @@ from theory.errors import NotConverged, Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray, Outcome, frame
 from theory.rounds.one_step import one_step_round
-from theory.rounds.one_step_near import BoolArray, slopes
+from theory.rounds.one_step_curve import Curve, Point
+from theory.rounds.one_step_problem import BoolArray
 
-CORRECTIONS = 12
-SOLVED = 1e-13
 LARGEST, LEAST = 0.1, 1e-10
 """Arclength of a step: at most, and where the curve is given up."""
 MOST_STEPS = 5000
@@ -143,7 +137,7 @@ def one_step_path(
     problems += laws.support_problems(q, "policy", base, "ref")
     refuse([f"expert: shape {p.shape}; needed is one prompt, (n,)"] if p.ndim != 1 else problems)
     live = q > 0
-    curve = _Curve(obj, p[live], q[live], np.log(base[live]), float(tau), live)
+    curve = Curve(obj, p[live], q[live], np.log(base[live]), float(tau), live)
     anchor: dict[str, Any] = {} if tau == 0 else {"ref": base, "tau": tau}
     near = one_step_round(p, q, obj, float(grid[0]), **anchor)
     start = curve.on_curve(near.reward[live], float(near.multiplier), float(grid[0]))
@@ -170,126 +164,7 @@ def _checked(obj: Objective, beta: Any, ref: Any, tau: Any, turns: Any) -> Float
     return grid
 
 
-@dataclass(frozen=True)
-class _Point:
-    """``y = (x, lambda, b)`` of n + 2 numbers, the unit tangent there, and the sign of the
-    determinant of the Jacobian above the tangent, which is one along the whole curve."""
-
-    y: FloatArray
-    tangent: FloatArray
-    orientation: float
-
-    @property
-    def beta(self) -> float:
-        return float(np.exp(self.y[-1]))
-
-
-@dataclass(frozen=True)
-class _Curve:
-    """The n + 1 equations of one prompt, on the outcomes that have mass."""
-
-    obj: Objective
-    p: FloatArray
-    q: FloatArray
-    log_ref: FloatArray
-    tau: float
-    live: BoolArray
-
-    def reward(self, y: FloatArray) -> FloatArray:
-        x, beta = y[:-2], np.exp(y[-1])
-        anchored = self.tau * (x - self.log_ref) if self.tau > 0 else 0.0
-        return np.asarray(beta * (x - np.log(self.q)) + anchored)
-
-    def forces(self, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """``f'`` and ``f''``, and the size of what cancels in ``f'``."""
-        r = self.reward(y)
-        with np.errstate(all="ignore"):
-            (a1, a2), (b1, b2) = slopes(self.obj.a, r), slopes(self.obj.b, r)
-        up, down = self.p * a1, self.q * b1
-        return -up - down, -self.p * a2 - self.q * b2, np.abs(up) + np.abs(down)
-
-    def risk(self, y: FloatArray) -> float:
-        r = self.reward(y)
-        return float(
-            (-self.p * np.asarray(self.obj.a(r)) - self.q * np.asarray(self.obj.b(r))).sum()
-        )
-
-    def equations(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Residual (n + 1,) and its Jacobian (n + 1, n + 2), rows over the size of their terms."""
-        x, lam, beta = y[:-2], y[-2], np.exp(y[-1])
-        n, s = len(x), beta + self.tau
-        pi, (first, second, pull) = np.exp(x), self.forces(y)
-        jacobian = np.zeros((n + 1, n + 2))
-        jacobian[:n, :n] = np.diag(s**2 * second - lam * pi)
-        jacobian[:n, n] = -pi
-        jacobian[:n, n + 1] = beta * first + s * second * beta * (x - np.log(self.q))
-        jacobian[n, :n] = pi
-        size = s**2 * np.abs(second) + s * pull + np.abs(lam) * pi + 1e-300
-        residual = np.append((s * first - lam * pi) / size, pi.sum() - 1.0)
-        jacobian[:n] /= size[:, None]
-        return residual, jacobian
-
-    def weights(self, y: FloatArray) -> FloatArray:
-        """Of the arclength: lambda follows from the others and has none."""
-        return np.append(np.exp(y[:-2]), [0.0, 1.0])
-
-    def point(self, y: FloatArray, before: FloatArray) -> _Point:
-        """With the unit tangent that has a positive product with the one before."""
-        weights, jacobian = self.weights(y), self.equations(y)[1]
-        rows = np.vstack([jacobian, weights * before])
-        found = np.linalg.solve(rows, np.append(np.zeros(len(y) - 1), 1.0))
-        unit = found / np.sqrt((weights * found**2).sum())
-        return _Point(y, unit, np.linalg.slogdet(np.vstack([jacobian, weights * unit]))[0])
-
-    def corrected(self, guess: FloatArray, row: FloatArray) -> FloatArray | None:
-        """The point of the curve in the hyperplane of a guess, by Newton's method."""
-        y = guess.copy()
-        for _ in range(CORRECTIONS):
-            residual, jacobian = self.equations(y)
-            if not np.isfinite(residual).all():
-                return None
-            try:
-                step = np.linalg.solve(
-                    np.vstack([jacobian, row]), np.append(-residual, row @ (guess - y))
-                )
-            except np.linalg.LinAlgError:
-                return None
-            if np.abs(step[:-2]).max() > 2.0:
-                return None
-            y = y + step
-            size = np.abs(step[:-2])  # masses are asked for to rounding, their logarithms to less
-            if size.max() <= 1e-9 and (np.exp(y[:-2]) * size).max() <= 1e-14:
-                return y if np.abs(self.equations(y)[0]).max() <= SOLVED else None
-        return None
-
-    def at_beta(self, guess: FloatArray, beta: float) -> FloatArray | None:
-        """The point of the curve at a beta."""
-        fixed = np.append(guess[:-1], np.log(beta))
-        return self.corrected(fixed, np.append(np.zeros(len(guess) - 1), 1.0))
-
-    def on_curve(self, reward: FloatArray, multiplier: float, beta: float) -> FloatArray:
-        """A point from the implicit reward at ``beta``."""
-        prior = beta * np.log(self.q) + (self.tau * self.log_ref if self.tau > 0 else 0.0)
-        guess = np.append((reward + prior) / (beta + self.tau), [multiplier, np.log(beta)])
-        found = self.at_beta(guess, beta)
-        if found is None:
-            raise NotConverged(f"{self.obj.name}: no stationary law to rounding at beta={beta:.6g}")
-        return found
-
-    def bend(self, y: FloatArray) -> FloatArray:
-        """``s^2 f'' - s f'``: the sign of every loss's curvature in its own mass."""
-        first, second, _ = self.forces(y)
-        s = np.exp(y[-1]) + self.tau
-        return np.asarray(s**2 * second - s * first)
-
-    def is_minimum(self, y: FloatArray) -> bool:
-        """Whether ``sum bend v^2 > 0`` wherever ``sum pi v = 0``: at most one is below 0."""
-        bend, pi = self.bend(y), np.exp(y[:-2])
-        below = bend < 0
-        return bool(not below.any() or (below.sum() == 1 and (pi**2 / bend).sum() < 0))
-
-
-def _follow(curve: _Curve, start: FloatArray, grid: FloatArray, turns: int) -> OneStepPath:
+def _follow(curve: Curve, start: FloatArray, grid: FloatArray, turns: int) -> OneStepPath:
     goal = np.log(grid)
     way = -1.0 if goal[-1] < goal[0] else 1.0
     here = curve.point(start, np.append(np.zeros(len(start) - 1), way))
@@ -321,7 +196,7 @@ def _follow(curve: _Curve, start: FloatArray, grid: FloatArray, turns: int) -> O
     return _path(curve, met, sides, tuple(folds), grid, lost)
 
 
-def _stepped(curve: _Curve, here: _Point, step: float) -> _Point | None:
+def _stepped(curve: Curve, here: Point, step: float) -> Point | None:
     """The point an arclength further, or None if it is too far to be sure of the same curve."""
     y = _along(curve, here, step)
     if y is None:
@@ -337,11 +212,11 @@ def _stepped(curve: _Curve, here: _Point, step: float) -> _Point | None:
     return new if near and straight and new.orientation == here.orientation else None
 
 
-def _along(curve: _Curve, here: _Point, length: float) -> FloatArray | None:
+def _along(curve: Curve, here: Point, length: float) -> FloatArray | None:
     return curve.corrected(here.y + length * here.tangent, curve.weights(here.y) * here.tangent)
 
 
-def _sure(curve: _Curve, here: _Point, length: float) -> FloatArray:
+def _sure(curve: Curve, here: Point, length: float) -> FloatArray:
     """A point on the way of a step that was taken."""
     y = _along(curve, here, length)
     if y is None:
@@ -349,7 +224,7 @@ def _sure(curve: _Curve, here: _Point, length: float) -> FloatArray:
     return y
 
 
-def _turn(curve: _Curve, here: _Point, step: float) -> float:
+def _turn(curve: Curve, here: Point, step: float) -> float:
     """Arclength from here at which the tangent has no part in beta."""
 
     def rise(length: float) -> float:
@@ -359,7 +234,7 @@ def _turn(curve: _Curve, here: _Point, step: float) -> float:
 
 
 def _crossings(
-    curve: _Curve, here: _Point, start: float, end: float, goal: FloatArray
+    curve: Curve, here: Point, start: float, end: float, goal: FloatArray
 ) -> list[FloatArray]:
     """Points at the given values of log beta on a part of a step that is monotone in beta."""
     before, after = (_sure(curve, here, at) for at in (start, end))
@@ -377,7 +252,7 @@ def _crossings(
 
 
 def _crossing(
-    curve: _Curve, here: _Point, before: FloatArray, after: FloatArray, value: float
+    curve: Curve, here: Point, before: FloatArray, after: FloatArray, value: float
 ) -> FloatArray | None:
     """The point at a log beta between two of the same step; None if it may be of another part.
 
@@ -395,7 +270,7 @@ def _crossing(
     return found if there is not None and np.abs(there - found)[:-2].max() <= CLOSE else None
 
 
-def _searched(curve: _Curve, here: _Point, start: float, end: float, value: float) -> FloatArray:
+def _searched(curve: Curve, here: Point, start: float, end: float, value: float) -> FloatArray:
     """The same by the root of log beta in the arclength."""
 
     def excess(length: float) -> float:
@@ -408,7 +283,7 @@ def _searched(curve: _Curve, here: _Point, start: float, end: float, value: floa
     return exact if exact is not None and close else y
 
 
-def _as_fold(curve: _Curve, here: _Point, length: float) -> Fold:
+def _as_fold(curve: Curve, here: Point, length: float) -> Fold:
     y = _sure(curve, here, length)
     values = np.linalg.svd(curve.equations(y)[1][:, :-1], compute_uv=False)
     policy = np.zeros(curve.live.shape)
@@ -418,7 +293,7 @@ def _as_fold(curve: _Curve, here: _Point, length: float) -> Fold:
 
 
 def _path(
-    curve: _Curve,
+    curve: Curve,
     met: list[FloatArray],
     sides: list[int],
     folds: tuple[Fold, ...],

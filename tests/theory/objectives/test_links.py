@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tests.theory.strategies import Instance, games, label
 from theory import InvalidInput, laws, objectives, theory_card, xp
-from theory import theorem_checks as checks
+from theory.checks import theorems as checks
+from theory.checks.game import Check, centred, reward_extras
 from theory.objectives import Objective, Pointwise, derivatives
 
 VARIANTS = [
@@ -31,17 +32,17 @@ FEW = settings(max_examples=max(3, settings.default.max_examples // 4))
 EVERY = [objectives.get(name) for name in objectives.names()] + VARIANTS
 
 
-def applies(check: checks.Check) -> list[Objective]:
+def applies(check: Check) -> list[Objective]:
     """Objectives to which a generic check applies."""
     return [obj for obj in EVERY if checks.CHECKS[check](obj) is None]
 
 
-def over(check: checks.Check):
+def over(check: Check):
     """Parametrise a test over the objectives to which the check applies."""
     return pytest.mark.parametrize("obj", applies(check), ids=label)
 
 
-def holds(check: checks.Check, *clauses: str, few: bool = False, **sizes: float):
+def holds(check: Check, *clauses: str, few: bool = False, **sizes: float):
     """The test of a generic check: each objective it applies to, on drawn games of these sizes."""
 
     @over(check)
@@ -175,8 +176,8 @@ def test_links_of_the_table(claim, obj: Objective, game: Instance) -> None:
     p, q = game.expert, game.start
     expected = TABLE[obj.name](p, q, obj)
     if obj.up_to_constant:
-        expected = checks.centred(expected, q)
-    reward = obj.reward(p, q, **checks.reward_extras(obj, p))
+        expected = centred(expected, q)
+    reward = obj.reward(p, q, **reward_extras(obj, p))
     claim.close(reward, expected, atol=1e-12, rtol=1e-10, what="reward as a fraction of the laws")
 
 

@@ -15,7 +15,8 @@ from tests.theory.objectives.test_links import EVERY
 from tests.theory.objectives.test_objectives import LAW
 from tests.theory.strategies import Instance, label
 from theory import objectives, xp
-from theory import theorem_checks as checks
+from theory.checks import theorems as checks
+from theory.checks.game import extras_for
 from theory.objectives import Objective
 
 SIDES = ("expert", "policy")
@@ -43,7 +44,7 @@ def test_losses_are_those_of_the_common_trainer(seed: int, beta: float) -> None:
     for name, loss in expected.items():
         obj = objectives.get(name, **({"margin": 0.5} if name == "ipo" else {}))
         x, y = policy_w - ref_w, policy_l - ref_l
-        ours = obj.loss(x, y, beta, **checks.extras_for(obj, x, y))
+        ours = obj.loss(x, y, beta, **extras_for(obj, x, y))
         np.testing.assert_allclose(ours, loss, atol=1e-9, rtol=1e-10, err_msg=f"{name}, TRL")
 
 
@@ -107,7 +108,7 @@ def test_loss_at_extreme_logratios(name: str) -> None:
         ]
     for dtype in (torch.float64, torch.float32):
         x, y = (torch.tensor(z, dtype=dtype, requires_grad=True) for z in np.transpose(grid))
-        extras = checks.extras_for(obj, x.detach(), y.detach())
+        extras = extras_for(obj, x.detach(), y.detach())
         if obj.has_loss:
             value = obj.loss(x, y, 1.0, **extras)
         else:
@@ -119,7 +120,7 @@ def test_loss_at_extreme_logratios(name: str) -> None:
             assert_to_dtype(got.detach().numpy(), expected, size, f"{name} {what} {dtype}")
         if obj.has_loss:
             arrays = [z.detach().numpy() for z in (x, y)]
-            extras = checks.extras_for(obj, *arrays)
+            extras = extras_for(obj, *arrays)
             ours = obj.loss(*arrays, 1.0, **extras)
             assert ours.dtype == arrays[0].dtype
             assert_to_dtype(ours, true, size, f"{name} numpy {dtype}")

@@ -13,7 +13,8 @@ from tests.theory.objectives.test_links import applies
 from tests.theory.objectives.test_losses import beta_strategy
 from tests.theory.strategies import Instance, games, label
 from theory import objectives
-from theory import theorem_checks as checks
+from theory.checks import theorems as checks
+from theory.checks.game import extras_for
 from theory.objectives import Objective
 
 # --- risks ---------------------------------------------------------------------------------------
@@ -33,7 +34,7 @@ def test_weight_zero_ignores_what_stands_there(name: str, torch_too: bool) -> No
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(2, 3)), rng.normal(size=(2, 4))
     w, v = rng.uniform(0.1, 1, (2, 3)), rng.uniform(0.1, 1, (2, 4))
-    extras = checks.extras_for(obj, x, y, tau=0.7)
+    extras = extras_for(obj, x, y, tau=0.7)
     if "history" in obj.needs:
         extras["history_law"] = v
     clean = obj.risk(x, y, 0.8, w, v, **extras)
@@ -82,10 +83,10 @@ def test_shapes(seed: int, shape: tuple[int, ...]) -> None:
         obj = objectives.get(name)
         x, y = rng.normal(size=(*shape, 3)), rng.normal(size=(*shape, 5))
         if not obj.missing("risk"):
-            assert np.shape(obj.risk(x, y, 1.0, **checks.extras_for(obj, x, y))) == shape
+            assert np.shape(obj.risk(x, y, 1.0, **extras_for(obj, x, y))) == shape
         if obj.has_loss:
             x, y = x[..., :, None], y[..., None, :]
-            assert np.shape(obj.loss(x, y, 1.0, **checks.extras_for(obj, x, y))) == (*shape, 3, 5)
+            assert np.shape(obj.loss(x, y, 1.0, **extras_for(obj, x, y))) == (*shape, 3, 5)
 
 
 @pytest.mark.claim("T17.finite_groups", regime="tabular")
@@ -137,10 +138,10 @@ def test_anchor_adds_to_the_implicit_reward() -> None:
         obj = objectives.get(name)
         if not obj.has_loss or obj.reference_free:
             continue
-        own = {k: v for k, v in checks.extras_for(obj, x, y).items() if "preference" in k}
+        own = {k: v for k, v in extras_for(obj, x, y).items() if "preference" in k}
         got = obj.loss(x, y, 0.7, tau=0.3, expert_anchor=ax, policy_anchor=ay, **own)
         moved = (0.7 * x + 0.3 * ax) / 0.7, (0.7 * y + 0.3 * ay) / 0.7
-        rest = checks.extras_for(obj, *moved)
+        rest = extras_for(obj, *moved)
         np.testing.assert_allclose(got, obj.loss(*moved, 0.7, **rest), rtol=1e-12)
 
 

@@ -27,9 +27,9 @@ from theory import (
     self_play,
     theory_card,
 )
-from theory import theorem_checks as checks
 from theory.__main__ import app
 from theory.check import Checked
+from theory.checks import theorems as checks
 from theory.objectives import Objective
 
 README = Path(__file__).parents[3] / "README.md"

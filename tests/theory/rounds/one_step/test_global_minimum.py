@@ -18,7 +18,8 @@ from theory.objectives import Pointwise
 from theory.result import FloatArray
 from theory.rounds.one_step import _problem, one_step_round
 from theory.rounds.one_step_global import _bounds, _grid
-from theory.rounds.one_step_near import fold_toward, single_fold
+from theory.rounds.one_step_near import fold_toward
+from theory.rounds.one_step_problem import single_fold
 
 
 def multistart(risk: Any, game: Instance) -> float:

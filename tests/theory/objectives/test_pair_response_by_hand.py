@@ -1,12 +1,11 @@
-"""Best responses found by numbers, against sums and roots written out here."""
+"""Best responses to pair losses found by numbers, against sums and roots written out here."""
 
 import numpy as np
 import pytest
 
-from theory import objectives, xp
+from theory import xp
 from theory.errors import InvalidInput
-from theory.objectives import numeric_response
-from theory.objectives.finite_groups import renyi_local_gain
+from theory.objectives import pair_response
 
 P = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
 Q = np.array([[0.2, 0.2, 0.6], [0.3, 0.4, 0.3]])
@@ -34,14 +33,14 @@ def by_sums(p, q, r):
 @pytest.mark.parametrize("chunk", [1, 4, 7, 2**20])
 @pytest.mark.parametrize("reward", [R, np.zeros_like(R)], ids=["rewards", "no rewards"])
 def test_pulls_of_pairs_are_sums_over_pairs(monkeypatch, chunk, reward):
-    monkeypatch.setattr(numeric_response, "CHUNK", chunk)
+    monkeypatch.setattr(pair_response, "CHUNK", chunk)
     exact = np.array([by_sums(*x) for x in zip(P, Q, reward, strict=True)])
-    rows, up, down = numeric_response.pulls_of_pairs(logistic, reward, P, Q)
+    rows, up, down = pair_response.pulls_of_pairs(logistic, reward, P, Q)
     assert rows is None
     np.testing.assert_allclose(up, exact[:, 0], rtol=1e-13)
     np.testing.assert_allclose(down, exact[:, 1], rtol=1e-13)
     some = np.array([[2, 0], [1, 1]])
-    _, up, down = numeric_response.pulls_of_pairs(logistic, reward, P, Q, some)
+    _, up, down = pair_response.pulls_of_pairs(logistic, reward, P, Q, some)
     np.testing.assert_allclose(up, np.take_along_axis(exact[:, 0], some, -1), rtol=1e-13)
     np.testing.assert_allclose(down, np.take_along_axis(exact[:, 1], some, -1), rtol=1e-13)
 
@@ -49,15 +48,15 @@ def test_pulls_of_pairs_are_sums_over_pairs(monkeypatch, chunk, reward):
 def test_measures_of_another_mass_pull_by_their_mass():
     """The masses need not sum to 1: 3 p against 2 q."""
     exact = np.array(by_sums(3 * P[0], 2 * Q[0], np.zeros(3)))
-    _, up, down = numeric_response.pulls_of_pairs(logistic, np.zeros((1, 3)), 3 * P[:1], 2 * Q[:1])
+    _, up, down = pair_response.pulls_of_pairs(logistic, np.zeros((1, 3)), 3 * P[:1], 2 * Q[:1])
     np.testing.assert_allclose([up[0], down[0]], exact, rtol=1e-13)
 
 
 def test_large_laws_are_looked_at_in_part(monkeypatch):
-    monkeypatch.setattr(numeric_response, "MOST_PAIRS", 50)
+    monkeypatch.setattr(pair_response, "MOST_PAIRS", 50)
     rng = np.random.default_rng(0)
     p, q, r = rng.dirichlet(np.ones(40)), rng.dirichlet(np.ones(40)), rng.standard_normal(40)
-    rows, up, down = numeric_response.pulls_of_pairs(logistic, r[None], p[None], q[None])
+    rows, up, down = pair_response.pulls_of_pairs(logistic, r[None], p[None], q[None])
     assert rows.shape == up.shape == down.shape == (1, 8)
     assert r[rows[0]].tolist() == np.sort(r)[[0, 6, 11, 17, 22, 28, 33, 39]].tolist()
     exact = np.array(by_sums(p, q, r))[:, rows[0]]
@@ -70,14 +69,14 @@ def centred(reward, law):
 
 def test_best_responses_of_pairs_by_their_closed_forms():
     """Logistic: log p/q. Squared margin m: kappa (p - q)/(p + q), kappa = m/(1 + Delta/2)."""
-    found = numeric_response.of_laws(P, Q, logistic)
+    found = pair_response.of_laws(P, Q, logistic)
     np.testing.assert_allclose(centred(found, P), centred(np.log(P / Q), P), rtol=1e-11)
     t = (P - Q) / (P + Q)
     kappa = 0.8 / (1 + 0.5 * ((P + Q) * t**2).sum(-1, keepdims=True))
-    found = numeric_response.of_laws(P, Q, squared)
+    found = pair_response.of_laws(P, Q, squared)
     np.testing.assert_allclose(centred(found, P), centred(kappa * t, P), atol=1e-12)
     weight = P[:, :, None] * Q[:, None, :]
-    pairs = numeric_response.of_pairs(weight, logistic)
+    pairs = pair_response.of_pairs(weight, logistic)
     ratio = np.log(P / Q)
     np.testing.assert_allclose(pairs, ratio - ratio.mean(-1, keepdims=True), rtol=1e-11)
 
@@ -85,7 +84,7 @@ def test_best_responses_of_pairs_by_their_closed_forms():
 def test_an_outcome_of_one_side_alone():
     """A loss that falls for ever sends it to its side; the others do not feel it."""
     p, q = np.array([[0.5, 0.3, 0.2, 0.0]]), np.array([[0.2, 0.4, 0.0, 0.4]])
-    found = numeric_response.of_laws(p, q, logistic)[0]
+    found = pair_response.of_laws(p, q, logistic)[0]
     assert found[2:].tolist() == [np.inf, -np.inf]
     assert found[0] - found[1] == pytest.approx(np.log(0.5 / 0.2) - np.log(0.3 / 0.4), rel=1e-10)
 
@@ -94,61 +93,21 @@ def test_preferences_by_their_closed_forms():
     """Squared margin m on comparisons: m (2 P(y > pi) - 1), for a response that pi draws or not."""
     wins = np.array([[0.5, 0.8, 0.3], [0.2, 0.5, 0.9], [0.7, 0.1, 0.5]])
     law = np.array([0.6, 0.4, 0.0])
-    found = numeric_response.of_preference(wins, law, squared, "squares")
+    found = pair_response.of_preference(wins, law, squared, "squares")
     np.testing.assert_allclose(found, 0.8 * (2 * wins @ law - 1), atol=1e-12)
     scores = np.array([0.3, -1.1, 0.6])
     chances = 1 / (1 + np.exp(scores[None] - scores[:, None]))
-    found = numeric_response.of_preference(chances, law, logistic, "logistic")
+    found = pair_response.of_preference(chances, law, logistic, "logistic")
     np.testing.assert_allclose(found, scores - law @ scores, rtol=1e-10)
 
 
 def test_certain_wins_are_refused_where_the_loss_has_no_end():
     chain = np.array([[0.5, 1.0, 1.0], [0.0, 0.5, 0.7], [0.0, 0.3, 0.5]])
     with pytest.raises(InvalidInput, match="logistic: separable pairs: outcome 1 never beats 0"):
-        numeric_response.of_preference(chain, np.array([0.5, 0.3, 0.2]), logistic, "logistic")
+        pair_response.of_preference(chain, np.array([0.5, 0.3, 0.2]), logistic, "logistic")
     undrawn = np.array([0.0, 0.6, 0.4])
-    assert np.isfinite(numeric_response.of_preference(chain, undrawn, logistic, "x")[1:]).all()
+    assert np.isfinite(pair_response.of_preference(chain, undrawn, logistic, "x")[1:]).all()
     circle = np.array([[0.5, 1.0, 0.0], [0.0, 0.5, 1.0], [1.0, 0.0, 0.5]])
     even = np.full(3, 1 / 3)
-    found = numeric_response.of_preference(circle, even, logistic, "logistic")
+    found = pair_response.of_preference(circle, even, logistic, "logistic")
     np.testing.assert_allclose(found, 0.0, atol=1e-12)
-
-
-def steep(r_y, r_own, w_y, w_own):
-    """E_q e^r - E_p r, whose minimum is log p/q."""
-    return (w_own * xp.exp(r_own) - w_y * r_y).sum(-1)
-
-
-def centred_square(r_y, r_own, w_y, w_own):
-    """Half the variance of r under q, less the difference of means: r = p/q - 1 up to a shift."""
-    mean = (w_own * r_own).sum(-1)
-    spread = (w_own * xp.square(r_own)).sum(-1) - xp.square(mean)
-    return 0.5 * spread - (w_y * r_y).sum(-1) + mean
-
-
-def test_best_responses_of_risks_by_their_closed_forms():
-    far_p, far_q = np.array([[0.9, 0.0999, 1e-4]]), np.array([[1e-3, 0.009, 0.99]])
-    for p, q in ((P, Q), (far_p, far_q)):
-        found = numeric_response.of_risk(steep, p, q, free=False)
-        np.testing.assert_allclose(found, np.log(p / q), atol=1e-10)
-        found = numeric_response.of_risk(centred_square, p, q, free=True)
-        np.testing.assert_allclose(centred(found, q), p / q - 1.0, rtol=1e-9, atol=1e-10)
-
-
-def test_pulls_of_payoffs_are_masses_times_slopes():
-    """Slopes by differences of the payoffs; no mass pulls nothing."""
-    p, q, r = np.array([0.7, 0.0, 0.3]), np.array([0.0, 0.6, 0.4]), np.array([0.5, -1.0, 2.0])
-    spif = objectives.get("spif", c=0.4)
-    rise = np.array([spif.a(r + h) for h in (1e-6, -1e-6)])
-    fall = np.array([spif.b(r + h) for h in (1e-6, -1e-6)])
-    _, up, down = spif.pulls(r, p, q)
-    np.testing.assert_allclose(up, -p * (rise[0] - rise[1]) / 2e-6, rtol=1e-8)
-    np.testing.assert_allclose(down, -q * (fall[0] - fall[1]) / 2e-6, rtol=1e-8)
-    assert (up[1], down[0]) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize(("expert", "own", "missing"), [(4, 2, 0.325), (2, 8, 0.3875), (1, 1, 1)])
-def test_renyis_gain_in_groups_of_two_sizes(expert, own, missing):
-    """Of a group's variance 1/G and 1/K are missing: .7/4 + .3/2, .7/2 + .3/8."""
-    gain = renyi_local_gain(0.3, expert, own)
-    assert gain == (np.inf if missing == 1 else pytest.approx(1 / (1 - missing)))

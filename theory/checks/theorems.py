@@ -9,138 +9,31 @@ check that does not apply to an objective is left out by ``CHECKS``, with the re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from scipy.optimize import elementwise, minimize
+from scipy.optimize import minimize
 
 from theory import laws
 from theory.card import theory_card
+from theory.checks.game import (
+    Check,
+    Comparisons,
+    Instance,
+    as_torch,
+    centred,
+    extras_for,
+    hold,
+    numeric_best_response,
+    reward_extras,
+    risk_of_rewards,
+)
 from theory.equilibria.solve import saddle_point
 from theory.objectives import Objective, derivatives
 from theory.result import FloatArray
 from theory.rounds.two_step import self_play
 
-
-class Instance(NamedTuple):
-    """Expert, start and reference laws (prompts, n), and a generator for further draws."""
-
-    expert: FloatArray
-    start: FloatArray
-    ref: FloatArray
-    rng: np.random.Generator
-
-
-class Comparisons:
-    """What a check reports to: AssertionError if a comparison fails. A recorder keeps margins too.
-
-    ``because`` is the reason of the tolerance: rounding, solver, expansion, chosen...
-    """
-
-    def close(
-        self,
-        actual: Any,
-        predicted: Any,
-        atol: float,
-        rtol: float = 0.0,
-        what: str = "",
-        because: str = "rounding",
-    ) -> None:
-        """``|actual - predicted| <= atol + rtol |predicted|``."""
-        a, p = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (actual, predicted)))
-        with np.errstate(all="ignore"):
-            error = np.where(a == p, 0.0, np.abs(a - p))
-            over = ~(error <= atol + rtol * np.where(np.isfinite(p), np.abs(p), 0.0))
-        if over.any():
-            raise AssertionError(f"{what}: {a[over][0]:.6g} against {p[over][0]:.6g}")
-
-    def below(
-        self,
-        value: Any,
-        bound: Any,
-        what: str = "",
-        atol: float = 0.0,
-        because: str = "rounding",
-    ) -> None:
-        """``value <= bound + atol``."""
-        v, b = np.broadcast_arrays(np.asarray(value, float), np.asarray(bound, float))
-        over = ~(v <= b + atol)
-        if over.any():
-            raise AssertionError(f"{what}: {v[over][0]:.6g} is above {b[over][0]:.6g}")
-
-    def exhibits(
-        self, value: Any, at_least: float, what: str = "", because: str = "chosen"
-    ) -> None:
-        """``value >= at_least``."""
-        if not np.all(np.asarray(value) >= at_least):
-            raise AssertionError(f"{what}: {np.min(value):.6g} is below {at_least:.6g}")
-
-
-Check = Callable[[Objective, Instance, Comparisons], None]
 RATIOS = np.array([0.0, 1e-8, -1e-8, 3.0, -3.0, 700.0, -700.0])
-
-
-# --- helpers -------------------------------------------------------------------------------------
-
-
-def extras_for(obj: Objective, on_expert: Any, on_own: Any, tau: float = 0.0) -> dict[str, Any]:
-    """The extras that a loss needs, shaped like the log-ratios: hard labels, history = own."""
-    extras: dict[str, Any] = {}
-    if "anchor" in obj.needs:
-        extras |= {"tau": tau, "expert_anchor": 0 * on_expert, "policy_anchor": 0 * on_own}
-    if "preference" in obj.needs:
-        extras |= {"expert_preference": 0 * on_expert + 1, "policy_preference": 0 * on_own}
-    if "history" in obj.needs:
-        extras |= {"history_logratio": 0 * on_own}
-    return extras
-
-
-def reward_extras(obj: Objective, law: Any) -> dict[str, Any]:
-    """The extras that a best response needs: hard preferences."""
-    return extras_for(obj, law, law) if "preference" in obj.needs else {}
-
-
-def as_torch(x: Any) -> Any:
-    """A torch tensor of the numbers."""
-    import torch
-
-    return torch.as_tensor(x)
-
-
-def numeric_best_response(obj: Objective, p: FloatArray, q: FloatArray) -> FloatArray:
-    """``argmax_r p a(r) + q b(r)`` per outcome, by root finding on the derivative alone."""
-
-    def marginal(r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
-        return p * derivatives.derivative(obj.a, r) + q * derivatives.derivative(obj.b, r)
-
-    least = obj.reward_domain[0]
-    first = max(least, -1.0) + 0.5
-    start = (np.full(p.shape, first), np.full(p.shape, first + 0.25))
-    bracket = elementwise.bracket_root(marginal, *start, xmin=least, args=(p, q))
-    _hold(bracket.success.all(), f"{obj.name}: no sign change of p a' + q b' was found")
-    found = elementwise.find_root(marginal, bracket.bracket, args=(p, q))
-    _hold(found.success.all(), f"{obj.name}: the root of p a' + q b' was not found")
-    return np.asarray(found.x)
-
-
-def risk_of_rewards(obj: Objective, p: FloatArray, q: FloatArray) -> Callable[[Any], Any]:
-    """Risk of a reward (n,) for laws (n,), written for torch."""
-    weights = as_torch(p), as_torch(q)
-
-    def risk(r: Any) -> Any:
-        return obj.risk(r, r, 1.0, *weights, **extras_for(obj, r.detach(), r.detach()))
-
-    return risk
-
-
-def centred(r: FloatArray, law: FloatArray) -> FloatArray:
-    """``r - E_law[r]``, (..., n) in nats."""
-    return r - laws.expect(law, r)[..., None]
-
-
-def _hold(condition: Any, sentence: str) -> None:
-    if not condition:
-        raise AssertionError(sentence)
 
 
 # --- T1: best response and link ------------------------------------------------------------------
@@ -186,10 +79,10 @@ def check_link_shape(obj: Objective, game: Instance, claim: Comparisons) -> None
         u = np.sort(game.rng.uniform(-700, 700, 200))
         near = np.sort(game.rng.uniform(-12, 12, 200))
         low, high = float(obj.link(-np.inf, delta)), float(obj.link(np.inf, delta))
-        _hold(not np.isnan([low, high]).any(), f"{obj.name}: link(-+inf) is NaN")
+        hold(not np.isnan([low, high]).any(), f"{obj.name}: link(-+inf) is NaN")
         for x in (u, near):
             r = np.asarray(obj.link(x, delta))
-            _hold(not np.isnan(r).any(), f"{obj.name}: the link is NaN within +-700 nats")
+            hold(not np.isnan(r).any(), f"{obj.name}: the link is NaN within +-700 nats")
             claim.below(r[:-1], r[1:], atol=1e-12, what="the link increases")
             claim.below(low, float(r.min()), atol=1e-12, what="lower bound")
             claim.below(float(r.max()), high, atol=1e-12, what="upper bound")
@@ -234,7 +127,7 @@ def check_one_sided(obj: Objective, game: Instance, claim: Comparisons) -> None:
     wide_p = np.concatenate([0.75 * p, zero, one, zero], axis=-1)
     wide_q = np.concatenate([0.75 * q, one, zero, zero], axis=-1)
     r = obj.reward(wide_p, wide_q, **reward_extras(obj, wide_p))
-    _hold(not np.isnan(r).any(), f"{obj.name}: NaN reward on one-sided supports")
+    hold(not np.isnan(r).any(), f"{obj.name}: NaN reward on one-sided supports")
     claim.close(r[..., -1], 0.0, atol=0, what="padding gets 0")
     delta = laws.triangular(wide_p, wide_q)
     low, high = (np.asarray(obj.link(np.full(len(p), x), delta)) for x in (-np.inf, np.inf))
@@ -278,7 +171,7 @@ def check_extremes(obj: Objective, game: Instance, claim: Comparisons) -> None:
                     on_expert[:, None], on_own[:, None], 1.0,
                     **{k: v[:, None] if hasattr(v, "shape") else v for k, v in extras.items()},
                 )  # fmt: skip
-            _hold(value.dtype == dtype, f"{obj.name}: {verb} turns {dtype} into {value.dtype}")
+            hold(value.dtype == dtype, f"{obj.name}: {verb} turns {dtype} into {value.dtype}")
             claim.close(torch.isnan(value), 0.0, atol=0, what=f"NaN in the {verb}")
             if not value.requires_grad:
                 continue
@@ -316,7 +209,7 @@ def check_risk_is_expectation(obj: Objective, game: Instance, claim: Comparisons
     x, y = game.rng.uniform(-2, 2, (2, *p.shape))
     extras = extras_for(obj, x, y)
     risk = obj.risk(x, y, 0.8, p, q, **extras)
-    _hold(np.shape(risk) == p.shape[:-1], f"{obj.name}: a risk has one number a prompt")
+    hold(np.shape(risk) == p.shape[:-1], f"{obj.name}: a risk has one number a prompt")
     spread = {
         k: v[..., :, None] if k.startswith("expert") else v[..., None, :]
         for k, v in extras.items()
@@ -353,7 +246,7 @@ def check_card(obj: Objective, game: Instance, claim: Comparisons) -> None:
         what = "L is attained, up to (0.01 nats)^2 on a grid of 0.02 nats"
         claim.close(slopes.max(), card.L, 1e-9, rtol=1e-4, what=what, because="expansion")
         claim.close(float(obj.slope(0.0, np.asarray(0.0))), card.slope_at_zero, 1e-12, what="R'(0)")
-    _hold(bool(str(card)), f"{obj.name}: an empty card")
+    hold(bool(str(card)), f"{obj.name}: an empty card")
 
 
 def check_round(obj: Objective, game: Instance, claim: Comparisons) -> None:

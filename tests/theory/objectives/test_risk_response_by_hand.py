@@ -1,0 +1,55 @@
+"""Best responses to risks found by numbers, against closed forms and sums written out here."""
+
+import numpy as np
+import pytest
+
+from theory import objectives, xp
+from theory.objectives import risk_response
+from theory.objectives.finite_groups import renyi_local_gain
+
+P = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+Q = np.array([[0.2, 0.2, 0.6], [0.3, 0.4, 0.3]])
+
+
+def centred(reward, law):
+    return reward - (law * reward).sum(-1, keepdims=True)
+
+
+def steep(r_y, r_own, w_y, w_own):
+    """E_q e^r - E_p r, whose minimum is log p/q."""
+    return (w_own * xp.exp(r_own) - w_y * r_y).sum(-1)
+
+
+def centred_square(r_y, r_own, w_y, w_own):
+    """Half the variance of r under q, less the difference of means: r = p/q - 1 up to a shift."""
+    mean = (w_own * r_own).sum(-1)
+    spread = (w_own * xp.square(r_own)).sum(-1) - xp.square(mean)
+    return 0.5 * spread - (w_y * r_y).sum(-1) + mean
+
+
+def test_best_responses_of_risks_by_their_closed_forms():
+    far_p, far_q = np.array([[0.9, 0.0999, 1e-4]]), np.array([[1e-3, 0.009, 0.99]])
+    for p, q in ((P, Q), (far_p, far_q)):
+        found = risk_response.of_risk(steep, p, q, free=False)
+        np.testing.assert_allclose(found, np.log(p / q), atol=1e-10)
+        found = risk_response.of_risk(centred_square, p, q, free=True)
+        np.testing.assert_allclose(centred(found, q), p / q - 1.0, rtol=1e-9, atol=1e-10)
+
+
+def test_pulls_of_payoffs_are_masses_times_slopes():
+    """Slopes by differences of the payoffs; no mass pulls nothing."""
+    p, q, r = np.array([0.7, 0.0, 0.3]), np.array([0.0, 0.6, 0.4]), np.array([0.5, -1.0, 2.0])
+    spif = objectives.get("spif", c=0.4)
+    rise = np.array([spif.a(r + h) for h in (1e-6, -1e-6)])
+    fall = np.array([spif.b(r + h) for h in (1e-6, -1e-6)])
+    _, up, down = spif.pulls(r, p, q)
+    np.testing.assert_allclose(up, -p * (rise[0] - rise[1]) / 2e-6, rtol=1e-8)
+    np.testing.assert_allclose(down, -q * (fall[0] - fall[1]) / 2e-6, rtol=1e-8)
+    assert (up[1], down[0]) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("expert", "own", "missing"), [(4, 2, 0.325), (2, 8, 0.3875), (1, 1, 1)])
+def test_renyis_gain_in_groups_of_two_sizes(expert, own, missing):
+    """Of a group's variance 1/G and 1/K are missing: .7/4 + .3/2, .7/2 + .3/8."""
+    gain = renyi_local_gain(0.3, expert, own)
+    assert gain == (np.inf if missing == 1 else pytest.approx(1 / (1 - missing)))

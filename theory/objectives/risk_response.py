@@ -1,0 +1,219 @@
+"""Best responses to risks of all rewards of a prompt at once that no closed form gives.
+
+Damped Newton's method on the risk with exact derivatives (torch), all prompts at once; and what
+follows from the risk alone: the log-ratio at which a further response would get a reward, and the
+slope of the reward at equal laws. Pair losses: :mod:`theory.objectives.pair_response`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from theory.errors import NotConverged
+from theory.objectives import derivatives
+from theory.result import FloatArray
+
+Risk = Callable[..., Any]
+MAX_NEWTON = 200
+PHANTOM = 1e-10
+"""Weight of a further response whose pull on the others is neglected."""
+
+
+def risk_gradient(
+    risk: Risk, r: FloatArray, expert: FloatArray, policy: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Risk (...), and its gradient (..., n) in the expert's and in the own rewards, at ``r``."""
+    import torch
+
+    with torch.enable_grad(), np.errstate(all="ignore"):
+        sides = [
+            torch.tensor(np.where(law > 0, r, 0.0), dtype=torch.float64, requires_grad=True)
+            for law in (expert, policy)
+        ]
+        value = risk(*sides, torch.tensor(expert), torch.tensor(policy))
+        on_expert, on_own = torch.autograd.grad(value.sum(), sides)
+    return value.detach().numpy(), on_expert.numpy(), on_own.numpy()
+
+
+def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> FloatArray:
+    """Minimiser of a risk of all rewards of a prompt, for valid laws (..., n).
+
+    Args:
+        risk: ``risk(r_y, r_own, w_y, w_own)``, convex in the rewards, written for torch.
+        expert, policy: laws (..., n).
+        free: whether a common shift of the rewards changes nothing.
+
+    Raises:
+        NotConverged: no minimiser was reached; ``solution`` holds the rewards.
+    """
+    shape, n = expert.shape, expert.shape[-1]
+    p, q = expert.reshape(-1, n), policy.reshape(-1, n)
+    mass = np.where(p + q > 0, p + q, 1.0)
+    used = p + q > 0
+    share = np.where(used, p + q, 0.0) / 2.0
+    r = np.zeros(p.shape)
+    worst = np.inf
+    scale = _pull(*risk_gradient(risk, r, p, q)[1:])
+    for _ in range(MAX_NEWTON):
+        value, on_expert, on_own = risk_gradient(risk, r, p, q)
+        gradient = np.where(used, on_expert + on_own, 0.0)
+        size = np.maximum(scale, _pull(on_expert, on_own))
+        balance = np.abs(gradient) / (mass * size)
+        worst = float(balance.max(initial=0.0))
+        if worst <= 1e-14:
+            break
+        hessian = _hessian(risk, r, p, q)
+        if free:
+            pin = np.abs(np.trace(hessian, axis1=-2, axis2=-1))[:, None, None] / n
+            hessian = hessian + pin * share[:, :, None] * share[:, None, :]
+        hessian = np.where(used[:, :, None] & used[:, None, :], hessian, np.eye(n))
+        try:
+            scaled = hessian / mass[:, :, None], -(gradient / mass)[..., None]
+            step = np.asarray(np.linalg.solve(*scaled)[..., 0])
+        except np.linalg.LinAlgError:
+            break
+        downhill = (step * gradient).sum(-1, keepdims=True) < 0
+        step = np.where(downhill & np.isfinite(step), step, -gradient / mass)
+        moved = _backtracked(risk, r, step, p, q, value, balance.max(-1), mass, scale)
+        if np.all(np.abs(moved - r) <= 1e-16 * (1.0 + np.abs(r))):
+            break
+        r = moved
+    if not worst <= 1e-9:
+        raise NotConverged(
+            f"group risk: the best response was not reached, its balance is off by {worst:.2g} "
+            "(a risk that is not convex or has no minimum, or a response of one side alone)",
+            r.reshape(shape),
+        )
+    return np.where(used, r, 0.0).reshape(shape)
+
+
+def _pull(on_expert: FloatArray, on_own: FloatArray) -> FloatArray:
+    """How hard both sides pull at the rewards of a prompt in all (..., 1).
+
+    Balances are relative to the pull at reward 0 too: outcomes of one side alone are settled only
+    where nothing pulls at them any more.
+    """
+    return np.maximum((np.abs(on_expert) + np.abs(on_own)).sum(-1, keepdims=True), 1e-300)
+
+
+def _hessian(risk: Risk, r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
+    import torch
+
+    with torch.enable_grad(), np.errstate(all="ignore"):
+        point = torch.tensor(r, dtype=torch.float64, requires_grad=True)
+        value = risk(point, point, torch.tensor(p), torch.tensor(q))
+        (first,) = torch.autograd.grad(value.sum(), point, create_graph=True)
+        rows = [
+            torch.autograd.grad(first[:, i].sum(), point, retain_graph=True)[0]
+            for i in range(r.shape[-1])
+        ]
+    return np.stack([row.numpy() for row in rows], axis=-2)
+
+
+def _backtracked(
+    risk: Risk,
+    r: FloatArray,
+    step: FloatArray,
+    p: FloatArray,
+    q: FloatArray,
+    value: FloatArray,
+    worst: FloatArray,
+    mass: FloatArray,
+    scale: FloatArray,
+) -> FloatArray:
+    """Halve the step, per prompt, until the risk falls or, where it is flat, the balance does."""
+    share, good = np.ones((len(r), 1)), np.zeros(len(r), dtype=bool)
+    for _ in range(50):
+        after, on_expert, on_own = risk_gradient(risk, r + share * step, p, q)
+        with np.errstate(all="ignore"):  # a step too long leaves the range of numbers
+            size = np.maximum(scale, _pull(on_expert, on_own))
+            balance = (np.abs(on_expert + on_own) / (mass * size)).max(-1)
+        flat = 1e-12 * (1.0 + np.abs(value))
+        good = (after < value - flat) | ((after <= value + flat) & (balance < worst))
+        if good.all():
+            return np.asarray(r + share * step)
+        share = np.where(good[:, None], share, 0.5 * share)
+    return np.where(good[:, None], r + share * step, r)
+
+
+def log_odds_of_risk(
+    risk: Risk, r: FloatArray, reward: FloatArray, expert: FloatArray, policy: FloatArray
+) -> FloatArray:
+    """``u = log(G_own'/-G_expert')`` of a further response of reward ``r`` (..., m) and no mass.
+
+    With ``G(r)`` the change of the risk per mass of one more response of that reward on a side, an
+    outcome of masses ``p, q`` is at rest where ``p G_expert'(r) + q G_own'(r) = 0``: its log-ratio
+    is a function of its reward alone, the inverse of the link of these laws. For a pair loss it is
+    ``sum_j p_j (-l'(r_j - r)) / sum_j q_j (-l'(r - r_j))``. NaN where a slope has the wrong sign.
+    """
+    import torch
+
+    known = np.isfinite(reward)
+    base = np.where(known, reward, 0.0)[..., None, :]
+    width = (*np.shape(r), base.shape[-1])
+    with torch.enable_grad(), np.errstate(all="ignore"):
+        one = torch.tensor(np.asarray(r, dtype=np.float64), requires_grad=True)
+        rest = torch.tensor(np.broadcast_to(base, width).copy())
+        slopes = []
+        for side in (0, 1):
+            rewards, weights = [rest, rest], []
+            for law in (expert, policy):
+                masses = np.where(known, law, 0.0)[..., None, :]
+                weights.append(torch.tensor(np.broadcast_to(masses, width).copy()))
+            rewards[side] = torch.cat([rest, one[..., None]], -1)
+            extra = torch.full((*np.shape(r), 1), PHANTOM, dtype=torch.float64)
+            weights[side] = torch.cat([weights[side], extra], -1)
+            (slope,) = torch.autograd.grad(risk(*rewards, *weights).sum(), one)
+            slopes.append(slope.numpy() / PHANTOM)
+        up, down = slopes[1], -slopes[0]
+        return np.where((up > 0) & (down > 0), np.log(up) - np.log(down), np.nan)
+
+
+def slope_of_risk(risk: Risk) -> float:
+    """``R'(0) = -A/V`` of a risk ``F`` that depends on the laws of the rewards alone.
+
+    At equal laws the best response is a constant ``c`` (0 if shifts are free). There the gradient
+    in the rewards is ``A (p_i - q_i)``, ``A`` the slope of ``F`` in a shift of the expert's rewards
+    alone, and along a direction ``v`` with ``E_q v = 0`` the curvature is ``V E_q v^2``. So next to
+    it ``r_i - c = -(A/V) (p_i - q_i)/q_i = -(A/V) u_i`` + const. For a pair loss ``A = l'(0)`` and
+    ``V = 2 l''(0)``.
+
+    Raises:
+        ValueError: no such constant, no curvature, or another slope for other laws.
+    """
+    found = []
+    for law in ([0.5, 0.5], [0.2, 0.3, 0.5]):
+        q = np.array(law)
+        v = np.array([1.0, -1.0, 0.4][: len(q)])
+        v = v - q @ v
+        v = v / np.sqrt(q @ np.square(v))
+
+        def at(c: float, on_expert: Any, on_own: Any, order: int, q: FloatArray = q) -> float:
+            def along(t: Any) -> Any:
+                import torch
+
+                weight = torch.tensor(q)
+                sides = (c + t[..., None] * torch.as_tensor(side) for side in (on_expert, on_own))
+                return risk(*sides, weight, weight)
+
+            return float(derivatives.derivative(along, np.zeros(1), order)[0])
+
+        one, none = np.ones(len(q)), np.zeros(len(q))
+        c = push = 0.0
+        for _ in range(50):
+            push, bend = at(c, one, one, 1), at(c, one, one, 2)
+            if not abs(push) > 1e-13 * max(1.0, abs(at(c, one, none, 1))) or not bend > 0:
+                break
+            c -= push / bend
+        down, curvature = at(c, one, none, 1), at(c, v, v, 2)
+        if not abs(push) <= 1e-9 * max(1.0, abs(down)):
+            raise ValueError("at equal laws no constant reward is a best response")
+        if not (np.isfinite(curvature) and curvature > 1e-12 * abs(down)):
+            raise ValueError("its risk has no curvature at equal laws")
+        found.append(-down / curvature)
+    if abs(found[0] - found[1]) > 1e-6 * abs(found[0]):
+        raise ValueError("its risk is no function of the laws of the rewards alone")
+    return found[0]
