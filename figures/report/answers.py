@@ -18,10 +18,10 @@ _NUMBER = re.compile(r"\{([CTS]\d+\.\w+)(?:: ?([^}]*))?\}")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a reader takes away about one question.
+    """What a reader takes away about one claim, or one piece of advice.
 
     Attributes:
-        question, answer: in a sentence each; true_where, not_where, number, change: what qualifies
+        answer: in a sentence or two; true_where, not_where, number, change: what qualifies
             it; "{C6.x: steps=64}" stands for the number of that cell, "{C6.x: cells}" for how all
             fall, "{T7.path}" for a status.
         figure: name of a figure; command: what repeats the evidence.
@@ -33,7 +33,6 @@ class Answer:
     answer: str
     because: dict[str, str]
     regimes: tuple[str, ...]
-    question: str = ""
     against: dict[str, str] | None = None
     true_where: str = ""
     not_where: str = ""

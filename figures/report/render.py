@@ -206,7 +206,6 @@ def _section(claim: Claim, evidence: Evidence) -> str:
     lines = [
         f'<a id="{claim.id.lower()}"></a>\n\n## {claim.id} {claim.title}',
         f"*{claim.statement}* ([evidence](results/evidence/{claim.id}.md))",
-        answer.question,
     ]
     if answer.figure:
         lines.append(f"![{answer.figure}](figures/out/{answer.figure}.png)")
@@ -214,7 +213,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
         if cited:
             lines.append(f"{head}: {_cited(cited, evidence.statuses)}.")
     if answer.change:
-        lines.append(f"Would change it: {answer.change}")
+        lines.append(f"Changed by: {answer.change}")
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
     gaps = f"Not from: {', '.join(absent)}." if absent else ""
     lines.append(f"{gaps} {claim.gaps}".strip())
@@ -254,7 +253,7 @@ def _provenance(evidence: Evidence) -> str:
               "derives every status anew and names records of other code."]  # fmt: skip
     if evidence.mutation:
         lines += ["", _mutation(evidence.mutation["total"])]
-    lines += ["", "Clauses, statuses and records for machines: "
+    lines += ["", "For machines: "
               "[results/clauses.json](results/clauses.json) "
               "([schema](results/clauses.schema.json))."]  # fmt: skip
     return "\n".join(lines)

@@ -69,6 +69,23 @@ def test_a_sixth_of_the_data():
         agree(written, [float(x) for each in own for x in (each.min(), each.iloc[-1])])
 
 
+def test_a_learner_that_can_be_the_expert():
+    rows = llm_text()
+    mine = rows[(rows.study == "realisable") & rows.epochs.eq(4)]
+    means = mine.groupby(["arm", "round"]).kl.mean()
+    found = lines("The text game: a learner that can be the expert")
+    for arm, written in zip(("sft, in rounds", "author, a=1/2", "spif, per token"), found.values(),
+                            strict=True):  # fmt: skip
+        agree(written, means[arm].tolist())
+    assert mine[mine["round"] == 0].kl_before.mean() == pytest.approx(28.0, abs=0.051)
+    chosen = rows[rows.study == "chosen realisable"].pivot(index="seed", columns="arm", values="kl")
+    behind = chosen.sub(chosen.sft, axis=0).mean()
+    assert chosen.sft.mean() == pytest.approx(18.2, abs=0.051)
+    assert behind[["author, a=1/2", "spif, per token"]].tolist() == pytest.approx(
+        [0.8, 1.8], abs=0.051
+    )
+
+
 def test_where_a_dozen_rounds_go():
     rows = changed("destination")
     means = rows.groupby(["arm", "round"])[["change", "kl_to_sft", "kl_step"]].mean()
