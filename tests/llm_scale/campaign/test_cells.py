@@ -35,6 +35,14 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return cells.sweep(RUNS, SMALL, folder)
 
 
+@pytest.fixture(scope="module")
+def made(folder: Path, rows: list[dict[str, Any]]) -> tuple[str, str]:
+    """The sweep's expert and start, whichever test comes first."""
+    (expert,) = (p for p in folder.glob("expert-*") if p.is_dir())
+    (start,) = (p for p in folder.glob("start*") if p.is_dir())
+    return str(expert), str(start / "final")
+
+
 def test_a_row_a_round_that_says_where_it_belongs(rows: list[dict[str, Any]]) -> None:
     assert [(r["study"], r["arm"], r["round"]) for r in rows] == [
         ("rate", "spin", 0), ("rate", "sft", 0),
@@ -87,7 +95,7 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_rows(
             raise KeyboardInterrupt
         return step(*given)
 
-    expert, model = (str(p) for p in _made(folder))
+    expert, model = made
     arguments: dict[str, Any] = {
         "run": RUNS[2],
         "size": SMALL,
@@ -102,28 +110,22 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_rows(
     assert json.loads(json.dumps(cells.play(**arguments, **more))) == rows[2:]
 
 
-def test_a_distance_is_told_by_its_tokens(folder: Path, tmp_path: Path) -> None:
+def test_a_distance_is_told_by_its_tokens(made: tuple[str, str], tmp_path: Path) -> None:
     run = Run("distance", "spif", 100, given=(("max_new_tokens", 2),))
-    expert, model = (str(p) for p in _made(folder))
+    expert, model = made
     (row,) = cells.play(run, SMALL, expert, model, tmp_path / "run.npz", progress=False)
     assert row["max_new_tokens"] == 2
     assert row["held_out_length_expert"] <= 2
     assert all(abs(row[f"{c}_correlation"]) <= 1 for c in ("linear", "bounded", "sign"))
 
 
-def test_a_run_that_diverges_is_a_row(folder: Path, tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_a_row(made: tuple[str, str], tmp_path: Path) -> None:
     run = Run("rate", "spin", 100, rounds=2, given=(("lr", 1e30), ("clip", 0.0)))
-    expert, model = (str(p) for p in _made(folder))
+    expert, model = made
     (row,) = cells.play(run, SMALL, expert, model, tmp_path / "run.npz", progress=False)
     assert row["diverged"] is True
     assert row["round"] == 0
     assert "kl" not in row
-
-
-def _made(folder: Path) -> tuple[Path, Path]:
-    (expert,) = (p for p in folder.glob("expert-*") if p.is_dir())
-    (start,) = (p for p in folder.glob("start*") if p.is_dir())
-    return expert, start / "final"
 
 
 @pytest.fixture(scope="module")
