@@ -84,7 +84,10 @@ def test_a_destination_is_one_model_a_seed_of_which_all_runs_tell_their_distance
 
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_rows(
-    folder: Path, rows: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: tuple[str, str],
+    rows: list[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stopped within its second round, as by a signal; the same call goes on."""
     step, taken = train.step, []
