@@ -231,6 +231,23 @@ def test_one_share_by_its_formula() -> None:
         assert history_noise(step, [m, 0.0]) == pytest.approx(by_hand)
 
 
+def test_the_reach_of_one_share_by_its_roots() -> None:
+    """Positive: 1/s. Negative: 1/(2 - s(1-2m)). Complex: between both and (1 - sqrt(sm))^-2."""
+    kinds = set()
+    for step in (0.1, 0.4, 0.9, 1.5, 1.9, 2.2, 3.0):
+        for m in (0.01, 0.1, 0.25, 0.4, 0.8):
+            middle, edge = 1 - step * (1 - m), 2 - step * (1 - 2 * m)
+            if step * m >= 1 or edge <= 0:
+                continue
+            reach, real = history_reach(step, m), middle**2 >= 4 * step * m
+            kinds.add((real, middle > 0))
+            if real:
+                assert reach == pytest.approx(1 / step if middle > 0 else 1 / edge)
+            else:
+                assert max(1 / step, 1 / edge) <= reach <= (1 - np.sqrt(step * m)) ** -2
+    assert len(kinds) == 4
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
