@@ -99,7 +99,7 @@ def history_reach(step: float, history: float | Sequence[float]) -> float:
             do not end the response.
 
     >>> [round(history_reach(1.5, m), 4) for m in (0.0, 0.25)]
-    [2.0, 1.4545]
+    [2.0, 1.8465]
     """
     problems = _problems(step, history)
     factor = history_factor(step, history) if not problems else 0.0
