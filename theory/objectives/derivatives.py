@@ -52,7 +52,10 @@ def with_derivatives(formula: Formula, x: Any, order: int = 1) -> list[FloatArra
             if not value.requires_grad:  # a formula constant in x
                 value = torch.zeros_like(point, requires_grad=False)
             else:
-                (value,) = torch.autograd.grad(value.sum(), point, create_graph=left > 0)
+                # of the sum of its entries, without the sum's own node in the graph
+                (value,) = torch.autograd.grad(
+                    value, point, torch.ones_like(value, requires_grad=False), create_graph=left > 0
+                )
             found.append(value)
         return [np.asarray(v.detach().numpy()) for v in found]
 
