@@ -142,7 +142,7 @@ def test_the_destination_at_a_temperature_is_the_mle_to_that_power(claim, seed, 
     best = it.maximum_likelihood()
     there = predicted(it, Method("spin", "one step", temperature), 1.0, best)[0, 0]
     spin = objectives.get("spin")
-    path = it.model(0).self_play(it.law(0), np.zeros(3), spin, 1.5, 60, temperature=temperature)
+    path = it.model(0).self_play(it.law(0), np.zeros(3), spin, 1.5, 120, temperature=temperature)
     claim.close(path.policy, there.exp(), atol=1e-6, what="exact rounds against MLE^T")
     claim.exhibits(laws.total_variation(path.policy, best[0, 0].exp().numpy()), 1e-4, "TV")
 
