@@ -16,7 +16,8 @@ from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note, shown
 from figures.tidy import THEORY, Rows
-from llm_scale.campaign.plan import DISTANCE_STUDY, PAIRED
+from llm_scale.campaign.experiments import PAIRED
+from llm_scale.campaign.plan import DISTANCE_STUDY
 
 CAPTION = (
     "The text game from a start of one epoch, responses cut after 1, 4 and 32 tokens, hence 2.6, "

@@ -16,7 +16,7 @@ from figures import draw, style
 from figures.recorded import llm_text, since_start
 from figures.style import shown
 from figures.tidy import THEORY, Rows
-from llm_scale.campaign.plan import JUDGED
+from llm_scale.campaign.experiments import JUDGED
 
 CAPTION = (
     "The text game with a preference in the place of the expert's responses: Bradley-Terry with "

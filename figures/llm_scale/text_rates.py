@@ -16,7 +16,8 @@ from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note, shown
 from figures.tidy import THEORY, Rows
-from llm_scale.campaign.plan import PUBLISHED_BETA, RATE, SLOW
+from llm_scale.campaign.experiments import SLOW
+from llm_scale.campaign.plan import PUBLISHED_BETA, RATE
 
 CAPTION = (
     "The text game: responses of up to 32 tokens of text by a language model of 1.7 M weights"

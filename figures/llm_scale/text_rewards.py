@@ -17,7 +17,8 @@ from figures import draw, style
 from figures.recorded import llm_text
 from figures.style import note, shown
 from figures.tidy import THEORY, Rows
-from llm_scale.campaign.plan import RATE, SLOW
+from llm_scale.campaign.experiments import SLOW
+from llm_scale.campaign.plan import RATE
 
 CAPTION = (
     "The text game of text_rates, a round at effective step 1, five seeds, on prompts that nothing "

@@ -15,7 +15,8 @@ import typer
 
 from lab.files import digest
 from llm_scale.campaign import cells, plan
-from llm_scale.campaign.plan import EXPERIMENTS, Size
+from llm_scale.campaign.experiments import EXPERIMENTS, runs, size_of
+from llm_scale.campaign.plan import Size
 from llm_scale.store import expert
 from llm_scale.store.identity import code, versions
 from llm_scale.store.read import read
@@ -66,7 +67,7 @@ def main(
     """
     if experiment not in EXPERIMENTS:
         raise InvalidInput(f"{experiment!r}: no experiment; there are {', '.join(EXPERIMENTS)}")
-    size = plan.size_of(experiment, full)
+    size = size_of(experiment, full)
     command = f"make llm-text ONLY={experiment}{' FULL=1' if full else ''}"
     if seeds:
         command = f"python -m llm_scale.campaign {experiment} --out {out}"
@@ -75,7 +76,7 @@ def main(
             size = dataclasses.replace(size, seeds=tuple(int(s) for s in seeds.split(",")))
         except ValueError as error:
             raise InvalidInput(f"--seeds {seeds!r}; needed are whole numbers") from error
-    planned = plan.runs(experiment, size)
+    planned = runs(experiment, size)
     if not planned:
         raise InvalidInput(f"{experiment!r} has no short version; run it with FULL=1 (--full)")
     parts = out.with_suffix(".parts")

@@ -7,17 +7,18 @@ import math
 import pytest
 
 from lab.specs import objective_of
-from llm_scale.campaign import plan
+from llm_scale.campaign import experiments, plan
 from llm_scale.campaign.cells import name
-from llm_scale.campaign.plan import ARMS, EXPERIMENTS, FULL, NO_STEP, SHORT, Run, Size, size_of
+from llm_scale.campaign.experiments import EXPERIMENTS, size_of
+from llm_scale.campaign.plan import ARMS, FULL, NO_STEP, SHORT, Run, Size
 from llm_scale.settings import Settings, resolve
 
 HERE = "here"
 
 
-PLANNED = [(run, size_of(e)) for e in EXPERIMENTS for run in plan.runs(e, size_of(e))]
+PLANNED = [(run, size_of(e)) for e in EXPERIMENTS for run in experiments.runs(e, size_of(e))]
 ALL = [run for run, _ in PLANNED]
-SHORTER = [(run, SHORT) for e in EXPERIMENTS for run in plan.runs(e, SHORT)]
+SHORTER = [(run, SHORT) for e in EXPERIMENTS for run in experiments.runs(e, SHORT)]
 
 
 @pytest.mark.parametrize("planned", [PLANNED, SHORTER], ids=["full", "short"])
@@ -50,7 +51,7 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         cells = {(r.arm, r.epochs, r.rounds, r.effective_step, r.beta, r.given) for r in runs
                  if r.study == study}  # fmt: skip
         count = sum(run.study == study for run in runs)
-        assert count == len(cells) * len(plan.SIZES.get(study, FULL).seeds)
+        assert count == len(cells) * len(experiments.SIZES.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
     assert beside == {
         "rate", "length", "best", "fresh", "few", "many", "realisable", "distance", "destination",
@@ -70,20 +71,20 @@ def test_where_the_learner_can_be_the_expert_it_has_its_architecture() -> None:
 
 def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -> None:
     def of(experiment: str, study: str) -> set[tuple[object, ...]]:
-        runs = plan.runs(experiment, size_of(experiment))
+        runs = experiments.runs(experiment, size_of(experiment))
         return {(r.arm, r.seed, r.epochs, r.rounds, r.beta, r.given) for r in runs
                 if r.study == study}  # fmt: skip
 
     known = {cell for e in ("best", "best_others") for cell in of(e, "best")}
     assert of("best", "best") < of("realisable", "realisable") < known
-    many = plan.runs("many", FULL)
-    assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {plan.MANY}
+    many = experiments.runs("many", FULL)
+    assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {experiments.MANY}
     tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
     assert len({str(t) for t in tried if t}) == 1
 
 
 def _settings(experiment: str, size: Size) -> list[Settings]:
-    return [run.settings(size, HERE, HERE) for run in plan.runs(experiment, size)]
+    return [run.settings(size, HERE, HERE) for run in experiments.runs(experiment, size)]
 
 
 def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
@@ -95,7 +96,7 @@ def test_fresh_rounds_and_all_at_once_read_as_many_responses() -> None:
 def test_a_distance_is_a_number_of_tokens_from_a_start_of_one_epoch() -> None:
     size = size_of("distance")
     runs = _settings("distance", size)
-    assert {s.max_new_tokens for s in runs} == set(plan.HORIZONS)
+    assert {s.max_new_tokens for s in runs} == set(experiments.HORIZONS)
     assert {(s.prompts, s.steps_per_round) for s in runs} == {(4 * FULL.prompts, 8 * FULL.epoch)}
     start = plan.start_settings(size, 0)
     assert (start.sft_steps, start.prompts, start.max_new_tokens) == (48, 3072, 32)
@@ -104,11 +105,11 @@ def test_a_distance_is_a_number_of_tokens_from_a_start_of_one_epoch() -> None:
 def test_the_destination_is_supervised_fine_tuning_of_as_many_steps_at_the_same_rate() -> None:
     end = plan.end_settings(FULL, 1, HERE, HERE)
     assert (end.objective, end.rounds, end.sft_run) == ("sft", 1, "")
-    for run in plan.runs("destination", FULL):
+    for run in experiments.runs("destination", FULL):
         s = run.settings(FULL, HERE, HERE, "the end")
         assert s.sft_run == "the end"
         assert (s.rounds * s.steps_per_round, s.lr) == (end.steps_per_round, end.lr)
-        assert s.cosines == plan.COSINES
+        assert s.cosines == experiments.COSINES
 
 
 @pytest.mark.parametrize(
