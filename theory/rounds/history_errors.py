@@ -17,7 +17,7 @@ import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.signal import lfilter
 
-from theory import arguments
+from theory import arguments, laws
 from theory.errors import refuse
 from theory.result import FloatArray
 from theory.rounds.history import history_factor, shares_of, shares_problems
@@ -28,12 +28,35 @@ _LEFT = 1e-17
 """Of an impulse response, at which its sum is taken to be done."""
 
 
+def sampled_noise(step: Any, share: Any = 0.0) -> FloatArray:
+    """``s (1+sm)/((1-sm)(2-s(1-2m)))``: stationary variance in units of the samples' own.
+
+    Of log-ratios when every round draws one side anew: ``s/(2-s)`` without a share m of the last
+    opponent, ``s^2`` times `history_noise` with it.
+
+    Args:
+        step: effective steps >= 0 below ``min(1/m, 2/(1-2m))``. share: m in [0, 1] (broadcast).
+
+    Raises:
+        InvalidInput: numbers out of range.
+
+    >>> sampled_noise([0.5, 1.5], 0.25).round(4).tolist()
+    [0.3673, 2.64]
+    """
+    shares = arguments.every("history", share, lambda m: (m >= 0) & (m <= 1), "in [0, 1]")
+    refuse([*shares, *arguments.numbers("step", step, 0.0)])
+    s, m = np.asarray(step, dtype=float), np.asarray(share, dtype=float)
+    age, room = s * m, 2.0 - s * (1.0 - 2.0 * m)
+    stable = "effective steps in [0, 2)" if not np.any(m) else "steps at which this history holds"
+    refuse(arguments.every("step", step, lambda _: (age < 1.0) & (room > 0.0), stable))
+    return np.asarray(s * (1.0 + age) / ((1.0 - age) * room))
+
+
 def history_noise(step: float, history: float | Sequence[float], correlation: float = 0.0) -> float:
     """Stationary variance of log-ratios, in units of ``(sd/beta)^2``, for errors of every round.
 
     ``(1+sm)/(s (1-sm) (2-s(1-2m)))`` for one share m of the last opponent and fresh errors, and
-    ``1/(s(2-s))`` without: exact for linear links and the first order in the errors, else near
-    the expert. In units of the samples' own variance it is ``step^2`` times that.
+    ``1/(s(2-s))`` without: to first order in the errors, near the expert.
 
     Args:
         step: effective step ``R'(0)/beta``, below the threshold of the history.
@@ -48,7 +71,7 @@ def history_noise(step: float, history: float | Sequence[float], correlation: fl
     [1.3333, 1.1733]
     """
     problems = _problems(step, history)
-    if not -1 < correlation <= 1:
+    if not (laws.is_real(correlation) and -1 < correlation <= 1):
         problems.append(f"correlation={correlation!r}; needed is a number in (-1, 1]")
     refuse(problems)
     if correlation == 1:

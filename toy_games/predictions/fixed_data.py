@@ -19,15 +19,15 @@ from theory import arguments
 from theory.errors import refuse
 from theory.objectives import Objective
 from theory.result import FloatArray
+from theory.rounds.history_errors import sampled_noise
 from toy_games.engine.trainable import beta_at
 
 
 def own_noise(step: Any, per_expert: Any = 1, history: Any = 0.0) -> FloatArray:
     """``s/((2-s)K)``: stationary noise of own samples, in units of the data's own; s < 2.
 
-    With a share m of them from the last round's policy (``history``) it is
-    ``s (1+sm)/((1-sm)(2-s(1-2m)) K)``, for steps below ``min(1/m, 2/(1-2m))``: T6, history and
-    errors. Fresh expert samples add K times as much.
+    With a share of them from the last round's policy (``history``) as
+    `theory.rounds.history_errors.sampled_noise` says. Fresh expert samples add K times as much.
 
     Raises:
         InvalidInput: a step outside [0, 2), or of the threshold that a history has; not
@@ -36,15 +36,8 @@ def own_noise(step: Any, per_expert: Any = 1, history: Any = 0.0) -> FloatArray:
     >>> float(own_noise(1.0, 4)), round(float(own_noise(1.5, 1, 0.25)), 4)
     (0.25, 2.64)
     """
-    problems = arguments.numbers("per_expert", per_expert)
-    problems += arguments.every("history", history, lambda m: (m >= 0) & (m <= 1), "in [0, 1]")
-    problems += arguments.numbers("step", step, 0.0)
-    refuse(problems)
-    s, m = np.asarray(step, dtype=float), np.asarray(history, dtype=float)
-    age, room = s * m, 2.0 - s * (1.0 - 2.0 * m)
-    stable = "effective steps in [0, 2)" if not np.any(m) else "steps at which this history holds"
-    refuse(arguments.every("step", step, lambda _: (age < 1.0) & (room > 0.0), stable))
-    return np.asarray(s * (1.0 + age) / ((1.0 - age) * room * np.asarray(per_expert, dtype=float)))
+    refuse(arguments.numbers("per_expert", per_expert))
+    return np.asarray(sampled_noise(step, history) / np.asarray(per_expert, dtype=float))
 
 
 def _step_problems(step: Any) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from figures.catalogue import ROOT
-from figures.recorded import llm_text
+from figures.recorded import llm_text, since_start
 
 PAGE = (ROOT / "llm_scale" / "RESULTS.md").read_text(encoding="utf-8")
 
@@ -36,8 +36,7 @@ def changed(study: str) -> pd.DataFrame:
     """Rows of a study with the change of KL since the start of their seed."""
     rows = llm_text()
     rows = rows[rows.study == study]
-    start = rows[rows["round"] == 0].drop_duplicates("seed").set_index("seed").kl_before
-    return rows.assign(change=rows.kl - rows.seed.map(start))
+    return rows.assign(change=since_start(rows))
 
 
 def test_recipes():
