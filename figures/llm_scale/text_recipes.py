@@ -7,6 +7,7 @@ out/text_recipes.csv.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,15 +20,15 @@ from figures.tidy import THEORY, Rows
 
 CAPTION = (
     "The text game, two rounds of an epoch at the published beta of 0.1: the chi^2 loss of the "
-    "first author's code at SFT's learning rate, and SPIN at a tenth of it; five seeds, means and"
-    " 95 % intervals. Own responses are drawn whole at temperature 1, as theory has it; at 0.7; "
-    "greedily; where they are cut after 32 tokens, closed there by an end; or to prompts without "
-    "their last token. Hollow: first round; filled: second. Change since the start (30.2 and 37.3"
-    " nats, 65 % cut): (a) of KL from the expert to the model; (b) of KL from the model to the "
-    "expert; (c) of the share of the model's responses that are cut. (d) Change of KL from the "
-    "expert to the model under IPO and pointwise SPIF at effective step 1 and a third of SFT's "
-    "rate, and where their rewards are divided by the number of tokens (linear to 1, logarithmic "
-    "beyond)."
+    "first author's code at SFT's learning rate, and SPIN at a tenth of it; five seeds, means "
+    "and 95 % intervals. Own responses are drawn whole at temperature 1, as theory has it; at "
+    "0.7; greedily; where they are cut after 32 tokens, closed there by an end; or to prompts "
+    "without their last token. Hollow: first round; filled: second. Change since the start (30.2 "
+    "and 37.3 nats, 65 % cut): (a) of KL from the expert to the model; (b) of KL from the model "
+    "to the expert; (c) of the share of the model's responses that are cut. (d) Change of KL "
+    "from the expert to the model under IPO and pointwise SPIF at effective step 1 and a third "
+    "of SFT's rate, and where their rewards are divided by the number of tokens (linear to 1, "
+    "logarithmic beyond)."
 )
 CLAIMS = ("S7",)
 ERRORS = {"": "as is", ", own at temperature 0.7": "T = .7", ", own at temperature 0": "greedy",
@@ -36,6 +37,7 @@ ERRORS = {"": "as is", ", own at temperature 0.7": "T = .7", ", own at temperatu
 PLAYED = ("author, a=1/2", "spin")
 BY_LENGTH, NORMALISED = "by length", ("ipo", "spif")
 """Of the panel of divided rewards, and its arms."""
+FORWARD = r"change of KL(p $\|$ $\pi$) [nats]"
 PANELS = {"forward": "kl", "reverse": "reverse_kl", "cut": "after_truncated_own"}
 START = {"forward": "kl_before", "reverse": "reverse_kl_before", "cut": "held_out_truncated_own"}
 
@@ -78,38 +80,40 @@ def _look(name: str, series: str) -> dict[str, Any]:
     return style.shaped(name, series == "round 0")
 
 
-def _points(ax: Axes, table: pd.DataFrame, panel: str) -> None:
+def _points(
+    ax: Axes, table: pd.DataFrame, panel: str, names: Sequence[str], step: float, x: Sequence[str]
+) -> None:
+    """Both rounds of each name side by side at every place on the axis, which x tells."""
     draw.baseline(ax, table, panel)
-    side = draw.dodge([base(arm) for arm in PLAYED], 0.3, log=False)
-    later = {"round 0": -0.06, "round 1": 0.06}
-    draw.points(ax, table, panel, _look, lambda n, s, x: side(n, s, x) + later[s])
-    style.ticks(ax, x=dict(enumerate(ERRORS.values())))
+    side = draw.dodge(list(names), step, log=False)
+    later = {"round 0": -step / 5, "round 1": step / 5}
+    draw.points(ax, table, panel, _look, lambda n, s, at: side(n, s, at) + later[s])
+    style.ticks(ax, x=dict(enumerate(x)))
+
+
+def _own(ax: Axes, table: pd.DataFrame, panel: str, y: str, title: str) -> None:
+    _points(ax, table, panel, [base(arm) for arm in PLAYED], 0.3, list(ERRORS.values()))
+    style.label(ax, "own responses", y, title)
 
 
 def _forward(ax: Axes, table: pd.DataFrame) -> None:
-    _points(ax, table, "forward")
-    style.label(ax, "own responses", r"change of KL(p $\|$ $\pi$) [nats]", "From the expert")
+    _own(ax, table, "forward", FORWARD, "From the expert")
 
 
 def _reverse(ax: Axes, table: pd.DataFrame) -> None:
-    _points(ax, table, "reverse")
-    style.label(ax, "own responses", r"change of KL($\pi$ $\|$ p) [nats]", "To the expert")
+    _own(ax, table, "reverse", r"change of KL($\pi$ $\|$ p) [nats]", "To the expert")
 
 
 def _cut(ax: Axes, table: pd.DataFrame) -> None:
-    _points(ax, table, "cut")
     looks = {"chi^2, first author": _look("spif", "round 1"), "SPIN": _look("spin", "round 1")}
     style.legend(ax, looks, fontsize=6.8, loc="lower right", handletextpad=0.0)
-    style.label(ax, "own responses", "change of share that is cut", "Length")
+    _own(ax, table, "cut", "change of share that is cut", "Length")
 
 
 def _by_length(ax: Axes, table: pd.DataFrame) -> None:
-    draw.baseline(ax, table, BY_LENGTH)
-    side = draw.dodge(list(NORMALISED), 0.2, log=False)
-    later = {"round 0": -0.04, "round 1": 0.04}
-    draw.points(ax, table, BY_LENGTH, _look, lambda n, s, x: side(n, s, x) + later[s])
+    _points(ax, table, BY_LENGTH, NORMALISED, 0.2, ["summed", "divided by length"])
     ax.set_yscale("symlog", linthresh=1.0)
-    style.ticks(ax, x={0: "summed", 1: "divided by length"}, y=(-1, 0, 1, 3, 10, 30))
+    style.ticks(ax, y=(-1, 0, 1, 3, 10, 30))
     looks = {name.upper(): _look(name, "round 1") for name in NORMALISED}
     style.legend(ax, looks, fontsize=6.8, loc="upper left", handletextpad=0.0)
-    style.label(ax, "rewards", r"change of KL(p $\|$ $\pi$) [nats]", "Rewards by length")
+    style.label(ax, "rewards", FORWARD, "Rewards by length")

@@ -213,7 +213,7 @@ def _section(claim: Claim, evidence: Evidence) -> str:
         if cited:
             lines.append(f"{head}: {_cited(cited, evidence.statuses)}.")
     if answer.change:
-        lines.append(f"Changed by: {answer.change}")
+        lines.append(f"Would change it: {answer.change}")
     absent = [g for g in REGIMES if g not in answer.regimes and g != "symbolic"]
     gaps = f"Not from: {', '.join(absent)}." if absent else ""
     lines.append(f"{gaps} {claim.gaps}".strip())
@@ -283,8 +283,8 @@ def _row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _mutation(total: Mapping[str, int]) -> str:
     return (
-        f"How sharp the tests are (`make mutate`, [table](results/mutation.md)): of the "
-        f"{total['mutants']:,} mutants {total['tried']:,} were tried: {total['equivalent']} change "
+        f"Mutants (`make mutate`, [table](results/mutation.md)): of "
+        f"{total['mutants']:,} {total['tried']:,} were tried: {total['equivalent']} change "
         f"nothing observable, {total['killed']:,} were killed, {total['survived']} survived."
     )
 

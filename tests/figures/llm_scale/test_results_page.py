@@ -58,6 +58,23 @@ def test_recipes():
         ])  # fmt: skip
 
 
+def test_what_the_recipes_errors_cost():
+    """The second round: less the same loss without the error, and how far a round moves IPO."""
+    rows = llm_text()
+    rows = rows[(rows.study == "recipe") & (rows["round"] == 1)]
+    kl, moved = (rows.pivot(index="seed", columns="arm", values=c) for c in ("kl", "kl_step"))
+    cost = {
+        "spif, by length": ("spif", 5.3, 0.051),
+        "ipo, by length": ("ipo", 25, 0.51),
+        "author, a=1/2, own of a cut prompt": ("author, a=1/2", 0.13, 0.0051),
+    }
+    for arm, (plain, told, digit) in cost.items():
+        assert (kl[arm] - kl[plain]).mean() == pytest.approx(told, abs=digit)
+    assert moved["ipo, by length"].mean() == pytest.approx(30, abs=0.51)
+    assert moved["ipo"].mean() == pytest.approx(0.4, abs=0.051)
+    assert rows.held_out_length_expert.mean() == pytest.approx(28, abs=0.51)
+
+
 def test_a_sixth_of_the_data():
     rows = changed("few")
     means = rows.groupby(["arm", "lr", "round"]).change.mean()

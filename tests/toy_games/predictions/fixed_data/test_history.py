@@ -31,7 +31,7 @@ def test_the_floor_of_sampled_rounds(claim, step, share, fixed):
 
 @pytest.mark.claim("T6.history_errors", regime="dynamics", drops="near_expert")
 def test_beyond_step_two_noise_drives_rounds_out_of_where_a_history_holds_them(claim):
-    """Locally stable at 2.5 with a quarter of old responses, but not for samples so few."""
+    """Locally stable at 2.5 with a quarter of old responses, but 4.9 times it at samples so few."""
     n = 1000
     kl = play("spif", 2.5, EXPERT, np.log(EXPERT), [60], 100, n, history=0.25, fixed_data=False)
     floor = FREE / n * float(own_noise(2.5, 1, 0.25))
