@@ -111,8 +111,8 @@ def _cut(ax: Axes, table: pd.DataFrame) -> None:
 
 
 def _by_length(ax: Axes, table: pd.DataFrame) -> None:
-    _points(ax, table, BY_LENGTH, NORMALISED, 0.2, ["summed", "divided by length"])
     ax.set_yscale("symlog", linthresh=1.0)
+    _points(ax, table, BY_LENGTH, NORMALISED, 0.2, ["summed", "divided by length"])
     style.ticks(ax, y=(-1, 0, 1, 3, 10, 30))
     looks = {name.upper(): _look(name, "round 1") for name in NORMALISED}
     style.legend(ax, looks, fontsize=6.8, loc="upper left", handletextpad=0.0)
