@@ -125,8 +125,7 @@ def _theorems(evidence: Evidence) -> str:
     lines = [
         "## The theorems, a line each",
         "",
-        "A clause is a sentence that can fail alone; its sentence, tests and margins are on the "
-        "evidence page. "
+        "A clause's sentence, tests and margins are on the evidence page. "
         + "; ".join(f"*{word}*: {MEANING[word]}" for word in DEDUCED)
         + ". °: seen to fail when a [premise](figures/report/premises.toml) is dropped alone "
         "(which: evidence). Margin: the share of a tolerance that was used.",

@@ -17,17 +17,18 @@ from theory.errors import InvalidInput, refuse
 
 Plan = dict[str, Settings]
 """Name of a subfolder to the settings of its run."""
-WHOLE: dict[str, Any] = {
-    "terms": "both",
-    "own_from": "current",
-    "own_temperature": 1.0,
-    "own_cut": "kept",
-    "own_prompt": "whole",
-    "length_normalised": False,
-    "history": 0.0,
-    "effective_step": 0.0,
-}
-"""Settings of self-play alone that SFT refuses or does not read."""
+SELF_PLAY_ONLY = (
+    "terms",
+    "own_from",
+    "own_temperature",
+    "own_cut",
+    "own_prompt",
+    "length_normalised",
+    "history",
+    "effective_step",
+)
+"""Settings that SFT refuses or does not read."""
+WITHOUT = {f.name: f.default for f in dataclasses.fields(Settings) if f.name in SELF_PLAY_ONLY}
 
 
 def split(text: str) -> list[str]:
@@ -70,7 +71,7 @@ def plan(
         for beta in betas[:1] if objective == "sft" else betas:
             for seed in seeds:
                 changed = {"objective": objective, "beta": float(beta), "seed": int(seed)}
-                changed |= WHOLE if objective == "sft" else {}
+                changed |= WITHOUT if objective == "sft" else {}
                 try:
                     made = at_step(dataclasses.replace(base, **changed))  # type: ignore[arg-type]
                 except InvalidInput as error:
@@ -111,7 +112,7 @@ def baselines(like: Path) -> Plan:
         raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
     sft = dataclasses.replace(
-        settings, objective="sft", oracle="none", level="sequence", sft_run="", **WHOLE
+        settings, objective="sft", oracle="none", level="sequence", sft_run="", **WITHOUT
     )
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}

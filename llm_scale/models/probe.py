@@ -17,7 +17,7 @@ from torch import Tensor
 from lab import streams
 from llm_scale.models import output
 from llm_scale.models.language import Language, Past
-from llm_scale.models.sample import generate
+from llm_scale.models.sample import generate, places
 from llm_scale.models.score import Pair, Scorer, collate
 from theory.errors import InvalidInput
 
@@ -144,11 +144,13 @@ def _early_differs(scorer: Scorer, pair: Pair, switch: int) -> bool:
 def _sampled(language: Language, pairs: Sequence[Pair], past: Past) -> Tensor | None:
     """The sampler's log pi of all planned tokens; None if the class cannot be sampled so."""
     found: list[list[float]] = [[] for _ in pairs]
+    rows = list(range(len(pairs)))
 
     def force(laws: list[Tensor]) -> Tensor:
         """Note the law at the planned tokens, and let these be drawn."""
         step = max(map(len, found))
-        rows = [i for i, (_, response) in enumerate(pairs) if len(response) > step]
+        alive = torch.tensor([len(pairs[i][1]) > step for i in rows])
+        rows[:] = [rows[place] for place in places(alive).tolist()]
         wanted = torch.tensor([[pairs[i][1][step]] for i in rows], device=laws[0].device)
         for i, value in zip(rows, laws[0].gather(-1, wanted)[:, 0].tolist(), strict=True):
             found[i].append(value)

@@ -14,14 +14,60 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from llm_scale.data.items import Response, Tokens
 from llm_scale.models import output
 from llm_scale.models.language import Past
 
 Combine = Callable[[list[Tensor]], Tensor]
-"""Next-token log-laws (B, V) of several models to the log-law that is sampled."""
+"""Next-token log-laws (B, V) of several models to the log-law that is sampled.
+
+Rows come in the order of the batch, and of `places` after some have ended."""
+
+
+STEP = 64
+"""Tokens by which the room of a cache grows."""
+
+
+class _Room(DynamicLayer):
+    """Keys and values with room behind them: a token is written there, and nothing is copied.
+
+    ``keys`` and ``values`` are views of what is filled, of the shapes that transformers keeps.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rooms: dict[str, Tensor] = {}
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """All keys and values (B, heads, T, width), the new ones at the end."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys = self._with("keys", self.keys, key_states)
+        self.values = self._with("values", self.values, value_states)
+        return self.keys, self.values
+
+    def _with(self, name: str, filled: Tensor, new: Tensor) -> Tensor:
+        start = filled.shape[-2] if filled.numel() else 0
+        end, rows = start + new.shape[-2], new.shape[0]
+        room = self.rooms.get(name)
+        if room is None or room.shape[-2] < end:
+            room = new.new_empty(*new.shape[:2], -(-end // STEP) * STEP, new.shape[-1])
+            if start:
+                room[:, :, :start] = filled
+            self.rooms[name] = room
+        room[:rows, :, start:end] = new
+        return room[:rows, :, :end]
+
+    def move(self, rows: int, to: Tensor, source: Tensor) -> None:
+        """Rows ``source`` go to the places ``to``; the first ``rows`` are left."""
+        if not self.is_initialized:
+            return
+        self.keys[to], self.values[to] = self.keys[source], self.values[source]
+        self.keys, self.values = self.keys[:rows], self.values[:rows]
 
 
 class _Cache(DynamicCache):
@@ -29,6 +75,10 @@ class _Cache(DynamicCache):
 
     Rotated keys come in float32 then, and the cache would keep both in twice the memory.
     """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config=config)
+        self.layers = [_Room() if type(old) is DynamicLayer else old for old in self.layers]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -38,6 +88,15 @@ class _Cache(DynamicCache):
             dtype = torch.get_autocast_dtype(device)
             key_states, value_states = key_states.to(dtype), value_states.to(dtype)
         return super().update(key_states, value_states, *args, **kwargs)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Rows ``indices``; only those that change their place are copied."""
+        to = (indices != torch.arange(len(indices), device=indices.device)).nonzero()[:, 0]
+        for layer in self.layers:
+            if isinstance(layer, _Room):
+                layer.move(len(indices), to, indices[to])
+            else:
+                layer.batch_select_indices(indices)
 
 
 class _Cached:
@@ -188,7 +247,7 @@ def _batch(
         alive = ~torch.isin(drawn[:, 0], stop)
         if h + 1 == horizon or not bool(alive.any()):
             break
-        keep = None if bool(alive.all()) else alive.nonzero()[:, 0]
+        keep = None if bool(alive.all()) else places(alive)
         rows, drawn = (rows, drawn) if keep is None else (rows[keep], drawn[keep])
         for each in laws:
             each.go_on(keep, drawn)
@@ -197,6 +256,14 @@ def _batch(
         kept = tuple(t for t in row if t >= 0)
         out.append((Response(kept, kept[-1] not in ends), log_prob))
     return out
+
+
+def places(alive: Tensor) -> Tensor:
+    """Rows that are left, in an order that moves the fewest: the last ones fill the gaps."""
+    left = int(alive.sum())
+    keep = torch.arange(left, device=alive.device)
+    keep[~alive[:left]] = alive[left:].nonzero()[:, 0] + left
+    return keep
 
 
 def _tokens(law: Tensor, numbers: Tensor, temperature: float) -> Tensor:

@@ -111,7 +111,7 @@ def one_step_path(
     which is continued from the two-step weights at one beta, the path keeps to one minimum.
 
     Args:
-        expert, policy: laws p and pi_t of one support, (n,); dense linear algebra, so n to 10^3.
+        expert, policy: laws p and pi_t of one support, (n,).
         obj: objective with payoffs a, b of one response.
         beta: weights of the KL step, > 0, strictly rising or falling, (K,).
         ref, tau: reference and weight of the anchor.
@@ -285,11 +285,11 @@ def _searched(curve: Curve, here: Point, start: float, end: float, value: float)
 
 def _as_fold(curve: Curve, here: Point, length: float) -> Fold:
     y = _sure(curve, here, length)
-    values = np.linalg.svd(curve.equations(y)[1][:, :-1], compute_uv=False)
+    singular = curve.equations(y)[1].at_fixed_beta().condition()
     policy = np.zeros(curve.live.shape)
     policy[curve.live] = np.exp(y[:-2])
     outcome = int(np.flatnonzero(curve.live)[np.argmin(curve.bend(y) / np.exp(y[:-2]))])
-    return Fold(float(np.exp(y[-1])), policy, float(y[-2]), outcome, float(values[-1] / values[0]))
+    return Fold(float(np.exp(y[-1])), policy, float(y[-2]), outcome, singular)
 
 
 def _path(

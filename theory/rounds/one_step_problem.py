@@ -54,12 +54,22 @@ def slopes(formula: derivatives.Formula, r: FloatArray) -> list[FloatArray]:
     return derivatives.with_derivatives(formula, r, 2)[1:]
 
 
+def payoff_slopes(obj: Objective, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """First and second derivatives (2, ...) of the payoffs a and b at ``r``, from one graph."""
+
+    def both(at: Any) -> Any:
+        return obj.a(at[0]) + obj.b(at[1])
+
+    found = slopes(both, np.stack([r, r]))
+    return np.stack([each[0] for each in found]), np.stack([each[1] for each in found])
+
+
 @lru_cache(maxsize=256)
 def single_fold(obj: Objective, s: float, largest: float) -> bool:
     """Whether every ``F_i`` is convex, then concave, on a grid of rewards up to ``largest``."""
     r = np.sinh(np.linspace(-np.arcsinh(1e3 * (1.0 + s)), np.arcsinh(largest), 4001))
     with np.errstate(all="ignore"):
-        (a1, a2), (b1, b2) = slopes(obj.a, r), slopes(obj.b, r)
+        (a1, a2), (b1, b2) = payoff_slopes(obj, r)
         on_expert, on_own = a1 / s - a2, b1 / s - b2
     known = np.isfinite(on_expert) & np.isfinite(on_own)
     on_expert, on_own = on_expert[known], on_own[known]
@@ -132,7 +142,7 @@ class OneStepProblem:
         """``f'`` and ``f''`` in the reward, 0 where nothing can have mass."""
         r = self.reward(np.where(np.isneginf(log_pi), self.floor, log_pi))
         with np.errstate(all="ignore"):
-            (a1, a2), (b1, b2) = slopes(self.obj.a, r), slopes(self.obj.b, r)
+            (a1, a2), (b1, b2) = payoff_slopes(self.obj, r)
             first = -np.where(self.p > 0, self.p * a1, 0.0) - np.where(self.q > 0, self.q * b1, 0.0)
             second = -np.where(self.p > 0, self.p * a2, 0.0)
             second = second - np.where(self.q > 0, self.q * b2, 0.0)

@@ -30,7 +30,7 @@ def own_noise(step: Any, per_expert: Any = 1, history: Any = 0.0) -> FloatArray:
     `theory.rounds.history_errors.sampled_noise` says. Fresh expert samples add K times as much.
 
     Raises:
-        InvalidInput: a step outside [0, 2), or of the threshold that a history has; not
+        InvalidInput: a step outside [0, 2), or outside what a history allows; not
             ``K > 0``, or a share outside [0, 1].
 
     >>> float(own_noise(1.0, 4)), round(float(own_noise(1.5, 1, 0.25)), 4)

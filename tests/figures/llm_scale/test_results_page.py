@@ -160,3 +160,26 @@ def test_its_turn_and_growth_are_those_that_are_told():
     assert 1 / np.cos(np.radians(turn)) == pytest.approx(1.35, abs=0.01)
     assert np.mean(early) == pytest.approx(1.4, abs=0.05)
     assert np.mean(whole) == pytest.approx(1.2, abs=0.05)
+
+
+def test_many():
+    rows = llm_text()
+    rows = rows[rows.study == "many"]
+    found = lines("The text game: four times the data, kept")
+    grid = [(arm, lr) for arm in ("sft, in rounds", "author, a=1/2") for lr in (0.001, 0.003)]
+    for (arm, lr), (rate, *written) in zip(grid, found.values(), strict=True):
+        assert float(rate) == lr
+        cell = rows[(rows.arm == arm) & (rows.lr == lr)]
+        agree(written, cell.groupby("round")["kl"].mean().to_list())
+
+
+def test_what_is_said_of_many():
+    rows = llm_text()
+    rows = rows[rows.study == "chosen many"].set_index(["arm", "seed"])
+    assert set(rows.lr) == {0.003}
+    assert set(rows["round"]) == {3}
+    behind = rows.kl["author, a=1/2"] - rows.kl["sft"]
+    half = 2.776 * behind.std() / np.sqrt(5)  # of Student's law with 4 degrees
+    said = [behind.mean(), half, behind.min(), behind.max()]
+    assert "ends 4.0 ± 2.2" in PAGE
+    agree(["4.0", "2.2", "2.5", "6.5"], [float(x) for x in said])
