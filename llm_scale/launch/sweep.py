@@ -28,7 +28,9 @@ SELF_PLAY_ONLY = (
     "effective_step",
 )
 """Settings that SFT refuses or does not read."""
-WITHOUT = {f.name: f.default for f in dataclasses.fields(Settings) if f.name in SELF_PLAY_ONLY}
+WITHOUT: dict[str, Any] = {
+    f.name: f.default for f in dataclasses.fields(Settings) if f.name in SELF_PLAY_ONLY
+}
 
 
 def split(text: str) -> list[str]:

@@ -26,7 +26,7 @@ Combine = Callable[[list[Tensor]], Tensor]
 Rows come in the order of the batch, and of `places` after some have ended."""
 
 
-STEP = 64
+STEP = 32
 """Tokens by which the room of a cache grows."""
 
 
@@ -35,6 +35,9 @@ class _Room(DynamicLayer):
 
     ``keys`` and ``values`` are views of what is filled, of the shapes that transformers keeps.
     """
+
+    keys: Any
+    values: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,6 +78,8 @@ class _Cache(DynamicCache):
 
     Rotated keys come in float32 then, and the cache would keep both in twice the memory.
     """
+
+    layers: list[Any]
 
     def __init__(self, config: Any) -> None:
         super().__init__(config=config)

@@ -62,7 +62,7 @@ class Bordered:
         self.corner = corner - self.below @ (self.right / self.down[:, None])
 
     def solve(self, value: FloatArray) -> FloatArray:
-        """x (n + k,) at which the matrix times x is ``value``. LinAlgError: it is singular."""
+        """X (n + k,) at which the matrix times x is ``value``. LinAlgError: it is singular."""
         n = len(self.diagonal)
         mine = value[:n][self.kept]
         edge = np.append(value[self.out], value[n:]) - self.below @ (mine / self.down)
@@ -88,7 +88,7 @@ class Bordered:
         return np.append(self.diagonal * x[:n] + self.columns @ x[n:], self.rows @ x)
 
     def condition(self) -> float:
-        """Smallest singular value over the largest, by ten inverse and hundred direct iterations."""
+        """Smallest singular value over the largest, by 10 inverse and 100 direct iterations."""
         turned = self.transposed()
         small = large = np.full(len(self.diagonal) + len(self.rows), 1.0)
         for _ in range(100):

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from lab import streams
 from llm_scale.data.items import Item, Response, pack, unpack
-from llm_scale.models.sample import generate
+from llm_scale.models import sample
+from llm_scale.models.sample import generate, places
 from llm_scale.models.score import Scorer, buckets, collate, score, sequence_log_probs
 
 HORIZON = 8
@@ -129,3 +132,26 @@ def test_items_survive_as_tensors():
         Item(8, (9,), (b,), (a, a), (a,)),
     ]
     assert unpack("items", pack("items", items)) == items
+
+
+def test_the_room_of_the_cache_grows_and_changes_nothing(language, prompts, monkeypatch):
+    monkeypatch.setattr(sample, "STEP", 3)
+    luck = [streams.uniform(20, 0, "own", 0, i) for i in range(len(prompts))]
+
+    def drawn(past):
+        return generate(
+            [language.model], prompts, lambda i: luck[i], 20, language.ends, past=past
+        )  # fmt: skip
+
+    (ours, seen), (whole, expected) = drawn("cache"), drawn("none")
+    assert len({len(r.tokens) for r in ours}) > 3, "rows end at different tokens"
+    assert ours == whole
+    np.testing.assert_allclose(seen, expected, atol=2e-5)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=12).filter(any))
+def test_places_keep_all_that_is_left_and_move_the_fewest(alive):
+    keep = places(torch.tensor(alive)).tolist()
+    assert sorted(keep) == [i for i, left in enumerate(alive) if left]
+    moved = [place for place, row in enumerate(keep) if place != row]
+    assert len(moved) == alive[: len(keep)].count(False)
