@@ -37,6 +37,7 @@ class _Room(DynamicLayer):
     """
 
     keys: Any
+    is_initialized: bool
     values: Any
 
     def __init__(self) -> None:
@@ -48,18 +49,19 @@ class _Room(DynamicLayer):
     ) -> tuple[Tensor, Tensor]:
         """All keys and values (B, heads, T, width), the new ones at the end."""
         if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
+            self.dtype, self.device = key_states.dtype, key_states.device
+            self.is_initialized = True
         self.keys = self._with("keys", self.keys, key_states)
         self.values = self._with("values", self.values, value_states)
         return self.keys, self.values
 
-    def _with(self, name: str, filled: Tensor, new: Tensor) -> Tensor:
-        start = filled.shape[-2] if filled.numel() else 0
+    def _with(self, name: str, filled: Tensor | None, new: Tensor) -> Tensor:
+        start = 0 if filled is None else filled.shape[-2]
         end, rows = start + new.shape[-2], new.shape[0]
         room = self.rooms.get(name)
         if room is None or room.shape[-2] < end:
             room = new.new_empty(*new.shape[:2], -(-end // STEP) * STEP, new.shape[-1])
-            if start:
+            if filled is not None:
                 room[:, :, :start] = filled
             self.rooms[name] = room
         room[:rows, :, start:end] = new
