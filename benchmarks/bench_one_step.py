@@ -25,7 +25,7 @@ TAU, RESAMPLES = 0.5, 1000
 
 
 def run(full: bool) -> list[dict[str, Any]]:
-    """Paths at n = 20, 200 and 1000, a global branch at n = 50, a gap from 10^4 responses a side."""
+    """Paths at n = 20, 200, 1000, a global branch at n = 50, a gap from 10^4 responses a side."""
     del full
     return [*map(_path_row, (20, 200, 1000)), _global_row(50), _gap_row(10_000)]
 

@@ -128,7 +128,7 @@ def _theorems(evidence: Evidence) -> str:
         "A clause's sentence, tests and margins are on the evidence page. "
         + "; ".join(f"*{word}*: {MEANING[word]}" for word in DEDUCED)
         + ". °: seen to fail when a [premise](figures/report/premises.toml) is dropped alone "
-        "(which: evidence). Margin: the share of a tolerance that was used.",
+        "(which: evidence). Margin: share of a tolerance used.",
     ]
     for claim in evidence.of("T"):
         found = [evidence.statuses[c.id] for c in claim.clauses if c.comparison is None]

@@ -17,8 +17,9 @@ import numpy as np
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.signal import lfilter
 
-from theory import arguments, laws
-from theory.errors import refuse
+from theory import arguments, laws, objectives
+from theory.errors import Unavailable, refuse
+from theory.objectives import Objective
 from theory.result import FloatArray
 from theory.rounds.history import history_factor, shares_of, shares_problems
 
@@ -181,6 +182,38 @@ def history_mean_bound(
     so_far = np.arange(1.0, rounds + 1).reshape(-1, *[1] * start.ndim)
     floor = (1.0 + 2.0 * mean_age(history)) * reward_range**2 / (8.0 * beta)
     return np.asarray(beta * start / so_far + floor)
+
+
+def driving_error(obj: Objective | str, expert: Any) -> FloatArray:
+    """Oscillation of errors from which on they can drive out the rarest response, nats.
+
+    ``R(inf) - R(log(1 - min p))``, of SPIF ``2/(c (2 - min p))``: more than rewards are bounded by.
+    With two outcomes smaller errors leave log-odds bounded, at any step and history; with more,
+    beyond effective step 2, smaller ones can do.
+
+    Args:
+        obj: an objective whose link depends on u alone, or its specification.
+        expert: laws p (..., n), two outcomes or more, of positive mass.
+
+    Returns:
+        (...), infinite where rewards are unbounded from above.
+
+    Raises:
+        InvalidInput: no such laws. Unavailable: no link of u alone.
+
+    >>> float(driving_error("spif", [0.6, 0.4]).round(4)), float(driving_error("spin", [0.6, 0.4]))
+    (1.25, inf)
+    """
+    obj = objectives.of(obj)
+    obj.require("link")
+    if obj.has_gain:
+        raise Unavailable(f"{obj.name} has no driving error: its link depends on both laws")
+    high = obj.reward_bounds[1]
+    (p,) = laws.check_laws(expert=expert)
+    least = p.min(-1)
+    if p.shape[-1] < 2 or not np.all(least > 0):
+        refuse(["expert: needed are two outcomes or more, all of positive mass"])
+    return np.asarray(high - obj.link(np.log1p(-least), np.zeros_like(least)))
 
 
 def _problems(step: Any, history: Any) -> list[str]:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from tests.theory.rounds.inexact.played import IPM, SPIF, SPIN, centred, kl_of_logs
 from tests.theory.strategies import Instance, games, label, with_fixed_link
 from theory import equilibrium, laws, objectives
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, Unavailable
 from theory.objectives import Objective
 from theory.result import FloatArray
 from theory.rounds.history import OwnResponses, history_factor, shares_of
 from theory.rounds.history_errors import (
+    driving_error,
     history_mean_bound,
     history_noise,
     history_reach,
@@ -268,3 +269,104 @@ def test_the_reach_of_one_share_by_its_roots() -> None:
 def test_what_cannot_be_used_is_refused(call: Any, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         call()
+
+
+# -- which errors drive an outcome out ---------------------------------------------------------
+
+
+def log_odds(path: FloatArray) -> FloatArray:
+    return np.asarray(path[..., 0] - path[..., 1])
+
+
+def pull(obj: Objective, p: FloatArray, odds: FloatArray) -> FloatArray:
+    """Difference of the two rewards (...) at log-odds of the own responses' law."""
+    own = -np.logaddexp(0.0, np.stack([-odds, odds], -1))
+    r = obj.link(np.log(p) - own, np.zeros((*odds.shape, 1)))
+    return np.asarray(r[..., 0] - r[..., 1])
+
+
+def outermost(obj: Objective, p: FloatArray, size: float) -> float:
+    """Log-odds, at most 80, above which the pull is below ``-size``."""
+    inside, outside = float(np.log(p[0] / p[1])), 80.0
+    for _ in range(60):
+        middle = 0.5 * (inside + outside)
+        if pull(obj, p, np.array(middle)) < -size:
+            outside = middle
+        else:
+            inside = middle
+    return outside
+
+
+@pytest.mark.claim("T6.driven_out", regime="tabular")
+@pytest.mark.parametrize("obj", BOUNDED, ids=label)
+@given(mass=st.floats(0.05, 0.95), beta=st.floats(0.05, 5.0), old=MIXED,
+       share=st.floats(0.0, 0.9), far=st.floats(-30.0, 30.0),
+       seed=st.integers(0, 2**32 - 1))  # fmt: skip
+def test_less_than_the_driving_error_leaves_log_odds_bounded(
+    claim, obj: Objective, mass: float, beta: float, old: list[float], share: float, far: float,
+    seed: int,
+) -> None:  # fmt: skip
+    """Errors that always push out, that push to one side, and random ones."""
+    p, rng = np.array([mass, 1 - mass]), np.random.default_rng(seed)
+    size, rounds = share * float(driving_error(obj, p)), 400
+    start = np.exp(-np.logaddexp(0.0, [-far, far]))
+    game = Instance(p[None], start[None], p[None], rng)
+    ahead = rng.choice([-1.0, 1.0], rounds) if seed % 3 else np.full(rounds, 1.0)
+    errors = 0.5 * size * np.stack([ahead, -ahead], -1)[:, None]
+    path, *_ = played(obj, game, errors, beta, old)
+    found, h = log_odds(path)[:, 0], len(shares_of(old)) - 1
+    most = np.abs(pull(obj, p, np.linspace(-80, 80, 401))).max() + size
+    ends = [outermost(obj, p, size), outermost(obj, p[::-1], size)]
+    room = np.array(ends) + (h + 1) * most / beta
+    claim.below(found, max(room[0], far) + 1e-9, "log-odds", atol=1e-9)
+    claim.below(-found, max(room[1], -far) + 1e-9, "log-odds the other way", atol=1e-9)
+
+
+@pytest.mark.claim("T6.driven_out", regime="tabular")
+@pytest.mark.parametrize("history", [0.0, 0.5, [0.2, 0.3]])
+@pytest.mark.parametrize("p", [[0.7, 0.3], [0.5, 0.3, 0.2], [0.05, 0.9, 0.05]])
+def test_the_driving_error_drives_out_the_rarest(claim, p: list[float], history: Any) -> None:
+    """All others pushed alike, 1 % beyond it: an end that comes nearer by as much a round."""
+    limit, beta, rounds = float(driving_error(SPIF, p)), SPIF.beta_at(0.5), 4000
+    error = 1.01 * limit * (np.arange(len(p)) != np.argmin(p))
+    game = Instance(*(np.array([p]) for _ in range(3)), np.random.default_rng(0))
+    path, *_ = played(SPIF, game, np.tile(error, (rounds, 1, 1)), beta, history)
+    lost = -path[:, 0, np.argmin(p)]
+    claim.close((lost[-1] - lost[-1001]) / (1000 * 0.01 * limit / beta), 1.0, 1e-2,
+                because="expansion", what="nats a round over the excess")  # fmt: skip
+
+
+@pytest.mark.claim("T6.driven_out", regime="tabular")
+def test_beyond_step_two_less_drives_out_the_third_of_three(claim) -> None:
+    """The two others swing about their shares, and their mean reward with it."""
+    p = np.array([[0.45, 0.45, 0.1]])
+    error = 0.7 * float(driving_error(SPIF, p[0])) * np.array([1.0, 1.0, 0.0])
+    start = p * [1.2, 0.8, 1.0] / (p * [1.2, 0.8, 1.0]).sum()
+    game = Instance(p, start, p, np.random.default_rng(0))
+    for step, lost in ((1.0, False), (4.0, True)):
+        path, *_ = played(SPIF, game, np.tile(error, (2000, 1, 1)), SPIF.beta_at(step), 0.0)
+        third = -path[:, 0, 2]
+        if lost:
+            claim.exhibits(third[-1] - third[1000], 100.0, what="nats lost in 1,000 rounds, step 4")
+        else:
+            claim.below(np.abs(third[-1] - third[1000]), 1e-9, what="nats lost, step 1")
+
+
+@pytest.mark.claim("T6.driven_out", regime="tabular", drops="bounded_link")
+def test_spin_beyond_its_threshold_leaves_without_errors(claim) -> None:
+    assert driving_error(SPIN, [0.6, 0.4]) == np.inf
+    start = np.array([[0.5, 0.5]])
+    game = Instance(np.array([[0.6, 0.4]]), start, start, np.random.default_rng(0))
+    path, *_ = played(SPIN, game, np.zeros((30, 1, 2)), 0.4, 0.0)
+    claim.exhibits(np.abs(log_odds(path)[-1, 0]), 1e3, what="log-odds after 30 rounds")
+
+
+def test_the_driving_error_by_hand_and_refused() -> None:
+    by_hand = 1.0 / 0.7 * (1.0 + 0.3 / (2.0 - 0.3))
+    assert float(driving_error("spif(c=0.7)", [0.3, 0.7])) == pytest.approx(by_hand)
+    assert driving_error("spif", np.full((2, 3, 4), 0.25)).shape == (2, 3)
+    for wrong in ([1.0], [0.5, 0.5, 0.0]):
+        with pytest.raises(InvalidInput, match="two outcomes or more"):
+            driving_error("spif", wrong)
+    with pytest.raises(Unavailable, match="both laws"):
+        driving_error("ipo", [0.5, 0.5])
