@@ -84,9 +84,7 @@ def of_preference(
         _refuse_separable(preference, law, name)
     win = preference * law[..., None, :]
     lose = np.swapaxes(preference, -1, -2) * law[..., None, :]
-    r = _solve(win, lose, law, pair_loss, (win - lose).sum(-1))
-    settled = np.isfinite(r)
-    return np.asarray(r - laws.expect(law, np.where(settled, r, 0.0))[..., None])
+    return _solve(win, lose, law, pair_loss, (win - lose).sum(-1))
 
 
 def _turns_up(pair_loss: PairLoss) -> bool:
@@ -110,7 +108,6 @@ def _solve(
     wins, loses = win.sum(-1) > 0, lose.sum(-1) > 0
     settled = wins | loses if _turns_up(pair_loss) else wins & loses
     keep = settled[..., :, None] & settled[..., None, :]
-    win, lose = np.where(keep, win, 0.0), np.where(keep, lose, 0.0)
     slope, curvature = (float(derivatives.derivative(pair_loss, 0.0, k)) for k in (1, 2))
     scale = max(abs(slope), 1e-300)
     pin = np.where(settled, mass, 0.0)

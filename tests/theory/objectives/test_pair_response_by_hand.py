@@ -111,3 +111,13 @@ def test_certain_wins_are_refused_where_the_loss_has_no_end():
     even = np.full(3, 1 / 3)
     found = pair_response.of_preference(circle, even, logistic, "logistic")
     np.testing.assert_allclose(found, 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1.0, 1e9])
+def test_pairs_of_weights_of_any_size_and_an_outcome_without_any(size):
+    weight = np.zeros((4, 4))
+    weight[:3, :3] = size * P[0][:, None] * Q[0][None, :]
+    found = pair_response.of_pairs(weight, logistic)
+    ratio = np.log(P[0] / Q[0])
+    np.testing.assert_allclose(found[:3], ratio - ratio.mean(), rtol=1e-11)
+    assert found[3] == 0.0

@@ -17,7 +17,7 @@ def centred(reward, law):
 
 def steep(r_y, r_own, w_y, w_own):
     """E_q e^r - E_p r, whose minimum is log p/q."""
-    return (w_own * xp.exp(r_own) - w_y * r_y).sum(-1)
+    return (w_own * xp.exp(r_own)).sum(-1) - (w_y * r_y).sum(-1)
 
 
 def centred_square(r_y, r_own, w_y, w_own):
@@ -53,3 +53,35 @@ def test_renyis_gain_in_groups_of_two_sizes(expert, own, missing):
     """Of a group's variance 1/G and 1/K are missing: .7/4 + .3/2, .7/2 + .3/8."""
     gain = renyi_local_gain(0.3, expert, own)
     assert gain == (np.inf if missing == 1 else pytest.approx(1 / (1 - missing)))
+
+
+def test_prompts_do_not_share_a_gradient():
+    r = np.array([[0.3, -0.2, 0.1], [1.0, 0.5, -2.0]])
+    value, on_expert, on_own = risk_response.risk_gradient(steep, r, P, Q)
+    np.testing.assert_allclose(value, (Q * np.exp(r) - P * r).sum(-1))
+    np.testing.assert_allclose(on_expert, -P)
+    np.testing.assert_allclose(on_own, Q * np.exp(r))
+
+
+def test_log_odds_of_a_further_response():
+    """``p G_expert' + q G_own' = 0``: of payoffs -r and e^r at log-ratio r, of any others there."""
+    reward = np.log(P / Q)
+    at = np.array([[-1.0, 0.0, 0.5, 2.0], [0.3, 0.1, -0.2, 1.0]])
+    found = risk_response.log_odds_of_risk(steep, at, reward, P, Q)
+    np.testing.assert_allclose(found, at, rtol=1e-8, atol=1e-8)
+    without = np.where([[True, True, False]] * 2, reward, np.inf)  # masses that have no reward
+    np.testing.assert_allclose(
+        risk_response.log_odds_of_risk(steep, at, without, P, Q), at, rtol=1e-8, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("size", [1e-3, 3.0, 1e6])
+@pytest.mark.parametrize("constant", [0.0, 1.7])
+def test_slopes_of_risks_at_equal_laws(size, constant):
+    """Of a risk of any size whose best response is log p/q beside a constant: 1."""
+
+    def moved(r_y, r_own, w_y, w_own):
+        return size * steep(r_y, r_own - constant, w_y, w_own)
+
+    assert risk_response.slope_of_risk(moved) == pytest.approx(1.0, rel=1e-9)
+    assert risk_response.slope_of_risk(centred_square) == pytest.approx(1.0, rel=1e-9)
