@@ -76,12 +76,12 @@ def test_log_odds_of_a_further_response():
 
 
 @pytest.mark.parametrize("size", [1e-3, 3.0, 1e6])
-@pytest.mark.parametrize("constant", [0.0, 1.7])
-def test_slopes_of_risks_at_equal_laws(size, constant):
-    """Of a risk of any size whose best response is log p/q beside a constant: 1."""
+@pytest.mark.parametrize("own", [1.0, 0.3])
+def test_slopes_of_risks_at_equal_laws(size, own):
+    """Of a risk of any size whose best response is log p/q beside a constant, -log own: 1."""
 
-    def moved(r_y, r_own, w_y, w_own):
-        return size * steep(r_y, r_own - constant, w_y, w_own)
+    def weighed(r_y, r_own, w_y, w_own):
+        return size * steep(r_y, r_own, w_y, own * w_own)
 
-    assert risk_response.slope_of_risk(moved) == pytest.approx(1.0, rel=1e-9)
+    assert risk_response.slope_of_risk(weighed) == pytest.approx(1.0, rel=1e-9)
     assert risk_response.slope_of_risk(centred_square) == pytest.approx(1.0, rel=1e-9)
