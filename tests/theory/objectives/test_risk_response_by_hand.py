@@ -85,3 +85,9 @@ def test_slopes_of_risks_at_equal_laws(size, own):
 
     assert risk_response.slope_of_risk(weighed) == pytest.approx(1.0, rel=1e-9)
     assert risk_response.slope_of_risk(centred_square) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_an_outcome_of_little_mass_is_settled_as_any():
+    p, q = np.array([[0.6, 0.4 - 1e-12, 1e-12]]), np.array([[0.3, 0.7 - 1e-7, 1e-7]])
+    found = risk_response.of_risk(steep, p, q, free=False)
+    np.testing.assert_allclose(found, np.log(p / q), rtol=1e-10)

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 
 from theory import objectives, xp
-from theory.rounds.one_step_problem import single_fold
+from theory.rounds.one_step_problem import OneStepProblem, single_fold
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,19 @@ def test_one_fold_or_more(a, b, single):
 def test_spif_and_the_first_authors_payoffs_fold_once():
     for name in ("spif", "spif(alpha=0.2)", "nwj", "space"):
         assert single_fold(objectives.get(name), 0.7, 50.0)
+
+
+def test_forces_of_a_problem_by_differences():
+    """Of outcomes that one side alone has, that both have, and that can have no mass."""
+    obj = objectives.get("nwj")
+    prior = np.log([[0.2, 0.3, 0.5, 1.0]]) + [[0.0, 0.0, 0.0, -np.inf]]
+    p, q = np.array([[0.4, 0.0, 0.6, 0.0]]), np.array([[0.0, 0.7, 0.3, 0.0]])
+    problem = OneStepProblem(obj, 0.8, p, q, prior, np.zeros_like(p))
+    x, h = np.log([[0.1, 0.6, 0.3, 1.0]]), 1e-5
+    first, second = problem.force(x)
+    losses = [problem.losses(x + k * h / 0.8) for k in (-1, 0, 1)]
+    np.testing.assert_allclose(first, (losses[2] - losses[0]) / (2 * h), atol=1e-8)
+    np.testing.assert_allclose(
+        second, (losses[2] - 2 * losses[1] + losses[0]) / h**2, rtol=1e-4, atol=1e-5
+    )
+    assert first[0, 3] == second[0, 3] == 0.0
