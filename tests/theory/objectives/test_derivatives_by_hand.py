@@ -158,11 +158,29 @@ def test_where_values_go_takes_three_steps_of_one_kind(values, end):
 
 
 def test_the_slope_of_a_link_far_away_has_a_small_limit():
-    """u/1000 + sign(u) log(1 + |u|): slopes fall from 1.001 to .001 on both sides."""
+    """u/1000 + arcsinh u: slopes fall from 1.001 to .001 on both sides."""
 
     def link(u):
-        return 1e-3 * u + xp.sign(u) * xp.log1p(xp.abs(u))
+        return 1e-3 * u + xp.asinh(u)
 
     low, high = derivatives.slope_range(link)
     assert low == pytest.approx(1e-3, rel=0.02)  # extrapolated: d/u and not yet its square
     assert high == pytest.approx(1.001, rel=1e-6)
+
+
+def test_the_limits_of_slopes_on_both_sides():
+    """2u - log cosh u beside a tail in 1/u: from 3 on the left to 1 on the right."""
+
+    def link(u):
+        return 2.0 * u - (xp.softplus(2.0 * u) - u) + 0.1 * xp.asinh(u)
+
+    low, high = derivatives.slope_range(link)
+    assert low == pytest.approx(1.0, rel=1e-4)
+    assert high == pytest.approx(3.0, rel=0.02)
+
+
+def test_a_formula_that_takes_no_tensors_says_why():
+    with pytest.raises(InvalidInput, match=r"RuntimeError: .*numpy"):
+        derivatives.derivative(lambda x: np.add(x, x), 1.0)
+    with pytest.raises(InvalidInput, match=r"it returns float"):
+        derivatives.derivative(lambda x: 2.0, 1.0)

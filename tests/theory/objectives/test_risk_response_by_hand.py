@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from theory import objectives, xp
+from theory.errors import InvalidInput
 from theory.objectives import risk_response
-from theory.objectives.finite_groups import renyi_local_gain
+from theory.objectives.finite_groups import centred_local_gain, renyi_local_gain
 
 P = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
 Q = np.array([[0.2, 0.2, 0.6], [0.3, 0.4, 0.3]])
@@ -91,3 +92,16 @@ def test_an_outcome_of_little_mass_is_settled_as_any():
     p, q = np.array([[0.6, 0.4 - 1e-12, 1e-12]]), np.array([[0.3, 0.7 - 1e-7, 1e-7]])
     found = risk_response.of_risk(steep, p, q, free=False)
     np.testing.assert_allclose(found, np.log(p / q), rtol=1e-10)
+
+
+def test_gains_of_groups_and_orders_out_of_range():
+    assert centred_local_gain(4, 4) == pytest.approx(8 / 7)
+    assert centred_local_gain(1, np.inf) == pytest.approx(1 / 0.75)
+    for order in (0.0, 1.0, 1.5, -0.2):
+        with pytest.raises(InvalidInput, match="within"):
+            renyi_local_gain(order, 2, 2)
+
+
+def test_a_link_that_jumps_has_no_slope_at_zero():
+    assert objectives.get("ipm").slope_at_zero == np.inf
+    assert objectives.get("spif", c=0.4).slope_at_zero == pytest.approx(1.25)

@@ -16,6 +16,8 @@ from tests.theory.rounds.one_step.outside_solver import (
 )
 from tests.theory.wrong_calls import SPIN, SPPO, THREE, Call, Calls, P, Q, refused
 from theory import laws, one_step_path
+from theory.errors import NotConverged
+from theory.rounds import one_step_path as one_step_path_module
 from theory.rounds.one_step import one_step_round
 
 EXPERT, POLICY = np.array([0.005, 0.005, 0.989, 1e-3]), np.array([0.5, 0.49, 0.009, 1e-3])
@@ -226,3 +228,12 @@ CALLS: Calls = {
 @pytest.mark.parametrize(("call", "said"), CALLS.values(), ids=CALLS)
 def test_wrong_call(call: Call, said: str | list[str]) -> None:
     refused(call, said)
+
+
+def test_a_path_that_is_not_ended_is_an_error_with_what_was_found(monkeypatch):
+    monkeypatch.setattr(one_step_path_module, "MOST_STEPS", 3)
+    with pytest.raises(NotConverged, match="lost next to beta") as caught:
+        one_step_path(EXPERT, POLICY, "spif", [20.0, 15.0, 10.0, 1.5])
+    found = caught.value.solution
+    assert not found.converged
+    assert 1 <= len(found.beta) < 4

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from theory import objectives, xp
-from theory.rounds.one_step_problem import OneStepProblem, single_fold
+from theory.rounds.one_step_problem import OneStepProblem, concave, single_fold
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ def wave(height: float) -> Callable[[Any], Any]:
     return b
 
 
+def partly(r: Any) -> Any:
+    """Defined above -1 alone."""
+    return xp.sqrt(1.0 + r)
+
+
 def turns_far_out(r: Any) -> Any:
     """``a' - a'' = .999 + r/1000``: negative below -999."""
     return r + r * r / 2000.0
@@ -45,6 +50,7 @@ def turns_far_out(r: Any) -> Any:
         (rising, wave(0.4), True),
         (rising, wave(0.9), False),
         (turns_far_out, wave(0.0), False),
+        (partly, wave(0.0), True),
     ],
 )
 def test_one_fold_or_more(a, b, single):
@@ -70,3 +76,22 @@ def test_forces_of_a_problem_by_differences():
         second, (losses[2] - 2 * losses[1] + losses[0]) / h**2, rtol=1e-4, atol=1e-5
     )
     assert first[0, 3] == second[0, 3] == 0.0
+
+
+def bends_up_far_out(r: Any) -> Any:
+    """Concave above -1500."""
+    return -r - (r + 1500.0) ** 3 / 1e6
+
+
+def test_concave_payoffs_are_looked_at_far_out():
+    assert concave(Payoffs(rising, wave(0.0)), 1.0, 50.0)
+    assert not concave(Payoffs(rising, bends_up_far_out), 1.0, 50.0)
+    assert not concave(Payoffs(lambda r: -bends_up_far_out(r), wave(0.0)), 0.0, 50.0)
+
+
+def test_where_a_problem_starts():
+    """The two-step round; nothing where there can be no mass."""
+    prior, best = np.array([[-0.5, -1.0, -np.inf]]), np.array([[0.2, -0.4, 3.0]])
+    problem = OneStepProblem(objectives.get("spif"), 0.8, best, best, prior, best)
+    np.testing.assert_allclose(problem.start[0, :2], [-0.25, -1.5])
+    assert problem.start[0, 2] == -np.inf
