@@ -1,11 +1,16 @@
 """Directions of gradients and slopes over tokens, from a few numbers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from llm_scale.measure import gradients
+from llm_scale.measure import gradients, telemetry
+from llm_scale.measure.held_out import random_response
 from llm_scale.measure.tokens import regression
+from tests.llm_scale import tiny_game
+from theory import objectives
 
 
 @pytest.mark.parametrize(
@@ -66,3 +71,31 @@ def test_a_weighted_slope_over_tokens():
     assert regression("token", flat, y, weight, np.array([0, 1, 1])) == {}
     assert regression("token", x, flat, weight, np.array([0, 1, 1])) == {}
     assert regression("token", flat * np.nan, y, weight, np.array([0, 1, 1])) == {}
+
+
+def test_random_responses_have_every_length_and_one_end():
+    who = tiny_game.player(tiny_game.settings())
+    found = [random_response(who, ident) for ident in range(60)]
+    assert {len(r.tokens) for r in found} == {1, 2, 3}
+    for response in found:
+        assert response.tokens[-1] == who.language.eos
+        assert not set(response.tokens[:-1]) & set(who.language.ends)
+    assert found == [random_response(who, ident) for ident in range(60)]
+
+
+def test_rewards_without_known_bounds_say_why():
+    sides = np.array(["expert", "own", "expert", "own"])
+    seen = SimpleNamespace(
+        reward=lambda game: np.array([0.5, -0.2, 0.1, 0.3]),
+        on=lambda *wanted: np.isin(sides, wanted),
+        prompt=np.array([0, 0, 1, 1]),
+    )
+    game = SimpleNamespace(level="sequence", ablated=False, objective=objectives.get("spin_hinge"))
+    row = telemetry.rewards(seen, game)
+    assert "spin_hinge" in row["reward_bound_reason"]
+    assert row["margin"] == pytest.approx((0.7 - 0.2) / 2)
+    assert row["reward_range"] == pytest.approx(0.7)
+    game.objective = objectives.get("spif", c=0.5)
+    row = telemetry.rewards(seen, game)
+    assert (row["reward_low"], row["reward_high"], row["reward_range_bound"]) == (-2.0, 2.0, 4.0)
+    assert "reward_bound_reason" not in row
