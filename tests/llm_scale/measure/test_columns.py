@@ -182,3 +182,16 @@ def test_divergences_levels_and_dumped_mass(numbers):
     assert 0 < expected["dumped"] < expected["left_own"]
     assert expected.keys() | {"contraction", "contraction_se"} == row.keys()
     check(row, expected)
+
+
+def test_correlations_with_three_curves_in_u(numbers):
+    game, told = RewardTerms(objectives.get("spin"), BETA), measured(numbers)
+    row = telemetry.link(told, game, predict(told.points(), game))
+    sides = ("expert", "own")
+    p, before, after = (of(numbers, k, *sides) for k in ("expert", "before", "after"))
+    prompt, u = of(numbers, "prompt", *sides), p - before
+    y = centred(BETA * (after - before), prompt)
+    for name, curve in (("linear", u), ("bounded", np.tanh(u / 2)), ("sign", np.sign(u))):
+        x = centred(curve, prompt)
+        expected = (x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum())
+        assert row[f"{name}_correlation"] == pytest.approx(expected, rel=1e-9), name

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from llm_scale import models
+from llm_scale.data.items import Item, Response
 from llm_scale.measure import gradients, telemetry
-from llm_scale.measure.held_out import random_response
+from llm_scale.measure.held_out import HeldOut, random_response, sft_distance
 from llm_scale.measure.tokens import regression
 from tests.llm_scale import tiny_game
 from theory import objectives
@@ -99,3 +101,33 @@ def test_rewards_without_known_bounds_say_why():
     row = telemetry.rewards(seen, game)
     assert (row["reward_low"], row["reward_high"], row["reward_range_bound"]) == (-2.0, 2.0, 4.0)
     assert "reward_bound_reason" not in row
+
+
+def test_the_distance_to_an_sft_run_is_that_of_its_final_model(tmp_path):
+    who, sft = (tiny_game.player(tiny_game.settings(seed=seed)) for seed in (0, 1))
+    models.save(sft.language, tmp_path / "final")
+    some = [[(*word, 0) for word in words] for words in (
+        [(1,), (2, 3), (3,)], [(2, 2), (1,), ()], [(3, 1), (), (2,)], [(), (3, 3), (1, 1)],
+    )]  # fmt: skip
+    items = [
+        Item(i, tiny_game.PROMPT, (Response(a, False),), (Response(b, False), Response(c, False)))
+        for i, (a, b, c) in enumerate(some)
+    ]
+    fresh = [Item(i, tiny_game.PROMPT, (), (Response(c, False),)) for i, (*_, c) in enumerate(some)]
+    row = sft_distance(who, tmp_path, HeldOut(items, *(torch.empty(0),) * 3), fresh)
+
+    def apart(side):
+        pairs = [(tiny_game.PROMPT, words[side]) for words in some]
+        return (who.score(pairs) - sft.score(pairs)).double().numpy()
+
+    expert, own, new = map(apart, range(3))
+    assert row["sft_distance_expert"] == pytest.approx(np.abs(expert).mean(), rel=1e-5)
+    assert row["sft_distance_own"] == pytest.approx(np.abs(own).mean(), rel=1e-5)
+    assert row["kl_gap_to_sft"] == pytest.approx(-expert.mean(), rel=1e-5)
+    assert row["kl_to_sft"] == pytest.approx(new.mean(), rel=1e-5)
+
+
+def test_nothing_held_out_has_no_numbers():
+    none = HeldOut.none()
+    assert none.items == []
+    assert len(none.before) == len(none.opponent) == len(none.anchor) == 0
