@@ -1,6 +1,9 @@
 """Every number of a round's row again, from log-probabilities by plain loops."""
 
+import io
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from llm_scale.measure import telemetry
@@ -195,3 +198,22 @@ def test_correlations_with_three_curves_in_u(numbers):
         x = centred(curve, prompt)
         expected = (x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum())
         assert row[f"{name}_correlation"] == pytest.approx(expected, rel=1e-9), name
+
+
+def test_the_table_has_a_line_a_response_and_leaves_out_what_is_not_known(numbers):
+    game, told = RewardTerms(objectives.get("spin"), BETA), measured(numbers)
+    found = predict(told.points(), game)
+
+    def read(*given):
+        text = telemetry.table(told, *given)
+        return pd.read_csv(io.StringIO(text), keep_default_na=True)
+
+    whole, plain = read(game, found), read(None)
+    assert list(whole.columns) == list(telemetry.COLUMNS)
+    assert len(whole) == len(plain) == 3 * EACH
+    np.testing.assert_allclose(whole.reward, BETA * (numbers["after"] - numbers["before"]), 2e-5)
+    seen = whole.side != "other"
+    np.testing.assert_allclose(whole.link[seen], found.link, rtol=2e-5)
+    np.testing.assert_allclose(whole.predicted[seen], found.refined, rtol=2e-5)
+    assert whole.link[~seen].isna().all()
+    assert plain[["reward", "link", "predicted"]].isna().all(axis=None)

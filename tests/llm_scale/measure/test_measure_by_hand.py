@@ -107,20 +107,21 @@ def test_the_distance_to_an_sft_run_is_that_of_its_final_model(tmp_path):
     who, sft = (tiny_game.player(tiny_game.settings(seed=seed)) for seed in (0, 1))
     models.save(sft.language, tmp_path / "final")
     some = [[(*word, 0) for word in words] for words in (
-        [(1,), (2, 3), (3,)], [(2, 2), (1,), ()], [(3, 1), (), (2,)], [(), (3, 3), (1, 1)],
+        [(1,), (2, 3), (3,), (2, 1)], [(2, 2), (1,), (), (3, 3)],
+        [(3, 1), (), (2,), (1,)], [(), (3, 3), (1, 1), (2,)],
     )]  # fmt: skip
     items = [
         Item(i, tiny_game.PROMPT, (Response(a, False),), (Response(b, False), Response(c, False)))
-        for i, (a, b, c) in enumerate(some)
+        for i, (a, b, c, _) in enumerate(some)
     ]
-    fresh = [Item(i, tiny_game.PROMPT, (), (Response(c, False),)) for i, (*_, c) in enumerate(some)]
+    fresh = [Item(i, tiny_game.PROMPT, (), (Response(d, False),)) for i, (*_, d) in enumerate(some)]
     row = sft_distance(who, tmp_path, HeldOut(items, *(torch.empty(0),) * 3), fresh)
 
     def apart(side):
         pairs = [(tiny_game.PROMPT, words[side]) for words in some]
         return (who.score(pairs) - sft.score(pairs)).double().numpy()
 
-    expert, own, new = map(apart, range(3))
+    expert, own, new = map(apart, (0, 1, 3))
     assert row["sft_distance_expert"] == pytest.approx(np.abs(expert).mean(), rel=1e-5)
     assert row["sft_distance_own"] == pytest.approx(np.abs(own).mean(), rel=1e-5)
     assert row["kl_gap_to_sft"] == pytest.approx(-expert.mean(), rel=1e-5)
