@@ -62,7 +62,7 @@ class Bordered:
         self.corner = corner - self.below @ (self.right / self.down[:, None])
 
     def solve(self, value: FloatArray) -> FloatArray:
-        """X (n + k,) at which the matrix times x is ``value``. LinAlgError: it is singular."""
+        """The x (n + k,) that the matrix turns into ``value``. LinAlgError: it is singular."""
         n = len(self.diagonal)
         mine = value[:n][self.kept]
         edge = np.append(value[self.out], value[n:]) - self.below @ (mine / self.down)

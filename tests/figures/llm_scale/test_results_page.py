@@ -10,6 +10,7 @@ import pytest
 
 from figures.catalogue import ROOT
 from figures.recorded import llm_text, since_start
+from lab.stats import interval
 
 PAGE = (ROOT / "llm_scale" / "RESULTS.md").read_text(encoding="utf-8")
 
@@ -179,7 +180,7 @@ def test_what_is_said_of_many():
     assert set(rows.lr) == {0.003}
     assert set(rows["round"]) == {3}
     behind = rows.kl["author, a=1/2"] - rows.kl["sft"]
-    half = 2.776 * behind.std() / np.sqrt(5)  # of Student's law with 4 degrees
-    said = [behind.mean(), half, behind.min(), behind.max()]
-    assert "ends 4.0 ± 2.2" in PAGE
-    agree(["4.0", "2.2", "2.5", "6.5"], [float(x) for x in said])
+    found = interval(behind)
+    assert "ends 4.0 ± 2.2\n  nats behind SFT, 2.5 to 6.5 by seed" in PAGE
+    said = [found.mean, found.half, float(behind.min()), float(behind.max())]
+    agree(["4.0", "2.2", "2.5", "6.5"], said)

@@ -300,13 +300,13 @@ def outermost(obj: Objective, p: FloatArray, size: float) -> float:
 @pytest.mark.claim("T6.driven_out", regime="tabular")
 @pytest.mark.parametrize("obj", BOUNDED, ids=label)
 @given(mass=st.floats(0.05, 0.95), beta=st.floats(0.05, 5.0), old=MIXED,
-       share=st.floats(0.0, 0.9), far=st.floats(-30.0, 30.0),
+       share=st.floats(0.0, 0.99), far=st.floats(-30.0, 30.0),
        seed=st.integers(0, 2**32 - 1))  # fmt: skip
 def test_less_than_the_driving_error_leaves_log_odds_bounded(
     claim, obj: Objective, mass: float, beta: float, old: list[float], share: float, far: float,
     seed: int,
 ) -> None:  # fmt: skip
-    """Errors that always push out, that push to one side, and random ones."""
+    """Errors that push to one side all the time, and random ones."""
     p, rng = np.array([mass, 1 - mass]), np.random.default_rng(seed)
     size, rounds = share * float(driving_error(obj, p)), 400
     start = np.exp(-np.logaddexp(0.0, [-far, far]))
@@ -318,8 +318,8 @@ def test_less_than_the_driving_error_leaves_log_odds_bounded(
     most = np.abs(pull(obj, p, np.linspace(-80, 80, 401))).max() + size
     ends = [outermost(obj, p, size), outermost(obj, p[::-1], size)]
     room = np.array(ends) + (h + 1) * most / beta
-    claim.below(found, max(room[0], far) + 1e-9, "log-odds", atol=1e-9)
-    claim.below(-found, max(room[1], -far) + 1e-9, "log-odds the other way", atol=1e-9)
+    claim.below(found, max(room[0], far), "log-odds", atol=1e-9)
+    claim.below(-found, max(room[1], -far), "log-odds the other way", atol=1e-9)
 
 
 @pytest.mark.claim("T6.driven_out", regime="tabular")
@@ -337,8 +337,8 @@ def test_the_driving_error_drives_out_the_rarest(claim, p: list[float], history:
 
 
 @pytest.mark.claim("T6.driven_out", regime="tabular")
-def test_beyond_step_two_less_drives_out_the_third_of_three(claim) -> None:
-    """The two others swing about their shares, and their mean reward with it."""
+def test_at_step_four_less_drives_out_the_third_of_three(claim) -> None:
+    """At step 4 the two others swing, and their mean reward rises with it; at step 1 they rest."""
     p = np.array([[0.45, 0.45, 0.1]])
     error = 0.7 * float(driving_error(SPIF, p[0])) * np.array([1.0, 1.0, 0.0])
     start = p * [1.2, 0.8, 1.0] / (p * [1.2, 0.8, 1.0]).sum()
