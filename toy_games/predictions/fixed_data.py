@@ -252,9 +252,25 @@ def inner_steps(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> FloatArra
     Of directions of eigenvalue lambda of Fisher's matrix, ``diag p - p p^T`` for a softmax; rate in
     SFT units. At s = 1 they are those of k steps of SFT. They take the place of s in `kl_after`
     where own samples are drawn once a round.
+
+    Raises:
+        InvalidInput: not ``step > 0``, ``rate > 0``, ``eigenvalues > 0`` and ``steps >= 0``, or a
+            part of a step where one goes beyond its goal (``rate lambda > s``).
+
+    >>> inner_steps(2.0, 0.5, [1.0, 0.5], 2)
+    array([0.875  , 0.46875])
     """
+    refuse(_inner_problems(step, rate, eigenvalues, steps))
     s = np.asarray(step, dtype=float)
+    if np.any((rate * np.asarray(eigenvalues) > s) & (np.asarray(steps) % 1 != 0)):
+        refuse([f"steps={steps!r}; needed are whole numbers where rate lambda > step"])
     return np.asarray(s * (1.0 - (1.0 - rate * np.asarray(eigenvalues) / s) ** np.asarray(steps)))
+
+
+def _inner_problems(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> list[str]:
+    positive = {"step": step, "rate": rate, "eigenvalues": eigenvalues}
+    problems = [line for name, value in positive.items() for line in arguments.numbers(name, value)]
+    return problems + arguments.numbers("steps", steps, 0.0)
 
 
 def inner_cosine(eigenvalues: Any, gradient: Any, moved: Any) -> FloatArray:
@@ -266,7 +282,17 @@ def inner_cosine(eigenvalues: Any, gradient: Any, moved: Any) -> FloatArray:
             lambda/n in the mean.
         moved: effective steps so far (..., D), `inner_steps`: the parameters went
             ``moved gradient/lambda``.
+
+    Raises:
+        InvalidInput: eigenvalues that are not positive, or numbers that are not finite.
+
+    >>> round(float(inner_cosine([1.0, 0.5], [1.0, 1.0], [0.875, 0.46875])), 4)
+    0.9994
     """
+    problems = arguments.numbers("eigenvalues", eigenvalues)
+    for name, value in (("gradient", gradient), ("moved", moved)):
+        problems += arguments.every(name, value, np.isfinite, "finite numbers")
+    refuse(problems)
     g, path = np.asarray(gradient), np.asarray(moved) * gradient / np.asarray(eigenvalues)
     along = (g * path).sum(-1)
     return np.asarray(along / np.sqrt((g**2).sum(-1) * (path**2).sum(-1)))
@@ -277,7 +303,16 @@ def inner_angle(step: Any, rate: Any, eigenvalues: Any, gradient: Any, steps: An
 
     The spread is lambda's standard deviation at weights ``gradient^2``. SFT's own k steps bend as
     at s = 1.
+
+    Raises:
+        InvalidInput: as `inner_steps`, ``steps >= 1``, or a gradient that is not finite.
+
+    >>> round(float(inner_angle(2.0, 0.5, [1.0, 0.5], [1.0, 1.0], 2)), 4)
+    0.0312
     """
+    problems = _inner_problems(step, rate, eigenvalues, 1) + arguments.numbers("steps", steps, 1.0)
+    refuse(problems + arguments.every("gradient", gradient, np.isfinite, "finite numbers"))
+    eigenvalues = np.asarray(eigenvalues, dtype=float)
     weight = np.asarray(gradient) ** 2
     weight = weight / weight.sum(-1, keepdims=True)
     mean = (weight * eigenvalues).sum(-1, keepdims=True)
@@ -289,8 +324,18 @@ def least_cosine(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> FloatArr
     """Least `inner_cosine` over all gradients, ``2 sqrt(r)/(1 + r)``; two directions attain it.
 
     r is the least over the largest ``moved/lambda`` of the eigenvalues (..., D), Cassels'
-    inequality; steps with ``rate lambda < s``.
+    inequality.
+
+    Raises:
+        InvalidInput: as `inner_steps`, ``steps > 0``, and only with ``rate lambda < s``.
+
+    >>> round(float(least_cosine(2.0, 0.5, [1.0, 0.5], 2)), 4)
+    0.9994
     """
+    problems = _inner_problems(step, rate, eigenvalues, 1) + arguments.numbers("steps", steps)
+    refuse(problems)
+    if not np.all(rate * np.asarray(eigenvalues) < np.asarray(step)):
+        refuse([f"rate={rate!r}; needed is rate lambda < step={step!r} for all eigenvalues"])
     way = inner_steps(step, rate, eigenvalues, steps) / np.asarray(eigenvalues)
     ratio = way.min(-1) / way.max(-1)
     return np.asarray(2.0 * np.sqrt(ratio) / (1.0 + ratio))

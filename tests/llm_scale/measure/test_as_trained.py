@@ -1,10 +1,12 @@
 """The reward of the loss as it is trained: its anchor, and prompts without a near solution."""
 
 import numpy as np
+import pytest
 
 from llm_scale.measure import predicted, telemetry
 from llm_scale.measure.predicted import FEWEST, RewardTerms, as_trained, predict, where_near
 from llm_scale.measure.telemetry import Measured
+from tests.strangers.huber import Huber
 from theory import objectives
 from theory.errors import NotConverged
 from theory.rounds.one_step import one_step_round
@@ -24,10 +26,11 @@ def test_the_anchor_counts_where_there_is_one():
     assert not np.allclose(with_anchor.reward, without.reward)
 
 
-def test_a_prompt_without_a_near_solution_has_no_reward(monkeypatch):
+@pytest.mark.parametrize(("P", "Q", "at"), [(P, Q, 1), (P[:, [1, 0, 2]], Q[:, [1, 0, 2]], 0)])
+def test_a_prompt_without_a_near_solution_has_no_reward(monkeypatch, P, Q, at):
     """Mass was dumped in the second (beta = 1); a solver that gives up says the same."""
     game, step = RewardTerms(SPIF, 1.0), one_step_round(P, Q, SPIF, 1.0)
-    assert (step.dumped >= 0).tolist() == [False, True]
+    assert step.dumped.tolist() == [-1, at]
 
     def gives_up(*arguments):
         raise NotConverged("gave up", step)
@@ -90,3 +93,18 @@ def test_predictions_of_prompts_with_uneven_numbers_of_responses():
     assert predict(told.points(), RewardTerms(SPIF, 2.0, level="token")) is None
     told.expert[3] = -np.inf
     assert predict(told.points(), RewardTerms(SPIF, 2.0)) is None
+
+
+def test_a_link_of_laws_is_that_of_all_prompts_where_each_has_few_responses():
+    log_p = np.random.default_rng(5).normal(-3.0, 0.8, 12)
+    log_q = log_p[::-1]  # so that laws of the twelve have the ratios of the whole laws
+    told = Measured(np.arange(12) % 4, np.where(np.arange(12) < 6, "own", "expert"),
+                    log_q, log_q, log_p, None, None)  # fmt: skip
+    objective = Huber()
+    found = predict(told.points(), RewardTerms(objective, 2.0)).link
+    both = np.logaddexp(log_p, log_q)
+    p, q = (np.exp(x - both) for x in (log_p, log_q))
+    p, q = p / p.sum(), q / q.sum()
+    difference = found - objective.reward(p, q)
+    np.testing.assert_allclose(difference, difference[0], atol=1e-9)
+    assert np.ptp(found) > 0.3

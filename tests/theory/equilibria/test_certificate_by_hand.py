@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from theory import certificate, equilibrium, objectives, xp
+from theory.equilibria import newton
 from theory.equilibria.problem import checked
 from theory.equilibria.solve import certified
 from theory.objectives import Pointwise
@@ -139,3 +140,27 @@ def test_what_has_no_potential_and_no_loss_is_not_bounded_prompt_by_prompt():
     nothing = SimpleNamespace(missing=lambda what: f"no {what}")
     found = certificate.response_imbalance(nothing, p, q, np.zeros(3))
     np.testing.assert_array_equal(found, np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize("nudge", [0.001, 0.003, 0.02])
+def test_a_certificate_with_nudges_is_no_less_than_what_is_lost(nudge):
+    """Pay 4 u: 4 KL(pi || p) + tau KL(pi || ref) is least, in closed form, at a geometric mean."""
+    rng = np.random.default_rng(7)
+    p, ref, other = rng.dirichlet(np.ones(4), (3, 400))
+    tau = 0.5
+
+    def value(policy):
+        kl = [(policy * np.log(policy / law)).sum(-1) for law in (p, ref)]
+        return 4.0 * kl[0] + tau * kl[1]
+
+    best = np.exp((4.0 * np.log(p) + tau * np.log(ref)) / (4.0 + tau))
+    best /= best.sum(-1, keepdims=True)
+    policy = 0.97 * best + 0.03 * other
+    problem = newton.Separable(p, ref, tau, lambda u: 4.0 * u, lambda u: (4.0 * u, 4.0 + 0.0 * u))
+    lost = value(policy) - value(best)
+    plain, _ = newton.certificate(problem, policy)
+    gap, pay = newton.certificate(problem, policy, ((nudge, 0.0),))
+    assert (gap >= lost - 1e-14).all()
+    assert (gap <= plain).all()
+    assert (gap < 0.5 * plain).any()
+    assert (pay != 4.0 * np.log(p / policy)).any()

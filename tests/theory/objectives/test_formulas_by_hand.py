@@ -9,7 +9,7 @@ import torch
 
 from theory import objectives, xp
 from theory.errors import InvalidInput, Unavailable
-from theory.objectives import Group, Pairwise, Pointwise, implicit
+from theory.objectives import Group, Objective, Pairwise, Pointwise, implicit
 from theory.objectives.finite_groups import (
     expected_group_loss,
     finite_group_link,
@@ -286,6 +286,20 @@ def test_what_follows_from_payoffs_alone():
     assert Plain().slope_at_zero == pytest.approx(0.5)
     assert Plain().has_saddle
     assert not objectives.get("spin").has_saddle
+
+
+class Leap(Objective):
+    """A link of slope 1/2 everywhere else that jumps by 0.2 at 0."""
+
+    name = "leap"
+
+    def link_formula(self, u, delta):
+        return 0.5 * u + 0.1 * xp.sign(u)
+
+
+def test_a_link_that_rises_and_jumps_has_no_slope_at_zero():
+    assert Leap().slope_at_zero == inf
+    assert Leap().reward_bounds == (-inf, inf)
 
 
 def test_slopes_steps_and_first_gradients():

@@ -1,9 +1,11 @@
 """Occupancy games of one token, whose policies are closed forms, and their ends."""
 
+import mpmath
 import numpy as np
 import pytest
 
-from theory import TokenMDP
+from theory import TokenMDP, objectives
+from theory.occupancy import newton, problem
 from theory.occupancy.solve import occupancy_game
 
 GAME = TokenMDP.tree(5, 1, eos=None)
@@ -50,3 +52,49 @@ def test_the_anchor_weighs_a_tenth_by_default():
     np.testing.assert_array_equal(
         found.policy, occupancy_game(GAME, LOG_P, LOG_REF, "spif", 0.1).policy
     )
+
+
+def test_states_that_no_policy_reaches_keep_a_law():
+    """The reference never begins with b: after b there is a policy all the same."""
+    ref = np.array([[1.0, 0.0], [0.5, 0.5], [0.4, 0.6]])
+    expert = np.array([[1.0, 0.0], [0.3, 0.7], [0.5, 0.5]])
+    with np.errstate(divide="ignore"):
+        given = np.log(expert), np.log(ref)
+    found = occupancy_game(TokenMDP.tree(2, 2, eos=None), *given, "spif", 0.25)
+    policy = np.exp(found.policy)
+    np.testing.assert_allclose(policy.sum(-1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(policy[0], [1.0, 0.0], atol=1e-12)
+    assert 0.3 < policy[1, 0] < 0.5
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.5, 3.0])
+def test_a_round_of_inertia_beta_is_the_softmax_of_reward_anchor_and_policy(tau):
+    """pi' = softmax((R + tau log ref + beta log pi)/(beta + tau)), beta tau/4 or fourfold so."""
+    game = problem.OccupancyProblem.build(
+        TokenMDP.tree(3, 1, eos=None), LOG_P[:, :3] - np.log(P[:3].sum()),
+        LOG_REF[:, :3] - np.log(REF[:3].sum()), objectives.get("spif"), tau, "equilibrium",
+    )  # fmt: skip
+    policy = np.array([0.1, 0.2, 0.7])
+    found = newton._round(game, game.evaluate(np.log(policy)[None]))
+    expert, ref = P[:3] / P[:3].sum(), REF[:3] / REF[:3].sum()
+    reward = (expert - policy) / (expert + policy)
+    distances = []
+    for beta in 0.25 * tau * 4.0 ** np.arange(6):
+        logits = (reward + tau * np.log(ref) + beta * np.log(policy)) / (beta + tau)
+        weight = np.exp(logits)
+        distances.append(np.abs(found.policy[0] - weight / weight.sum()).max())
+    assert min(distances) < 1e-12
+
+
+def test_a_potential_far_beyond_the_experts_mass_keeps_its_digits():
+    """GAIL's Phi is all but 0 there, of which a difference of masses of order one keeps none."""
+    gail = objectives.get("gail")
+    expert, mass = np.array([1e-12, 1e-9, 0.3]), np.array([0.9, 0.5, 0.2])
+    ratio = np.log(expert / mass)
+    found = problem._potential(gail, expert, mass, ratio, problem._offset(gail))
+
+    def slope(v):  # R(v) e^-v, of which Phi(e^-u) is the integral from 0 to u
+        return mpmath.log1p(mpmath.exp(v)) * mpmath.exp(-v)
+
+    exact = [float(mpmath.quad(slope, [0, u / 2, u])) for u in ratio] * expert
+    np.testing.assert_allclose(found, exact, rtol=1e-9)

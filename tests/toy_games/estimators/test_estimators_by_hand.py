@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from theory import TokenMDP, preferences
+from theory import TokenMDP, objectives, preferences
 from toy_games.engine.policies import Tokens
 from toy_games.estimators import losses, rewards
 from toy_games.estimators.enumeration import Draws, Estimator, audit, gradient
@@ -94,3 +94,9 @@ def test_the_square_penalty_on_old_samples(problem):
     (exact,) = torch.autograd.grad(0.5 * (apart**2 * problem.log_t.exp()).sum(), theta)
     np.testing.assert_allclose(audit(found).mean, exact, atol=1e-12)
     torch.testing.assert_close(found.predicted, exact)
+
+
+def test_what_is_learned_from_groups_is_known_of_single_responses_and_of_quadratic_risks():
+    names = ("spif", "spin", "centred_spif", "renyi")
+    known = [losses.known_of_groups(objectives.get(name)) for name in names]
+    assert known == [True, True, True, False]

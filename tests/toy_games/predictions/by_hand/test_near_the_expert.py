@@ -60,6 +60,13 @@ WRONG = {
     "excess": (lambda: fixed_data.smoothed_excess(1.0, [1], -1.0), "smoothing=-1.0; needed"),
     "unseen_fall": (lambda: fixed_data.unseen_fall(SPIF, 0.0), "step=0.0; needed"),
     "infinite fall": (lambda: fixed_data.unseen_mass(np.inf, 10, 10), "fall=inf; needed"),
+    "steps of a round": (lambda: fixed_data.inner_steps(1.0, 0.1, [0.0, 1.0], 2), "eigenvalues="),
+    "no steps": (lambda: fixed_data.inner_steps(0.0, 0.1, [1.0], 2), "step=0.0; needed"),
+    "fewer than none": (lambda: fixed_data.inner_steps(1.0, 0.1, [1.0], -1), "steps=-1; needed"),
+    "a part of one beyond": (lambda: fixed_data.inner_steps(1.0, 2.0, [1.0], 0.5), "whole numbers"),
+    "cosine": (lambda: fixed_data.inner_cosine([1.0], [np.nan], [1.0]), "gradient="),
+    "angle": (lambda: fixed_data.inner_angle(1.0, 0.1, [1.0], [1.0], 0), "steps=0; needed"),
+    "cosine beyond": (lambda: fixed_data.least_cosine(1.0, 1.0, [1.0], 2), "rate lambda < step"),
     "no fall": (lambda: fixed_data.unseen_mass(0.0, 10, 10), "fall=0.0; needed"),
 }
 
