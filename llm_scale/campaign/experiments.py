@@ -18,6 +18,7 @@ from llm_scale.campaign.plan import (
     FEW_STUDY,
     FRESH_STUDY,
     FULL,
+    LONGER_STUDY,
     MANY_STUDY,
     PUBLISHED_BETA,
     RATE,
@@ -66,7 +67,7 @@ SFT_SETTINGS: tuple[tuple[float, int, tuple[tuple[str, Any], ...]], ...] = (
 """Passes a round, rounds and more: the schedule of self-play, and longer ones; a larger rate."""
 POOLED_SETTINGS = ((4, RATE), (2, RATES[2]), (4, RATES[2]))
 """Passes over all responses at once, and the rate."""
-FEW, MANY, MANY_ROUNDS = 512, 4 * FULL.prompts, 4
+FEW, MANY, MANY_ROUNDS, LONGER_ROUNDS = 512, 4 * FULL.prompts, 4, 12
 """Responses, the same in every round: a sixth and four times of what other experiments have."""
 OTHERS = ("space", "spif, per token", "spin, per token")
 TAKEN_APART = ("author, expert term", "author, own of the start")
@@ -166,6 +167,16 @@ def many(seeds: Sequence[int]) -> Iterator[Run]:
                 )
 
 
+def longer(seeds: Sequence[int]) -> Iterator[Run]:
+    """As many responses at the rate that "many" chose for both, until neither comes nearer."""
+    given = (("lr", RATES[2]),)
+    for seed in seeds:
+        for arm, beta in (("sft", 0.0), (AUTHOR, PUBLISHED_BETA)):
+            yield Run(
+                LONGER_STUDY, arm, seed, 1, LONGER_ROUNDS, beta=beta, given=given, prompts=MANY
+            )
+
+
 def realisable(seeds: Sequence[int]) -> Iterator[Run]:
     """The grid of "best" where the learner can be the expert."""
     for seed in seeds:
@@ -250,7 +261,7 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
     "best_others": best_others, "ablations": ablations, "fresh": fresh, "few": few, "many": many,
-    "realisable": realisable, "distance": distance, "destination": destination,
+    "longer": longer, "realisable": realisable, "distance": distance, "destination": destination,
     "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
     "recipes_others": recipes_others, "real": real, "checked": checked,
 }  # fmt: skip

@@ -54,8 +54,8 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         assert count == len(cells) * len(experiments.SIZES.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
     assert beside == {
-        "rate", "length", "best", "fresh", "few", "many", "realisable", "distance", "destination",
-        "real", "checked",
+        "rate", "length", "best", "fresh", "few", "many", "longer", "realisable", "distance",
+        "destination", "real", "checked",
     }  # fmt: skip
 
 
@@ -81,6 +81,11 @@ def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -
     assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {experiments.MANY}
     tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
     assert len({str(t) for t in tried if t}) == 1
+    longer = experiments.runs("longer", FULL)
+    assert {(r.arm, r.beta, r.prompts, r.given) for r in longer} < {
+        (r.arm, r.beta, r.prompts, r.given) for r in many
+    }
+    assert {r.rounds for r in longer} == {experiments.LONGER_ROUNDS}
 
 
 def _settings(experiment: str, size: Size) -> list[Settings]:
