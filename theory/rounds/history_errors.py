@@ -188,8 +188,9 @@ def driving_error(obj: Objective | str, expert: Any) -> FloatArray:
     """Oscillation of errors from which on they can drive out the rarest response, nats.
 
     ``R(inf) - R(log(1 - min p))``, of SPIF ``2/(c (2 - min p))``: more than rewards are bounded by.
-    With two outcomes smaller errors leave log-odds bounded, at any step and history; with more,
-    beyond effective step 2, smaller ones can do.
+    Smaller errors leave log-odds bounded: with two outcomes at any step and history, with more
+    where ``x e^{R(-log x)/beta}`` is concave (SPIF: to effective step 1/2) and no history. At
+    larger steps smaller ones can do (SPIF: from 1.6 on), as the others swing (T6).
 
     Args:
         obj: an objective whose link depends on u alone, or its specification.

@@ -336,20 +336,96 @@ def test_the_driving_error_drives_out_the_rarest(claim, p: list[float], history:
                 because="expansion", what="nats a round over the excess")  # fmt: skip
 
 
+def against_others(path: FloatArray, i: int) -> FloatArray:
+    """Log-odds (rounds + 1, ...) of one outcome against all others together."""
+    return np.asarray(path[..., i] - np.logaddexp.reduce(np.delete(path, i, -1), axis=-1))
+
+
+def concave_step(obj: Objective) -> float:
+    """SPIF's largest effective step at which x e^{R(-log x)/beta} is concave."""
+    return float(2.0 * obj.alpha * (1.0 - obj.alpha))
+
+
+SPIFS = [obj for obj in BOUNDED if obj.name == "spif"]
+
+
 @pytest.mark.claim("T6.driven_out", regime="tabular")
-def test_at_step_four_less_drives_out_the_third_of_three(claim) -> None:
-    """At step 4 the two others swing, and their mean reward rises with it; at step 1 they rest."""
+@pytest.mark.parametrize("obj", SPIFS, ids=label)
+@given(game=games(max_n=7), share=st.floats(0.01, 1.0), size=st.floats(0.0, 5.0))
+def test_up_to_a_step_others_do_no_more_than_one_in_their_place(
+    claim, obj: Objective, game: Instance, share: float, size: float
+) -> None:
+    """A round from one law, and with all others lumped into one that has their largest error."""
+    beta = obj.beta_at(share * concave_step(obj))
+    errors = game.rng.uniform(0.0, size, (1, *game.expert.shape))
+    path, *_ = played(obj, game, errors, beta, 0.0)
+    for i in range(game.expert.shape[-1]):
+        expert, start = (np.stack([x[:, i], 1.0 - x[:, i]], -1) for x in (game.expert, game.start))
+        worst = np.stack([errors[..., i], np.delete(errors, i, -1).max(-1)], -1)
+        lumped, *_ = played(obj, Instance(expert, start, expert, game.rng), worst, beta, 0.0)
+        more = log_odds(lumped)[1] - against_others(path, i)[1]
+        claim.below(more, 0.0, "log-odds lost beyond those of two outcomes", atol=1e-9)
+
+
+@pytest.mark.claim("T6.driven_out", regime="tabular")
+@pytest.mark.parametrize("obj", SPIFS, ids=label)
+@given(game=games(max_n=6), step=st.floats(0.1, 1.0), share=st.floats(0.0, 0.99))
+def test_up_to_that_step_the_rarest_of_many_is_not_driven_out(
+    claim, obj: Objective, game: Instance, step: float, share: float
+) -> None:
+    """All others are pushed alike, or all but one in turn, or at random."""
+    p, beta, rounds = game.expert[0], obj.beta_at(step * concave_step(obj)), 300
+    i, n, one = int(np.argmin(p)), len(p), slice(0, 1)
+    size = share * float(driving_error(obj, p))
+    two = np.array([1.0 - p[i], p[i]])
+    most = np.abs(pull(obj, two, np.linspace(-80, 80, 401))).max() + size
+    room = outermost(obj, two, size) + most / beta
+    turns = 1.0 - np.eye(n)[np.arange(rounds) % n]
+    for pushed in (np.ones((rounds, n)), turns, game.rng.uniform(0.0, 1.0, (rounds, n))):
+        errors = size * (pushed * (np.arange(n) != i))[:, None]
+        alone = Instance(game.expert[one], game.start[one], game.ref[one], game.rng)
+        path, *_ = played(obj, alone, errors, beta, 0.0)
+        lost = -against_others(path, i)[:, 0]
+        claim.below(lost, max(room, lost[0]), "log-odds against the rarest", atol=1e-9)
+
+
+@pytest.mark.claim("T6.driven_out", regime="tabular")
+def test_tangents_serve_where_the_weight_is_not_concave(claim) -> None:
+    """On (.45, .45, .1) x e^{R(-log x)/beta} lies below those at 1/(1 - p_i) up to step .69."""
+    x = np.linspace(1e-9, 10.0, 200_001)
+
+    def above(step: float, at: float) -> float:
+        weight = x * np.exp(2.0 * step * (1.0 - x) / (1.0 + x))
+        there = at * np.exp(2.0 * step * (1.0 - at) / (1.0 + at))
+        slope = there * (1.0 / at - 4.0 * step / (1.0 + at) ** 2)
+        return float((weight - there - slope * (x - at)).max())
+
+    for at in (1 / 0.55, 1 / 0.9):
+        claim.below(above(0.69, at), 0.0, f"weight above the tangent at {at:.2f}", atol=1e-12)
+    assert above(0.7, 1 / 0.55) > 1e-3
+
+
+@pytest.mark.claim("T6.driven_out", regime="tabular")
+@pytest.mark.parametrize(
+    ("step", "share", "less"), [(1.6, 0.995, 0.2931), (1.8, 0.94, 0.232), (4.0, 0.7, 0.0)]
+)
+def test_at_larger_steps_less_drives_out_the_third_of_three(
+    claim, step: float, share: float, less: float
+) -> None:
+    """The two others swing, and their mean reward rises with it: at step 4 by themselves, at less
+    by errors that are smaller on the one that is ahead."""
     p = np.array([[0.45, 0.45, 0.1]])
-    error = 0.7 * float(driving_error(SPIF, p[0])) * np.array([1.0, 1.0, 0.0])
-    start = p * [1.2, 0.8, 1.0] / (p * [1.2, 0.8, 1.0]).sum()
-    game = Instance(p, start, p, np.random.default_rng(0))
-    for step, lost in ((1.0, False), (4.0, True)):
-        path, *_ = played(SPIF, game, np.tile(error, (2000, 1, 1)), SPIF.beta_at(step), 0.0)
+    top = share * float(driving_error(SPIF, p[0]))
+    swing = np.array([[top - less, top, 0.0], [top, top - less, 0.0]])
+    start = np.array([[1.0, np.exp(-2.12), 1e-3]])
+    game = Instance(p, start / start.sum(), p, np.random.default_rng(0))
+    for at, gone in ((0.5, False), (step, True)):
+        path, *_ = played(SPIF, game, np.tile(swing, (1000, 1))[:, None], SPIF.beta_at(at), 0.0)
         third = -path[:, 0, 2]
-        if lost:
-            claim.exhibits(third[-1] - third[1000], 100.0, what="nats lost in 1,000 rounds, step 4")
+        if gone:
+            claim.exhibits(third[-1] - third[1000], 10.0, what=f"nats in 1,000 rounds, step {step}")
         else:
-            claim.below(np.abs(third[-1] - third[1000]), 1e-9, what="nats lost, step 1")
+            claim.below(np.abs(third[-1] - third[-1001]), 1e-6, what="nats lost, step 1/2")
 
 
 @pytest.mark.claim("T6.driven_out", regime="tabular", drops="bounded_link")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sympy as sp
 
-from tests.theory.symbolic.algebra import array, equal, exact, symbolic, vanishes, weights
+from tests.theory.symbolic.algebra import array, equal, exact, link, symbolic, vanishes, weights
 
 S, M, BETA = sp.symbols("s m beta", positive=True)
 Z, EPS, THETA = sp.symbols("z epsilon theta")
@@ -125,3 +125,14 @@ def test_the_stationary_variance_of_that_recursion(claim):
     claim.exact(vanishes(v.subs(M, best).subs(S, root**2) - least), "and its variance")
     slope = 2 * S * ((1 + S * M) ** 2 - S) / ((1 - (S * M) ** 2) * (2 - S * (1 - 2 * M)))
     claim.exact(vanishes(sp.diff(v, M) / v - slope), "falls below that share and rises beyond it")
+
+
+@pytest.mark.claim("T6.driven_out", regime="symbolic")
+def test_where_a_rounds_weight_is_concave_in_the_density(claim):
+    """x e^{R(-log x)/beta} of SPIF: its second derivative has the sign of s - 2a(1-a) - 2 a^2/x."""
+    obj, x = symbolic("spif"), sp.Symbol("x", positive=True)
+    a, reward = obj.alpha, link(obj, 1 / x)
+    step = -sp.diff(reward, x).subs(x, 1) / BETA
+    weight = x * sp.exp(reward / BETA)
+    bend = sp.diff(weight, x, 2) * (a + (1 - a) * x) ** 4 / (weight * step)
+    claim.exact(equal(bend, step - 2 * a * (1 - a) - 2 * a**2 / x), "the sign of the bend")
