@@ -63,7 +63,11 @@ def conjugate_gradients(
     accuracy: float,
     limit: int = 400,
 ) -> tuple[FloatArray, int]:
-    """Solve product(x) = target to a relative residual, with a preconditioner."""
+    """Solve product(x) = target to a relative residual in the norm of the preconditioner.
+
+    scipy's `cg` looks at the residual itself, of which a singular preconditioner, as here (it
+    leaves out what is alike on all actions of a state), says nothing: it divides 0 by 0 then.
+    """
     x = np.zeros_like(target)
     residual = target.copy()
     direction = precondition(residual)
