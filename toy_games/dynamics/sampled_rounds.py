@@ -22,6 +22,7 @@ from lab.streams import Streams
 from theory import xp
 from theory.errors import InvalidInput, refuse
 from theory.objectives import Objective
+from theory.rounds.history import AVERAGE, History, history_problems, shares_of
 from toy_games.dynamics.best_response import best_response
 from toy_games.engine.rows import Batch, Column, digest
 from toy_games.engine.simulator import State
@@ -53,6 +54,7 @@ class SampledRounds(Batch):
         noise: str = "uniform",
         fixed_data: bool = False,
         per_expert: int = 1,
+        history: History | None = None,
     ) -> None:
         """Set up; nothing is drawn before the first step.
 
@@ -69,20 +71,27 @@ class SampledRounds(Batch):
             noise: "uniform" over the N responses, or "own": the policy's own law.
             fixed_data: whether all rounds have the same n expert samples; own ones are always new.
             per_expert: K, own samples to an expert sample; they count 1/K each.
+            history: in place of that column, for all rows: shares of own samples that come from
+                earlier rounds' policies, the last one's first, or "average" for all so far alike.
 
         Raises:
             InvalidInput: everything that is wrong, at once. Unavailable: no best response.
         """
         self.objective, self.samples, self.smoothing = objective, samples, smoothing
         self.rows, self.noise = rows.reset_index(drop=True), noise
-        self.fixed_data, self.per_expert = fixed_data, per_expert
+        self.fixed_data, self.per_expert, self.history = fixed_data, per_expert, history
         self.expert = torch.as_tensor(expert, dtype=torch.float64)
         self.log_start = torch.as_tensor(log_start, dtype=torch.float64)
         refuse(self._problems())
         if objective is not None:
             objective.require("reward")
         self.share, self.beta = self.column("label_noise")[:, None], self.column("beta")[:, None]
-        self.history = self.column("history")[:, None]
+        self.average = history == AVERAGE
+        if history is None:
+            self.old_shares = self.column("history")[:, None]
+        else:
+            shares = [0.0] if self.average else shares_of(history)[1:]
+            self.old_shares = torch.as_tensor(shares, dtype=torch.float64)[None]
         self.seeds, group = np.unique(self.rows["seed"], return_inverse=True)
         self.streams = Streams(self.seeds.tolist())
         self._members = _members(group, len(self.seeds))
@@ -90,6 +99,7 @@ class SampledRounds(Batch):
         laws = digest(self.expert)
         self.identity = f"{label} n={samples} a={smoothing} noise={noise} expert={laws}"
         self.identity += " fixed data" * fixed_data + f" K={per_expert}" * (per_expert != 1)
+        self.identity += f" history={history}" * (history is not None)
 
     def _problems(self) -> list[str]:
         out = self.row_problems()
@@ -112,6 +122,9 @@ class SampledRounds(Batch):
             out.append("fixed_data: noise='own' draws labels from a policy that changes")
         if self.per_expert < 1 or self.per_expert != int(self.per_expert):
             out.append(f"per_expert={self.per_expert!r}; needed is a whole number >= 1")
+        if self.history is not None:
+            out += history_problems(self.history)
+            out += ["history: given for all rows, and as their column"] * ("history" in self.rows)
         return out
 
     # -- the simulation ---------------------------------------------------------------------------
@@ -120,7 +133,8 @@ class SampledRounds(Batch):
         """The log-policy, counts of expert samples (SFT), and rounds at which burn-ins ended."""
         log_q = xp.log_normalise(self.log_start)
         never = torch.full((len(self.rows),), -1.0, dtype=torch.float64)
-        state = {"log_q": log_q, "old": log_q, "seen": torch.zeros_like(log_q)}
+        old = log_q[:, None].repeat(1, self.old_shares.shape[-1], 1)
+        state = {"log_q": log_q, "old": old, "seen": torch.zeros_like(log_q)}
         return self._note_burn_in(state | {"burn_in_u": never, "burn_in_kl": never}, 0)
 
     def advance(self, state: State, step: int) -> State:
@@ -133,10 +147,10 @@ class SampledRounds(Batch):
         if self.objective is None:
             state["log_q"], state["seen"] = self._likelihood(labels, state["seen"], step)
         else:
-            own = self._own(log_q, state["old"])
+            own, state["old"] = self._own(log_q, state["old"], step)
             reward = self._best_response(self.objective, labels, own, step)
             move = (reward / self.beta).clamp(-LARGEST, LARGEST)
-            state["log_q"], state["old"] = xp.log_normalise(log_q + move), log_q
+            state["log_q"] = xp.log_normalise(log_q + move)
         return self._note_burn_in(state, step + 1)
 
     def measure(self, state: State, step: int) -> dict[str, Tensor]:
@@ -169,10 +183,22 @@ class SampledRounds(Batch):
             state[name] = torch.where(first, float(done), state[name])
         return state
 
-    def _own(self, log_q: Tensor, log_old: Tensor) -> Tensor:
-        """Log-law of the own samples; without old ones the policy's, to the bit."""
-        mixed = torch.logaddexp(log_q + (-self.history).log1p(), log_old + self.history.log())
-        return torch.where(self.history > 0, mixed, log_q)
+    def _own(self, log_q: Tensor, old: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Log-law of the own samples, and ``old`` (rows, h, N) for the next round.
+
+        That is the policies before, the last one first, or the average's law alone. Without old
+        samples the law is the policy's, to the bit.
+        """
+        if self.average:
+            before = torch.tensor(step / (step + 1.0), dtype=torch.float64)
+            mean = torch.logaddexp(log_q + (-before).log1p(), old[:, 0] + before.log())
+            return mean, mean[:, None]
+        total = self.old_shares.sum(-1, keepdim=True).clamp_max(1.0)
+        mixed = log_q + (-total).log1p()
+        for j in range(old.shape[1]):
+            mixed = torch.logaddexp(mixed, old[:, j] + self.old_shares[:, j : j + 1].log())
+        following = torch.cat([log_q[:, None], old[:, :-1]], dim=1)
+        return torch.where(total > 0, mixed, log_q), following
 
     def _best_response(self, obj: Objective, p: Tensor, log_q: Tensor, step: int) -> Tensor:
         """``R(u)`` of the exact or of the sampled laws; 0 on what nobody produces."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lab.streams import Streams, draw
-from theory import TokenMDP, objectives
+from theory import TokenMDP, objectives, self_play
 from theory.errors import InvalidInput, Unavailable
 from toy_games.dynamics.finite_class import hellinger, random_class, trial
 from toy_games.dynamics.sampled_rounds import LARGEST, SampledRounds, far_start
@@ -94,6 +94,34 @@ def test_own_samples_are_partly_the_last_opponents():
             close(state["log_q"].exp(), law)
     with pytest.raises(InvalidInput, match=r"history=1\.5 in line 2; needed is a number >= 0"):
         SampledRounds(obj, run.rows.assign(history=[0.0, 1.0, 1.5]), P, np.log(Q))
+
+
+@pytest.mark.parametrize("history", [0.5, [0.2, 0.3], [0.0, 0.0, 1.0], "average"])
+def test_own_samples_of_several_earlier_opponents_are_those_of_the_exact_rounds(history):
+    """Without samples the rounds are `self_play`'s."""
+    run = play("spif", share=0 * SHARE)
+    run = SampledRounds(objectives.get("spif"), run.rows, P, np.log(Q), history=history)
+    state = run.start()
+    for step in range(7):
+        state = run.advance(state, step)
+    for i, beta in enumerate(BETA):
+        exact = self_play(
+            P[i], Q[i], "spif", beta=float(beta), rounds=7, history=history, progress=False
+        )
+        close(state["log_q"][i].exp(), exact.policy)
+
+
+def test_a_history_is_given_once_and_in_range():
+    rows = play("spif").rows
+    for history, column, said in (
+        ([0.5, 0.6], {}, "a sum of at most 1"),
+        ("all", {}, "needed are shares, or 'average'"),
+        ([0.5], {"history": 0.1}, "given for all rows, and as their column"),
+    ):
+        with pytest.raises(InvalidInput, match=said):
+            SampledRounds(
+                objectives.get("spif"), rows.assign(**column), P, np.log(Q), history=history
+            )
 
 
 def test_exact_rounds_with_the_policys_own_noise():

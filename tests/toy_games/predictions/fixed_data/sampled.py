@@ -12,10 +12,16 @@ EXPERT = np.array([0.15, 0.2, 0.2, 0.2, 0.25])
 
 
 def play(name, step, p, start, record, seeds, n=1000, value="kl", history=0.0, **given):
-    """``value`` (record, seeds) of sampled rounds, a data set a seed, from ``start`` (..., N)."""
+    """``value`` (record, seeds) of sampled rounds, a data set a seed, from ``start`` (..., N).
+
+    ``history``: a share of the last opponent, or what `SampledRounds` takes for all rows.
+    """
     obj = None if name == "sft" else objectives.get(name)
-    rows = pd.DataFrame({"seed": np.arange(seeds) + 300, "beta": float(beta_at(obj, step)),
-                         "history": history})  # fmt: skip
+    rows = pd.DataFrame({"seed": np.arange(seeds) + 300, "beta": float(beta_at(obj, step))})
+    if isinstance(history, float):
+        rows["history"] = history
+    else:
+        given = given | {"history": history}
     wide = [np.array(np.broadcast_to(law, (seeds, len(p)))) for law in (p, start)]
     run = SampledRounds(obj, rows, *wide, **({"samples": n, "fixed_data": True} | given))
     table = simulator.run(run, record, progress=False)
