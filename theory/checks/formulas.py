@@ -30,6 +30,9 @@ def _parts(obj: Objective) -> Iterator[str]:
     """There is something to play or to train with."""
     if obj.missing("risk") and obj.missing("reward"):
         yield f"it has neither a loss nor a best response: {obj.missing('risk')}"
+    link = obj.missing("link")
+    if link and link.startswith("link_formula"):
+        yield link
 
 
 def _formulas(obj: Objective) -> Iterator[str]:
@@ -181,7 +184,14 @@ def _best_response_to_payoffs(obj: Objective) -> Iterator[str]:
         return
     up, down = (w * derivatives.derivative(f, reward) for w, f in ((p, obj.a), (q, obj.b)))
     inside = (reward > low) & (reward < high)
-    off = inside & (np.abs(up + down) > 1e-6 * (np.abs(up) + np.abs(down)) + 1e-12)
+    rounding = 1e-6 * (np.abs(up) + np.abs(down)) + 1e-12
+    beside = 1e-7 * (1.0 + np.abs(reward))
+    left, right = (
+        sum(w * derivatives.derivative(f, at) for w, f in ((p, obj.a), (q, obj.b)))
+        for at in (reward - beside, reward + beside)
+    )
+    peak = (left >= -rounding) & (right <= rounding)  # of payoffs with a corner
+    off = inside & (np.abs(up + down) > rounding) & ~peak
     if off.any():
         k = int(np.argmax(off))
         yield (
@@ -230,6 +240,33 @@ def _best_response_to_risk(obj: Objective) -> Iterator[str]:
         if np.any(risk(other) < risk(reward) - 1e-9 * (1.0 + np.abs(risk(reward)))):
             yield f"another reward has a lower risk than the best response of {source}"
             return
+
+
+def _trained(obj: Objective) -> Iterator[str]:
+    """The loss that is trained is the one whose best response is solved."""
+    x, y = _within(obj, np.linspace(-2.0, 2.0, 9) + 0.05), _within(obj, np.linspace(-3.0, 3.0, 7))
+    pairs = x[:, None], y[None, :]
+    trained = np.asarray(obj.reward_loss(*pairs)) + 0.0 * (pairs[0] + pairs[1])
+    size = 1e-9 * (1.0 + np.abs(trained).max())
+    if obj.form == "pairwise":
+        solved, said = obj.pair_loss(pairs[0] - pairs[1]), "pair_loss"  # type: ignore[attr-defined]
+    else:
+        solved, said = -(np.asarray(obj.a(pairs[0])) + np.asarray(obj.b(pairs[1]))), "-a(r) - b(r')"
+    if np.ptp(trained - np.asarray(solved)) > size:
+        yield f"the loss that is trained is not {said}, of which the best response is solved"
+    mean = float(np.asarray(obj.reward_risk(x, y)))
+    if not abs(mean - trained.mean()) <= size:
+        yield f"reward_risk of groups is {mean:.6g} where the mean loss is {trained.mean():.6g}"
+
+
+def _opponent(obj: Objective) -> Iterator[str]:
+    """Own responses come from a law."""
+    current, initial, base = np.log(np.stack([EXPERT, OWN, OWN[::-1]]))
+    log_law = np.asarray(obj.opponent(current, initial, base))
+    if log_law.shape != current.shape:
+        yield f"opponent returns shape {log_law.shape} where {current.shape} is needed"
+    elif not np.allclose(np.exp(log_law).sum(-1), 1.0, rtol=0.0, atol=1e-9):
+        yield "opponent is no law: its probabilities do not sum to 1; end with xp.log_normalise"
 
 
 def _weights(obj: Objective) -> Iterator[str]:
@@ -308,6 +345,14 @@ def _own_payoffs(obj: Objective) -> str | None:
     return None if payoffs else "no payoffs a and b of its own"
 
 
+def _solved_from(obj: Objective) -> str | None:
+    if obj.missing("loss") or obj.needs & {"preference", "history"} or obj.reference_free:
+        return "no loss of two responses alone"
+    if obj.form == "pairwise":
+        return None if obj.writes("pair_loss") else "no pair_loss"
+    return None if obj.writes("a", "b") else "no payoffs a and b"
+
+
 def _unless(written: str, part: str) -> Callable[[Objective], str | None]:
     return lambda o: o.missing(part) or (None if o.writes(written) else f"no {written}")
 
@@ -324,6 +369,8 @@ QUICK: dict[str, tuple[Callable[[Objective], Iterator[str]], Callable[[Objective
     "link shape": (_link_shape, lambda o: o.missing("link")),
     "density link": (_density_link, _unless("density_link", "link")),
     "link and payoffs": (_best_response_to_payoffs, lambda o: _own_payoffs(o) or o.missing("link")),
+    "loss": (_trained, _solved_from),
+    "opponent": (_opponent, lambda o: None if o.writes("opponent") else "it is pi_t"),
     "weights": (_weights, lambda o: None if o.form == "group" else "its risk is a plain mean"),
     "best response": (_best_response_to_risk, _pairs_or_groups),
     "potential": (_potential, _unless("potential_formula", "potential")),

@@ -172,8 +172,20 @@ class Objective(Definition):
             return math.inf
         if np.isnan(near).any():
             raise Unavailable(f"{self.name} has no slope at zero: its link's derivative is NaN")
+        left, right = self._secants()
+        if abs(left - right) > 1e-3 * max(left, right) > 1e-7 * abs(far):
+            sides = f"{left:.4g} on its left and {right:.4g} on its right"
+            raise Unavailable(f"{self.name} has no slope at zero: its link has a corner, {sides}")
+        if left == right == 0:  # a dead zone, of which payoffs with a corner tell a slope
+            return 0.0
         end = derivatives.end_of(near, 1.5)
         return end if np.isnan(at_zero) or end in (0.0, math.inf) else float(at_zero)
+
+    def _secants(self) -> tuple[float, float]:
+        """Slopes of the link over a millionth of a nat on the left and on the right of 0."""
+        step = 1e-6
+        below, at, above = (float(self.link(u, 0.0)) for u in (-step, 0.0, step))
+        return (at - below) / step, (above - at) / step
 
     def _slope_of_risk(self) -> float:
         raise Unavailable(f"{self.name} has no slope at zero: {self.missing('link')}")
@@ -283,9 +295,12 @@ class Objective(Definition):
         if not self.missing("risk") and self.gradient_at_start[0] > 0:
             return False
         try:
-            return self.slope_at_zero > 0
+            slope = self.slope_at_zero
         except Unavailable:
             return True
+        if slope == 0 and self.has_link:  # flat at 0 alone
+            return float(self.link(1.0, 0.0)) > float(self.link(-1.0, 0.0))
+        return slope > 0
 
     # -- losses ---------------------------------------------------------------------------------
 

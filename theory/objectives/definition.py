@@ -13,6 +13,7 @@ import dataclasses
 import math
 import numbers
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -189,6 +190,13 @@ class Definition:
         raise Unavailable(f"{self.name} has no one-step round: no best response in beta log pi")
 
     @property
+    def plays_itself(self) -> bool:
+        """Whether own responses come from the current policy as it is."""
+        current, initial, base = np.log([[0.5, 0.5], [0.4, 0.6], [0.3, 0.7]])
+        own = self.writes("opponent")
+        return not own or np.array_equal(np.asarray(self.opponent(current, initial, base)), current)
+
+    @property
     def opponent_factor(self) -> float:
         """How much of a change of ``log pi_t`` reaches the opponent: 1 if it is pi_t."""
         base = np.log(np.array([0.25, 0.75]))
@@ -210,11 +218,16 @@ class Definition:
             return reason
         if part == "link" and self.law_dependent:
             return "it depends on both laws; link_of(expert, policy) gives it"
+        if part == "loss" and any(map(math.isfinite, self.reward_domain)):
+            low, high = self.reward_domain
+            return f"its rewards are held within ({low:g}, {high:g}), implicit ones are not"
+        if part in ("potential", "equilibrium") and not self.plays_itself:
+            return "the rounds start from its opponent, which is not pi_t, and rest elsewhere"
         if part in self.follows:
             return self.missing(self.follows[part])
         options = self.written[part]
         if any(self.writes(*option) for option in options):
-            return None
+            return _no_limit(self) if part == "link" and self.writes("link_formula") else None
         either = "neither" if len(options) > 1 else "no"
         return f"the definition gives {either} {' nor '.join(map(' and '.join, options))}"
 
@@ -270,3 +283,20 @@ class Definition:
         fields = dataclasses.fields(self)
         inner = ", ".join(f"{f.name}={getattr(self, f.name):g}" for f in fields)
         return f"{self.name}({inner})" if inner else self.name
+
+
+@lru_cache(maxsize=256)
+def _no_limit(definition: Definition) -> str | None:
+    """Why the written link has no value where one side has no mass; None if it has."""
+    ends = np.array([-np.inf, np.inf])
+    try:
+        with np.errstate(all="ignore"):
+            missing = np.isnan(np.asarray(definition.link_at_equal_laws(ends), dtype=np.float64))
+    except Exception:  # a formula that fails is told of where formulas are checked
+        return None
+    if not missing.any():
+        return None
+    return (
+        f"link_formula is NaN at log-ratio {ends[missing][0]:g}, where one side has no mass; write "
+        "it with functions that have a limit there (xp.tanh, xp.sigmoid, xp.softplus)"
+    )

@@ -18,6 +18,8 @@ from theory.result import FloatArray
 
 Risk = Callable[..., Any]
 MAX_NEWTON = 200
+BESIDE = 1e-6
+"""Nats of a reward's change, beside which a curvature tells of both its sides."""
 PHANTOM = 1e-10
 """Weight of a further response whose pull on the others is neglected."""
 
@@ -191,7 +193,9 @@ def slope_of_risk(risk: Risk) -> float:
         v = v - q @ v
         v = v / np.sqrt(q @ np.square(v))
 
-        def at(c: float, on_expert: Any, on_own: Any, order: int, q: FloatArray = q) -> float:
+        def at(
+            c: float, on_expert: Any, on_own: Any, order: int, t: float = 0.0, q: FloatArray = q
+        ) -> float:
             def along(t: Any) -> Any:
                 import torch
 
@@ -199,7 +203,7 @@ def slope_of_risk(risk: Risk) -> float:
                 sides = (c + t[..., None] * torch.as_tensor(side) for side in (on_expert, on_own))
                 return risk(*sides, weight, weight)
 
-            return float(derivatives.derivative(along, np.zeros(1), order)[0])
+            return float(derivatives.derivative(along, np.full(1, t), order)[0])
 
         one, none = np.ones(len(q)), np.zeros(len(q))
         c = push = 0.0
@@ -209,6 +213,12 @@ def slope_of_risk(risk: Risk) -> float:
                 break
             c -= push / bend
         down, curvature = at(c, one, none, 1), at(c, v, v, 2)
+        # a loss whose slope has a corner is curved by both its sides, and says so next to it
+        ahead, behind = (at(c, v, v, 2, t) for t in (BESIDE, -BESIDE))
+        if abs(ahead + behind - 2.0 * curvature) > 1e-4 * (ahead + behind):
+            if abs(ahead - behind) > 1e-4 * (ahead + behind):
+                raise ValueError("its risk has a corner at equal laws")
+            curvature = 0.5 * (ahead + behind)
         if not abs(push) <= 1e-9 * max(1.0, abs(down)):
             raise ValueError("at equal laws no constant reward is a best response")
         if not (np.isfinite(curvature) and curvature > 1e-12 * abs(down)):

@@ -162,7 +162,7 @@ def _sequence_path(
     history: History,
 ) -> tuple[Iterates, list[str]]:
     """All policies of sequence-level rounds, and what the rounds had to say."""
-    if branch is None and obj.has_link and _plays_itself(obj) and not _has_old(history):
+    if branch is None and obj.has_link and obj.plays_itself and not _has_old(history):
         ref = given[2] if len(given) > 2 else None
         return two_step_rounds(obj, given[0], given[1], betas, count, ref, tau, logs), []
     log_p, log_start, *rest = logs or [laws.log_law(law) for law in given]
@@ -188,12 +188,6 @@ def _sequence_path(
             path.append(laws.log_law(step.policy))
             notes.append(step.status)
     return Iterates.of(log_p, path), notes
-
-
-def _plays_itself(obj: Objective) -> bool:
-    """Whether own responses come from the current policy as it is."""
-    current, initial, base = np.log([[0.5, 0.5], [0.4, 0.6], [0.3, 0.7]])
-    return obj.opponent(current, initial, base) is current
 
 
 def _token_path(
