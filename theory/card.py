@@ -225,7 +225,11 @@ def _slope_range(obj: Objective) -> tuple[float, float]:
     lower, upper = obj.slope_range()
     if math.isnan(lower + upper):
         raise Unavailable(f"{obj.name}: its slope is beyond the floating-point range")
-    return (0.0, math.inf) if math.isinf(obj.slope_at_zero) else (lower, upper)
+    try:
+        jumps = math.isinf(obj.slope_at_zero)
+    except Unavailable:  # a corner at 0, on whose sides there are slopes
+        jumps = False
+    return (0.0, math.inf) if jumps else (lower, upper)
 
 
 def _one_step_exact(obj: Objective) -> tuple[bool, str]:

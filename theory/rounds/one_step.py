@@ -306,8 +306,8 @@ def local_rate_one_step(obj: Objective | str, beta: float) -> float:
     factor ``1 - R'(0)/beta`` (T3, T6 iv).
 
     Raises:
-        Unavailable: the objective has no loss, or its opponent is not pi_t.
-        InvalidInput: not ``beta > 0``.
+        Unavailable: the objective has no loss, its payoffs have a corner at 0, or its opponent is
+            not pi_t. InvalidInput: not ``beta > 0``.
     """
     obj = objectives.of(obj)
     refuse(arguments.numbers("beta", beta, single=True))
@@ -316,7 +316,16 @@ def local_rate_one_step(obj: Objective | str, beta: float) -> float:
         raise Unavailable(f"{obj.name} has no local one-step factor: its opponent is not pi_t")
     if obj.form != "pointwise":
         return float(1.0 - obj.slope_at_zero / beta)
-    zero = np.zeros(())
-    a1, b1 = (float(derivatives.derivative(f, zero)) for f in (obj.a, obj.b))
-    a2, b2 = (float(derivatives.derivative(f, zero, 2)) for f in (obj.a, obj.b))
-    return 1.0 - a1 / (beta * (abs(a2) + abs(b2)) + a1 + b1)
+    near = np.array([0.0, -1e-6, 1e-6])
+    slopes, bends = (
+        np.array([derivatives.derivative(f, near, order) for f in (obj.a, obj.b)])
+        for order in (1, 2)
+    )
+    for found in (slopes, bends):
+        sides = np.abs(found[:, 1:])
+        apart = np.abs(found[:, 2] - found[:, 1])
+        if np.any((apart > 1e-3 * sides.max(-1)) & (apart > 1e-9 * np.abs(slopes).max())):
+            said = "its payoffs have a corner at 0"
+            raise Unavailable(f"{obj.name} has no local one-step factor: {said}")
+    (a1, b1), (a2, b2) = slopes[:, 0], bends[:, 0]
+    return float(1.0 - a1 / (beta * (abs(a2) + abs(b2)) + a1 + b1))

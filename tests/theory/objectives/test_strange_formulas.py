@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 
-from theory import check_objective, equilibrium, objectives, saddle_point, self_play, xp
+from theory import (
+    check_objective,
+    equilibrium,
+    objectives,
+    saddle_point,
+    self_play,
+    theory_card,
+    xp,
+)
 from theory.errors import Unavailable
 from theory.objectives import Pairwise, Pointwise
-from theory.rounds.one_step import one_step_round
+from theory.rounds.one_step import local_rate_one_step, one_step_round
 
 P, Q = [0.5, 0.3, 0.2], [0.2, 0.3, 0.5]
 
@@ -113,6 +121,10 @@ class LopsidedLink(Lopsided):
 def test_a_link_with_a_corner_at_zero_has_no_slope_there(obj):
     with pytest.raises(Unavailable, match=r"a corner, 0\.5 on its left and 2 on its right"):
         obj.beta_at(1.0)
+    card = theory_card(obj)
+    np.testing.assert_allclose([card.mu, card.L], [0.0, 2.0], atol=1e-6)
+    with pytest.raises(Unavailable, match="corner at 0"):
+        local_rate_one_step(obj, 1.0)
     assert problem_of(obj).startswith("checked: lopsided")
 
 
@@ -129,6 +141,8 @@ def test_payoffs_with_a_corner_have_a_dead_zone_and_no_slope_in_it():
     assert obj.slope_at_zero == 0.0
     with pytest.raises(Unavailable, match="flat at 0"):
         obj.beta_at(1.0)
+    with pytest.raises(Unavailable, match="corner at 0"):
+        local_rate_one_step(obj, 1.0)
     assert problem_of(obj).startswith("checked: parabolas")
 
 
