@@ -215,7 +215,8 @@ def _of_file(model: Opened, path: Path, count: int) -> ScoredPairs:
     some = dataclasses.replace(found, examples=found.examples[: count or None])
     anything = {"max_prompt_tokens": user_file.WHOLE, "data": user_file.RESPONSES}
     settings = dataclasses.replace(model.settings, **anything)  # type: ignore[arg-type]
-    rows, problems = user_file.encoded(some, model.player.language.tokenizer, settings)
+    language = model.player.language
+    rows, problems = user_file.encoded(some, language.tokenizer, settings, language.ends)
     refuse((f"{found.records.where(n)}: {problem}" for n, problem in problems), most=10)
     _refuse_long(model, [row.prompt for row in rows])
     made = [user_file.cut(row.response, settings.max_new_tokens) for row in rows]
