@@ -10,14 +10,17 @@ from typing import Any
 
 from lab import files as lab_files
 from lab.files import digest
+from llm_scale import models
 from llm_scale.data import tasks
 from llm_scale.settings import Settings
 from llm_scale.store import expert
 
+TEMPLATES = "chat_templates"
+"""Folder of further templates within a model's."""
 OF_MODEL = (
     "config.json", "generation_config.json", "adapter_config.json", "tokenizer*.json",
     "special_tokens_map.json", "added_tokens.json", "tekken.json", "vocab*", "merges.txt",
-    "*.model", "chat_template*.j*", "chat_templates/*.jinja", "*.safetensors",
+    "*.model", "chat_template*.j*", f"{TEMPLATES}/*.jinja", "*.safetensors",
     "*.safetensors.index.json",
 )  # fmt: skip
 """What transformers may read in a model's folder."""
@@ -41,29 +44,41 @@ def files(settings: Settings) -> dict[str, str]:
         spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle, settings.match)
     ]
     there = [Path(name) for name in named if name and Path(name).is_file()]
-    found = {str(path): path for path in there} | model_files(settings.model)
-    digests = {name: _digest(path, *_state(path)) for name, path in found.items()}
+    there += [path for folder in folders(settings) for path in model_files(folder)]
+    digests = {str(path): _digest(path, *_state(path)) for path in there}
     return digests | expert.contents(settings)
 
 
-def model_files(model: str) -> dict[str, Path]:
-    """Files of a model's folder that its weights, tokens and prompts come from, by name."""
-    if model == "tiny":
-        return {}
-    paths = [p for pattern in OF_MODEL for p in sorted(Path(model).glob(pattern)) if p.is_file()]
-    return {str(path): path for path in paths}
+def folders(settings: Settings) -> list[Path]:
+    """Directories of the model that a run begins with."""
+    return [] if settings.model == "tiny" else models.chain(Path(settings.model))
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Files of a directory that a model's weights, tokens and prompts come from."""
+    return [p for pattern in OF_MODEL for p in sorted(folder.glob(pattern)) if p.is_file()]
 
 
 def changed(begun: dict[str, str], settings: Settings) -> list[str]:
-    """Names of files whose content is not what a record says; gone and new ones of the model too.
+    """Names of files whose content is not what a record says; gone and new ones of models too.
+
+    What a record knows nothing of is not compared, nor is a directory that is no more there.
 
     Args:
         begun: digests as a run recorded them.
     """
     now = files(settings)
-    folder = {str(Path(settings.model))} - {"tiny"}
-    gone = [n for n in begun if n not in now and {str(p) for p in Path(n).parents} & folder]
-    return [*(name for name, found in now.items() if begun.get(name) != found), *gone]
+    known = {_folder(n) for n in begun} & {f for f in folders(settings) if f.is_dir()}
+    other = [n for n, found in now.items() if n in begun and begun[n] != found]
+    new = [n for n in now if n not in begun and _folder(n) in known]
+    gone = [n for n in begun if n not in now and _folder(n) in known]
+    return [*other, *new, *gone]
+
+
+def _folder(name: str) -> Path:
+    """The directory of a model's file."""
+    above = Path(name).parent
+    return above.parent if above.name == TEMPLATES else above
 
 
 def filled(settings: Settings, record: dict[str, Any]) -> Settings:

@@ -1,6 +1,9 @@
 """What a run depends on is in its record, and what was left to the task is as it was found."""
 
+import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from typer.testing import CliRunner
 
 from llm_scale.__main__ import app
 from llm_scale.launch import run_folder
-from llm_scale.models import byte_tokenizer, save, tiny
+from llm_scale.models import byte_tokenizer, load, lora, save, tiny
 from llm_scale.settings import Settings
 from llm_scale.store import identity
 from llm_scale.store.read import read, record_of
@@ -116,6 +119,73 @@ def test_a_model_that_changed_is_refused(name, torn, settings, model, tmp_path):
     assert not (tmp_path / "again").exists()
 
 
+def adapter(path, base):
+    """Files of a LoRA adapter, as far as a record looks at them."""
+    path.mkdir()
+    told = {"peft_type": "LORA", "base_model_name_or_path": str(base)}
+    (path / "adapter_config.json").write_text(json.dumps(told))
+    (path / "adapter_model.safetensors").write_bytes(b"weights")
+    return path
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_base_that_changed_is_another_model(name, model, settings, tmp_path):
+    """Of an adapter of an adapter as well."""
+    two = adapter(tmp_path / "two", adapter(tmp_path / "one", model))
+    named = dataclasses.replace(settings, model=str(two))
+    begun = identity.files(named)
+    assert identity.changed(begun, named) == []
+    CHANGES[name](model)
+    (found,) = identity.changed(begun, named)
+    assert found.startswith(f"{model}/")
+    edited(tmp_path / "one" / "adapter_config.json")
+    assert str(tmp_path / "one" / "adapter_config.json") in identity.changed(begun, named)
+
+
+def test_records_without_a_base_stay_readable(model, settings, tmp_path):
+    """They say of the base neither that it is as it was nor that it is another."""
+    below = adapter(model / "adapter", model)
+    named = dataclasses.replace(settings, model=str(below))
+    begun = {n: d for n, d in identity.files(named).items() if not n.startswith(f"{model}/")}
+    begun |= {n: d for n, d in identity.files(named).items() if n.startswith(f"{below}/")}
+    edited(model / "chat_template.jinja")
+    assert identity.changed(begun, named) == []
+    assert identity.changed({}, named) == []
+    edited(below / "adapter_model.safetensors")
+    assert identity.changed(begun, named) == [f"{below}/adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("base", ["", "itself", "nowhere"])
+def test_an_adapter_without_a_base_is_no_endless_chain(base, settings, tmp_path):
+    path = adapter(tmp_path / "a", {"itself": tmp_path / "a"}.get(base, base))
+    found = identity.folders(dataclasses.replace(settings, model=str(path)))
+    assert found == [path, *[Path("nowhere")] * (base == "nowhere")]
+
+
+def test_an_adapter_goes_on_with_the_base_that_it_began_with(
+    model, settings, tmp_path, interrupt, monkeypatch
+):
+    pytest.importorskip("peft")
+    base, out = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(model, base)
+    made = lora.add(load(base, torch.float32, torch.device("cpu")), 2, 0.0, "all-linear", 0, "m")
+    made.adapter.base_model_name_or_path = str(base)
+    (tmp_path / "lora").mkdir()
+    lora.save(made, tmp_path / "lora")
+    named = dataclasses.replace(settings, model=str(tmp_path / "lora"))
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt):
+        run_folder.run(named, out, lambda text: None)
+    monkeypatch.undo()
+    kept = (base / "chat_template.jinja").read_bytes()
+    edited(base / "chat_template.jinja")
+    with pytest.raises(InvalidInput, match=r"another content of .*/base/chat_template.jinja; cho"):
+        run_folder.run(named, out, lambda text: None)
+    (base / "chat_template.jinja").write_bytes(kept)
+    run_folder.run(named, out, lambda text: None)
+    assert read(out).state == "finished"
+
+
 def test_what_is_not_read_may_change(torn, settings, model):
     for name in ("README.md", "notes.txt", "results.json"):
         (model / name).write_text("another text")
@@ -129,4 +199,4 @@ def test_files_of_a_model(model, settings):
         "pairs.jsonl", "config.json", "generation_config.json", "model.safetensors",
         "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
     }  # fmt: skip
-    assert identity.model_files("tiny") == {}
+    assert identity.folders(dataclasses.replace(settings, model="tiny")) == []
