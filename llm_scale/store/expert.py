@@ -15,7 +15,7 @@ NONE, MADE = "none", "made"
 KEPT = Path("models")
 _ELSEWHERE = ("device", "dtype", "checkpoint_every", "generate_batch", "tokens_per_batch")
 """Settings of a recipe that say how it is computed and not what."""
-_TELLING = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json")
+_TOLD_BEFORE = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 def recipe(settings: Settings) -> Settings:
@@ -46,11 +46,9 @@ def folder(settings: Settings) -> Path:
     return where / "final" if (where / RECORD).is_file() else where
 
 
-def contents(settings: Settings) -> dict[str, str]:
-    """Digest of the expert's weights and tokenizer by a name; empty without one that is there."""
+def told_before(settings: Settings) -> tuple[str, str]:
+    """Name and digest of the expert in records that do not have its files one by one."""
     where = folder(settings)
-    if settings.expert == NONE or not (where / "config.json").is_file():
-        return {}
-    files = sorted({path for pattern in _TELLING for path in where.glob(pattern)})
+    files = sorted({path for pattern in _TOLD_BEFORE for path in where.glob(pattern)})
     told = "".join(f"{path.name} {digest(path)}\n" for path in files)
-    return {f"expert {settings.expert}": digest(told)}
+    return f"expert {settings.expert}", digest(told)

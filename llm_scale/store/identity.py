@@ -45,13 +45,14 @@ def files(settings: Settings) -> dict[str, str]:
     ]
     there = [Path(name) for name in named if name and Path(name).is_file()]
     there += [path for folder in folders(settings) for path in model_files(folder)]
-    digests = {str(path): _digest(path, *_state(path)) for path in there}
-    return digests | expert.contents(settings)
+    return {str(path): _digest(path, *_state(path)) for path in there}
 
 
 def folders(settings: Settings) -> list[Path]:
-    """Directories of the model that a run begins with."""
-    return [] if settings.model == "tiny" else models.chain(Path(settings.model))
+    """Directories of the models that a run reads: the one that it begins with, and its expert."""
+    found = [] if settings.model == "tiny" else models.chain(Path(settings.model))
+    found += [] if settings.expert == expert.NONE else models.chain(expert.folder(settings))
+    return list(dict.fromkeys(found))
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -72,7 +73,16 @@ def changed(begun: dict[str, str], settings: Settings) -> list[str]:
     other = [n for n, found in now.items() if n in begun and begun[n] != found]
     new = [n for n in now if n not in begun and _folder(n) in known]
     gone = [n for n in begun if n not in now and _folder(n) in known]
-    return [*other, *new, *gone]
+    return [*other, *new, *gone, *_expert_of_before(begun, settings)]
+
+
+def _expert_of_before(begun: dict[str, str], settings: Settings) -> list[str]:
+    """The expert, if a record has one digest of all its files and that is another one now."""
+    if not any(name.startswith("expert ") for name in begun):
+        return []
+    name, found = expert.told_before(settings)
+    there = (expert.folder(settings) / "config.json").is_file()
+    return [name] if there and begun.get(name, found) != found else []
 
 
 def _folder(name: str) -> Path:

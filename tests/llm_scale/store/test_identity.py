@@ -9,6 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from lab.files import digest
 from llm_scale.__main__ import app
 from llm_scale.launch import run_folder
 from llm_scale.models import byte_tokenizer, load, lora, save, tiny
@@ -128,11 +129,18 @@ def adapter(path, base):
     return path
 
 
+ROLES = {
+    "model": lambda settings, path: dataclasses.replace(settings, model=str(path)),
+    "expert": lambda settings, path: dataclasses.replace(settings, model="tiny", expert=str(path)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_base_that_changed_is_another_model(name, model, settings, tmp_path):
+def test_a_base_that_changed_is_another_model(name, role, model, settings, tmp_path):
     """Of an adapter of an adapter as well."""
     two = adapter(tmp_path / "two", adapter(tmp_path / "one", model))
-    named = dataclasses.replace(settings, model=str(two))
+    named = ROLES[role](settings, two)
     begun = identity.files(named)
     assert identity.changed(begun, named) == []
     CHANGES[name](model)
@@ -140,6 +148,22 @@ def test_a_base_that_changed_is_another_model(name, model, settings, tmp_path):
     assert found.startswith(f"{model}/")
     edited(tmp_path / "one" / "adapter_config.json")
     assert str(tmp_path / "one" / "adapter_config.json") in identity.changed(begun, named)
+
+
+def test_records_with_one_digest_of_the_expert_stay_readable(model, settings):
+    """All that they told apart: weights, tokenizer and config.json."""
+    named = ROLES["expert"](settings, model)
+    names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+    told = "".join(f"{name} {digest(model / name)}\n" for name in names)
+    data = {settings.task: digest(Path(settings.task))}
+    begun = {f"expert {model}": digest(told)}
+    assert identity.changed(data | begun, named) == []
+    edited(model / "chat_template.jinja")
+    assert identity.changed(data | begun, named) == []
+    edited(model / "model.safetensors")
+    assert identity.changed(data | begun, named) == [f"expert {model}"]
+    shutil.rmtree(model)  # one that is made comes again
+    assert identity.changed(data | begun, named) == []
 
 
 def test_records_without_a_base_stay_readable(model, settings, tmp_path):
