@@ -38,7 +38,7 @@ def code() -> dict[str, str]:
 
 
 def files(settings: Settings) -> dict[str, str]:
-    """Digests of what settings name: a user's data, objective, oracle, match; model and expert."""
+    """Digests of what settings name: a user's data, objective, oracle, match; and all models."""
     named = [] if settings.task in tasks.NAMED else [settings.task]
     named += [
         spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle, settings.match)
@@ -49,10 +49,11 @@ def files(settings: Settings) -> dict[str, str]:
 
 
 def folders(settings: Settings) -> list[Path]:
-    """Directories of the models that a run reads: the one that it begins with, and its expert."""
-    found = [] if settings.model == "tiny" else models.chain(Path(settings.model))
-    found += [] if settings.expert == expert.NONE else models.chain(expert.folder(settings))
-    return list(dict.fromkeys(found))
+    """Directories of the models that a run reads: its own, its expert, and an SFT run's."""
+    first = [] if settings.model == "tiny" else [Path(settings.model)]
+    first += [] if settings.expert == expert.NONE else [expert.folder(settings)]
+    first += [Path(settings.sft_run) / "final"] if settings.sft_run else []
+    return list(dict.fromkeys(folder for path in first for folder in models.chain(path)))
 
 
 def model_files(folder: Path) -> list[Path]:

@@ -210,6 +210,25 @@ def test_an_adapter_goes_on_with_the_base_that_it_began_with(
     assert read(out).state == "finished"
 
 
+@pytest.mark.parametrize("name", CHANGES)
+def test_an_sft_run_that_changed_is_another_measure(
+    name, model, settings, tmp_path, interrupt, monkeypatch
+):
+    final, out = tmp_path / "sft" / "final", tmp_path / "run"
+    shutil.copytree(model, final)
+    named = dataclasses.replace(settings, sft_run=str(final.parent))
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt):
+        run_folder.run(named, out, lambda text: None)
+    monkeypatch.undo()
+    before = dict(record_of(out)["files"])
+    CHANGES[name](final)
+    with pytest.raises(InvalidInput, match=r"another content of .*/sft/final/"):
+        run_folder.run(named, out, lambda text: None)
+    older = {n: d for n, d in before.items() if not n.startswith(f"{final}/")}
+    assert identity.changed(older, named) == [], "a record without its files stays readable"
+
+
 def test_what_is_not_read_may_change(torn, settings, model):
     for name in ("README.md", "notes.txt", "results.json"):
         (model / name).write_text("another text")
