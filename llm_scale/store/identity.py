@@ -14,6 +14,7 @@ from llm_scale import models
 from llm_scale.data import tasks
 from llm_scale.settings import Settings
 from llm_scale.store import expert
+from theory import user_file
 
 TEMPLATES = "chat_templates"
 """Folder of further templates within a model's."""
@@ -38,12 +39,16 @@ def code() -> dict[str, str]:
 
 
 def files(settings: Settings) -> dict[str, str]:
-    """Digests of what settings name: a user's data, objective, oracle, match; and all models."""
-    named = [] if settings.task in tasks.NAMED else [settings.task]
-    named += [
-        spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle, settings.match)
-    ]
-    there = [Path(name) for name in named if name and Path(name).is_file()]
+    """Digests of what settings name: a user's data, objective, oracle, match; and all models.
+
+    Programs of a user's come with what they import from beside them.
+    """
+    specs = (settings.objective, settings.oracle, settings.match)
+    named = [Path(spec.rpartition(":")[0]) for spec in specs if ":" in spec]
+    programs = [path for path in named if path.is_file()]
+    there = [] if settings.task in tasks.NAMED else [Path(settings.task)]
+    there = [path for path in there if path.is_file()] + programs
+    there += [path for program in programs for path in user_file.beside(program)]
     there += [path for folder in folders(settings) for path in model_files(folder)]
     return {str(path): _digest(path, *_state(path)) for path in there}
 

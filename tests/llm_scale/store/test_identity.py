@@ -229,6 +229,37 @@ def test_an_sft_run_that_changed_is_another_measure(
     assert identity.changed(older, named) == [], "a record without its files stays readable"
 
 
+PROGRAMS = {
+    "objective": "from theory.objectives import Pairwise, register\nfrom theory import xp\n"
+    "from helper_of import K\n\n\n@register('mine')\nclass Mine(Pairwise):\n"
+    "    def pair_loss(self, d):\n        return K * xp.log1p(xp.exp(-d))\n",
+    "oracle": "from helper_of import K\n\ndef mine(prompt, response):\n    return K\n",
+    "match": "from helper_of import K\n\ndef mine(prompt, response, reference):\n    return K\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_a_users_file_imports_from_beside_it_is_part_of_the_run(
+    name, settings, tmp_path, interrupt, monkeypatch
+):
+    file, helper, out = (tmp_path / n for n in ("mine.py", "helper_of.py", "run"))
+    file.write_text(PROGRAMS[name])
+    helper.write_text("from helper_below import K\n")
+    (tmp_path / "helper_below.py").write_text("K = 1.0\n")
+    more = {"own_samples": 2} if name == "oracle" else {}
+    named = dataclasses.replace(settings, **{name: f"{file}:mine"}, **more)
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt):
+        run_folder.run(named, out, lambda text: None)
+    monkeypatch.undo()
+    before = record_of(out)["files"]
+    (tmp_path / "helper_below.py").write_text("K = 2.0\n")
+    with pytest.raises(InvalidInput, match=r"another content of .*/helper_below.py; choose"):
+        run_folder.run(named, out, lambda text: None)
+    older = {n: d for n, d in before.items() if "helper" not in n}
+    assert identity.changed(older, named) == [], "a record without it stays readable"
+
+
 def test_what_is_not_read_may_change(torn, settings, model):
     for name in ("README.md", "notes.txt", "results.json"):
         (model / name).write_text("another text")
