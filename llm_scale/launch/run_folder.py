@@ -42,7 +42,7 @@ def problems(out: Path, settings: Settings) -> list[str]:
     if not found and (out / RECORD).exists():
         try:
             if finished(out, settings):
-                return []
+                return changed_files(out, settings)
             record = record_of(out)
             begun, now = record["versions"], identity.versions()
             if begun != now:
