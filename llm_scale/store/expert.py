@@ -12,7 +12,8 @@ from llm_scale.store.read import RECORD
 from theory.tokens.text import SHIPPED
 
 NONE, MADE = "none", "made"
-KEPT = Path("models")
+KEPT, MADE_NAME = Path("models"), "text-expert-"
+"""Where one that is made is kept, and how its folder's name begins."""
 _ELSEWHERE = ("device", "dtype", "checkpoint_every", "generate_batch", "tokens_per_batch")
 """Settings of a recipe that say how it is computed and not what."""
 _TOLD_BEFORE = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -37,7 +38,7 @@ def made_run(settings: Settings) -> Path:
     read = dataclasses.asdict(recipe(settings))
     asked = {k: v for k, v in read.items() if k not in (*_ELSEWHERE, *PLAYED)}
     told = json.dumps(asked, sort_keys=True) + digest(SHIPPED)
-    return KEPT / f"text-expert-{digest(told)[:16]}"
+    return KEPT / f"{MADE_NAME}{digest(told)[:16]}"
 
 
 def folder(settings: Settings) -> Path:
