@@ -12,6 +12,7 @@ from lab import files as lab_files
 from lab.files import digest
 from llm_scale import models
 from llm_scale.data import tasks
+from llm_scale.models import hub
 from llm_scale.settings import Settings
 from llm_scale.store import expert
 from theory import user_file
@@ -49,16 +50,26 @@ def files(settings: Settings) -> dict[str, str]:
     there = [] if settings.task in tasks.NAMED else [Path(settings.task)]
     there = [path for path in there if path.is_file()] + programs
     there += [path for program in programs for path in user_file.beside(program)]
-    there += [path for folder in folders(settings) for path in model_files(folder)]
-    return {str(path): _digest(path, *_state(path)) for path in there}
+    found = {str(path): path for path in there}
+    for name, folder in folders(settings).items():
+        found |= {str(name / path.relative_to(folder)): path for path in model_files(folder)}
+    return {name: _digest(path, *_state(path)) for name, path in found.items()}
 
 
-def folders(settings: Settings) -> list[Path]:
-    """Directories of the models that a run reads: its own, its expert, and an SFT run's."""
+def folders(settings: Settings) -> dict[Path, Path]:
+    """Directories of the models that a run reads: its own, its expert, and an SFT run's.
+
+    By their own name, or by that on the Hub, whose copy here has another directory a revision.
+    """
     first = [] if settings.model == "tiny" else [Path(settings.model)]
     first += [] if settings.expert == expert.NONE else [expert.folder(settings)]
     first += [Path(settings.sft_run) / "final"] if settings.sft_run else []
-    return list(dict.fromkeys(folder for path in first for folder in models.chain(path)))
+    out: dict[Path, Path] = {}
+    for path in first:
+        where = hub.cached(str(path)) if hub.is_name(path) else path
+        if where is not None:
+            out |= {path: where} | {folder: folder for folder in models.chain(where)[1:]}
+    return out
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -75,7 +86,8 @@ def changed(begun: dict[str, str], settings: Settings) -> list[str]:
         begun: digests as a run recorded them.
     """
     now = files(settings)
-    known = {_folder(n) for n in begun} & {f for f in folders(settings) if f.is_dir()}
+    known = {_folder(n) for n in begun}
+    known &= {name for name, folder in folders(settings).items() if folder.is_dir()}
     other = [n for n, found in now.items() if n in begun and begun[n] != found]
     new = [n for n in now if n not in begun and _folder(n) in known]
     gone = [n for n in begun if n not in now and _folder(n) in known]

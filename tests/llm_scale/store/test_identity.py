@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from lab.files import digest
 from llm_scale.__main__ import app
-from llm_scale.launch import run_folder
+from llm_scale.launch import prepare, run_folder
 from llm_scale.models import byte_tokenizer, load, lora, save, tiny
 from llm_scale.settings import Settings
 from llm_scale.store import identity
@@ -183,7 +184,7 @@ def test_records_without_a_base_stay_readable(model, settings, tmp_path):
 def test_an_adapter_without_a_base_is_no_endless_chain(base, settings, tmp_path):
     path = adapter(tmp_path / "a", {"itself": tmp_path / "a"}.get(base, base))
     found = identity.folders(dataclasses.replace(settings, model=str(path)))
-    assert found == [path, *[Path("nowhere")] * (base == "nowhere")]
+    assert list(found) == [path, *[Path("nowhere")] * (base == "nowhere")]
 
 
 def test_an_adapter_goes_on_with_the_base_that_it_began_with(
@@ -227,6 +228,45 @@ def test_an_sft_run_that_changed_is_another_measure(
         run_folder.run(named, out, lambda text: None)
     older = {n: d for n, d in before.items() if not n.startswith(f"{final}/")}
     assert identity.changed(older, named) == [], "a record without its files stays readable"
+
+
+def revision(cache, model, number):
+    """Make a model's files those of a name on the Hub, as a download leaves them."""
+    folder = cache / "models--some--model"
+    (folder / "refs").mkdir(parents=True, exist_ok=True)
+    (folder / "refs" / "main").write_text(str(number) * 40)
+    shutil.copytree(model, folder / "snapshots" / (str(number) * 40), dirs_exist_ok=True)
+
+
+def test_another_revision_of_a_name_on_the_hub_is_another_model(
+    model, settings, tmp_path, interrupt, monkeypatch
+):
+    """Also where it comes while a run that goes on is loaded."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    revision(tmp_path / "cache", model, 0)
+    named, out = dataclasses.replace(settings, model="some/model"), tmp_path / "run"
+    interrupt(3)
+    with pytest.raises(KeyboardInterrupt):
+        run_folder.run(named, out, lambda text: None)
+    files = record_of(out)["files"]
+    assert files["some/model/config.json"] == digest(model / "config.json")
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    edited(model / "chat_template.jinja")
+    real = prepare.load
+
+    def newer(*arguments):
+        revision(tmp_path / "cache", model, 1)
+        return real(*arguments)
+
+    monkeypatch.setattr(prepare, "load", newer)
+    for _ in range(2):  # brought while it is loaded, and there before
+        with pytest.raises(InvalidInput, match=r"another content of some/model/chat_template\."):
+            run_folder.run(named, out, lambda text: None)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    shutil.rmtree(tmp_path / "cache")
+    assert identity.changed(files, named) == []
 
 
 PROGRAMS = {
@@ -273,4 +313,4 @@ def test_files_of_a_model(model, settings):
         "pairs.jsonl", "config.json", "generation_config.json", "model.safetensors",
         "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
     }  # fmt: skip
-    assert identity.folders(dataclasses.replace(settings, model="tiny")) == []
+    assert identity.folders(dataclasses.replace(settings, model="tiny")) == {}
