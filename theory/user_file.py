@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from types import ModuleType
 
 from theory.errors import InvalidInput
+
+_OURS = Path(__file__).resolve().parents[1]
+"""Where the project's packages are: where a user's file stands there too, they are not its own."""
 
 
 def module_name(path: Path) -> str:
@@ -39,8 +45,54 @@ def run(path: Path) -> ModuleType:
         raise InvalidInput(f"{path}: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(folder))
+        own = {p.resolve() for p in beside(path)}
         for other in set(sys.modules) - loaded:  # another file's helper may have the same name
             at = getattr(sys.modules[other], "__file__", None)
-            if at and Path(at).resolve().parent == folder:
+            if at and (Path(at).resolve().parent == folder or Path(at).resolve() in own):
                 del sys.modules[other]
     return module
+
+
+def beside(path: Path) -> list[Path]:
+    """Files that a Python file imports from its own folder and below, and what they import there.
+
+    Found by import statements, wherever these stand; what is loaded by other means is not.
+    """
+    folder = path.resolve().parent if path.is_symlink() else path.parent
+    found: dict[Path, None] = {}
+    left = [folder / path.resolve().name]
+    while left:
+        for other in _imported(left.pop(), folder):
+            if other not in found and other.resolve() != path.resolve():
+                found[other] = None
+                left.append(other)
+    return sorted(found)
+
+
+def _imported(file: Path, folder: Path) -> Iterator[Path]:
+    """Files below a folder that a file's import statements name."""
+    try:
+        tree = ast.parse(file.read_bytes() if file.suffix == ".py" else b"")
+    except (OSError, SyntaxError, ValueError):  # running it says so
+        return
+    above = [file.parent, *file.parent.parents]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _named(folder, alias.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            at = above[min(node.level, len(above)) - 1] if node.level else folder
+            start = node.module.split(".") if node.module else []
+            if at == folder or folder in at.parents:
+                for alias in node.names:
+                    yield from _named(at, [*start, alias.name])
+
+
+def _named(at: Path, parts: list[str]) -> Iterator[Path]:
+    """Files of the modules along a dotted name."""
+    if at.resolve() == _OURS and (at / parts[0] / "__init__.py").is_file():
+        return
+    for part in parts:
+        named = [at / f"{part}{suffix}" for suffix in all_suffixes()]
+        yield from (p for p in (*named, at / part / "__init__.py") if p.is_file())
+        at = at / part

@@ -180,9 +180,9 @@ def cut(tokens: Tokens, horizon: int) -> Response:
 
 
 def encoded(
-    found: Examples, tokenizer: Any, settings: Settings, ends: Sequence[int] = ()
+    found: Examples, tokenizer: Any, settings: Settings, ends: Sequence[int]
 ) -> tuple[list[Encoded], list[Problem]]:
-    """Rows as tokens, and all problems of a file by line."""
+    """Rows as tokens, closed as `encode_response` says; and all problems of a file by line."""
     style, date = settings.prompt_style, settings.prompt_date
     check_style(tokenizer, style, date)  # a bad template is said once
     rows, problems = [], list(found.problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from llm_scale.models import hub, output, probe
 from llm_scale.models.player import Machine, Player
 from llm_scale.models.score import Pair
 from llm_scale.settings import Settings
+from llm_scale.store import identity
 from llm_scale.store.expert import NONE
-from llm_scale.store.read import model_of
+from llm_scale.store.read import model_of, record_of
 from theory.errors import InvalidInput, refuse
 
 HORIZON = 64
@@ -41,13 +42,15 @@ class Opened:
     """A model ready to sample and score.
 
     ``settings`` are those of its run (or defaults) with its own directory as the model;
-    ``task`` is what the run was trained on, "" for a model without a run; ``expert`` its expert.
+    ``task`` is what the run was trained on, "" for a model without a run; ``expert`` its expert;
+    ``files`` are digests of what it was begun with.
     """
 
     player: Player
     settings: Settings
     task: str
     expert: str = NONE
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def opened(
@@ -71,7 +74,8 @@ def opened(
     language = models.load(where, torch.float32, machine.device, made.prompt_style, say)
     language = probe.fitted(language, 0, say)
     player, known = Player(language, made, machine), settings.get("expert", NONE)
-    return Opened(player, made, settings.get("task", ""), known)
+    begun = record_of(path)["files"] if settings else {}
+    return Opened(player, made, settings.get("task", ""), known, begun)
 
 
 def _formatted(model: Opened, prompts: Sequence[str | Turns]) -> list[Tokens]:
@@ -180,7 +184,8 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
         count: pairs at most.
 
     Raises:
-        InvalidInput: unreadable data, or a task with other words than the model's.
+        InvalidInput: unreadable data, a task with other words than the model's, or files of its
+            own run that are others now.
     """
     own = model.player.language.tokenizer
     if data and data not in tasks.NAMED:
@@ -196,6 +201,7 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     elif name == verses.NAME:
         return _verses(model, count)
     settings = dataclasses.replace(settings, task=name)
+    refuse(_changed(model, settings) if not data else ())
     known = sources.known_expert(settings, model.player.machine)
     task = sources.task_of(settings, model.player.language, known)
     if task.tokenizer.get_vocab() != own.get_vocab():
@@ -209,13 +215,24 @@ def examples(model: Opened, data: str, count: int) -> ScoredPairs:
     return ScoredPairs(pairs, [r.truncated for r in first], texts, task.expert)
 
 
+def _changed(model: Opened, settings: Settings) -> list[str]:
+    """Data and expert of the model's own run that are not what it was begun with."""
+    read = dataclasses.replace(settings, model="tiny", sft_run="", match="none")
+    return [
+        f"the run was begun with another content of {name}; put it back, or say --data FILE.jsonl "
+        "to measure on another file"
+        for name in identity.changed(model.files, read)
+    ]
+
+
 def _of_file(model: Opened, path: Path, count: int) -> ScoredPairs:
     """The first pairs of a file; of preferences the chosen responses."""
     found = read_examples(path)
     some = dataclasses.replace(found, examples=found.examples[: count or None])
     anything = {"max_prompt_tokens": user_file.WHOLE, "data": user_file.RESPONSES}
     settings = dataclasses.replace(model.settings, **anything)  # type: ignore[arg-type]
-    rows, problems = user_file.encoded(some, model.player.language.tokenizer, settings)
+    language = model.player.language
+    rows, problems = user_file.encoded(some, language.tokenizer, settings, language.ends)
     refuse((f"{found.records.where(n)}: {problem}" for n, problem in problems), most=10)
     _refuse_long(model, [row.prompt for row in rows])
     made = [user_file.cut(row.response, settings.max_new_tokens) for row in rows]

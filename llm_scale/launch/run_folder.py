@@ -42,7 +42,7 @@ def problems(out: Path, settings: Settings) -> list[str]:
     if not found and (out / RECORD).exists():
         try:
             if finished(out, settings):
-                return []
+                return changed_files(out, settings)
             record = record_of(out)
             begun, now = record["versions"], identity.versions()
             if begun != now:
@@ -124,6 +124,7 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     for note in parts.task.notes if lead else ():
         say(note)
     try:
+        refuse(changed_files(out, settings))  # loading may have brought a newer one from the Hub
         with _alone(out) if lead else contextlib.nullcontext():
             size = estimate.line(settings, parts.language, parts.task, parts.machine)
             if lead:  # all look: a task's responses may be drawn by several processes together

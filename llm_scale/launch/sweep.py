@@ -11,7 +11,8 @@ from typing import Any
 
 from llm_scale.launch import run_folder
 from llm_scale.settings import Settings, at_step
-from llm_scale.store.read import EQUAL_COMPUTE, read, settings_of
+from llm_scale.store import identity
+from llm_scale.store.read import EQUAL_COMPUTE, read, record_of
 from llm_scale.train import Diverged
 from theory.errors import InvalidInput, refuse
 
@@ -106,15 +107,22 @@ def baselines(like: Path) -> Plan:
     more than SFT's (rewards per token), that run is the one of equal data, and is planned once.
 
     Raises:
-        InvalidInput: no finished round of self-play with expert responses there.
+        InvalidInput: no finished round of self-play with expert responses there, or the data or
+            models that a baseline shares with it are others now.
     """
-    settings = Settings(**settings_of(like))
+    record = record_of(like)
+    settings = Settings(**record["settings"])
     rows = [row for row in read(like).rounds if "tokens_own" in row]
     if not rows or not any(row["tokens_expert"] for row in rows):
         raise InvalidInput(f"{like}: no finished self-play round with expert responses to match")
     expert, own = (sum(row[f"tokens_{side}"] for row in rows) for side in ("expert", "own"))
     sft = dataclasses.replace(
         settings, objective="sft", oracle="none", level="sequence", sft_run="", **WITHOUT
+    )
+    refuse(
+        f"{like}: was begun with another content of {name}, and its baselines would not have the "
+        "same data; put it back, or make the run again"
+        for name in identity.changed(record["files"], sft)
     )
     steps = math.ceil(settings.steps_per_round * (expert + own) / expert)
     out = {"equal-data": sft}

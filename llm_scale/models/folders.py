@@ -104,6 +104,24 @@ def tokens(where: str, style: str) -> tuple[Any, Any, tuple[int, ...]]:
     return tokenizer, config, find(declared, tokenizer, style)[0]
 
 
+def chain(where: Path) -> list[Path]:
+    """Directories that a model's weights and tokens are from: its own; an adapter's base, and so on.
+
+    A base that is not named, or that leads back, ends it.
+    """
+    out: list[Path] = []
+    while where not in out:
+        out.append(where)
+        if not (where / lora.CONFIG).is_file():
+            break
+        try:
+            base = _base(where)
+        except InvalidInput:  # `directory` says so
+            break
+        where = base if base.parts else where
+    return out
+
+
 def save(language: Language, directory: Path) -> None:
     """What trains, and the tokenizer: a directory of transformers, or of peft for an adapter."""
     if language.adapter is None:

@@ -32,3 +32,17 @@ def local(name: str) -> Path:
             f"cache ({type(error).__name__}: {first[:160]}); run `hf download {name}` where there "
             "is a connection, or give a directory (`make model` gets the one of the presets)"
         ) from error
+
+
+def cached(name: str) -> Path | None:
+    """The directory of a model in the local cache, asking nobody; None where it is not there."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                name, allow_patterns=FILES, ignore_patterns="original/*", local_files_only=True
+            )
+        )
+    except Exception:  # of the cache, in many kinds; loading says why
+        return None

@@ -16,15 +16,14 @@ import numpy as np
 from lab.stats import LEAST_SEEDS, standard_error, student
 from llm_scale.measure.line import WORSE_FROM, worse
 from llm_scale.report.groups import Replicates
-from llm_scale.store.read import Run, points
+from llm_scale.report.pairs import held_out_points, same_held_out
+from llm_scale.store.read import Run
 
 Row = dict[str, Any]
 Numbers = list[tuple[float, float]]
 """A value and its standard error over prompts (NaN if unknown) of every seed."""
 NAMES = {"kl": "KL(p‖π)", "nll": "NLL of expert responses"}
 """Measures of quality, the better one first."""
-HELD_OUT = ("task", "held_out", "seed", "prompt_style", "max_new_tokens")
-"""Settings that decide the held-out prompts and their expert responses."""
 
 
 @dataclass(frozen=True)
@@ -165,22 +164,12 @@ def measure(*groups: Replicates) -> str | None:
 def _change(run: Run, key: str) -> tuple[float, float]:
     """NLL (and KL) of the last round less that before the first, paired by prompt."""
     first, last = run.rounds[0], run.rounds[-1]
-    before, after = (_log_probs(run, row["round"]) for row in (first, last))
+    before, after = (held_out_points(run, row["round"]) for row in (first, last))
     if before and after and len(before["before"]) == len(after["after"]):
         gone = before["before"] - after["after"]
         return float(gone.mean()), _error(gone)
     change = float(last[key] - first[f"{key}_before"])
     return change, float(first.get("nll_change_se", np.nan)) if first is last else np.nan
-
-
-def _log_probs(run: Run, round_: int) -> dict[str, np.ndarray]:
-    """Of held-out expert responses, before and after a round, with the prompts' numbers."""
-    table = points(run, round_)
-    if not table:
-        return {}
-    seen = table["side"] == "expert"
-    names = {"before": "log_before", "after": "log_after", "prompt": "prompt"}
-    return {name: table[column][seen] for name, column in names.items()}
 
 
 def _error(values: np.ndarray) -> float:
@@ -292,13 +281,13 @@ def _against_sft(groups: Sequence[Replicates]) -> list[str]:
         return ["There is no SFT baseline among these runs: make one with `sft --like RUN`."]
     out = []
     for group in groups:
-        key = measure(group)
-        if group.sft or key is None or _of_preferences(group):
+        if group.sft or measure(group) is None or _of_preferences(group):
             continue
         for sft in baselines:
             gap = Estimate.of(_gaps(group, sft))
             names = f"**{marked(group.label)}** against **{marked(sft.label)}**"
-            if gap is None:
+            key = measure(group, sft)
+            if gap is None or key is None:
                 out.append(f"{names}: no seed in common with the same held-out prompts.")
                 continue
             said = "behind" if gap.above(0) else "ahead" if gap.below(0) else "not told apart"
@@ -315,17 +304,16 @@ def _gaps(group: Replicates, sft: Replicates) -> Numbers:
     out = []
     for run in group.runs:
         for other in sft.runs:
-            same = all(run.settings.get(name) == other.settings.get(name) for name in HELD_OUT)
             common = {r["round"] for r in run.rounds if "nll" in r}
             common &= {r["round"] for r in other.rounds if "nll" in r}
-            if same and common:
+            if common and same_held_out(run, other, max(common)):
                 out.append(_gap(run, other, max(common)))
     return out
 
 
 def _gap(run: Run, other: Run, round_: int) -> tuple[float, float]:
-    one, two = (_log_probs(r, round_) for r in (run, other))
-    if one and two and np.array_equal(one["prompt"], two["prompt"]):
+    one, two = (held_out_points(r, round_) for r in (run, other))
+    if one and two:
         gap = two["after"] - one["after"]
         return float(gap.mean()), _error(gap)
     rows = (next(row for row in r.rounds if row["round"] == round_) for r in (run, other))

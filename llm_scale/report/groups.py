@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.files import digest
 from lab.specs import SFT, objective_of
 from llm_scale.settings import Settings
 from llm_scale.store.read import EQUAL_COMPUTE, Run, found
@@ -97,7 +99,7 @@ def grouped(runs: Sequence[Run], named: Named = ()) -> list[Replicates]:
 
 
 def _by_key(runs: Sequence[Run], together: bool) -> dict[Key, list[Run]]:
-    """Runs by the settings that tell groups apart.
+    """Runs by the settings that tell groups apart, and by their files where these changed.
 
     Baselines of equal compute have as many steps as their seed's responses ask for: ``together``
     calls these numbers by one name. A setting that an older run does not know has its default.
@@ -111,7 +113,35 @@ def _by_key(runs: Sequence[Run], together: bool) -> dict[Key, list[Run]]:
         left_out = NO_SETTING + (OF_SELF_PLAY if settings["objective"] == SFT else ())
         kept = tuple((k, str(v)) for k, v in sorted(settings.items()) if k not in left_out)
         groups.setdefault(kept, []).append(run)
-    return groups
+    return {key: some for kept in groups.items() for key, some in _by_files(*kept).items()}
+
+
+def _by_files(key: Key, members: Sequence[Run]) -> dict[Key, list[Run]]:
+    """Runs of the same settings by the content of their files, where they recorded others."""
+    apart: list[list[Run]] = []
+    for run in members:
+        told = _files(run)
+        for some in apart:
+            if all(_files(r).get(n, found) == found for r in some for n, found in told.items()):
+                some.append(run)
+                break
+        else:
+            apart.append([run])
+    if len(apart) == 1:
+        return {key: apart[0]}
+    digests = [digest(json.dumps(_files(some[0]), sort_keys=True))[:8] for some in apart]
+    return {(*key, ("files", found)): some for found, some in zip(digests, apart, strict=True)}
+
+
+def _files(run: Run) -> dict[str, str]:
+    """Digests of what a run was made of, and not of what is measured beside."""
+    match, sft = (str(run.settings.get(name) or "") for name in ("match", "sft_run"))
+    path = match.rpartition(":")[0]
+    return {
+        name: found
+        for name, found in run.files.items()
+        if name != path and not (sft and Path(name).is_relative_to(sft))
+    }
 
 
 def _seed_twice(members: Sequence[Run]) -> bool:

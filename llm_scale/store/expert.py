@@ -12,10 +12,11 @@ from llm_scale.store.read import RECORD
 from theory.tokens.text import SHIPPED
 
 NONE, MADE = "none", "made"
-KEPT = Path("models")
+KEPT, MADE_NAME = Path("models"), "text-expert-"
+"""Where one that is made is kept, and how its folder's name begins."""
 _ELSEWHERE = ("device", "dtype", "checkpoint_every", "generate_batch", "tokens_per_batch")
 """Settings of a recipe that say how it is computed and not what."""
-_TELLING = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json")
+_TOLD_BEFORE = ("config.json", "*.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 def recipe(settings: Settings) -> Settings:
@@ -37,7 +38,7 @@ def made_run(settings: Settings) -> Path:
     read = dataclasses.asdict(recipe(settings))
     asked = {k: v for k, v in read.items() if k not in (*_ELSEWHERE, *PLAYED)}
     told = json.dumps(asked, sort_keys=True) + digest(SHIPPED)
-    return KEPT / f"text-expert-{digest(told)[:16]}"
+    return KEPT / f"{MADE_NAME}{digest(told)[:16]}"
 
 
 def folder(settings: Settings) -> Path:
@@ -46,11 +47,9 @@ def folder(settings: Settings) -> Path:
     return where / "final" if (where / RECORD).is_file() else where
 
 
-def contents(settings: Settings) -> dict[str, str]:
-    """Digest of the expert's weights and tokenizer by a name; empty without one that is there."""
+def told_before(settings: Settings) -> tuple[str, str]:
+    """Name and digest of the expert in records that do not have its files one by one."""
     where = folder(settings)
-    if settings.expert == NONE or not (where / "config.json").is_file():
-        return {}
-    files = sorted({path for pattern in _TELLING for path in where.glob(pattern)})
+    files = sorted({path for pattern in _TOLD_BEFORE for path in where.glob(pattern)})
     told = "".join(f"{path.name} {digest(path)}\n" for path in files)
-    return {f"expert {settings.expert}": digest(told)}
+    return f"expert {settings.expert}", digest(told)

@@ -10,14 +10,19 @@ from typing import Any
 
 from lab import files as lab_files
 from lab.files import digest
+from llm_scale import models
 from llm_scale.data import tasks
+from llm_scale.models import hub
 from llm_scale.settings import Settings
 from llm_scale.store import expert
+from theory import user_file
 
+TEMPLATES = "chat_templates"
+"""Folder of further templates within a model's."""
 OF_MODEL = (
     "config.json", "generation_config.json", "adapter_config.json", "tokenizer*.json",
     "special_tokens_map.json", "added_tokens.json", "tekken.json", "vocab*", "merges.txt",
-    "*.model", "chat_template*.j*", "chat_templates/*.jinja", "*.safetensors",
+    "*.model", "chat_template*.j*", f"{TEMPLATES}/*.jinja", "*.safetensors",
     "*.safetensors.index.json",
 )  # fmt: skip
 """What transformers may read in a model's folder."""
@@ -35,35 +40,73 @@ def code() -> dict[str, str]:
 
 
 def files(settings: Settings) -> dict[str, str]:
-    """Digests of what settings name: a user's data, objective, oracle, match; model and expert."""
-    named = [] if settings.task in tasks.NAMED else [settings.task]
-    named += [
-        spec.rpartition(":")[0] for spec in (settings.objective, settings.oracle, settings.match)
-    ]
-    there = [Path(name) for name in named if name and Path(name).is_file()]
-    found = {str(path): path for path in there} | model_files(settings.model)
-    digests = {name: _digest(path, *_state(path)) for name, path in found.items()}
-    return digests | expert.contents(settings)
+    """Digests of what settings name: a user's data, objective, oracle, match; and all models.
+
+    Programs of a user's come with what they import from beside them.
+    """
+    specs = (settings.objective, settings.oracle, settings.match)
+    named = [Path(spec.rpartition(":")[0]) for spec in specs if ":" in spec]
+    programs = [path for path in named if path.is_file()]
+    there = [] if settings.task in tasks.NAMED else [Path(settings.task)]
+    there = [path for path in there if path.is_file()] + programs
+    there += [path for program in programs for path in user_file.beside(program)]
+    found = {str(path): path for path in there}
+    for name, folder in folders(settings).items():
+        found |= {str(name / path.relative_to(folder)): path for path in model_files(folder)}
+    return {name: _digest(path, *_state(path)) for name, path in found.items()}
 
 
-def model_files(model: str) -> dict[str, Path]:
-    """Files of a model's folder that its weights, tokens and prompts come from, by name."""
-    if model == "tiny":
-        return {}
-    paths = [p for pattern in OF_MODEL for p in sorted(Path(model).glob(pattern)) if p.is_file()]
-    return {str(path): path for path in paths}
+def folders(settings: Settings) -> dict[Path, Path]:
+    """Directories of the models that a run reads: its own, its expert, and an SFT run's.
+
+    By their own name, or by that on the Hub, whose copy here has another directory a revision.
+    """
+    first = [] if settings.model == "tiny" else [Path(settings.model)]
+    first += [] if settings.expert == expert.NONE else [expert.folder(settings)]
+    first += [Path(settings.sft_run) / "final"] if settings.sft_run else []
+    out: dict[Path, Path] = {}
+    for path in first:
+        where = hub.cached(str(path)) if hub.is_name(path) else path
+        if where is not None:
+            out |= {path: where} | {folder: folder for folder in models.chain(where)[1:]}
+    return out
+
+
+def model_files(folder: Path) -> list[Path]:
+    """Files of a directory that a model's weights, tokens and prompts come from."""
+    return [p for pattern in OF_MODEL for p in sorted(folder.glob(pattern)) if p.is_file()]
 
 
 def changed(begun: dict[str, str], settings: Settings) -> list[str]:
-    """Names of files whose content is not what a record says; gone and new ones of the model too.
+    """Names of files whose content is not what a record says; gone and new ones of models too.
+
+    What a record knows nothing of is not compared, nor is a directory that is no more there.
 
     Args:
         begun: digests as a run recorded them.
     """
     now = files(settings)
-    folder = {str(Path(settings.model))} - {"tiny"}
-    gone = [n for n in begun if n not in now and {str(p) for p in Path(n).parents} & folder]
-    return [*(name for name, found in now.items() if begun.get(name) != found), *gone]
+    known = {_folder(n) for n in begun}
+    known &= {name for name, folder in folders(settings).items() if folder.is_dir()}
+    other = [n for n, found in now.items() if n in begun and begun[n] != found]
+    new = [n for n in now if n not in begun and _folder(n) in known]
+    gone = [n for n in begun if n not in now and _folder(n) in known]
+    return [*other, *new, *gone, *_expert_of_before(begun, settings)]
+
+
+def _expert_of_before(begun: dict[str, str], settings: Settings) -> list[str]:
+    """The expert, if a record has one digest of all its files and that is another one now."""
+    if not any(name.startswith("expert ") for name in begun):
+        return []
+    name, found = expert.told_before(settings)
+    there = (expert.folder(settings) / "config.json").is_file()
+    return [name] if there and begun.get(name, found) != found else []
+
+
+def _folder(name: str) -> Path:
+    """The directory of a model's file."""
+    above = Path(name).parent
+    return above.parent if above.name == TEMPLATES else above
 
 
 def filled(settings: Settings, record: dict[str, Any]) -> Settings:

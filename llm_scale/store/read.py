@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class Run:
         rounds, steps: lines of the metrics, a round's and a step's.
         state: "finished", "unfinished" or "stopped: ...".
         objective: its label when the run began; "" if that was not recorded.
+        files: digests of what the run read; empty if they were not recorded.
     """
 
     path: Path
@@ -83,6 +84,7 @@ class Run:
     steps: list[dict[str, Any]]
     state: str
     objective: str = ""
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def read(path: Path) -> Run:
@@ -99,7 +101,7 @@ def read(path: Path) -> Run:
     rounds = [row for row in seen if "round" in row]
     steps = [row for row in seen if "at" in row]
     label = str(record["labels"].get("objective", ""))
-    return Run(path, record["settings"], rounds, steps, state, label)
+    return Run(path, record["settings"], rounds, steps, state, label, record["files"])
 
 
 def stopped(file: Path) -> str:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from llm_scale.__main__ import app
 from llm_scale.store import identity as record
 from llm_scale.store import state
+from tests.llm_scale.commands import call
 from tests.llm_scale.launch.refusals import SMALL, contents, edited, one
 
 
@@ -81,6 +82,88 @@ def test_a_run_that_finished_stays_as_it_is(places):
     result = CliRunner().invoke(app, ["train", *SMALL, "--out", str(run)])
     assert (result.exit_code, result.stderr) == (0, f"{run}: finished before\n")
     assert contents(run) == before
+
+
+# -- a finished run whose files are others now -----------------------------------------------------
+
+CUT = ("--max-new-tokens=6", "--cosines=0", "--device=cpu")
+
+
+@pytest.fixture
+def done(places, tmp_path):
+    """Words for a finished self-play run, its data, its expert and its model: copies."""
+    words = {"DATA": tmp_path / "data.jsonl", "EXPERT": tmp_path / "e", "START": tmp_path / "m"}
+    shutil.copy(places[1]["TASK"], words["DATA"])
+    shutil.copytree(places[1]["MODEL"], words["EXPERT"])
+    shutil.copytree(places[1]["MODEL"], words["START"])
+    words["RUN"] = tmp_path / "run"
+    call(*again(words))
+    return words
+
+
+def again(words):
+    start = [f"--task={words['DATA']}", f"--expert={words['EXPERT']}", f"--model={words['START']}"]
+    return ["train", *SMALL, *CUT, *start, "--out", words["RUN"]]
+
+
+def added(path):
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+CHANGED = {
+    "data": lambda words: words["DATA"],
+    "expert": lambda words: words["EXPERT"] / "model.safetensors",
+    "model": lambda words: words["START"] / "tokenizer_config.json",
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_finished_run_is_not_that_of_other_files(name, done, tmp_path):
+    file, before = CHANGED[name](done), contents(done["RUN"])
+    added(file)
+    told = f"begun with another content of {file}"
+    lines = [again(done), ["sft", "--like", done["RUN"], "--out", tmp_path / "sft"]]
+    lines.append(["eval", done["RUN"], "--device=cpu"])
+    for line in lines[: 2 if name == "model" else 3]:  # a trained model is measured by itself
+        said = call(*line, code=2).stderr.strip().splitlines()
+        assert len(said) == 1
+        assert told in said[0]
+    assert contents(done["RUN"]) == before
+    assert not (tmp_path / "sft").exists()
+    call("eval", done["RUN"], "--data", done["DATA"], "--device=cpu")  # that is what is asked for
+    file.write_bytes(file.read_bytes()[:-1])
+    assert call(*again(done)).stderr == f"{done['RUN']}: finished before\n"
+
+
+def test_a_finished_sweep_is_not_that_of_other_data(done, tmp_path):
+    line = ["sweep", "--objectives=sft,spin", "--seeds=0", *SMALL, *CUT, f"--task={done['DATA']}"]
+    call(*line, "--out", tmp_path / "sweep")
+    added(done["DATA"])
+    said = call(*line, "--out", tmp_path / "sweep", code=2).stderr
+    assert said.count(f"begun with another content of {done['DATA']}") == 2
+    call(*line, "--out", tmp_path / "other")
+
+
+def test_baselines_do_not_ask_for_what_they_do_not_read(done, tmp_path):
+    """The model of an SFT run is of the self-play run alone."""
+    line = [f"--sft-run={done['RUN']}" if "--expert" in str(a) else a for a in again(done)[:-1]]
+    call(*line, tmp_path / "played")
+    added(done["RUN"] / "final" / "model.safetensors")
+    assert "another content of" in call(*line, tmp_path / "played", code=2).stderr
+    call("sft", "--like", tmp_path / "played", "--out", tmp_path / "sft")
+
+
+def test_what_a_finished_run_was_made_of_may_be_gone(done):
+    done["DATA"].unlink()
+    shutil.rmtree(done["START"])
+    assert call(*again(done)).stderr == f"{done['RUN']}: finished before\n"
+
+
+def test_records_without_digests_stay_readable(done, tmp_path):
+    edited(done["RUN"], "settings.json", lambda record: record.pop("files"))
+    added(done["DATA"])
+    assert call(*again(done)).stderr == f"{done['RUN']}: finished before\n"
+    call("eval", done["RUN"], "--device=cpu")
 
 
 def test_a_full_disk_is_one_sentence_whoever_says_it(places, tmp_path, monkeypatch):

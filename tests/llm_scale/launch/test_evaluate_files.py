@@ -10,6 +10,7 @@ from llm_scale.__main__ import app
 from llm_scale.data.formats import Turn
 from llm_scale.launch import evaluate
 from llm_scale.models import byte_tokenizer, save, tiny
+from tests.llm_scale.commands import call, metrics, train
 from theory.errors import InvalidInput
 
 HISTORY = [
@@ -54,6 +55,28 @@ def test_the_response_of_a_chat_is_scored_after_its_history(opened, written, row
     assert found.truncated == [True]
     prompt, response = found.texts[0]
     assert (prompt[-1], response) == (Turn("user", "c"), "answer")
+
+
+@pytest.mark.parametrize("horizon", [40, 5])
+def test_a_file_has_the_loss_that_training_measured_of_it(written, tmp_path, horizon):
+    """The template's end closes a response and not the tokenizer's EOS; a cut one has none."""
+    tokenizer = byte_tokenizer(["thou"], 260)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<e>"]})
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + '<e>' }}{% endfor %}"
+    save(tiny(tokenizer, 0, torch.device("cpu"), width=16, layers=1), tmp_path / "m")
+    path = written(*({"prompt": f"say {i}", "response": f"thou {i}"} for i in range(6)))
+    train(
+        tmp_path / "run", model=tmp_path / "m", task=path, held_out=5, batch=1, prompts=1, rounds=1,
+        steps_per_round=20, lr=0.01, cosines=0, max_new_tokens=horizon, device="cpu",
+    )  # fmt: skip
+    row = metrics(tmp_path / "run")[-1]
+    held = call("eval", tmp_path / "run", "--device=cpu")
+    assert json.loads(held.stdout)["nll"] == pytest.approx(row["nll"], rel=1e-4)
+    samples = (tmp_path / "run" / "samples" / "round-000.jsonl").read_text().splitlines()
+    kept = [json.loads(line) for line in samples]
+    same = written(*({"prompt": r["prompt"], "response": r["expert"]} for r in kept))
+    given = call("eval", tmp_path / "run", "--data", same, "--device=cpu")
+    assert json.loads(given.stdout)["nll"] == pytest.approx(row["nll"], rel=1e-4)
 
 
 def test_bad_rows_are_refused_by_line(opened, written):

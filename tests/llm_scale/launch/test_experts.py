@@ -81,12 +81,13 @@ def test_a_resumed_run_is_the_same_and_another_expert_is_refused(places, tmp_pat
     learner(root, tmp_path / "whole")
     interrupt(5)
     call("train", *line(root, tmp_path / "run"), code=130)
-    weights = root / "expert" / "final" / "model.safetensors"
-    kept = weights.read_bytes()
-    weights.write_bytes(kept[:-4] + b"\0\0\0\0")
-    said = call("train", *line(root, tmp_path / "run"), code=2).stderr
-    assert "holds a run begun with another content of expert" in said
-    weights.write_bytes(kept)
+    for name in ("model.safetensors", "chat_template.jinja", "generation_config.json"):
+        file = root / "expert" / "final" / name
+        kept = file.read_bytes()
+        file.write_bytes(kept[:-4] + b"\0\0\0\0")
+        said = call("train", *line(root, tmp_path / "run"), code=2).stderr
+        assert f"holds a run begun with another content of {file}; choose another --out" in said
+        file.write_bytes(kept)
     call("train", *line(root, tmp_path / "run"))
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 

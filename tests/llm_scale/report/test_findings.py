@@ -191,6 +191,24 @@ def test_a_user_names_groups(tmp_path):
         gathered([])
 
 
+def test_runs_on_files_that_changed_between_them_are_no_replicates(tmp_path):
+    """An older run, that recorded none, is with the first of them."""
+    data = {"/d/pairs.jsonl": "a"}
+    beside = {"/s/final/model.safetensors": "b", "/match.py": "c"}
+    for seed, files in enumerate(
+        (data, {"/d/pairs.jsonl": "b"}, {}, data | beside, data | dict.fromkeys(beside, "z"))
+    ):
+        run = make_run(tmp_path / str(seed), seed=seed, sft_run="/s", match="/match.py:f")
+        record = json.loads((run / "settings.json").read_text()) | {"files": files}
+        (run / "settings.json").write_text(json.dumps(record))
+    found = gathered([tmp_path])
+    seeds = [[run.settings["seed"] for run in group.runs] for group in found]
+    assert seeds == [[0, 2, 3, 4], [1]]
+    one, two = (group.name for group in found)
+    assert one != two
+    assert one.startswith("spin, files=")
+
+
 def test_what_is_measured_beside_tells_no_groups_apart(tmp_path):
     make_run(tmp_path / "a", seed=0)
     make_run(tmp_path / "b", seed=1, match="exact", eval_every=2, log="wandb")
