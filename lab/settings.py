@@ -160,7 +160,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The values of a TOML file. InvalidInput: not one that can be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of bytes, of TOML, of huge numbers
         raise InvalidInput(f"{path}: not a readable TOML file ({error})") from error
 
 
@@ -175,7 +175,7 @@ def read_values(assignments: Iterable[str], config: Path | None) -> dict[str, An
             continue
         try:
             values[key] = tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # also of numbers and lists that Python does not read
             values[key] = value
     refuse(problems)
     return values

@@ -96,3 +96,12 @@ def test_values_come_from_a_file_and_then_from_assignments(tmp_path):
     path.write_bytes(b"rate = \xff")
     with pytest.raises(InvalidInput, match=r"my\.toml: not a readable TOML file"):
         read_values([], path)
+
+
+def test_values_that_python_does_not_read_are_text_and_refused_in_a_file(tmp_path):
+    for text in ("1" * 5000, "[" * 5000):
+        assert read_values([f"rate={text}"], None) == {"rate": text}
+        path = tmp_path / "huge.toml"
+        path.write_text(f"rate = {text}\n")
+        with pytest.raises(InvalidInput, match=r"huge\.toml: not a readable TOML file"):
+            read_values([], path)

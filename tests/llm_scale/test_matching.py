@@ -26,6 +26,9 @@ from theory.errors import InvalidInput
         ("2.50", "2.5"),
         ("about 1.5e3", "1500"),
         ("#### 18", "18"),
+        ("1e999999999999999999", "1e999999999999999999"),
+        ("1e99999999999999999999", None),  # beyond what a decimal can hold
+        ("2 or 0e-99999999999999999999", None),  # the last one counts, and not the one before
         ("no number", None),
         ("", None),
     ],
@@ -39,6 +42,8 @@ def test_numbers_match_by_value_and_texts_by_letters():
     assert number("", "0.3", "#### 0.30") == 1.0
     assert number("", "0.1 + 0.2", "0.3") == 0.0
     assert number("", "none", "3") == 0.0
+    assert number("", "1e99999999999999999999", "3") == 0.0
+    assert number("", "1e99999999999999999999", "1e99999999999999999999") == 0.0
     assert exact("", " yes\n", "yes") == 1.0
     assert exact("", "Yes", "yes") == 0.0
 
