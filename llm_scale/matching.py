@@ -104,9 +104,9 @@ class _UserMatch:
             given = self.function(prompt, response, reference)
             value = float(given)
         except (Exception, SystemExit) as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise InvalidInput(
-                f"match={self.spec!r} failed on the response {response[:40]!r}: {said}"
+                f"match={self.spec!r} failed on the response {response[:40]!r}: "
+                f"{type(error).__name__}: {error}"
             ) from error
         if isinstance(given, str) or not math.isfinite(value):
             raise InvalidInput(

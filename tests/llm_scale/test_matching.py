@@ -54,6 +54,7 @@ def half(prompt, response, reference, share=0.5): return share
 def fails(prompt, response, reference): return int(response)
 def words(prompt, response, reference): return "1"
 def infinite(prompt, response, reference): return float("inf")
+def late(prompt, response, reference): raise RuntimeError("late\\n\\n  failure")
 def two(prompt, response): return 1.0
 """
 
@@ -90,6 +91,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(file, spec, said):
     ("name", "said"),
     [
         ("fails", "failed on the response 'two': ValueError: invalid literal"),
+        ("late", "failed on the response 'two': RuntimeError: late failure$"),
         ("words", "gave '1'; needed is true, false or a finite number"),
         ("infinite", "gave inf; needed is"),
     ],
