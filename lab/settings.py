@@ -165,14 +165,21 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_values(assignments: Iterable[str], config: Path | None) -> dict[str, Any]:
-    """Settings from a TOML file, then from ``key=value`` texts (values as in TOML, or text)."""
+    """Settings from a TOML file, then from ``key=value`` texts (values as in TOML, or text).
+
+    InvalidInput: another text, a key that two of them have, or a file that cannot be read.
+    """
     values = {} if config is None else read_toml(config)
-    problems = []
+    problems: list[str] = []
+    seen: set[str] = set()
     for text in assignments:
         key, sign, value = text.partition("=")
         if not sign or not key:
             problems.append(f"--set {text!r}; needed is key=value")
             continue
+        if key in seen:
+            problems.append(f"--set {text!r}: {key} is given twice; needed is each once")
+        seen.add(key)
         try:
             values[key] = tomllib.loads(f"v = {value}")["v"]
         except (ValueError, RecursionError):  # also of numbers and lists that Python does not read
