@@ -229,6 +229,22 @@ def test_an_interruption_changes_nothing(tmp_path, interrupt, game):
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
+def test_a_run_whose_base_is_no_directory_is_played_when_it_is_finished(tmp_path, interrupt):
+    out = tmp_path / "run"
+    interrupt(7)
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
+    assert CliRunner().invoke(app, ["train", "--out", str(out), *flags]).exit_code
+    for command in (("generate", out, "1 2"), ("eval", out)):
+        said = call(*command, code=2).stderr.strip()
+        assert said == (
+            f"error: {out}: a run that is not finished, and its checkpoints are adapters of "
+            "model='tiny', which is no directory; train it to its end first: only then are the "
+            "weights whole"
+        )
+    train(out)
+    assert "nll" in json.loads(call("eval", out).stdout)
+
+
 def test_a_run_keeps_the_adapter_alone_and_begins_at_the_base(base, tmp_path):
     """SPIN's first loss is ln 2; pi_0, pi_t and checkpoints are adapters that peft reads."""
     out = tmp_path / "run"
