@@ -135,7 +135,7 @@ def nash(
     >>> nash(rock_paper_scissors()).policy.round(6).tolist()
     [0.333333, 0.333333, 0.333333]
     """
-    refuse(arguments.limits(tolerance, max_iterations))
+    refuse(arguments.limits(tolerance, max_iterations, optional=False))
     checked = check_preference(preference)
     skew = 2.0 * checked - 1.0
     n = skew.shape[-1]
@@ -231,7 +231,7 @@ def regularised_nash(
     ([0.4489, 0.3674, 0.1836], True)
     """
     problems = arguments.number("tau", tau) + arguments.number("scale", scale)
-    refuse(problems + arguments.limits(tolerance, max_iterations))
+    refuse(problems + arguments.limits(tolerance, max_iterations, optional=False))
     checked, anchor = check_game(preference, ref=ref)
     log_ref = laws.log_law(anchor)
     skew = scale * (2.0 * checked - 1.0)
