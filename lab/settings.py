@@ -160,22 +160,29 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The values of a TOML file. InvalidInput: not one that can be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of bytes, of TOML, of huge numbers
         raise InvalidInput(f"{path}: not a readable TOML file ({error})") from error
 
 
 def read_values(assignments: Iterable[str], config: Path | None) -> dict[str, Any]:
-    """Settings from a TOML file, then from ``key=value`` texts (values as in TOML, or text)."""
+    """Settings from a TOML file, then from ``key=value`` texts (values as in TOML, or text).
+
+    InvalidInput: another text, a key that two of them have, or a file that cannot be read.
+    """
     values = {} if config is None else read_toml(config)
-    problems = []
+    problems: list[str] = []
+    seen: set[str] = set()
     for text in assignments:
         key, sign, value = text.partition("=")
         if not sign or not key:
             problems.append(f"--set {text!r}; needed is key=value")
             continue
+        if key in seen:
+            problems.append(f"--set {text!r}: {key} is given twice; needed is each once")
+        seen.add(key)
         try:
             values[key] = tomllib.loads(f"v = {value}")["v"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # also of numbers and lists that Python does not read
             values[key] = value
     refuse(problems)
     return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from llm_scale.oracle_spec import needed_arguments, user_function
@@ -83,10 +83,14 @@ def last_number(text: str) -> Decimal | None:
     """The last number in a text, None without one.
 
     Commas between groups of three digits belong to it, as do a decimal point followed by digits, an
-    exponent, and a minus that follows no word, number or bracket ("10-3" ends with 3).
+    exponent, and a minus that follows no word, number or bracket ("10-3" ends with 3). One whose
+    exponent is beyond what a decimal can hold is none: nothing is said of it but no match.
     """
     found = _NUMBER.findall(text)
-    return Decimal(found[-1].replace(",", "").replace("\u2212", "-")) if found else None
+    try:
+        return Decimal(found[-1].replace(",", "").replace("\u2212", "-")) if found else None
+    except InvalidOperation:  # an exponent of nineteen digits
+        return None
 
 
 class _UserMatch:
@@ -100,9 +104,9 @@ class _UserMatch:
             given = self.function(prompt, response, reference)
             value = float(given)
         except (Exception, SystemExit) as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise InvalidInput(
-                f"match={self.spec!r} failed on the response {response[:40]!r}: {said}"
+                f"match={self.spec!r} failed on the response {response[:40]!r}: "
+                f"{type(error).__name__}: {error}"
             ) from error
         if isinstance(given, str) or not math.isfinite(value):
             raise InvalidInput(

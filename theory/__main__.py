@@ -97,9 +97,11 @@ def _names(item: str) -> list[str]:
 
 
 def _parameters(pairs: list[str]) -> dict[str, float]:
-    out = {}
+    out: dict[str, float] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
+        if name in out:
+            raise InvalidInput(f"--set {pair}: {name} is given twice; needed is each once")
         try:
             out[name] = float(value)
         except ValueError as error:

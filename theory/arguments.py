@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,9 +90,26 @@ def choice(name: str, value: Any, allowed: Iterable[Any]) -> list[str]:
     return [f"{name}={value!r}; needed is one of {', '.join(map(repr, allowed))}"]
 
 
-def limits(tolerance: Any, max_iterations: Any = 1) -> list[str]:
-    """The options that every solver has: ``tolerance`` (None: its own) and ``max_iterations``."""
-    return number("tolerance", tolerance, optional=True) + whole(
+def generator(name: str, value: Any) -> list[str]:
+    """A generator of random numbers."""
+    if isinstance(value, np.random.Generator):
+        return []
+    return [f"{name}: a {type(value).__name__}; needed is a numpy Generator"]
+
+
+def shape(name: str, value: Any) -> list[str]:
+    """Lengths of axes; none is one without."""
+    if isinstance(value, Sequence) and all(not whole(name, length) for length in value):
+        return []
+    return [f"{name}={value!r}; needed are whole numbers >= 0, the lengths of leading axes"]
+
+
+def limits(tolerance: Any, max_iterations: Any = 1, optional: bool = True) -> list[str]:
+    """The options that every solver has: ``tolerance`` and ``max_iterations``.
+
+    An ``optional`` tolerance may be None, the solver's own.
+    """
+    return number("tolerance", tolerance, optional=optional) + whole(
         "max_iterations", max_iterations, 1
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from theory.errors import InvalidInput, NotConverged
+from theory.errors import InvalidInput, NotConverged, in_one_line
 
 GOES_ON = "interrupted; the same command goes on where it stopped"
 
@@ -86,7 +86,7 @@ class _Command(TyperCommand):
 
 def _say(*problems: str) -> None:
     for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
+        typer.echo(f"error: {in_one_line(problem)}", err=True)
 
 
 def _close_output() -> None:

@@ -7,10 +7,14 @@ from typing import Any
 
 
 class InvalidInput(ValueError):
-    """The caller's input cannot be used; the message lists every problem found, not the first."""
+    """The caller's input cannot be used; the message lists every problem found, not the first.
+
+    A problem is one line, also where it quotes an array or an error that has several.
+    """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        every = [problems] if isinstance(problems, str) else problems
+        self.problems = [in_one_line(problem) for problem in every]
         super().__init__("; ".join(self.problems))
 
 
@@ -24,6 +28,12 @@ class NotConverged(RuntimeError):
     def __init__(self, message: str, solution: Any = None) -> None:
         super().__init__(message)
         self.solution = solution
+
+
+def in_one_line(text: str) -> str:
+    """The text with a space wherever lines end in it."""
+    lines = text.splitlines()
+    return " ".join(filter(None, map(str.strip, lines))) if len(lines) > 1 else text
 
 
 def refuse(problems: Iterable[str | None], most: int | None = None) -> None:

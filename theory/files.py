@@ -18,6 +18,8 @@ from theory.errors import InvalidInput, refuse
 
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 """Half of a surrogate pair: no character, and nothing that UTF-8 can hold."""
+_RANDOM = 4
+"""Bytes in the name of what is being written."""
 
 
 @contextlib.contextmanager
@@ -25,8 +27,9 @@ def whole(path: str | Path) -> Iterator[Path]:
     """A name beside ``path`` to write a file or a folder at, which then takes the place of it.
 
     It does so when all of it is on the disk and the block ended well; else ``path`` stays as it
-    was and nothing is left beside it. Only a killed process leaves its ``NAME.*.tmp``. A link is
-    followed; what is no file (a terminal, a pipe, /dev/null) is written to in place.
+    was and nothing is left beside it. Only a killed process leaves its ``NAME.*.tmp``, which
+    `clear` removes. A link is followed; what is no file (a terminal, a pipe, /dev/null) is written
+    to in place.
 
         with whole(folder / "weights.safetensors") as part:
             save_file(tensors, part)
@@ -39,7 +42,7 @@ def whole(path: str | Path) -> Iterator[Path]:
         yield final
         return
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f"{final.name}.{secrets.token_hex(4)}.tmp")
+    part = final.with_name(f"{final.name}.{secrets.token_hex(_RANDOM)}.tmp")
     try:
         yield part
         for written in [*part.rglob("*"), part] if part.is_dir() else [part]:
@@ -53,6 +56,22 @@ def whole(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
+
+
+def clear(folder: Path, names: str) -> None:
+    """Remove what killed processes left where they wrote files or folders of ``names`` by `whole`.
+
+    Nobody may be writing them now. Whatever has another name than `whole` makes stays.
+
+    Args:
+        names: a regular expression.
+    """
+    made = re.compile(rf"(?:{names})\.[0-9a-f]{{{2 * _RANDOM}}}\.tmp")
+    for left in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if made.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        elif made.fullmatch(left.name):
+            left.unlink()
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:

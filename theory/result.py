@@ -128,9 +128,10 @@ class Solution:
         """Write everything to one .npz file, whole or not at all; read by :meth:`load`.
 
         Raises:
-            InvalidInput: a detail that is no array, number, sentence or list of such.
+            InvalidInput: no path, or a detail that is no array, number, sentence or list of such.
             OSError: the file cannot be written.
         """
+        _check_path(path)
         arrays = {name: getattr(self, name) for name in ARRAYS if getattr(self, name) is not None}
         plain: dict[str, Any] = {}
         for name, value in self.details.items():
@@ -152,8 +153,9 @@ class Solution:
         """Read what :meth:`save` wrote.
 
         Raises:
-            InvalidInput: no such file, or another kind of file.
+            InvalidInput: no path, no such file, or another kind of file.
         """
+        _check_path(path)
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -168,3 +170,8 @@ class Solution:
             iterations=words["iterations"],
             details=words["details"] | details,
         )
+
+
+def _check_path(path: Any) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidInput(f"path={path!r}; needed is the path of a file")

@@ -36,12 +36,24 @@ PARTS = (
     ("after_truncated_own", "cut {:.0%}"),
 )
 """Numbers of a row and how they are written, after those that say better or worse."""
+ALONE = {
+    "kl": ("kl_before", "KL(p|pi) after {:.3f}"),
+    "predicted_slope": ("link_slope", "predicted link slope {:.2f}"),
+    "contraction_predicted": ("contraction", "predicted contraction {:.2f}"),
+    "preference_slope_predicted": ("preference_slope", "predicted slope on 2P-1 {:.2f}"),
+    "given_margin": ("given_accuracy", "given pairs by {:.2f}"),
+    "cosine_end": ("cosine_start", "cos SFT at the end {:.2f}"),
+}
+"""Of numbers that are written as more of another: which, and how where that one is not known."""
 
 
 def line(row: Row) -> str:
     """A round in one readable line: what changed and whether for the worse, then the rest."""
     parts = [f"round {row['round']}", *_quality(row)]
-    parts += [text.format(row[key]) for key, text in PARTS if np.isfinite(row.get(key, np.nan))]
+    for key, text in PARTS:
+        first, alone = ALONE.get(key, (key, text))
+        if _known(row, key):
+            parts.append((text if _known(row, first) else alone).format(row[key]))
     return "  ".join(parts).replace("  ->", " ->").replace("  (", " (")
 
 
@@ -71,6 +83,10 @@ def _loss(than: str, lost: float, error: float, digits: int, unit: str) -> list[
     if not (error > 0 and lost > WORSE_FROM * error):
         return []
     return [f"WORSE {than}by {lost:.{digits}f}{unit} ({lost / error:.2g} se)"]
+
+
+def _known(row: Row, name: str) -> bool:
+    return bool(np.isfinite(row.get(name, np.nan)))
 
 
 def _quality(row: Row) -> list[str]:

@@ -219,7 +219,10 @@ def _adapter_problems(path: Path, above: tuple[Path, ...] = ()) -> list[str]:
 
 
 def _merged(path: Path, base: Language) -> Language:
-    """The base with the update added. InvalidInput: weights that do not fit or are not finite."""
+    """The base with the update added.
+
+    InvalidInput: weights that do not fit or are not finite, or an update that is more than weights.
+    """
     from peft import PeftModel, get_peft_model_state_dict
     from transformers import AutoTokenizer
 
@@ -235,13 +238,35 @@ def _merged(path: Path, base: Language) -> Language:
         if own:
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except Exception as error:  # peft raises many kinds
-        first = str(error).strip().splitlines()[:1]
-        text = f"{name}: this LoRA adapter cannot be loaded: {' '.join(first)}"
-        raise InvalidInput(text) from error
+        raise _of_peft(name, "loaded", error) from error
     strange = sorted(key for key in there - needed if ".lora_" in key)
     problems = [f"its {lora.WEIGHTS} has no {few(sorted(needed - there))}"] * (not needed <= there)
     problems += [f"{few(strange)}: its base has no such layers"] if strange else []
     problems = [f"a LoRA adapter that does not fit: {problem}" for problem in problems]
-    whole = model.merge_and_unload().requires_grad_(True)
-    refuse(f"{name}: {problem}" for problem in problems or nonfinite(whole))
+    refuse(f"{name}: {problem}" for problem in problems)
+    try:
+        _untie(model.get_base_model())
+        whole = model.merge_and_unload().requires_grad_(True)
+    except Exception as error:  # as above
+        raise _of_peft(name, "merged", error) from error
+    refuse(f"{name}: {problem}" for problem in nonfinite(whole))
     return Language(whole, tokenizer)
+
+
+def _of_peft(name: str, done: str, error: Exception) -> InvalidInput:
+    first = " ".join(str(error).strip().splitlines()[:1])
+    return InvalidInput(f"{name}: this LoRA adapter cannot be {done}: {first}")
+
+
+def _untie(model: Any) -> None:
+    """Give the output a copy of weights that it shares with the embeddings, if one has an update.
+
+    An update is of one of the two, and is added to its weights where they are: the other one would
+    get it as well, and each of two updates both.
+    """
+    layers = [model.get_input_embeddings(), model.get_output_embeddings()]
+    plain = [getattr(layer, "base_layer", layer) for layer in layers]
+    shared = getattr(plain[1], "weight", None)
+    if shared is not None and shared is plain[0].weight and plain != layers:
+        plain[1].weight = torch.nn.Parameter(shared.detach().clone(), requires_grad=False)
+        model.config.tie_word_embeddings = False

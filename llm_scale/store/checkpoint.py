@@ -17,7 +17,7 @@ from torch import Tensor
 from lab.files import digest
 from llm_scale import models
 from llm_scale.models import sharded
-from theory.files import whole
+from theory.files import clear, whole
 
 KEPT = 2
 STATE = "state.json"
@@ -56,8 +56,7 @@ def save(
     all of it is on the disk; its state has the digests of all files. Files
     ``beside`` it belong to it as they are now: hard links, which cost no space.
     """
-    for left in folder.glob("*.tmp"):  # by a process that was killed
-        shutil.rmtree(left)
+    clear(folder, r"\d+")
     with whole(folder / f"{number:012d}") as part:
         part.mkdir()
         models.save(language, part)

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from llm_scale import processes
 from llm_scale.boards import Board
-from theory.files import write_whole
+from theory.files import clear, write_whole
 
 METRICS, TIMING, POINTS = "metrics.jsonl", "timing.jsonl", "rounds"
 SAMPLES = "samples"
@@ -47,10 +48,16 @@ class Journal:
         return len(content) == size and hashlib.sha256(content).hexdigest() == digest
 
     def cut(self, size: int) -> None:
-        """Forget metrics, and a failure, written after a checkpoint: they are written again."""
+        """Forget metrics, and a failure, written after a checkpoint: they are written again.
+
+        So are files that a killed process was writing.
+        """
         path = self.out / METRICS
         if processes.rank() == 0:
             (self.out / FAILURE).unlink(missing_ok=True)
+            clear(self.out, re.escape(FAILURE))
+            clear(self.out / POINTS, r"round-\d+\.csv")
+            clear(self.out / SAMPLES, r"round-\d+\.jsonl")
             if path.exists():
                 with path.open("r+b") as file:
                     file.truncate(size)

@@ -49,7 +49,8 @@ def model_of(path: Path) -> tuple[Path, dict[str, Any]]:
     Of a run that is not finished the newest whole checkpoint is taken.
 
     Raises:
-        InvalidInput: neither a run nor a model, or a run without a checkpoint.
+        InvalidInput: neither a run nor a model, or a run without a checkpoint, or with adapters of
+            a base that no directory has.
     """
     if (path / RECORD).is_file():
         settings = settings_of(path)
@@ -58,6 +59,13 @@ def model_of(path: Path) -> tuple[Path, dict[str, Any]]:
         found, _ = latest(path / "checkpoints")
         if found is None:
             raise InvalidInput(f"{path}: a run without a whole checkpoint yet; train it first")
+        base = str(settings.get("model", ""))
+        if settings.get("lora") and not Path(base).is_dir():
+            raise InvalidInput(
+                f"{path}: a run that is not finished, and its checkpoints are adapters of "
+                f"model={base!r}, which is no directory; train it to its end first: only then are "
+                "the weights whole"
+            )
         return found.path, settings
     if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         return path, {}

@@ -24,10 +24,12 @@ from llm_scale.store import checkpoint
 from llm_scale.store.identity import mark
 from llm_scale.store.journal import METRICS, Journal
 from theory.errors import InvalidInput
-from theory.files import whole
+from theory.files import clear, whole
 
 KEPT_WEIGHTS = ("base.safetensors", "current.safetensors")
 """Of pi_0, and of pi_t of the round: what a checkpoint leans on beside its own files."""
+WRITTEN = r"(base|current)\.safetensors|best|final|settings\.json"
+"""What is written whole into the folder itself, as a regular expression."""
 SFT_ROUND = -1
 """Number of the round of the SFT start, as a key of its data and order."""
 
@@ -116,6 +118,8 @@ class Store:
     def resume(self, state: State, say: Callable[[str], None]) -> None:
         """Put the newest whole checkpoint into the model and the state, if there is one.
 
+        What a killed process left of files that it wrote is removed.
+
         Raises:
             InvalidInput: it is of another run, or the metrics are not what they were.
         """
@@ -124,7 +128,7 @@ class Store:
             older = found is not None or number < len(said)
             say(f"warning: {sentence}; {'using the one before' if older else 'starting again'}")
         if found is None:
-            self.journal.cut(0)
+            self._begin(0)
             return
         told = found.state
         if told["mark"] != mark(self.settings):
@@ -152,8 +156,14 @@ class Store:
             state.held = HeldOut.of(found.tensors("held_out"))
         if processes.rank() == 0:
             found.put_back(self.out, KEPT_WEIGHTS)
-        self.journal.cut(told["metrics"][0])
+        self._begin(told["metrics"][0])
         say(f"resumed from {found.path.name}: {state.name}, step {state.step}")
+
+    def _begin(self, metrics: int) -> None:
+        """Without what came after a checkpoint, and without parts of files."""
+        if processes.rank() == 0:
+            clear(self.out, WRITTEN)
+        self.journal.cut(metrics)
 
     def keep(self, name: str) -> None:
         """The weights as they are: "base" is pi_0, "current" is pi_t of the round."""

@@ -2,14 +2,17 @@
 
 import hashlib
 import os
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from lab.files import digest, source_digest, versions
-from theory.files import whole, write_whole
+from theory.files import clear, whole, write_whole
 
 
 def half_then_fail(path: Path) -> None:
@@ -48,6 +51,36 @@ def test_until_the_end_of_the_block_the_old_file_is_there(tmp_path: Path):
         part.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from theory.files import whole
+with whole(pathlib.Path(sys.argv[1])) as part:
+    if sys.argv[2] == "folder":
+        part.mkdir()
+        part = part / "a"
+    part.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_leaves_is_cleared_and_nothing_else(tmp_path: Path, kind: str):
+    line = [sys.executable, "-c", KILLED, str(tmp_path / "a.txt"), kind]
+    root = Path(__file__).parents[2]
+    assert subprocess.run(line, cwd=root, check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    mine = ["a.txt", "a.txt.tmp", "a.txt.notes.tmp", "b.txt.0123abcd.tmp", "a_txt.0123abcd.tmp",
+            "a.txt.0123abcd.tmp.gz", "a.txt.0123ABCD.tmp"]  # fmt: skip
+    for name in mine:
+        (tmp_path / name).write_text(name)
+    (tmp_path / "a.txt.89abcdef.tmp").symlink_to(root)
+    clear(tmp_path, r"a\.txt")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(mine)
+    assert not left.exists()
+    assert root.is_dir()
+    clear(tmp_path / "nowhere", ".*")
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path: Path):

@@ -93,6 +93,21 @@ def test_values_come_from_a_file_and_then_from_assignments(tmp_path):
     with pytest.raises(InvalidInput, match="'rate'; needed is key=value") as error:
         read_values(["rate", "=1"], None)
     assert len(error.value.problems) == 2
+    assert read_values(["rate=2"], path)["rate"] == 2  # once there, and once here in its place
+    with pytest.raises(InvalidInput) as error:
+        read_values(["rate=1", "parts=a", "rate=2", "rate=1"], path)
+    assert error.value.problems == [
+        f"--set 'rate={value}': rate is given twice; needed is each once" for value in (2, 1)
+    ]
     path.write_bytes(b"rate = \xff")
     with pytest.raises(InvalidInput, match=r"my\.toml: not a readable TOML file"):
         read_values([], path)
+
+
+def test_values_that_python_does_not_read_are_text_and_refused_in_a_file(tmp_path):
+    for text in ("1" * 5000, "[" * 5000):
+        assert read_values([f"rate={text}"], None) == {"rate": text}
+        path = tmp_path / "huge.toml"
+        path.write_text(f"rate = {text}\n")
+        with pytest.raises(InvalidInput, match=r"huge\.toml: not a readable TOML file"):
+            read_values([], path)

@@ -26,6 +26,9 @@ from theory.errors import InvalidInput
         ("2.50", "2.5"),
         ("about 1.5e3", "1500"),
         ("#### 18", "18"),
+        ("1e999999999999999999", "1e999999999999999999"),
+        ("1e99999999999999999999", None),  # beyond what a decimal can hold
+        ("2 or 0e-99999999999999999999", None),  # the last one counts, and not the one before
         ("no number", None),
         ("", None),
     ],
@@ -39,6 +42,8 @@ def test_numbers_match_by_value_and_texts_by_letters():
     assert number("", "0.3", "#### 0.30") == 1.0
     assert number("", "0.1 + 0.2", "0.3") == 0.0
     assert number("", "none", "3") == 0.0
+    assert number("", "1e99999999999999999999", "3") == 0.0
+    assert number("", "1e99999999999999999999", "1e99999999999999999999") == 0.0
     assert exact("", " yes\n", "yes") == 1.0
     assert exact("", "Yes", "yes") == 0.0
 
@@ -49,6 +54,7 @@ def half(prompt, response, reference, share=0.5): return share
 def fails(prompt, response, reference): return int(response)
 def words(prompt, response, reference): return "1"
 def infinite(prompt, response, reference): return float("inf")
+def late(prompt, response, reference): raise RuntimeError("late\\n\\n  failure")
 def two(prompt, response): return 1.0
 """
 
@@ -85,6 +91,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(file, spec, said):
     ("name", "said"),
     [
         ("fails", "failed on the response 'two': ValueError: invalid literal"),
+        ("late", "failed on the response 'two': RuntimeError: late failure$"),
         ("words", "gave '1'; needed is true, false or a finite number"),
         ("infinite", "gave inf; needed is"),
     ],

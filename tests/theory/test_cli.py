@@ -111,6 +111,10 @@ WRONG = {
     "unknown parameter": (["card", "spif", "-s", "d=1"], "spif: unknown parameter 'd'; it takes c"),
     "no number": (["card", "spif", "-s", "c=x"], "--set c=x: needed is name=number"),
     "no value": (["card", "spif", "-s", "c"], "--set c: needed is name=number"),
+    "twice": (
+        ["card", "spif", "-s", "c=0.5", "--set", "c=0.7"],
+        "--set c=0.7: c is given twice; needed is each once",
+    ),
     "out of range": (["card", "spif", "-s", "c=-1"], "spif: c=-1.0; needed is a number > 0"),
     "not finite": (["card", "spif", "-s", "alpha=nan"], "alpha=nan; needed is a finite number"),
 }

@@ -4,18 +4,22 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from theory.command import Program, program
 from theory.errors import InvalidInput, NotConverged
 
+LINES = "a\n  b\r\n\nc\u2028d"
 app = Program("Fails as it is told.", failures=(ZeroDivisionError,))
 FAILURES = {
     "input": InvalidInput(["first", "second"]),
+    "lines": InvalidInput([f"of a user: {LINES}", f"x={np.eye(2)!r}"]),
     "slow": NotConverged("gap 0.1 above 1e-9"),
     "disk": OSError(28, "No space left on device"),
     "other": ZeroDivisionError("of another library"),
+    "library": ZeroDivisionError(f"of a library: {LINES}"),
     "stop": KeyboardInterrupt(),
 }
 
@@ -41,6 +45,8 @@ def call(*arguments, of=app):
     [
         ("", 0, []),
         ("input", 2, ["error: first", "error: second"]),
+        ("lines", 2, ["error: of a user: a b c d", "error: x=array([[1., 0.], [0., 1.]])"]),
+        ("library", 1, ["error: of a library: a b c d"]),
         ("slow", 1, ["error: gap 0.1 above 1e-9"]),
         ("disk", 1, ["error: [Errno 28] No space left on device"]),
         ("other", 1, ["error: of another library"]),

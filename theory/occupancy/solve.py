@@ -49,14 +49,19 @@ def occupancy_game(
         here from the policy's best response and the payoffs, whatever the method and the link.
 
     Raises:
-        InvalidInput: policies, tau, kind or method; no policy with a finite value.
+        InvalidInput: game, policies, tau, kind or method; no policy with a finite value.
         Unavailable: the objective has no such game, with the reason.
         NotConverged: the gap is above `tolerance`.
 
     Source: reconstruction, T10.
     """
     problems = arguments.choice("method", method, ("fast", "convex"))
-    refuse(problems + arguments.limits(tolerance, max_iterations))
+    if not isinstance(game, TokenMDP):
+        swapped = "; swapped?" if any(isinstance(x, TokenMDP) for x in (expert, ref)) else ""
+        problems.append(
+            f"game: a {type(game).__name__}; needed is a TokenMDP, before expert and ref{swapped}"
+        )
+    refuse(problems + arguments.limits(tolerance, max_iterations, optional=False))
     problem = OccupancyProblem.build(game, expert, ref, objectives.of(obj), tau, kind)
     if method == "fast":
         found = newton.solve(problem, np.asarray(expert, np.float64), tolerance, max_iterations)

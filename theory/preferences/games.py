@@ -131,9 +131,10 @@ def random_preference(
     """Independent ``P(y > y')`` for each pair, uniform within ``1/2 +- strength/2``.
 
     Raises:
-        InvalidInput: no outcomes, or a strength outside [0, 1].
+        InvalidInput: no generator, no outcomes, no shape, or a strength outside [0, 1].
     """
-    problems = arguments.whole("n", n, 1)
+    problems = arguments.generator("rng", rng) + arguments.whole("n", n, 1)
+    problems += arguments.shape("shape", shape)
     if not laws.is_real(strength) or not 0 <= strength <= 1:
         problems.append(f"strength={strength!r}; needed is within [0, 1]")
     refuse(problems)
@@ -153,13 +154,14 @@ def low_rank(
     Rank 2 embeds each outcome in one plane and prefers by signed area.
 
     Raises:
-        InvalidInput: no outcomes, another rank, or a spread that is no number >= 0.
+        InvalidInput: no generator, no outcomes, another rank, no shape, or a spread that is no
+            number >= 0.
     """
     problems = arguments.whole("n", n, 1) + arguments.number("spread", spread, 0.0)
     whole = isinstance(rank, (int, np.integer))
     if not problems and (not whole or rank < 2 or rank % 2 or rank > n):
         problems.append(f"rank={rank!r}; needed is an even number, 2 <= rank <= n = {n}")
-    refuse(problems)
+    refuse(problems + arguments.generator("rng", rng) + arguments.shape("shape", shape))
     left, right = spread * rng.standard_normal((2, *shape, n, rank // 2))
     area = left @ np.swapaxes(right, -1, -2)
     return np.asarray(xp.sigmoid(area - np.swapaxes(area, -1, -2)))

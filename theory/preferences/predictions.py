@@ -145,7 +145,7 @@ def cycle_speed(preference: Any, policy: Any, scale: float = 1.0) -> FloatArray:
     Raises:
         InvalidInput: no preference or law, or not ``scale > 0``.
     """
-    refuse(arguments.numbers("scale", scale))
+    refuse(arguments.numbers("scale", scale, single=True))
     checked, law = check_game(preference, policy=policy)
     root = np.sqrt(law)
     skew = scale * (2.0 * checked - 1.0) * root[..., :, None] * root[..., None, :]
@@ -215,7 +215,8 @@ def log_partition(reward: FloatArray, policy: FloatArray, beta: float) -> FloatA
         InvalidInput: no law, no reward of its outcomes, or not ``beta > 0``.
     """
     (law,) = laws.check_laws(policy=policy)
-    refuse(arguments.rewards(reward, law, finite=False) + arguments.numbers("beta", beta))
+    problems = arguments.numbers("beta", beta, single=True)
+    refuse(arguments.rewards(reward, law, finite=False) + problems)
     with np.errstate(divide="ignore"):
         terms = np.where(law > 0, laws.as_numbers(reward), 0.0) / beta
         return np.asarray(xp.logsumexp(np.log(law) + terms))

@@ -62,8 +62,13 @@ def best_response(preference: FloatArray, law: FloatArray, obj: Objective) -> Fl
     return obj.preference_response(preference, law)
 
 
-def preference_logit(preference: FloatArray, law: FloatArray) -> FloatArray:
-    """``logit P(y > pi)``, the log-ratio of winner to loser law, accurate in both tails."""
+def preference_logit(preference: Any, law: Any) -> FloatArray:
+    """``logit P(y > pi)``, the log-ratio of winner to loser law, accurate in both tails.
+
+    Raises:
+        InvalidInput: no preference or law.
+    """
+    preference, law = check_game(preference, law=law)
     win = expected_win(preference, law)
     lose = expected_win(np.swapaxes(preference, -1, -2), law)
     return laws.log_law(win) - laws.log_law(lose)

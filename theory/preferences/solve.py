@@ -23,6 +23,9 @@ from theory.preferences.games import check_game, check_preference, expected_win
 from theory.result import FloatArray, Outcome, Solution
 
 NEWTON = 60
+"""Newton's steps at one temperature, after which a smaller step to it is tried."""
+ON_PATH = 1e-10
+"""Residual of a point that the next one is started from, relative to the largest log-ratio."""
 
 
 def duality_gap(preference: Any, policy: Any) -> FloatArray:
@@ -132,7 +135,7 @@ def nash(
     >>> nash(rock_paper_scissors()).policy.round(6).tolist()
     [0.333333, 0.333333, 0.333333]
     """
-    refuse(arguments.limits(tolerance, max_iterations))
+    refuse(arguments.limits(tolerance, max_iterations, optional=False))
     checked = check_preference(preference)
     skew = 2.0 * checked - 1.0
     n = skew.shape[-1]
@@ -201,8 +204,10 @@ def regularised_nash(
     """The equilibrium ``z* ∝ ref e^{g A z*/tau}`` of the anchored game (T12), the only one.
 
     Newton's method on ``x = log z/ref``: ``x - g A z(x)/tau = const``, following ``1/tau`` upwards
-    from a value where ``z`` is near ``ref``. The Jacobian is ``1 - K/tau`` with ``K`` skew in
-    ``L2(z)``, so it is never singular and no step fails.
+    from a value where ``z`` is near ``ref``, along the path's tangent. The Jacobian is
+    ``1 - K/tau`` with ``K`` skew in ``L2(z)``, so it is never singular. Newton's method may still
+    take too many steps where ``z`` turns fast: the stage is then tried again with half of its step
+    in ``log 1/tau``. Where stages are used up before ``tau`` the policy is that of a larger one.
 
     Args:
         preference: ``P`` (..., n, n).
@@ -211,7 +216,7 @@ def regularised_nash(
         scale: ``g``, reward of a certain win (SPIF 1/c, SPPO 1/2, IPO and INPO m).
         tolerance: on :func:`regularised_gap`.
         raise_on_failure: raise instead of returning a policy whose gap exceeds the tolerance.
-        max_iterations: stages of ``1/tau``.
+        max_iterations: stages of ``1/tau``, those that were tried again among them.
 
     Returns:
         A :class:`Solution` in win probability: ``primal = max_pi J(pi, z)``, ``dual =
@@ -226,21 +231,11 @@ def regularised_nash(
     ([0.4489, 0.3674, 0.1836], True)
     """
     problems = arguments.number("tau", tau) + arguments.number("scale", scale)
-    refuse(problems + arguments.limits(tolerance, max_iterations))
+    refuse(problems + arguments.limits(tolerance, max_iterations, optional=False))
     checked, anchor = check_game(preference, ref=ref)
     log_ref = laws.log_law(anchor)
     skew = scale * (2.0 * checked - 1.0)
-    goal, x = 1.0 / tau, np.zeros_like(anchor)
-    speed = min(goal, 0.5 / max(float(np.abs(skew).max()), 1e-300))
-    steps = 0
-    for _ in range(max_iterations):
-        x, spent = _newton(skew, log_ref, x, speed)
-        steps += spent
-        if speed == goal:
-            break
-        # the path is x = speed * payoff(z): keep z and scale x with the speed
-        faster = min(goal, 2.0 * speed)
-        x, speed = x * (faster / speed), faster
+    x, steps = _followed(skew, log_ref, 1.0 / tau, max_iterations)
     log_z = np.asarray(xp.log_normalise(log_ref + x))
     z = np.exp(log_z)
     gap = anchored_gap(checked, log_z, log_ref, tau, scale)
@@ -251,32 +246,69 @@ def regularised_nash(
     return solution
 
 
+def _followed(
+    skew: FloatArray, log_ref: FloatArray, goal: float, stages: int
+) -> tuple[FloatArray, int]:
+    """The path's last point that was reached on the way to a speed ``1/tau``, and the steps."""
+    x = begun = np.zeros_like(log_ref)
+    speed, factor, steps = 0.0, 2.0, 0
+    faster = min(goal, 0.5 / max(float(np.abs(skew).max()), 1e-300))
+    for _ in range(stages):
+        try:
+            tried, spent, met = _newton(skew, log_ref, begun, faster)
+            steps += spent
+            if met:
+                x, speed, factor = tried, faster, min(2.0, factor * factor)
+            else:
+                factor = float(np.sqrt(factor))
+            if speed == goal:
+                break
+            faster = min(goal, factor * speed)
+            begun = x + (faster - speed) * _tangent(skew, log_ref, x, speed)
+        except np.linalg.LinAlgError:  # payoffs times speed beyond the digits of a number
+            break
+    return x, steps
+
+
+def _jacobian(skew: FloatArray, z: FloatArray, payoff: FloatArray, speed: float) -> FloatArray:
+    """Of ``x - speed * payoff(z(x))``: ``d z = z (dx - E_z dx)``."""
+    change = (skew - payoff[..., None]) * z[..., None, :]
+    return np.asarray(np.eye(skew.shape[-1]) - speed * change)
+
+
+def _tangent(skew: FloatArray, log_ref: FloatArray, x: FloatArray, speed: float) -> FloatArray:
+    """``dx/dspeed`` along the path ``x = speed * payoff(z(x))``."""
+    z = np.exp(xp.log_normalise(log_ref + x))
+    payoff = expected_win(skew, z)
+    return np.asarray(np.linalg.solve(_jacobian(skew, z, payoff, speed), payoff[..., None])[..., 0])
+
+
 def _newton(
     skew: FloatArray, log_ref: FloatArray, x: FloatArray, speed: float
-) -> tuple[FloatArray, int]:
-    """Damped Newton for ``x = speed * skew @ z(x)`` (all prompts at once), and the steps taken."""
-    n = x.shape[-1]
+) -> tuple[FloatArray, int, bool]:
+    """Damped Newton for ``x = speed * skew @ z(x)`` (all prompts at once).
+
+    Returns ``x``, the steps taken, and whether it is on the path.
+    """
 
     def residual(x: FloatArray) -> tuple[FloatArray, FloatArray]:
         z = np.exp(xp.log_normalise(log_ref + x))
         return x - speed * expected_win(skew, z), z
 
-    for step in range(NEWTON):
+    rounding = 1e-16 * speed * np.abs(skew).max((-1, -2))  # of payoffs that cancel
+    step = 0
+    while True:
         off, z = residual(x)
-        before = np.abs(off).max(-1)
-        if np.all(before <= 1e-14 * (1.0 + np.abs(x).max(-1))):
-            return x, step
-        payoff = expected_win(skew, z)
-        # d z = z (dx - E_z dx), so the Jacobian is 1 - speed (skew - payoff 1^T) diag(z)
-        matrix = np.eye(n) - speed * (skew - payoff[..., None]) * z[..., None, :]
+        before, size = np.abs(off).max(-1), 1.0 + np.abs(x).max(-1)
+        if step == NEWTON or np.all(before <= 1e-14 * size + rounding):
+            return x, step, bool(np.all(before <= ON_PATH * size + 1e4 * rounding))
+        matrix = _jacobian(skew, z, expected_win(skew, z), speed)
         move = np.linalg.solve(matrix, -off[..., None])[..., 0]
         share = np.ones((*x.shape[:-1], 1))
         for _ in range(30):
-            rises = np.abs(residual(x + share * move)[0]).max(-1) > (1.0 - 0.25 * share[..., 0]) * (
-                before
-            ) + 1e-14 * (1.0 + np.abs(x).max(-1))
+            allowed = (1.0 - 0.25 * share[..., 0]) * before + 1e-14 * size + rounding
+            rises = np.abs(residual(x + share * move)[0]).max(-1) > allowed
             if not rises.any():
                 break
             share = np.where(rises[..., None], 0.5 * share, share)
-        x = x + share * move
-    return x, NEWTON
+        x, step = x + share * move, step + 1

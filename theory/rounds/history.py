@@ -30,7 +30,7 @@ def history_problems(history: Any, name: str = "history") -> list[str]:
     if isinstance(history, str):
         needed = f"needed are shares, or {AVERAGE!r}"
         return [] if history == AVERAGE else [f"{name}={history!r}; {needed}"]
-    many = isinstance(history, Sequence | np.ndarray) and np.ndim(history) == 1
+    many = isinstance(history, Sequence) or np.ndim(history) == 1
     old = list(history) if many else [history]
     wrong = [share for share in old if number(name, share, least=0.0)]
     if wrong or sum(old) > 1.0 + 1e-12:

@@ -127,6 +127,7 @@ def _sizes(
             f"first_kl {start.shape} and {name} {given.shape} do not fit; needed are (...) and "
             "(rounds, ...)"
         ) from None
+    given = given.reshape(len(given), *(1,) * (len(shape) + 1 - given.ndim), *given.shape[1:])
     return np.broadcast_to(start, shape), np.broadcast_to(given, (len(given), *shape))
 
 

@@ -93,8 +93,9 @@ def one_step_round(
     """
     obj = objectives.of(obj)
     _check(obj, beta, ref, tau, branch, history, preference)
-    given = {"expert": expert, "policy": policy, "ref": ref, "history": history}
-    given = {name: law for name, law in given.items() if law is not None}
+    more = {"ref": ref, "history": history}
+    given = {"expert": expert, "policy": policy}
+    given |= {name: law for name, law in more.items() if law is not None}
     by_name = dict(zip(given, laws.check_laws(**given), strict=True))
     p, q = by_name["expert"], by_name["policy"]
     log_q = laws.log_law(q)
@@ -109,7 +110,7 @@ def one_step_round(
         return _shift_invariant(obj, p, q, log_prior, beta + tau)
     on_expert, on_own = p, q
     if preference is not None:  # (p+q)(r - (P - 1/2))^2 is the hard-label loss at these weights
-        wins = np.broadcast_to(np.asarray(preference, dtype=np.float64), p.shape)
+        wins = _fitting(laws.as_numbers(preference), p.shape)
         on_expert, on_own = (p + q) * wins, (p + q) * (1.0 - wins)
     return _pointwise(obj, on_expert, on_own, log_prior, beta + tau, branch)
 
@@ -263,13 +264,31 @@ def _check(
                 f"{name}: {obj.name} {'needs it' if name in obj.needs else 'does not take it'}"
             )
     if preference is not None:
-        wins = np.asarray(preference, dtype=np.float64)
-        if not np.all((wins >= 0) & (wins <= 1)):
-            problems.append("preference: outside [0, 1]; needed is P(y > pi_t) of each outcome")
+        problems += _preference_problems(preference)
     refuse(problems)
     obj.require("risk")
     if obj.form != "pointwise" and not obj.reference_free:
         obj.require("reward")
+
+
+def _preference_problems(preference: Any) -> list[str]:
+    try:
+        wins = laws.as_numbers(preference)
+    except (TypeError, ValueError) as error:
+        return [f"preference: not an array of numbers ({error})"]
+    if not (wins.size and np.all((wins >= 0) & (wins <= 1))):
+        return ["preference: outside [0, 1]; needed is P(y > pi_t) of each outcome"]
+    return []
+
+
+def _fitting(preference: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """One number an outcome, in the shape of the laws. InvalidInput: it has another one."""
+    try:
+        return np.broadcast_to(preference, shape)
+    except ValueError:
+        raise InvalidInput(
+            f"preference: shape {preference.shape}; needed is that of the laws, {shape}"
+        ) from None
 
 
 # -- predictions ---------------------------------------------------------------------------------
@@ -288,7 +307,7 @@ def partition_gap(
         InvalidInput: laws, or not ``beta > 0``.
     """
     obj = objectives.of(obj)
-    refuse(arguments.numbers("beta", beta))
+    refuse(arguments.numbers("beta", beta, single=True))
     if obj.up_to_constant:
         raise Unavailable(
             f"{obj.name} has no partition gap: its rewards are defined up to a constant (T3)"

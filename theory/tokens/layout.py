@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from theory.errors import InvalidInput
+from theory import arguments
+from theory.errors import InvalidInput, refuse
 from theory.laws import is_real
 from theory.tokens.tree import (
     BoolArray,
     FloatArray,
     IntArray,
     check_layout,
+    is_whole,
     policy_of,
     policy_problems,
 )
@@ -44,8 +46,10 @@ class TokenLayout:
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         problems = []
-        if self.eos is not None and not 0 <= self.eos < self.n_actions:
-            problems.append(f"eos must be a token index in 0..{self.n_actions - 1}, got {self.eos}")
+        if self.eos is not None and not (is_whole(self.eos, 0) and self.eos < self.n_actions):
+            problems.append(
+                f"eos must be a token index in 0..{self.n_actions - 1}, got {self.eos!r}"
+            )
         elif self.eos is not None and (self.next_state[:, self.eos] >= 0).any():
             problems.append(f"the end-of-sequence token {self.eos} must end every response")
         for name, names, count in (
@@ -140,8 +144,16 @@ class TokenLayout:
         return f"state {state} (prompt {name}, after {self.decode(tokens) or 'no tokens'})"
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Tokens as text: their names, or their numbers, separated by spaces."""
-        return " ".join(str(t) if self.vocabulary is None else self.vocabulary[t] for t in tokens)
+        """Tokens as text: their names, or their numbers, separated by spaces.
+
+        InvalidInput: something else than tokens of the game.
+        """
+        names = self.vocabulary or range(self.n_actions)
+        try:
+            return " ".join(str(names[token]) for token in tokens)
+        except (TypeError, IndexError):
+            needed = f"token indices in 0..{self.n_actions - 1}"
+            raise InvalidInput([f"tokens must be {needed}, got {tokens!r}"]) from None
 
     def __repr__(self) -> str:
         kind = "tree" if self.is_tree else "merged"
@@ -160,6 +172,7 @@ class TokenLayout:
         self, rng: np.random.Generator, concentration: float = 1.0, batch: tuple[int, ...] = ()
     ) -> FloatArray:
         """(*batch, S, A) log-policy, each row drawn from a symmetric Dirichlet distribution."""
+        refuse(arguments.generator("rng", rng) + arguments.shape("batch", batch))
         if not (is_real(concentration) and np.isfinite(concentration) and concentration > 0):
             sentence = f"concentration must be positive and finite, got {concentration!r}"
             raise InvalidInput([sentence])

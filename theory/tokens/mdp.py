@@ -32,6 +32,7 @@ from theory.tokens.tree import (
     check_layout,
     check_tree,
     is_whole,
+    numbers,
     tree_layout,
 )
 
@@ -261,7 +262,7 @@ class TokenMDP(TokenRecursions):
 
     def lift(self, per_state: ArrayLike) -> FloatArray:
         """An (..., S, A) array of this game on the states of its tree (`unrolled`)."""
-        return np.asarray(per_state, dtype=np.float64)[..., self.unrolled()[1], :]
+        return self.per_state_action(per_state, "per_state")[..., self.unrolled()[1], :]
 
     def sequence_sum(self, per_state_action: ArrayLike, padding: float = 0.0) -> FloatArray:
         """(..., prompts, N) sum of f(s, a) along every complete response.
@@ -269,14 +270,11 @@ class TokenMDP(TokenRecursions):
         +inf and -inf on one response count as 0 (probability 0 on both sides is ignored).
         """
         tree, where = self.unrolled()
-        summand = np.asarray(per_state_action, dtype=np.float64)
-        if summand.shape[-2:] != (self.n_states, self.n_actions) or np.isnan(summand).any():
-            raise InvalidInput(
-                [
-                    f"per_state_action must have shape (..., {self.n_states}, {self.n_actions}) "
-                    f"and no NaN, got shape {summand.shape}"
-                ]
-            )
+        summand = self.per_state_action(per_state_action, "per_state_action")
+        if np.isnan(summand).any():
+            raise InvalidInput(["per_state_action has NaN entries"])
+        if not laws.is_real(padding):
+            raise InvalidInput([f"padding must be a number, got {padding!r}"])
         if tree is not self:
             summand = summand[..., where, :]
         with np.errstate(invalid="ignore"):
@@ -300,7 +298,7 @@ class TokenMDP(TokenRecursions):
         laws that do not sum to 1, and probability on padding.
         """
         rounding = laws.rounding_of(log_law, ROW_TOLERANCE)
-        return self._from_log_law(np.asarray(log_law, dtype=np.float64), rounding)
+        return self._from_log_law(numbers("law", log_law), rounding)
 
     def _from_log_law(self, law: FloatArray, tolerance: float) -> FloatArray:
         problems = self._law_shape_problems(law, "law")
@@ -327,7 +325,7 @@ class TokenMDP(TokenRecursions):
 
     def policy_from_law(self, law: ArrayLike) -> FloatArray:
         """(..., S, A) log-policy of a sequence law (..., prompts, N), inverse of `sequence_law`."""
-        given = np.asarray(law, dtype=np.float64)
+        given = numbers("law", law)
         if (given < 0).any():
             raise InvalidInput([f"law has negative entries, the least is {given.min():.3g}"])
         with np.errstate(divide="ignore"):

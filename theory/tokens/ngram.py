@@ -49,7 +49,7 @@ def ngrams(
     The size of the game is checked here, before anything is counted.
     """
     problems = []
-    if unit not in ("word", "char"):
+    if str(unit) not in ("word", "char"):  # also of an array, which is equal to neither
         problems.append(f"unit must be 'word' or 'char', got {unit!r}")
     if not (is_real(smoothing) and np.isfinite(smoothing) and smoothing >= 0):
         problems.append(f"smoothing must be a finite number >= 0, got {smoothing!r}")

@@ -10,8 +10,15 @@ from numpy.typing import ArrayLike
 
 from theory import arguments
 from theory.errors import InvalidInput
+from theory.laws import is_real
 from theory.tokens.layout import TokenLayout
-from theory.tokens.tree import FloatArray, policy_of, policy_problems
+from theory.tokens.tree import (
+    FloatArray,
+    common_batch,
+    numbers,
+    policy_of,
+    policy_problems,
+)
 
 
 class SoftValues(NamedTuple):
@@ -100,7 +107,7 @@ class TokenRecursions(TokenLayout):
         problems = arguments.number("beta", beta, 0.0) + arguments.number("tau", tau, 0.0)
         if not problems and beta + tau == 0:
             problems.append("beta + tau must be positive (a policy step needs a KL weight)")
-        payoff = np.asarray(reward, dtype=np.float64)
+        payoff = numbers("reward", reward)
         cells = (self.n_states, self.n_actions)
         if payoff.ndim and payoff.shape[-2:] != cells:
             problems.append(
@@ -112,7 +119,7 @@ class TokenRecursions(TokenLayout):
         weights: list[tuple[float, FloatArray]] = []
         for name, weight, given in (("beta", beta, log_prior), ("tau", tau, log_ref)):
             role = "log_prior" if name == "beta" else "log_ref"
-            if weight == 0:
+            if not is_real(weight) or weight == 0:
                 continue
             if given is None:
                 problems.append(f"{role} is required when {name} > 0")
@@ -122,17 +129,19 @@ class TokenRecursions(TokenLayout):
                 if not found:
                     weights.append((weight, policy_of(given)))
         if sequence_reward is not None and not problems:
-            extra = np.asarray(sequence_reward, dtype=np.float64)
+            extra = numbers("sequence_reward", sequence_reward)
             problems += self._law_shape_problems(extra, "sequence_reward")
             if not problems:
                 live = extra[..., self.responses >= 0]
                 if (np.isnan(live) | np.isposinf(live)).any():
                     problems.append("sequence_reward must be finite or -inf, it has NaN or +inf")
                 else:
+                    common_batch(reward=payoff, sequence_reward=extra)
                     payoff = payoff + self._spread(extra, 0.0)
         if problems:
             raise InvalidInput(problems)
         total = np.broadcast_to(payoff, np.broadcast_shapes(payoff.shape, cells))
+        common_batch(reward=total, **{f"policy {n}": law for n, (_, law) in enumerate(weights, 1)})
         for weight, log_law in weights:
             total = total + weight * log_law
         total = np.where(self.allowed, total, -np.inf)
@@ -160,8 +169,8 @@ class TokenRecursions(TokenLayout):
     def expected_sum(self, log_policy: ArrayLike, per_state_action: ArrayLike) -> FloatArray:
         """(..., prompts) E_pi of the sum of f(s, a) along a response; 0 times inf counts as 0."""
         policy = np.exp(self.validate_policy(log_policy))
-        summand = np.asarray(per_state_action, dtype=np.float64)
-        batch = np.broadcast_shapes(policy.shape, summand.shape)[:-2]
+        summand = self.per_state_action(per_state_action, "per_state_action")
+        batch = common_batch(policy=policy, per_state_action=summand)
         value = np.zeros((*batch, self.n_states + 1))
         for first, last in reversed(self.layers):
             law = policy[..., first:last, :]
@@ -180,8 +189,21 @@ class TokenRecursions(TokenLayout):
         """(..., S, A) u_h = log p(a|s)/q(a|s) in nats; 0 where both probabilities are 0 (T14)."""
         first = self.validate_policy(log_policy, "first policy")
         second = self.validate_policy(log_other, "second policy")
+        common_batch(first=first, second=second)
         absent = np.isneginf(first) & np.isneginf(second)
         return np.where(absent, 0.0, first) - np.where(absent, 0.0, second)
+
+    def per_state_action(self, given: ArrayLike, what: str) -> FloatArray:
+        """Numbers (..., S, A) of the states and actions. InvalidInput: of another shape, or none"""
+        values = numbers(what, given)
+        if values.ndim < 2 or values.shape[-2:] != (self.n_states, self.n_actions):
+            raise InvalidInput(
+                [
+                    f"{what} must have shape (..., {self.n_states} states, {self.n_actions} "
+                    f"actions), got {values.shape}"
+                ]
+            )
+        return values
 
     def _law_shape_problems(self, law: FloatArray, what: str) -> list[str]:
         if not self.is_tree:

@@ -37,6 +37,23 @@ def is_whole(value: Any, least: int) -> bool:
     )
 
 
+def numbers(what: str, given: Any) -> FloatArray:
+    """The values as float64. InvalidInput: no numbers."""
+    try:
+        return laws.as_numbers(given)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput([f"{what} must be an array of numbers ({error})"]) from None
+
+
+def common_batch(**arrays: FloatArray) -> tuple[int, ...]:
+    """Axes before the last two of arrays that broadcast. InvalidInput: they do not."""
+    try:
+        return np.broadcast_shapes(*(array.shape[:-2] for array in arrays.values()))
+    except ValueError:
+        named = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise InvalidInput([f"axes before the last two do not fit: {named}"]) from None
+
+
 def tree_size(vocab: int, horizon: int, prompts: int, eos: int | None, order: int | None) -> int:
     """Number of states of the layout that `tree_layout` would build (exact, no allocation)."""
     branching = vocab - (eos is not None)
@@ -110,6 +127,14 @@ def _where(mask: Any, described: Sequence[str] | None = None) -> str:
     return shown + (f" and {more} more" if more else "")
 
 
+def _array(given: Any) -> NDArray[Any]:
+    """As numpy reads it; of rows of several lengths an array of lists, which nothing takes."""
+    try:
+        return np.asarray(given)
+    except ValueError:
+        return np.asarray(given, dtype=object)
+
+
 def check_layout(
     next_state: Any, depth: Any, prompt: Any, allowed: Any
 ) -> tuple[IntArray, IntArray, IntArray, BoolArray]:
@@ -133,7 +158,7 @@ def check_layout(
     problems: list[str] = []
     permitted = np.ones((states, actions), dtype=bool)
     if allowed is not None:
-        given = np.asarray(allowed)
+        given = _array(allowed)
         if given.shape != successors.shape or given.dtype != bool:
             problems.append(
                 f"allowed must be a boolean array of shape {successors.shape}, got {given.dtype} "
@@ -183,7 +208,7 @@ def _given_or_counted(
 ) -> IntArray | None:
     states = len(successors)
     if depth is not None:
-        given = np.asarray(depth)
+        given = _array(depth)
         if given.shape != (states,) or not np.issubdtype(given.dtype, np.integer):
             problems.append(f"{name} must be {states} integers, got {given.dtype} {given.shape}")
             return None
@@ -215,7 +240,7 @@ def _owners(
         problems.append(f"an action leads back to a prompt's first state {_where(entered[roots])}")
         return None
     if prompt is not None:
-        given = np.asarray(prompt)
+        given = _array(prompt)
         if given.shape != depths.shape or not np.issubdtype(given.dtype, np.integer):
             problems.append(
                 f"prompt must be {len(depths)} integers, got {given.dtype} {given.shape}"

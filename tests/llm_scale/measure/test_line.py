@@ -7,7 +7,7 @@ import pytest
 
 from lab import progress
 from llm_scale.launch.run_folder import run
-from llm_scale.measure.line import line, worse
+from llm_scale.measure.line import ALONE, PARTS, line, worse
 from llm_scale.measure.telemetry import Measured, divergences
 
 BETTER = {
@@ -27,6 +27,23 @@ def test_a_round_that_ruins_the_model_says_so():
     assert line(row) == (
         "round 0  NLL 0.87 -> 7.28 (change +6.41, se 0.40)  WORSE by 6.41 nats (16 se)"
     )
+
+
+def test_a_prediction_without_its_measurement_is_no_part_of_another_number():
+    """All comparisons drawn: no slope is known, and (0.50) would read as the error of 0.500."""
+    row = {"round": 1, "win_rate_base": 0.5, "preference_slope_predicted": 0.5}
+    assert line(row) == "round 1  against pi_0 0.500  predicted slope on 2P-1 0.50"
+    known = line(row | {"preference_slope": 0.43})
+    assert known == "round 1  against pi_0 0.500  slope on 2P-1 0.43 (0.50)"
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+def test_what_is_more_of_another_number_says_what_it_is_without_it(missing):
+    short = {key for key, text in PARTS if text[0] in "-(b" or text == "predicted {:.2f}"}
+    assert short == set(ALONE)
+    for key, (first, alone) in ALONE.items():
+        said = line({"round": 1, first: missing, key: 0.5, "reverse_kl": 0.25})
+        assert alone.format(0.5) in said.split("  ")
 
 
 @pytest.mark.parametrize(

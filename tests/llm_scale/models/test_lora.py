@@ -3,12 +3,19 @@
 import copy
 import json
 import shutil
+import warnings
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from typer.testing import CliRunner
 
 from llm_scale import models
@@ -45,6 +52,11 @@ def train(out, code=0, **more):
 
 def scores(model):
     return score(Scorer(model), PAIRS, 1000)
+
+
+@torch.no_grad()
+def logits(model):
+    return model(torch.tensor([LONG])).logits
 
 
 def adapted(language, seed=0, **more):
@@ -217,6 +229,22 @@ def test_an_interruption_changes_nothing(tmp_path, interrupt, game):
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
+def test_a_run_whose_base_is_no_directory_is_played_when_it_is_finished(tmp_path, interrupt):
+    out = tmp_path / "run"
+    interrupt(7)
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in SMALL.items()]
+    assert CliRunner().invoke(app, ["train", "--out", str(out), *flags]).exit_code
+    for command in (("generate", out, "1 2"), ("eval", out)):
+        said = call(*command, code=2).stderr.strip()
+        assert said == (
+            f"error: {out}: a run that is not finished, and its checkpoints are adapters of "
+            "model='tiny', which is no directory; train it to its end first: only then are the "
+            "weights whole"
+        )
+    train(out)
+    assert "nll" in json.loads(call("eval", out).stdout)
+
+
 def test_a_run_keeps_the_adapter_alone_and_begins_at_the_base(base, tmp_path):
     """SPIN's first loss is ln 2; pi_0, pi_t and checkpoints are adapters that peft reads."""
     out = tmp_path / "run"
@@ -285,6 +313,59 @@ def damaged(base, folder, **told):
     config = json.loads((folder / lora.CONFIG).read_text()) | told
     (folder / lora.CONFIG).write_text(json.dumps(config))
     return folder
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "parts",
+    [["embed_tokens", "q_proj"], ["lm_head"], ["embed_tokens", "lm_head"], ["q_proj"],
+     ["embed_tokens", "tied"]],
+)  # fmt: skip
+def test_an_update_of_tied_embeddings_is_of_one_side_alone(words, tmp_path, tied, parts):
+    """The merged model, also written and read again, has the logits of peft's unmerged one."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+             "num_attention_heads": 2, "vocab_size": len(words), "bos_token_id": None,
+             "eos_token_id": words.eos_token_id}  # fmt: skip
+    plain = LlamaForCausalLM(LlamaConfig(tie_word_embeddings=tied, **sizes))
+    for name in ("base", "adapter", "again"):
+        (tmp_path / name).mkdir()
+    models.save(models.Language(plain, words), tmp_path / "base")
+    more = {"ensure_weight_tying": True} if "tied" in parts else {}
+    config = LoraConfig(
+        r=2, target_modules=[p for p in parts if p != "tied"], init_lora_weights=False, **more
+    )
+    with warnings.catch_warnings():  # of tied embeddings
+        warnings.simplefilter("ignore")
+        made = get_peft_model(plain, config).eval()
+        made.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
+        made.save_pretrained(tmp_path / "adapter")
+    wanted = logits(made)
+    there = models.load(tmp_path / "adapter", torch.float32, CPU)
+    torch.testing.assert_close(logits(there.model), wanted, rtol=1e-5, atol=1e-5)
+    assert there.model.config.tie_word_embeddings == (tied and parts == ["q_proj"])
+    models.save(there, tmp_path / "again")
+    again = models.load(tmp_path / "again", torch.float32, CPU)
+    torch.testing.assert_close(logits(again.model), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_an_update_that_no_weights_can_have_is_refused_in_a_line(base, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    plain = models.load(base, torch.float32, CPU)
+    with warnings.catch_warnings():  # that it cannot be merged
+        warnings.simplefilter("ignore")
+        made = get_peft_model(plain.model, LoraConfig(target_modules=["q_proj"], lora_bias=True))
+        made.peft_config["default"].base_model_name_or_path = str(base)
+        made.save_pretrained(tmp_path / "adapter")
+    given = on_files(base) | {"model": tmp_path / "adapter"}
+    said = train(tmp_path / "run", code=2, **given).stderr.strip()
+    assert said.startswith(f"error: model={str(tmp_path / 'adapter')!r}: this LoRA adapter cannot")
+    assert "be merged: Impossible to merge LoRA with `lora_bias=True`" in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
 
 
 REFUSED = {

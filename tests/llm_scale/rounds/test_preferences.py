@@ -70,6 +70,7 @@ def test_a_users_scorer_and_a_users_preference(tmp_path):
         "def longer(prompt, first, second):\n    return 0.9 if len(first) > len(second) else 0.2\n"
         "def wrong(prompt, first, second):\n    return 1.5\n"
         "def fails(prompt, response):\n    return 1 / 0\n"
+        "def late(prompt, response):\n    raise RuntimeError('late\\nfailure')\n"
         "def odd(prompt):\n    return 1\n"
     )
     tokenizer = tiny_game.task(tiny_game.settings()).tokenizer
@@ -78,7 +79,11 @@ def test_a_users_scorer_and_a_users_preference(tmp_path):
     assert scored[0, 1] == pytest.approx(1 / (1 + np.exp(-1.0)))
     judged = build(f"{file}:longer", None, tokenizer).compare(item, given)
     np.testing.assert_allclose(judged, [[0.5, 0.9], [0.1, 0.5]])
-    for name, message in (("wrong", "within"), ("fails", "ZeroDivisionError")):
+    for name, message in (
+        ("wrong", "within"),
+        ("fails", "ZeroDivisionError"),
+        ("late", "mine.py:late' failed: RuntimeError: late failure$"),
+    ):
         with pytest.raises(InvalidInput, match=message):
             build(f"{file}:{name}", None, tokenizer).compare(item, given)
     with pytest.raises(InvalidInput, match="takes 1 arguments"):

@@ -191,6 +191,27 @@ def test_a_failure_is_forgotten_when_the_run_goes_on(within, copy):
     assert read.read(out).state == "unfinished"
 
 
+def test_what_a_killed_process_was_writing_is_removed_and_a_users_files_stay(within, whole, copy):
+    out = copy(within)
+    written = ["base.safetensors", "current.safetensors", "settings.json", "failure.json",
+               "rounds/round-001.csv", "samples/round-001.jsonl"]  # fmt: skip
+    folders = ["final", "best", "checkpoints/000000000123"]
+    lost = [out / f"{name}.0123abcd.tmp" for name in written + folders]
+    for path in lost:
+        path.parent.mkdir(exist_ok=True)
+        path.mkdir() if str(path.relative_to(out)).startswith(tuple(folders)) else path.touch()
+    own = [out / "current.safetensors.tmp", out / "mine.0123abcd.tmp", out / "checkpoints/my.tmp"]
+    for path in own:
+        path.write_text("mine")
+    call("train", "--out", out, *SMALL)
+    assert not any(path.exists() for path in lost)
+    assert [path.read_text() for path in own] == ["mine"] * 3
+    assert sorted(out.rglob("*.tmp")) == sorted(own)
+    for path in own:
+        path.unlink()
+    assert outcome(out) == whole
+
+
 @pytest.mark.parametrize("name", ["pairs.jsonl", "objective.py", "oracle.py"])
 def test_a_file_that_changed_is_not_gone_on_with(name, tmp_path):
     """The run would be of two kinds; what it was can still be sampled without its files."""

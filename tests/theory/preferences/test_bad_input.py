@@ -21,6 +21,18 @@ CALLS: Calls = {
         lambda: preferences.nash([[0.5, 1.2], [-0.2, 0.5]]),
         r"P: out of range at \(0, 1\) \(1\.2.*needed is a value in \[0, 1\]",
     ),
+    "nash: no tolerance": (
+        lambda: preferences.nash(RPS, None),
+        r"^tolerance=None; needed is a finite number > 0$",
+    ),
+    "random_preference: no generator": (
+        lambda: preferences.random_preference(0, 3, 2),
+        r"^rng: a int; needed is a numpy Generator; shape=2; needed are whole numbers >= 0, the",
+    ),
+    "cycle_speed: a scale an outcome": (
+        lambda: preferences.cycle_speed(RPS, THREE, [1.0, 2.0, 3.0]),
+        r"^scale=\[1\.0, 2\.0, 3\.0\]; needed is a finite number > 0$",
+    ),
     "nash: a row": (
         lambda: preferences.nash([0.5, 0.5]),
         r"P: shape \(2,\); needed is \(\.\.\., n, n\) with n >= 1",

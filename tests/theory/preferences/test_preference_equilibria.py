@@ -160,6 +160,63 @@ def test_anchored_equilibrium_by_another_solver(claim, game: PreferenceGame, tau
     claim.close(preferences.regularised_nash(P, ref, tau).policy, z, 1e-8, what="policy")
 
 
+def test_where_the_anchored_equilibrium_turns_fast_steps_are_halved(monkeypatch) -> None:
+    """Found by a homotopy in steps of 1 % of 1/tau, to 4e-13; steps of a factor two missed it."""
+    P = np.array([
+        [0.5, 0.3196, 0.8973, 0.5109, 0.9364, 0.6588],
+        [0.6804, 0.5, 0.3947, 0.7211, 0.3364, 0.6141],
+        [0.1027, 0.6053, 0.5, 0.9856, 0.9238, 0.0343],
+        [0.4891, 0.2789, 0.0144, 0.5, 0.534, 0.6899],
+        [0.0636, 0.6636, 0.0762, 0.466, 0.5, 0.8948],
+        [0.3412, 0.3859, 0.9657, 0.3101, 0.1052, 0.5],
+    ])  # fmt: skip
+    ref = [0.002568271287660931, 0.18160333927206154, 9.522604332407252e-09,
+           0.23769327088562886, 1.4456271498102524e-09, 0.5781351075864173]  # fmt: skip
+    tau, scale = 0.0057758409430347865, 11.048024609690163
+    known = [0.092, 0.5946, 0.2012, 0.0, 0.033, 0.0793]
+    found = preferences.regularised_nash(P, ref, tau, scale)
+    np.testing.assert_allclose(found.policy, known, atol=1e-4)
+    answer = np.log(ref) + scale * (2.0 * P - 1.0) @ found.policy / tau
+    np.testing.assert_allclose(np.exp(answer - logsumexp(answer)), found.policy, atol=1e-10)
+    for few in (3, 5):  # Newton's steps a stage: more stages are needed, and found
+        monkeypatch.setattr(solve, "NEWTON", few)
+        again = preferences.regularised_nash(P, ref, tau, scale)
+        np.testing.assert_allclose(again.policy, found.policy, atol=1e-9)
+    with pytest.raises(NotConverged, match="regularised_nash: not converged") as raised:
+        preferences.regularised_nash(P, ref, tau, scale, max_iterations=20)
+    reached = raised.value.solution.policy  # that of a larger tau, no point off the path
+    gap = preferences.regularised_gap(P, reached, ref, tau, scale)
+    assert raised.value.solution.gap == pytest.approx(gap, rel=1e-6)
+
+
+@given(
+    game=preference_games(max_n=9),
+    tau=st.floats(-12.0, 0.0).map(lambda x: 10.0**x),
+    scale=st.floats(0.3, 30.0),
+    rare=st.floats(0.0, 30.0),
+)
+def test_anchored_equilibria_are_found_at_small_anchors_and_rare_outcomes(
+    game: PreferenceGame, tau: float, scale: float, rare: float
+) -> None:
+    ref = game.ref * np.exp(-rare * np.arange(game.ref.shape[-1]) / game.ref.shape[-1])
+    ref = ref / ref.sum(-1, keepdims=True)
+    found = preferences.regularised_nash(game.P, ref, tau, scale)
+    assert (found.gap < 1e-12).all()
+    assert (preferences.duality_gap(game.P, found.policy) <= 1e-12 + tau / scale * -np.log(
+        ref.min(-1)
+    )).all()  # fmt: skip
+
+
+@pytest.mark.parametrize("tau", [1e-100, 1e-300])
+def test_an_anchor_below_all_digits_gives_a_plain_equilibrium(tau: float) -> None:
+    for ref in ([1 / 3] * 3, [1.0 - 2e-12, 1e-12, 1e-12]):
+        for scale in (1e-6, 1.0, 1e3):
+            found = preferences.regularised_nash(
+                preferences.rock_paper_scissors(), ref, tau, scale, raise_on_failure=False
+            )
+            np.testing.assert_allclose(found.policy, 1 / 3, atol=1e-6)
+
+
 @pytest.mark.claim("T12.small_anchor", regime="tabular")
 @given(game=preference_games(min_n=3))
 def test_anchored_equilibria_tend_to_a_nash_equilibrium(claim, game: PreferenceGame) -> None:

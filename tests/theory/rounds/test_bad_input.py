@@ -21,7 +21,7 @@ from tests.theory.wrong_calls import (
 )  # fmt: skip
 from theory import TokenMDP, self_play, theory_card
 from theory.rounds.log_linear import LogLinear
-from theory.rounds.one_step import local_rate_one_step, partition_gap
+from theory.rounds.one_step import local_rate_one_step, one_step_round, partition_gap
 from theory.rounds.predictions import gap_slope, long_step, spif_burn_in, spif_reach
 
 CLASS = LogLinear(np.eye(3)[:, :2])
@@ -29,6 +29,30 @@ ZERO = np.zeros(2)
 
 CALLS: Calls = {
     # rounds
+    "one_step_round: no expert": (
+        lambda: one_step_round(None, Q, SPIF, 1.0),
+        r"^expert: shape \(\) has no outcomes; needed is \(\.\.\., n\), all >= 1$",
+    ),
+    "one_step_round: no policy": (
+        lambda: one_step_round(P, None, SPIF, 1.0),
+        r"^policy: shape \(\) has no outcomes; needed is \(\.\.\., n\), all >= 1$",
+    ),
+    "one_step_round: preference as text": (
+        lambda: one_step_round(P, Q, SPPO, 1.0, preference="x"),
+        r"^preference: not an array of numbers \(<U1 values\)$",
+    ),
+    "one_step_round: preference of other outcomes": (
+        lambda: one_step_round(THREE, THREE, SPPO, 1.0, preference=[0.5, 0.6]),
+        r"^preference: shape \(2,\); needed is that of the laws, \(3,\)$",
+    ),
+    "one_step_round: no preference at all": (
+        lambda: one_step_round(P, Q, SPPO, 1.0, preference=[]),
+        r"^preference: outside \[0, 1\]; needed is P\(y > pi_t\) of each outcome$",
+    ),
+    "partition_gap: a beta an outcome": (
+        lambda: partition_gap(P, Q, SPIF, [1.0, 2.0]),
+        r"^beta=\[1\.0, 2\.0\]; needed is a finite number > 0$",
+    ),
     "self_play: a name": (
         lambda: self_play(P, Q, "spiff", 1.0),
         r"unknown objective 'spiff'\. Did you mean 'spif'",

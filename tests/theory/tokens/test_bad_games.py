@@ -122,7 +122,7 @@ BAD = {
         "share the last 0 tokens allow different actions: state 1 .* and state 2",
     ),
     "no source": (lambda: GAME.merge_policy(UNIFORM), "a game made by merged"),
-    "summand": (lambda: GAME.sequence_sum(np.ones(3)), r"shape \(..., 3, 3\) and no NaN"),
+    "summand": (lambda: GAME.sequence_sum(np.ones(3)), r"shape \(..., 3 states, 3 actions\), got"),
 }
 
 

@@ -27,6 +27,26 @@ CALLS: Calls = {
         lambda: TokenMDP.tree(vocab=3, horizon=2, eos=3),
         r"eos must be a token index in 0\.\.2 or None, got 3",
     ),
+    "random_policy: rng": (
+        lambda: GAME.random_policy(3),
+        r"^rng: a int; needed is a numpy Generator$",
+    ),
+    "policy_from_law: text": (
+        lambda: GAME.policy_from_law("x"),
+        r"^law must be an array of numbers \(<U1 values\)$",
+    ),
+    "policy_from_law: shape": (
+        lambda: GAME.policy_from_law([0.5, 0.5]),
+        r"^law must have shape \(\.\.\., 1 prompts, 7 responses\), got \(2,\)$",
+    ),
+    "lift: shape": (
+        lambda: GAME.lift([0.5, 0.5]),
+        r"^per_state must have shape \(\.\.\., 3 states, 3 actions\), got \(2,\)$",
+    ),
+    "decode: no token": (
+        lambda: GAME.decode([0, 3]),
+        r"^tokens must be token indices in 0\.\.2, got \[0, 3\]$",
+    ),
     "random: concentration": (
         lambda: TokenMDP.random(concentration=0.0),
         r"concentration must be positive and finite, got 0",
