@@ -82,7 +82,7 @@ def check_objective(
         InvalidInput: no objective.
 
     >>> print(check_objective("spin"))
-    checked: spin: 7 checks hold
+    checked: spin: 8 checks hold
     """
     obj = objectives.of(objective)
     findings: list[Finding] = []
