@@ -20,7 +20,10 @@ def numbers(x: Any, name: str) -> Array:
     try:
         if x is None or isinstance(x, str):  # numpy would read None as NaN, and "1" as 1
             raise TypeError(type(x).__name__)
-        return xp.as_array(x)
+        array = xp.as_array(x)
+        if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
+            raise TypeError(f"{array.dtype} values")
+        return array
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"{name}={x!r}; needed are numbers ({error})") from None
 

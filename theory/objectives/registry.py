@@ -174,6 +174,8 @@ def load_file(path: str | Path) -> list[str]:
     Raises:
         InvalidInput: no such file, an error inside it, or nothing registered by it.
     """
+    if not isinstance(path, str | Path):
+        raise InvalidInput(f"path={path!r}; needed is the name of a Python file")
     path = Path(path)
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file; needed is a Python file that uses @register")

@@ -103,6 +103,8 @@ CALLS: Calls = {
     ),
     # link and reward
     "link: text": (lambda: SPIF.link("u"), r"u='u'; needed are numbers"),
+    "link: texts": (lambda: SPIF.link(np.array(["a"])), r"needed are numbers \(<U1 values\)"),
+    "load_file: None": (lambda: objectives.load_file(None), r"path=None; needed is the name of a"),
     "link: None": (lambda: SPIF.link(None), r"u=None; needed are numbers"),
     "link: no delta": (
         lambda: IPO.link(0.5),
