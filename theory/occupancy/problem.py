@@ -18,7 +18,6 @@ and the pointwise logistic game prefer long responses, also at tau = 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,7 +25,7 @@ import numpy as np
 from theory import arguments, laws
 from theory.certificate import BALANCE, require_best_response, response_imbalance, reward_gain
 from theory.errors import InvalidInput, Unavailable
-from theory.objectives import Objective
+from theory.objectives import Objective, derivatives
 from theory.result import Outcome, Solution
 from theory.tokens.mdp import TokenMDP
 from theory.tokens.tree import BoolArray, FloatArray
@@ -282,19 +281,9 @@ def _require(obj: Objective, kind: Kind) -> None:
         raise Unavailable(f"{obj.name} has no occupancy game: {why}")
 
 
-@cache
-def _gauss(order: int) -> tuple[FloatArray, FloatArray]:
-    return np.polynomial.legendre.leggauss(order)
-
-
-def integrated_link(obj: Objective, ratio: FloatArray, order: int = 24) -> FloatArray:
-    """Phi(e^-u) = int_0^u R(v) e^-v dv by Gauss-Legendre quadrature (T5), u within [-700, 60]."""
-    nodes, weights = _gauss(order)
-    end = np.clip(ratio, -700.0, 60.0)[..., None]
-    points = 0.5 * end * (nodes + 1.0)
-    return np.asarray(
-        (0.5 * end * weights * np.asarray(obj.link(points)) * np.exp(-points)).sum(-1)
-    )
+def integrated_link(obj: Objective, ratio: FloatArray) -> FloatArray:
+    """Phi(e^-u) = int_0^u R(v) e^-v dv by adaptive quadrature (T5), elementwise."""
+    return derivatives.potential_density(obj.link, ratio)
 
 
 def _potential(
@@ -305,11 +294,11 @@ def _potential(
     Closed forms subtract: where d/e is huge they lose digits, and quadrature takes over.
     """
     if not obj.writes("potential_formula"):
-        return expert * integrated_link(obj, ratio, 256)
+        return expert * integrated_link(obj, ratio)
     value = obj.potential_formula(mass[..., None], expert[..., None]) + offset * (mass - expert)
     far = (ratio < -15.0) & (expert > 0)
     if far.any():
-        value[far] = expert[far] * integrated_link(obj, ratio[far], 256)
+        value[far] = expert[far] * integrated_link(obj, ratio[far])
     return np.asarray(value)
 
 

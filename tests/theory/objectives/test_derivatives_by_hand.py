@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -119,6 +120,90 @@ def test_potentials_by_quadrature():
     steep = derivatives.potential_density(np.exp, np.array([2.0, INF]))
     close(steep[0], 2.0)
     assert steep[1] == INF
+
+
+# rewards, the same in mpmath's functions, and where they have a corner or jump
+LINKS = {
+    "smooth": (lambda v: np.tanh(v / 2), lambda v: mpmath.tanh(v / 2), []),
+    "corners": (
+        lambda v: np.clip(np.tanh(v / 2), -0.2, 0.6),
+        lambda v: min(max(mpmath.tanh(v / 2), mpmath.mpf(-0.2)), mpmath.mpf(0.6)),
+        [-2 * math.atanh(0.2), 2 * math.atanh(0.6)],
+    ),
+    "jumps": (
+        lambda v: v + 2.0 * (v > 0.37) - 3.0 * (v < -3.1),
+        lambda v: v + 2 * int(v > 0.37) - 3 * int(v < -3.1),
+        [-3.1, 0.37],
+    ),
+    "far corners": (
+        lambda v: 0.1 * v + 5 * np.maximum(v - 8.3, 0) - 3 * np.maximum(-650.1 - v, 0),
+        lambda v: 0.1 * v + 5 * max(v - 8.3, 0) - 3 * max(-650.1 - v, 0),
+        [-650.1, 8.3],
+    ),
+    "jump at 0": (lambda v: 0.5 * v + 0.1 * np.sign(v), lambda v: v / 2 + 0.1 * mpmath.sign(v), []),
+    "jump by 0": (lambda v: v + (v > 5e-4), lambda v: v + int(v > 5e-4), [5e-4]),
+    "stairs": (np.floor, mpmath.floor, [float(k) for k in range(-700, 700) if abs(k) < 40]),
+}
+AT = np.array(
+    [-700.0, -655.0, -20.0, -3.1, -1.0, -1e-3, 0.0, 1e-8, 1e-3, 0.5, 1.0, 9.0, 100.0, INF]
+)
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_potentials_of_links_with_corners_and_jumps(name):
+    """Against mpmath between corners, each log-ratio alone and all at once."""
+    link, exactly, corners = LINKS[name]
+    at = AT[2:] if name == "stairs" else AT  # whose hundreds of steps mpmath takes long over
+    expected = []
+    for u in np.minimum(at, 700.0):
+        least, most = min(u, 0.0), max(u, 0.0)
+        ends = [c for c in [*corners, *range(-690, 0, 15), 5, 20, 80, 300] if least < c < most]
+        ends = sorted({0.0, float(u), *map(float, ends)}, key=abs)
+        parts = mpmath.quad(lambda v: exactly(v) * mpmath.exp(-v), ends) if u else 0.0
+        expected.append(float(parts))
+    close(derivatives.potential_density(link, at), expected, 1e-12)
+    alone = [float(derivatives.potential_density(link, u)) for u in at]
+    close(alone, expected, 1e-12)
+
+
+def test_a_potential_asks_no_more_of_a_link_than_it_needs():
+    """Smooth: 48 rewards an interval. Each corner: some levels of one interval, however many."""
+    asked = []
+
+    def counted(v):
+        asked.append(np.size(v))
+        return np.tanh(v / 2)
+
+    u = np.random.default_rng(0).normal(0.0, 5.0, 3000)
+    derivatives.potential_density(counted, u)
+    assert sum(asked) <= 50 * len(u)
+    asked.clear()
+    derivatives.potential_density(lambda v: np.clip(counted(v), -0.2, 0.6), u)
+    assert sum(asked) <= 55 * len(u)
+
+
+@pytest.mark.parametrize("size", [3, 3000])
+def test_a_potential_of_a_noisy_link_comes_to_an_end(size):
+    """As of one solved to 1e-6 only: no interval of it agrees with its halves."""
+    asked = []
+
+    def noisy(v):
+        asked.append(np.size(v))
+        return np.tanh(v / 2) * (1.0 + 1e-6 * np.sin(1e9 * v))
+
+    u = np.random.default_rng(0).normal(0.0, 3.0, size)
+    found = derivatives.potential_density(noisy, u)
+    close(found, derivatives.potential_density(lambda v: np.tanh(v / 2), u), 1e-5)
+    assert sum(asked) <= 4e6
+
+
+def test_potentials_of_laws_keep_their_shape():
+    u = np.array([[1.0, -2.0], [0.0, np.nan]])
+    found = derivatives.potential_density(lambda v: 1.0 + 0.0 * v, u)
+    close(found, 1.0 - np.exp(-u))
+    assert derivatives.potential_density(lambda v: v, np.zeros((2, 0))).shape == (2, 0)
+    infinite = derivatives.potential_density(lambda v: np.where(v > 2.0, INF, v), np.array([1, 3]))
+    close(infinite, [1.0 - 2.0 / math.e, INF])
 
 
 def test_ranges_of_slopes():

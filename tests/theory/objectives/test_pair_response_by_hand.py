@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from theory import xp
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, NotConverged
 from theory.objectives import pair_response
 
 P = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
@@ -121,3 +121,103 @@ def test_pairs_of_weights_of_any_size_and_an_outcome_without_any(size):
     ratio = np.log(P[0] / Q[0])
     np.testing.assert_allclose(found[:3], ratio - ratio.mean(), rtol=1e-11)
     assert found[3] == 0.0
+
+
+# losses whose curvature jumps, and their slopes
+def rennie(d):
+    return xp.where(d < 0, 0.5 - d, 0.5 * xp.square(xp.maximum(1.0 - d, 0.0 * d)))
+
+
+def smooth_l1(d):
+    return xp.where(xp.abs(1.0 - d) < 1.0, 0.5 * xp.square(1.0 - d), xp.abs(1.0 - d) - 0.5)
+
+
+def huber(d):
+    near = xp.minimum(xp.abs(1.0 - d), 0.5 + 0.0 * d)
+    return near * (xp.abs(1.0 - d) - 0.5 * near)
+
+
+KNEES = {rennie: (-1.0, 0.0), smooth_l1: (-1.0, 1.0), huber: (-0.5, 0.5)}
+jumping = pytest.mark.parametrize("loss", KNEES, ids=lambda loss: loss.__name__)
+
+
+def imbalance(loss, p, q, r):
+    """Largest residual of an outcome divided by its mass, of every prompt."""
+    slope = np.clip(r[..., :, None] - r[..., None, :] - 1.0, *KNEES[loss])
+    up = p[..., :, None] * q[..., None, :] * slope
+    down = q[..., :, None] * p[..., None, :] * np.swapaxes(slope, -1, -2)
+    return np.abs((up - down).sum(-1) / (p + q)).max(-1)
+
+
+@jumping
+@pytest.mark.parametrize("alpha", [1.0, 0.3])
+def test_jumps_of_the_curvature_jam_no_step(loss, alpha):
+    """300 laws of 2 to 12 outcomes, some at once, and some of them alone."""
+    rng = np.random.default_rng(0)
+    for n in range(2, 13):
+        p, q = rng.dirichlet(np.full(n, alpha), (2, 28))
+        found = pair_response.of_laws(p, q, loss)
+        assert imbalance(loss, p, q, found).max() <= 1e-12
+        alone = [pair_response.of_laws(p[k], q[k], loss) for k in range(2)]
+        np.testing.assert_allclose(found[:2], alone, atol=1e-9)
+
+
+@jumping
+def test_two_outcomes_at_their_closed_form(loss):
+    """The margin is ``1 - k x`` at odds ratio x < 1, k the largest slope."""
+    least, _ = KNEES[loss]
+    ratio = np.array([0.0048581 * 0.64573171 / (0.9951419 * 0.35426829), 0.99, 1e-3, 1e-12])
+    p = np.stack([ratio / (1.0 + ratio), 1.0 / (1.0 + ratio)], axis=-1)
+    found = pair_response.of_laws(p, np.full((4, 2), 0.5), loss)
+    np.testing.assert_allclose(found[:, 1] - found[:, 0], 1.0 + least * ratio, atol=1e-12)
+    p, q = np.array([0.0048581, 0.9951419]), np.array([0.35426829, 0.64573171])
+    found = pair_response.of_laws(p, q, loss)
+    assert found[1] - found[0] == pytest.approx(1.0 + least * ratio[0], abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [rennie, smooth_l1], ids=lambda loss: loss.__name__)
+def test_a_best_response_at_the_jump_itself(loss):
+    """Laws all but equal: the margin is 1 - x, on the jump where nothing bends on one side."""
+    for far in (0.0, 1e-15, 1e-13, 1e-9):
+        p = np.array([0.5 - far, 0.5 + far])
+        found = pair_response.of_laws(p, np.array([0.5, 0.5]), loss)
+        expected = 1.0 - (0.5 - far) / (0.5 + far)
+        assert found[1] - found[0] == pytest.approx(expected, abs=1e-12)
+
+
+@jumping
+@pytest.mark.parametrize("light", [1e-9, 1e-30, 1e-250])
+def test_outcomes_too_light_for_the_risk_are_balanced_all_the_same(loss, light):
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        p, q = rng.dirichlet(np.ones(5), 2)
+        p[3:], q[3:] = light * p[3:], light * q[3:]
+        p, q = p / p.sum(), q / q.sum()
+        found = pair_response.of_laws(p, q, loss)
+        assert imbalance(loss, p, q, found) <= 1e-12, (p, q)
+
+
+def test_logistic_rewards_of_laws_almost_apart():
+    """log p/q, where the pairs that tie some outcomes to others bend by 1e-15 only."""
+    p = np.array([[1.0 - 2e-12, 1e-12, 1e-12], [0.7, 0.3 - 1e-14, 1e-14]])
+    q = np.array([[3e-4, 0.2, 0.7997], [1e-16, 1e-9, 1.0 - 1e-9 - 1e-16]])
+    found = pair_response.of_laws(p, q, logistic)
+    np.testing.assert_allclose(centred(found, p), centred(np.log(p / q), p), atol=1e-10)
+
+
+def test_where_many_rewards_are_best_there_is_none():
+    """Outcome 2 may move beside outcome 0 by half a unit; a hinge has no balance at all."""
+    weight = np.zeros((3, 3))
+    weight[0, 1], weight[1, 0], weight[0, 2], weight[2, 0] = 1.0, 0.1, 1.0, 1.0
+    with pytest.raises(NotConverged, match="many rewards may be a best response") as failed:
+        pair_response.of_pairs(weight, huber)
+    assert failed.value.solution.shape == (3,)
+    with pytest.raises(NotConverged, match="many rewards may be a best response"):
+        pair_response.of_laws(P, Q, lambda d: xp.maximum(1.0 - d, 0.0 * d))
+    level = np.array([[0.3, 0.7], [0.2, 0.8]])  # where nothing is to be learnt, that is the answer
+    assert not pair_response.of_laws(level, level, huber).any()
+    apart = np.zeros((4, 4))  # no pair ties the two groups together
+    apart[0, 1] = apart[2, 3] = 1.0
+    apart[1, 0] = apart[3, 2] = 0.1
+    expected = [0.475, -0.475, 0.475, -0.475]
+    np.testing.assert_allclose(pair_response.of_pairs(apart, huber), expected, atol=1e-12)

@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from theory import TokenMDP, objectives
+from theory import TokenMDP, objectives, xp
 from theory.occupancy import newton, problem
 from theory.occupancy.solve import occupancy_game
 
@@ -98,3 +98,38 @@ def test_a_potential_far_beyond_the_experts_mass_keeps_its_digits():
 
     exact = [float(mpmath.quad(slope, [0, u / 2, u])) for u in ratio] * expert
     np.testing.assert_allclose(found, exact, rtol=1e-9)
+
+
+class Clipped(objectives.Pointwise):
+    """The reward (p - q)/(p + q) within [-0.2, 0.6], where its link has corners."""
+
+    name = "clipped"
+
+    def a(self, r):
+        return r - 0.5 * r * r
+
+    def b(self, r):
+        return -r - 0.5 * r * r
+
+    def link_formula(self, u, delta):
+        t = xp.tanh(0.5 * u)
+        t = xp.where(t < -0.2, -0.2 + 0.0 * t, t)
+        return xp.where(t > 0.6, 0.6 + 0.0 * t, t)
+
+
+def test_a_potential_of_a_clipped_link_is_integrated_piece_by_piece():
+    """Of tanh(v/2): ``2 log(2/(1 + x)) - (1 - x)`` at x = e^-v; of a bound: its multiple of x."""
+    ratio = np.array([-700.0, -30.0, -1.0, -0.1, 0.0, 0.4, 1.3, 2.0, 40.0, 690.0, np.inf])
+    low, high = -2 * np.arctanh(0.2), 2 * np.arctanh(0.6)
+
+    def inside(x):
+        return 2 * np.log(2 / (1 + x)) - (1 - x)
+
+    x, ends = np.exp(-ratio), np.exp(-np.array([low, high]))
+    exact = inside(np.clip(x, ends[1], ends[0]))
+    exact += 0.2 * np.maximum(x - ends[0], 0.0) + 0.6 * np.maximum(ends[1] - x, 0.0)
+    found = problem.integrated_link(Clipped(), ratio)
+    np.testing.assert_allclose(found, exact, rtol=1e-12, atol=1e-16)
+    np.testing.assert_allclose(
+        problem._potential(Clipped(), np.ones(11), x, ratio, 0.0), exact, rtol=1e-12, atol=1e-16
+    )
