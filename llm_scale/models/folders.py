@@ -105,7 +105,7 @@ def tokens(where: str, style: str) -> tuple[Any, Any, tuple[int, ...]]:
 
 
 def chain(where: Path) -> list[Path]:
-    """Directories that a model's weights and tokens are from: its own; an adapter's base, and so on.
+    """Directories of a model's weights and tokens: its own, then an adapter's base, and so on.
 
     A base that is not named, or that leads back, ends it.
     """
