@@ -134,6 +134,9 @@ def _pointwise(
     with np.errstate(all="ignore"):  # what overflows does not settle, and is refused below
         found = solve(prob, shaped, convex)
     log_pi = np.where(prob.alive, found.log_pi, -np.inf)
+    # without mass nothing holds a reward off the best, which the search for the law need not meet
+    gone = (np.exp(log_pi) == 0) & (np.exp(prob.start) == 0) & np.isfinite(prob.start)
+    log_pi = np.where(gone, prob.start, log_pi)
     far = found.far
     mass = np.where(far >= 0, np.exp(log_pi)[np.arange(len(far)), far], 0.0)
     lead = shape[:-1]

@@ -92,6 +92,16 @@ def test_stationarity_and_the_two_branches(claim, obj, game, beta):
     assert np.all(risks[1] <= risks[0] + scale)
 
 
+def test_a_response_that_loses_all_mass_has_the_best_reward():
+    """IQ-Learn's R = (1 - e^-u)/2 at u = -10.2, where e^{R/beta} is no number."""
+    p, q = np.array([5.34e-6, 0.6, 1.0 - 0.6 - 5.34e-6]), np.array([0.1497, 0.25, 0.6003])
+    reward = 0.5 * (1.0 - q[0] / p[0])
+    for branch in ("near", "global"):
+        found = one_step_round(p, q, "iq_learn(c=1)", 0.5, branch=branch)
+        assert found.policy[0] == 0
+        assert found.reward[0] == pytest.approx(reward, rel=1e-12)
+
+
 @pytest.mark.claim("T4.stationarity", regime="tabular")
 @given(game=games(max_n=10), beta=st.floats(0.2, 3.0), c=st.floats(0.3, 3.0))
 def test_stationarity_of_spif_as_stated(claim, game, beta, c):
