@@ -168,7 +168,7 @@ def many(seeds: Sequence[int]) -> Iterator[Run]:
 
 
 def longer(seeds: Sequence[int]) -> Iterator[Run]:
-    """As many responses at the rate that "many" chose for both, until neither comes nearer."""
+    """As many responses, three times the passes, at the rate that "many" chose for both."""
     given = (("lr", RATES[2]),)
     for seed in seeds:
         for arm, beta in (("sft", 0.0), (AUTHOR, PUBLISHED_BETA)):

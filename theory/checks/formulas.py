@@ -30,9 +30,8 @@ def _parts(obj: Objective) -> Iterator[str]:
     """There is something to play or to train with."""
     if obj.missing("risk") and obj.missing("reward"):
         yield f"it has neither a loss nor a best response: {obj.missing('risk')}"
-    link = obj.missing("link")
-    if link and link.startswith("link_formula"):
-        yield link
+    if obj.link_without_limit:
+        yield obj.link_without_limit
 
 
 def _formulas(obj: Objective) -> Iterator[str]:

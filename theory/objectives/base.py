@@ -183,7 +183,7 @@ class Objective(Definition):
 
     def _secants(self) -> tuple[float, float]:
         """Slopes of the link over a millionth of a nat on the left and on the right of 0."""
-        step = 1e-6
+        step = derivatives.BESIDE
         below, at, above = (float(self.link(u, 0.0)) for u in (-step, 0.0, step))
         return (at - below) / step, (above - at) / step
 

@@ -190,6 +190,11 @@ class Definition:
         raise Unavailable(f"{self.name} has no one-step round: no best response in beta log pi")
 
     @property
+    def link_without_limit(self) -> str | None:
+        """Why the written link has no value where one side has no mass; None if it has."""
+        return _no_limit(self) if self.writes("link_formula") else None
+
+    @property
     def plays_itself(self) -> bool:
         """Whether own responses come from the current policy as it is."""
         current, initial, base = np.log([[0.5, 0.5], [0.4, 0.6], [0.3, 0.7]])
@@ -227,7 +232,7 @@ class Definition:
             return self.missing(self.follows[part])
         options = self.written[part]
         if any(self.writes(*option) for option in options):
-            return _no_limit(self) if part == "link" and self.writes("link_formula") else None
+            return self.link_without_limit if part == "link" else None
         either = "neither" if len(options) > 1 else "no"
         return f"the definition gives {either} {' nor '.join(map(' and '.join, options))}"
 
@@ -287,7 +292,6 @@ class Definition:
 
 @lru_cache(maxsize=256)
 def _no_limit(definition: Definition) -> str | None:
-    """Why the written link has no value where one side has no mass; None if it has."""
     ends = np.array([-np.inf, np.inf])
     try:
         with np.errstate(all="ignore"):

@@ -12,6 +12,8 @@ from theory import xp
 from theory.errors import InvalidInput
 from theory.result import FloatArray
 
+BESIDE = 1e-6
+"""Distance from a point at which a formula's slope or curvature tells of both its sides."""
 Formula = Callable[[Any], Any]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 FAR = 700.0

@@ -338,12 +338,8 @@ def _newton(pairs: _Pairs, r: FloatArray) -> tuple[FloatArray, float, float]:
 
 def _refuse_separable(preference: FloatArray, law: FloatArray, name: str) -> None:
     """Refuse pairs whose losers never win, directly or in turn: the minimiser is at infinity."""
-    n = law.shape[-1]
-    drawn = law > 0
-    beats = ((preference > 0) & drawn[..., None] & drawn[..., None, :]).astype(np.float64)
-    for _ in range(max(1, int(np.ceil(np.log2(n))))):
-        beats = ((beats @ beats) > 0).astype(np.float64)
-    missing = drawn[..., None] & drawn[..., None, :] & (beats == 0)
+    drawn = (law > 0)[..., None] & (law > 0)[..., None, :]
+    missing = drawn & ~_leads((preference > 0) & drawn)
     if missing.any():
         *prompt, i, j = (int(k) for k in np.argwhere(missing)[0])
         where = f" (prompt {tuple(prompt)})" if prompt else ""

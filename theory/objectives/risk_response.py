@@ -18,8 +18,6 @@ from theory.result import FloatArray
 
 Risk = Callable[..., Any]
 MAX_NEWTON = 200
-BESIDE = 1e-6
-"""Nats of a reward's change, beside which a curvature tells of both its sides."""
 PHANTOM = 1e-10
 """Weight of a further response whose pull on the others is neglected."""
 
@@ -214,7 +212,7 @@ def slope_of_risk(risk: Risk) -> float:
             c -= push / bend
         down, curvature = at(c, one, none, 1), at(c, v, v, 2)
         # a loss whose slope has a corner is curved by both its sides, and says so next to it
-        ahead, behind = (at(c, v, v, 2, t) for t in (BESIDE, -BESIDE))
+        ahead, behind = (at(c, v, v, 2, t) for t in (derivatives.BESIDE, -derivatives.BESIDE))
         if abs(ahead + behind - 2.0 * curvature) > 1e-4 * (ahead + behind):
             if abs(ahead - behind) > 1e-4 * (ahead + behind):
                 raise ValueError("its risk has a corner at equal laws")

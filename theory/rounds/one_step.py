@@ -338,7 +338,7 @@ def local_rate_one_step(obj: Objective | str, beta: float) -> float:
         raise Unavailable(f"{obj.name} has no local one-step factor: its opponent is not pi_t")
     if obj.form != "pointwise":
         return float(1.0 - obj.slope_at_zero / beta)
-    near = np.array([0.0, -1e-6, 1e-6])
+    near = np.array([0.0, -derivatives.BESIDE, derivatives.BESIDE])
     slopes, bends = (
         np.array([derivatives.derivative(f, near, order) for f in (obj.a, obj.b)])
         for order in (1, 2)
