@@ -2,10 +2,12 @@
 
 import math
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from theory import InvalidInput, Unavailable, worst_case
+from theory.errors import NotConverged
 
 CLASSES = [(1.0, 0.0), (1.0, 0.2), (2.0, 0.5)]  # (L, mu)
 
@@ -91,3 +93,16 @@ def test_wrong_arguments_and_a_missing_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "PEPit", None)
     with pytest.raises(Unavailable, match="pip install pepit"):
         worst_case.descent(1.0, 1.0)
+
+
+def test_a_solvers_gap_is_judged_by_the_size_of_the_value():
+    def solved(proved, attained):
+        found = SimpleNamespace(status="optimal", value=attained)
+        wrapper = SimpleNamespace(prob=found)
+        return worst_case._solved(SimpleNamespace(solve=lambda **_: proved, wrapper=wrapper), 1.0)
+
+    assert solved(400.01, 400.0).computed == 400.01
+    assert solved(0.00101, 0.001).attained == 0.001
+    for proved, attained in ((400.05, 400.0), (0.0012, 0.001), (1.0, None), (None, 1.0)):
+        with pytest.raises(NotConverged, match="gap"):
+            solved(proved, attained)

@@ -51,3 +51,18 @@ def test_tables_of_laws_are_of_the_first_responses(monkeypatch):
     assert tokens.measured(who, other, held, expert, game)["token_positions"] == sum(lengths[:5])
     monkeypatch.setattr(tokens, "MOST_NUMBERS", 0)
     assert tokens.measured(who, other, held, expert, game)["token_positions"] == lengths[0]
+
+
+def test_tables_need_known_laws_and_the_last_opponent():
+    s = tiny_game.settings(level="token")
+    expert = ModelExpert(tiny_game.player(s, 16))
+    held = tiny_game.task(s).held_out()
+    game = RewardTerms(objective_of("spin"), 1.0, level="token")
+    for opponent, who_knows, empty in (
+        ("last", expert, False), ("base", expert, True), ("last", None, True)
+    ):  # fmt: skip
+        start, moved = (
+            tiny_game.player(tiny_game.settings(level="token", opponent=opponent), width)
+            for width in (32, 64)
+        )
+        assert (tokens.measured(moved, start, held, who_knows, game) == {}) is empty

@@ -5,7 +5,7 @@ import pytest
 
 from theory import objectives, xp
 from theory.errors import InvalidInput
-from theory.objectives import risk_response
+from theory.objectives import finite_groups, risk_response
 from theory.objectives.finite_groups import centred_local_gain, renyi_local_gain
 
 P = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
@@ -105,3 +105,15 @@ def test_gains_of_groups_and_orders_out_of_range():
 def test_a_link_that_jumps_has_no_slope_at_zero():
     assert objectives.get("ipm").slope_at_zero == np.inf
     assert objectives.get("spif", c=0.4).slope_at_zero == pytest.approx(1.25)
+
+
+def test_as_many_kinds_are_gone_through_as_there_are_numbers_for(monkeypatch):
+    """Of k kinds there are k(k+1)/2 groups of two; of all responses at once there is one."""
+    monkeypatch.setattr(finite_groups, "FEWEST_KINDS", 2)
+    monkeypatch.setattr(finite_groups, "MOST_NUMBERS", 5 * 7 * (7 * 8 // 2))
+    for sizes in ((np.inf, 2), (2, np.inf)):
+        assert finite_groups._kinds(5, 9, *sizes) == 7
+        assert finite_groups._kinds(5, 6, *sizes) == 6
+    assert finite_groups._kinds(5, 9, 2, 2) == 3  # 5 * 3 * 6 * 6, and not 5 * 4 * 10 * 10
+    with pytest.raises(ValueError, match="too many to go through"):
+        finite_groups._kinds(5000, 9, 2, 2)
