@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 
 from figures.report.claims import Comparison
 from lab.stats import standard_error, student
+from llm_scale.campaign.plan import BEST_STUDY, FRESH_STUDY, RATE
 
 YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
 CELL = ("effective_step", "steps", "lr", "round")
@@ -46,7 +48,20 @@ def recorded_rows(tiny: pd.DataFrame, campaign: pd.DataFrame) -> pd.DataFrame:
     if campaign.empty:
         return with_arms(tiny)
     rows = since_first(with_own_link(beside_sft(campaign)))
+    rows = pd.concat([rows, on_one_schedule(rows)])
     return pd.concat([with_arms(tiny), rows], ignore_index=True)
+
+
+def on_one_schedule(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of study ``chosen on one schedule``: of rounds on the same data or on new ones, those
+    that validation chose where SFT too has only self-play's schedule, rate and rounds."""
+    if "validation_nll" not in rows:
+        return rows[:0]
+    of = [rows.study.isin([BEST_STUDY, FRESH_STUDY]), rows.lr == RATE, rows.epochs == 4]
+    of += [rows.arm.isin(rows.method) & (rows.arm != "sft") | (rows.arm == "sft, in rounds")]
+    mine = rows[np.logical_and.reduce(of)]
+    least = mine.groupby(["method", "seed", "prompts"])["validation_nll"].idxmin()
+    return mine.loc[least].assign(study="chosen on one schedule", arm=mine.method)
 
 
 def beside_sft(rows: pd.DataFrame) -> pd.DataFrame:
@@ -93,25 +108,26 @@ def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
     asked = [table.regime == ask.regime, *(table[k].isin(v) for k, v in ask.rows.items())]
     rows = table[np.logical_and.reduce(asked)]
     keys = list(ask.by or CELL)
-    found = []
+    compared: list[tuple[Any, ...]] = []
     for arm in ask.arms:
         mine = rows[rows.arm == arm]
         for key, group in mine.groupby(keys, dropna=False):
             at = {k: float(v) for k, v in zip(keys, key, strict=True) if not pd.isna(v)}
             own = _values(group, ask)
             for rival in ask.against or ("",):
-                values, null = own, None
+                values, missed = own, None
                 if rival:
                     same = [rows[k].isin([v]) | rows[k].isna() for k, v in at.items()]
                     other = _values(rows[np.logical_and.reduce([*same, rows.arm == rival])], ask)
                     values = (own - other.reindex(own.index)).dropna()
                 elif ask.predicted:
                     values = own - group.set_index("seed").eval(ask.predicted)
-                    null = own - group.set_index("seed").eval(ask.null_predicted)
+                    missed = own - group.set_index("seed").eval(ask.null_predicted)
+                    missed = missed.reindex(values.dropna().index).to_numpy()
                 values = values.dropna()
                 if len(values):
-                    found.append(_cell(ask, arm, rival, at, values.to_numpy(), null, clauses))
-    return found
+                    compared.append((arm, rival, at, values.to_numpy(), missed))
+    return [_cell(ask, *one, clauses, len(compared)) for one in compared]
 
 
 def _values(group: pd.DataFrame, ask: Comparison) -> pd.Series:
@@ -131,34 +147,47 @@ def _cell(
     rival: str,
     at: dict[str, float],
     values: np.ndarray,
-    null: Any,
+    missed: np.ndarray | None,
     clauses: int,
+    among: int,
 ) -> Cell:
+    """``missed``: by how much the null predictor misses; ``among``: cells of the clause.
+
+    A clause says yes only if every cell does, and no if one of them does: for that word, and not
+    for the other, a cell's interval is corrected for their number as well.
+    """
     mean, n = float(values.mean()), len(values)
     if n < 2:
         return Cell(arm, rival, at, mean, np.nan, n, OPEN)
-    error = standard_error(values)
-    half = student(n) * error
-    wide = student(n, 1.0 - 0.05 / clauses) * error
+    half = student(n) * standard_error(values)
     if n < ask.seeds:
         word = OPEN
-    elif ask.predicted:
-        word = _predicts(mean, wide, ask.tolerance, float(np.mean(null)))
     elif ask.bound is not None:
         within = values <= ask.bound if ask.direction == "less" else values >= ask.bound
         word = YES if within.all() else (NO if not within.any() else MIXED)
     else:
-        sign = -1.0 if ask.direction == "less" else 1.0
-        low, high = sign * mean - wide, sign * mean + wide
-        word = YES if low > ask.margin else (NO if high < ask.margin else UNDECIDED)
+        good = _beyond(ask, values, missed)
+        low = min(x.mean() - _wide(x, clauses) for x in good)
+        high = min(x.mean() + _wide(x, clauses * among) for x in good)
+        if missed is not None and abs(missed.mean()) < 2.0 * abs(mean):
+            low = -math.inf
+        word = YES if low > 0 else (NO if high < 0 else UNDECIDED)
     return Cell(arm, rival, at, mean, half, n, word)
 
 
-def _predicts(error: float, wide: float, tolerance: float, null: float) -> str:
-    """Within the tolerance, and twice as near as the null predictor."""
-    if abs(error) - wide > tolerance or abs(error) >= abs(null):
-        return NO
-    return YES if abs(error) + wide <= tolerance and 2 * abs(error) <= abs(null) else UNDECIDED
+def _beyond(ask: Comparison, values: np.ndarray, missed: np.ndarray | None) -> list[np.ndarray]:
+    """By seed, what has to be positive: how far beyond the margin; of a prediction how far within
+    its tolerance, and by how much the null predictor misses by more."""
+    if missed is None:
+        return [(-values if ask.direction == "less" else values) - ask.margin]
+    apart = np.copysign(1.0, values.mean()) * values
+    null = np.copysign(1.0, missed.mean()) * missed
+    return [ask.tolerance - apart, null - apart]
+
+
+def _wide(values: np.ndarray, tests: float) -> float:
+    """Half the interval of a mean at 5 % over the number of tests."""
+    return student(len(values), 1.0 - 0.05 / tests) * standard_error(values)
 
 
 def decide(ask: Comparison, found: list[Cell]) -> tuple[str, str]:

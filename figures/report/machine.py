@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from figures.report.claims import KINDS, SOURCES, Claim
+from figures.report.empirical import Cell
 from figures.report.status import MEANING, Status
 from lab.evidence import REGIMES, rounded
 
@@ -43,7 +44,7 @@ def _clause(status: Status) -> dict[str, Any]:
         "sharp_in": list(status.sharp),
         "regimes": list(status.regimes),
         "comparison": None if clause.comparison is None else asdict(clause.comparison),
-        "cells": [asdict(cell) | {"half": str(cell.half)} for cell in status.cells],
+        "cells": [_cell(cell) for cell in status.cells],
         "records": [
             {
                 "test": r.test,
@@ -58,8 +59,13 @@ def _clause(status: Status) -> dict[str, Any]:
     }
 
 
+def _cell(cell: Cell) -> dict[str, Any]:
+    at = {key: int(value) if value.is_integer() else value for key, value in cell.at.items()}
+    return asdict(cell) | {"half": str(cell.half), "at": at}
+
+
 def as_text(data: dict[str, Any]) -> str:
-    """JSON, a clause a line, floats to three digits."""
+    """JSON, a clause a line; what is measured to three digits, what tells a cell exactly."""
     claims = []
     for claim in data["claims"]:
         clauses = ",\n   ".join(_one_line(clause) for clause in claim["clauses"])
@@ -70,7 +76,14 @@ def as_text(data: dict[str, Any]) -> str:
 
 
 def _one_line(value: Any) -> str:
-    return json.dumps(rounded(value), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_short(value), ensure_ascii=False, allow_nan=False)
+
+
+def _short(value: Any) -> Any:
+    """Rounded, but for the settings of a cell, by which its rows are found in the records."""
+    if isinstance(value, dict):
+        return {k: v if k in ("at", "comparison") else _short(v) for k, v in value.items()}
+    return [_short(v) for v in value] if isinstance(value, list) else rounded(value)
 
 
 def schema() -> dict[str, Any]:

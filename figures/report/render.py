@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -58,12 +59,12 @@ def _head() -> str:
             "<!-- Rendered by `python -m figures.report` from results/ and figures/report/. Do not "
             "edit. -->",
             "The claims C1–C6 of arXiv 2602.01357, *Your Self-Play Algorithm is Secretly an "
-            "Adversarial Imitator*, are read off its **abstract**; its theorems, loss, constants, "
-            "tasks and tables are not known here. T1–T18 and S1–S8 are a **reconstruction** "
+            "Adversarial Imitator*, are read off its **abstract**; its theorems, loss and "
+            'tables are not known here ("first author\'s code": of a later project, which names '
+            "neither it nor SPIF). T1–T18 and S1–S8 are a **reconstruction** "
             "([theory](theory/README.md)): that they hold says nothing of the paper's own "
-            "theorems. Each claim is split into clauses that can fail alone; their statuses are "
-            "computed from records of tests and runs, and the answers below, which a person wrote, "
-            "are refused if they differ.",
+            "theorems. Statuses of its clauses are computed from records of tests and "
+            "runs; the answers below, which a person wrote, are refused if they differ.",
         ]
     )
 
@@ -160,9 +161,9 @@ def _signatures(evidence: Evidence) -> str:
     lines = [
         "## The signatures in trained models, by regime",
         "",
-        "Means over seeds, paired; a cell is one length, rate, effective step and round, and every "
-        "recorded one counts. *yes* and *no* by 95 % intervals that are corrected for the number "
-        "of empirical clauses (Holm), *alone* by those of the cell.",
+        "Means over seeds, paired (less a prediction, of which ± is allowed); a cell: one length, "
+        "rate, step and round. *yes*: every cell, *no*: at least one, by 95 % intervals corrected "
+        "for clauses (Holm), *no* for cells too; *alone*: uncorrected.",
     ]
     asked = [
         evidence.statuses[clause.id]
@@ -172,11 +173,13 @@ def _signatures(evidence: Evidence) -> str:
     ]
     for regime in REGIMES:
         if found := [s for s in asked if regime in s.regimes]:
-            when = sorted({s.clause.comparison.fixed for s in found if s.clause.comparison})
-            fixed = f"; compared as written down {' or '.join(when)}" if when else ""
+            when = Counter(s.clause.comparison.fixed for s in found if s.clause.comparison)
+            usual = max(when, key=lambda fixed: when[fixed], default="")
+            fixed = f"; compared as written down {usual}" if usual else ""
+            fixed += ", unless said" if len(when) > 1 else ""
             lines += ["", f"Regime *{regime}*{fixed}", ""]
             lines += ["| clause | status | means of the cells | cells |"]
-            lines += ["|---|---|---|---|", *map(_signature, found)]
+            lines += ["|---|---|---|---|", *(_signature(s, usual) for s in found)]
     to_come = [s.clause.id for s in asked if not s.regimes]
     if to_come:
         said = []
@@ -187,14 +190,16 @@ def _signatures(evidence: Evidence) -> str:
     return "\n".join(lines)
 
 
-def _signature(status: Status) -> str:
+def _signature(status: Status, usual: str) -> str:
     text = status.clause.says.removeprefix("On real text, ").removeprefix("On real text ")
     says = f"`{status.clause.id}` {cell_of_table(text[0].upper() + text[1:])}"
     word = status.word + (f": {status.why}" if status.why else "")
     ask = status.clause.comparison
     if ask is None:
         return f"| {says} | {word} | – | – |"
-    means = f"{span(status.cells)} {ask.unit}"
+    says += f" ({ask.fixed})" if ask.fixed != usual else ""
+    within = f" (±{ask.tolerance:g})" if ask.predicted else ""
+    means = f"{span(status.cells)} {ask.unit}{within}"
     fall = tally(status.cells, ask).removeprefix(f"{status.word} in {len(status.cells)} of ")
     fall = re.sub(r" cells?\b", "", fall)  # the column says so
     return f"| {says} | {word} | {means} | {fall} |"

@@ -26,7 +26,8 @@ MEANING = {
     SHOWN: "an existence statement, of which an instance is shown",
     REFUTED: "fails with all its premises",
     "yes": "in every recorded cell the interval is beyond the margin",
-    "no": "in some cell it is on the other side, in none beyond the margin",
+    "no": "in some cell it is on the other side, by an interval corrected for their number too, "
+    "and in none beyond the margin",
     "mixed": "cells, or seeds, contradict each other",
     "undecided": "some interval spans the margin",
     OPEN: "nothing decides it yet",

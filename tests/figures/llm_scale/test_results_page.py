@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from figures.catalogue import ROOT
-from figures.recorded import llm_text, since_start
+from figures.recorded import llm_text, llm_tiny, since_start
+from figures.report.empirical import recorded_rows
 from lab.stats import interval
 
 PAGE = (ROOT / "llm_scale" / "RESULTS.md").read_text(encoding="utf-8")
@@ -184,3 +185,54 @@ def test_what_is_said_of_many():
     assert "ends 4.0 ± 2.2\n  nats behind SFT, 2.5 to 6.5 by seed" in PAGE
     said = [found.mean, found.half, float(behind.min()), float(behind.max())]
     agree(["4.0", "2.2", "2.5", "6.5"], said)
+
+
+def told(before: str, after: str) -> list[str]:
+    """Numbers of a sentence of the page, that begins and ends so."""
+    text = re.sub(r"\s+", " ", PAGE)
+    return re.findall(r"[-+]?\d*\.\d+|[-+]\d+", text.partition(before)[2].partition(after)[0])
+
+
+def test_other_effective_steps_and_bounds_that_are_left():
+    rows = llm_text()
+    steps = rows[rows.study == "step"].assign(change=lambda rows: rows.kl - rows.kl_before)
+    means = steps.groupby(["arm", "effective_step"]).change.mean()
+    found = told("KL changes by", ": rewards per token need")
+    agree(found, [means[arm, step] for arm in ("spif", "spif, per token", "spin", "ipo")
+                  for step in (0.25, 2.5, 10.0)])  # fmt: skip
+    rates = rows[(rows.study == "rate") & (rows.lr > 2e-4)]
+    largest = rates.groupby(["arm", "lr"]).max_reward_other.mean()
+    found = told("is, at the three rates,", "for IPO")
+    agree(found, [x for arm in ("spif", "centred_spif", "ipo") for x in largest[arm].tolist()])
+
+
+def test_what_one_schedule_starts_and_own_responses_say():
+    rows = recorded_rows(llm_tiny(), llm_text())
+    one = rows[rows.study == "chosen on one schedule"]
+    kl = one.set_index(["arm", "seed", "prompts"]).kl
+    again = [interval((kl[arm] - kl["sft"]).xs(3072, level="prompts"))
+             for arm in ("author, a=1/2", "space", "spif, per token", "spin, per token")]  # fmt: skip
+    found = told("six models each, the loss is", "In three seeds")
+    agree(found, [x for each in again for x in (each.mean, each.half)])
+    ends = one[one.prompts == 12288].groupby("arm").kl.mean()
+    assert [f"{ends[arm]:.1f}" for arm in ("sft", "spif, per token", "author, a=1/2")] == [
+        "16.0", "19.4", "21.6"]  # fmt: skip
+    assert "(16.0 nats of SFT against 19.4 and 21.6" in (ROOT / "README.md").read_text("utf-8")
+
+    best = rows[rows.study == "best"]
+    starts = best[best["round"] == 0].groupby("seed").kl_before.first()
+    agree(told("The five are", "nats from the expert"), starts.tolist())
+    chosen = rows[rows.study == "chosen"].set_index(["arm", "seed"])
+    behind = chosen.kl["author, a=1/2"] - chosen.kl["sft"]
+    agree(["2.3", "1.8"], behind.nlargest(2).tolist())
+    assert set(behind.nlargest(2).index) == set(starts.nlargest(2).index)
+    assert (chosen["round"]["author, a=1/2"] == 5).sum() == 3
+
+    at = rows[rows.study == "chosen temperature"].set_index(["arm", "seed"])
+    both = at.kl + at.reverse_kl
+    alone, own = "author, expert term", "author, a=1/2"
+    values = [chosen.kl[alone] - chosen.kl[own], both[own] - both[alone],
+              chosen.kl["author, own of the start"] - chosen.kl[own],
+              both[alone] - both["sft"]]  # fmt: skip
+    found = told("Without them, its expert term alone is", "* A lower")
+    agree(found, [x for each in map(interval, values) for x in (each.mean, each.half)])

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 from figures.recorded import REGIME, TEXT, campaign, llm_tiny
+from figures.report import build
 from figures.report.claims import Clause, Comparison
 from figures.report.empirical import (
     beside_sft,
     cells,
     decide,
+    on_one_schedule,
     recorded_rows,
     since_first,
     with_own_link,
@@ -162,7 +164,32 @@ def test_a_prediction_must_beat_its_null_predictor():
                   tolerance=0.1)  # fmt: skip
     assert word(ask, runs(a=0.5)) == "yes"
     assert word(ask, runs(a=0.8)) == "no"
-    assert word(replace(ask, null_predicted="0.5"), runs(a=0.51)) == "no"  # the null does as well
+    assert word(replace(ask, null_predicted="0.5"), runs(a=0.51)) == "undecided"  # it does as well
+    assert word(replace(ask, null_predicted="0.6"), runs(a=0.58)) == "no"  # it does better
+
+
+def test_a_predictions_miss_is_told_by_its_interval_and_not_by_its_mean():
+    """Nearer to the prediction than to the null, or not, in the mean; the seeds lie on both."""
+    ask = replace(ASK, against=(), direction="", predicted="0.5", null_predicted="0.6",
+                  tolerance=0.2)  # fmt: skip
+    for mean in (0.545, 0.555):
+        table = runs(a=mean)
+        table["kl"] = mean + 0.05 * np.array([-1.0, 1.0, -1.0, 1.0, 0.0])
+        assert word(ask, table) == "undecided"
+
+
+def test_a_no_is_corrected_for_the_number_of_cells_and_a_yes_is_not():
+    """Every cell has to say yes, and one of them is enough for no."""
+    many = tuple(2**k for k in range(40))
+    for clause in (1, 5):
+        alone = runs(a=0.5, b=0.53)
+        assert word(ASK, alone, clause) == "yes"
+        assert word(replace(ASK, direction="more"), alone, clause) == "no"
+    beside = pd.concat([alone, runs(many, a=0.5, b=0.5).query("steps != 64")])
+    found = {c.at["steps"]: c.word for c in cells(ASK, beside, 5)}
+    assert found[64] == "yes"
+    found = {c.at["steps"]: c.word for c in cells(replace(ASK, direction="more"), beside, 5)}
+    assert found[64] == "undecided"
 
 
 def test_a_bound_holds_of_every_run():
@@ -255,6 +282,27 @@ def test_rows_of_another_regime_are_not_counted():
     assert word(ASK, table.assign(regime=TEXT)) == "open"
 
 
+def test_on_one_schedule_sft_has_the_rounds_of_self_play():
+    """Its longer runs, larger rate and smoothing are left out, and losses of other rates."""
+    same = {"study": "best", "epochs": 4.0, "lr": 0.001, "prompts": 3072}
+    nll = {"sft, in rounds": (5.0, 3.0, 4.0), "space": (6.0, 7.0, 2.0)}
+    table = [
+        same | {"arm": arm, "method": arm.split(",")[0], "seed": 0, "round": t,
+                "validation_nll": value, "kl": 10.0 * value}
+        for arm, values in nll.items() for t, value in enumerate(values)
+    ]  # fmt: skip
+    others = [
+        ("sft", "sft", {"epochs": 8.0}), ("sft", "sft", {}), ("spin", "spin", {"lr": 0.0003}),
+        ("sft, 0.02 smoothing", "sft", {}), ("space", "space", {"study": "many"}),
+    ]  # fmt: skip
+    table += [
+        same | {"arm": arm, "method": method, "seed": 0, "round": 0, "validation_nll": 0.1, "kl": 1}
+        | given for arm, method, given in others
+    ]  # fmt: skip
+    found = on_one_schedule(pd.DataFrame(table)).set_index("arm").kl
+    assert found.to_dict() == {"sft": 30.0, "space": 20.0}
+
+
 def test_what_sft_changed_stands_beside_the_runs_on_the_same_data():
     base = {"study": "rate", "seed": 1, "epochs": 1.0, "round": 0, "kl_before": 30.0}
     rows = [
@@ -297,6 +345,11 @@ def test_rounds_are_compared_with_the_first_one_of_their_own_run():
 
 def test_clauses_of_the_campaign_alone_are_said_to_be_fixed_before_their_runs(evidence):
     clauses = [clause for claim in evidence.claims for clause in claim.clauses]
-    asked = [clause.comparison for clause in clauses if clause.comparison is not None]
-    assert {ask.fixed for ask in asked if ask.regime in REGIME.values()} == {"before the runs"}
-    assert {ask.fixed for ask in asked if ask.regime not in REGIME.values()} == {"after the runs"}
+    asked = {c.id: c.comparison for c in clauses if c.comparison is not None}
+    of_campaign = {i: ask.fixed for i, ask in asked.items() if ask.regime in REGIME.values()}
+    later = {i for i, fixed in of_campaign.items() if fixed != "before the runs"}
+    assert later == {"S8.text_one_schedule"}
+    page = build.REPORT.read_text(encoding="utf-8")
+    (row,) = [line for line in page.splitlines() if line.startswith("| `S8.text_one_schedule`")]
+    assert "(after the runs) |" in row
+    assert {asked[i].fixed for i in asked.keys() - of_campaign.keys()} == {"after the runs"}
