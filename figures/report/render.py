@@ -254,7 +254,7 @@ def _provenance(evidence: Evidence) -> str:
     tests = len({r.function for r in unique})
     lines += ["", f"{tests} tests of clauses; independent instances: "
               f"{counted(independent(unique))}. `python -m figures.report verify` "
-              "derives every status anew and names records of other code."]  # fmt: skip
+              "derives every status anew and names the records of earlier code."]  # fmt: skip
     if evidence.mutation:
         lines += ["", _mutation(evidence.mutation["total"])]
     lines += ["", "For machines: "
