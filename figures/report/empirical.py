@@ -12,7 +12,7 @@ import pandas as pd
 
 from figures.report.claims import Comparison
 from lab.stats import standard_error, student
-from llm_scale.campaign.plan import BEST_STUDY, FRESH_STUDY, RATE
+from llm_scale.campaign.plan import BEST_RATE_STUDY, BEST_STUDY, FRESH_STUDY, RATE
 
 YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
 CELL = ("effective_step", "steps", "lr", "round")
@@ -48,7 +48,7 @@ def recorded_rows(tiny: pd.DataFrame, campaign: pd.DataFrame) -> pd.DataFrame:
     if campaign.empty:
         return with_arms(tiny)
     rows = since_first(with_own_link(beside_sft(campaign)))
-    rows = pd.concat([rows, on_one_schedule(rows)])
+    rows = pd.concat([rows, on_one_schedule(rows), at_two_rates(rows)])
     return pd.concat([with_arms(tiny), rows], ignore_index=True)
 
 
@@ -59,9 +59,23 @@ def on_one_schedule(rows: pd.DataFrame) -> pd.DataFrame:
         return rows[:0]
     of = [rows.study.isin([BEST_STUDY, FRESH_STUDY]), rows.lr == RATE, rows.epochs == 4]
     of += [rows.arm.isin(rows.method) & (rows.arm != "sft") | (rows.arm == "sft, in rounds")]
-    mine = rows[np.logical_and.reduce(of)]
-    least = mine.groupby(["method", "seed", "prompts"])["validation_nll"].idxmin()
-    return mine.loc[least].assign(study="chosen on one schedule", arm=mine.method)
+    return _chosen(rows[np.logical_and.reduce(of)], "on one schedule")
+
+
+def at_two_rates(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of study ``chosen at two rates``: those that validation chose of all rounds on the same
+    data of the methods that were run at both of SFT's rates, and of SFT's own."""
+    if "validation_nll" not in rows:
+        return rows[:0]
+    larger = rows.method[rows.study == BEST_RATE_STUDY]
+    mine = rows.study.isin([BEST_STUDY, BEST_RATE_STUDY]) & rows.method.isin(["sft", *larger])
+    return _chosen(rows[mine & bool(len(larger))], "at two rates")
+
+
+def _chosen(rows: pd.DataFrame, how: str) -> pd.DataFrame:
+    """Of each method, seed and size the row that validation chose, as the method's own."""
+    least = rows.groupby(["method", "seed", "prompts"])["validation_nll"].idxmin()
+    return rows.loc[least].assign(study=f"chosen {how}", arm=rows.method)
 
 
 def beside_sft(rows: pd.DataFrame) -> pd.DataFrame:

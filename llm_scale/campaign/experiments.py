@@ -8,6 +8,7 @@ from typing import Any
 from llm_scale.campaign.plan import (
     ARMS,
     AUTHOR,
+    BEST_RATE_STUDY,
     BEST_STUDY,
     CHECKED,
     DISTANCE_STUDY,
@@ -117,6 +118,13 @@ def best(seeds: Sequence[int]) -> Iterator[Run]:
         for epochs, rounds, given in SFT_SETTINGS:
             yield Run(BEST_STUDY, "sft", seed, epochs, rounds, given=given)
         yield Run(BEST_STUDY, AUTHOR, seed, 4, ROUNDS, beta=PUBLISHED_BETA)
+
+
+def best_rate(seeds: Sequence[int]) -> Iterator[Run]:
+    """Its rounds at the larger rate that SFT has in "best", so that both have two."""
+    for seed in seeds:
+        given = (("lr", RATES[2]),)
+        yield Run(BEST_RATE_STUDY, AUTHOR, seed, 4, ROUNDS, beta=PUBLISHED_BETA, given=given)
 
 
 def best_others(seeds: Sequence[int]) -> Iterator[Run]:
@@ -260,9 +268,9 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
-    "best_others": best_others, "ablations": ablations, "fresh": fresh, "few": few, "many": many,
-    "longer": longer, "realisable": realisable, "distance": distance, "destination": destination,
-    "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
+    "best_rate": best_rate, "best_others": best_others, "ablations": ablations, "fresh": fresh,
+    "few": few, "many": many, "longer": longer, "realisable": realisable, "distance": distance,
+    "destination": destination, "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
     "recipes_others": recipes_others, "real": real, "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""

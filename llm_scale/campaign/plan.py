@@ -51,7 +51,10 @@ END_STUDY, END_ROUNDS, END_RATE = "destination", 12, RATES[0]
 """Rounds beside SFT of as many epochs, at a rate that all losses bear."""
 BEST_STUDY, FRESH_STUDY, FEW_STUDY, DISTANCE_STUDY = "best", "fresh", "few", "distance"
 MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY = "many", "longer", "realisable"
-CHOOSING = (BEST_STUDY, FRESH_STUDY, FEW_STUDY, MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY)
+BEST_RATE_STUDY = "best, larger rate"
+CHOOSING = (
+    BEST_STUDY, BEST_RATE_STUDY, FRESH_STUDY, FEW_STUDY, MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY,
+)  # fmt: skip
 """Studies whose runs keep the model of their best round, by validation; those that explore are
 measured on validation prompts and so keep none."""
 

@@ -210,8 +210,8 @@ def test_what_one_schedule_starts_and_own_responses_say():
     rows = recorded_rows(llm_tiny(), llm_text())
     one = rows[rows.study == "chosen on one schedule"]
     kl = one.set_index(["arm", "seed", "prompts"]).kl
-    again = [interval((kl[arm] - kl["sft"]).xs(3072, level="prompts"))
-             for arm in ("author, a=1/2", "space", "spif, per token", "spin, per token")]  # fmt: skip
+    arms = ("author, a=1/2", "space", "spif, per token", "spin, per token")
+    again = [interval((kl[arm] - kl["sft"]).xs(3072, level="prompts")) for arm in arms]
     found = told("six models each, the loss is", "In three seeds")
     agree(found, [x for each in again for x in (each.mean, each.half)])
     ends = one[one.prompts == 12288].groupby("arm").kl.mean()

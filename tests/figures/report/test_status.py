@@ -10,6 +10,7 @@ from figures.recorded import REGIME, TEXT, campaign, llm_tiny
 from figures.report import build
 from figures.report.claims import Clause, Comparison
 from figures.report.empirical import (
+    at_two_rates,
     beside_sft,
     cells,
     decide,
@@ -301,6 +302,21 @@ def test_on_one_schedule_sft_has_the_rounds_of_self_play():
     ]  # fmt: skip
     found = on_one_schedule(pd.DataFrame(table)).set_index("arm").kl
     assert found.to_dict() == {"sft": 30.0, "space": 20.0}
+
+
+def test_at_two_rates_both_methods_choose_of_all_their_rounds():
+    """Of what was run at one rate alone nothing is said."""
+    same = {"seed": 0, "round": 0, "epochs": 4.0, "prompts": 3072, "study": "best", "lr": 0.001}
+    table = pd.DataFrame([
+        same | {"method": method, "arm": arm, "validation_nll": nll, "kl": nll} | given
+        for method, arm, nll, given in [
+            ("sft", "sft, in rounds", 5.0, {}), ("sft", "sft", 4.0, {"lr": 0.003}),
+            ("a", "a", 7.0, {}), ("a", "a", 6.0, {"study": "best, larger rate", "lr": 0.003}),
+            ("a", "a", 1.0, {"study": "many"}), ("space", "space", 2.0, {}),
+        ]
+    ])  # fmt: skip
+    assert at_two_rates(table).set_index("arm").kl.to_dict() == {"sft": 4.0, "a": 6.0}
+    assert at_two_rates(table[table.study == "best"]).empty
 
 
 def test_what_sft_changed_stands_beside_the_runs_on_the_same_data():

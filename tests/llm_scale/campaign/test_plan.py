@@ -77,6 +77,11 @@ def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -
 
     known = {cell for e in ("best", "best_others") for cell in of(e, "best")}
     assert of("best", "best") < of("realisable", "realisable") < known
+    rates = {dict(r.given).get("lr", plan.RATE) for e in ("best", "best_rate")
+             for r in experiments.runs(e, FULL) if r.arm == plan.AUTHOR}  # fmt: skip
+    assert rates == {dict(given).get("lr", plan.RATE) for _, _, given in experiments.SFT_SETTINGS}
+    (own,) = {r[2:5] for r in of("best_rate", "best, larger rate")}
+    assert own == (4, experiments.ROUNDS, plan.PUBLISHED_BETA)
     many = experiments.runs("many", FULL)
     assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {experiments.MANY}
     tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
