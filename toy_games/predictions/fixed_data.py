@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import gamma
 
 from theory import arguments
 from theory.errors import refuse
@@ -224,23 +225,53 @@ def unseen_fall(obj: Objective, step: Any, per_expert: int = 1, smoothing: float
     return float(-gain / beta_at(obj, np.asarray(step)))
 
 
-def unseen_mass(fall: float, own: Any, rounds: Any) -> tuple[FloatArray, FloatArray]:
+def unseen_mass(
+    fall: float, own: Any, rounds: Any, start: Any = None
+) -> tuple[FloatArray, FloatArray]:
     """Mean mass of such a response late in training, and mean of its logarithm (nats).
 
-    ``E q = 1/(m t L)`` and ``E log q = -log(m t) - gamma - L/2 + L sum_j 1/(e^{jL} - 1)``, with m
-    own samples a round in all, t rounds, L the `unseen_fall` and Euler's gamma: it is forgotten
-    where it began. Valid for ``m t L`` above 1/q_0 and t well below ``m/(s N)``, where the drift of
-    the normaliser sets in.
+    With m own samples a round in all, t rounds, L the `unseen_fall`, Euler's gamma and
+    ``w_n = 2 pi n/L``, both sums over all integers ``n != 0`` (T16 e; the swings are those of
+    Flajolet's "Approximate counting", 1985):
+
+    ``m t L E q = 1 + sum_n Gamma(1 + i w_n) (m t q_0)^(-i w_n)``, and
+    ``E log q = -log(m t) - gamma - L/2 + L sum_j 1/(e^{jL} - 1) + sum_n Gamma(i w_n) (...)``.
+
+    Valid for ``m t L`` well above 1/q_0, ``m q_0`` at most about 1, and t well below ``m/(s N)``,
+    where the drift of the normaliser sets in.
+
+    Args:
+        start: q_0, the mass it begins with. None: the sums are left out, which is the mean over
+            an e^L-fold of rounds (by log t), or of starts.
 
     Raises:
-        InvalidInput: L, m or t is not a finite number > 0.
+        InvalidInput: L, m, t or q_0 is not a finite number > 0.
+
+    >>> mass, log_mass = unseen_mass(3.8, 3000, [20, 80])
+    >>> (mass * 3.8 * 3000 * np.array([20, 80])).round(2)
+    array([1., 1.])
+    >>> (unseen_mass(3.8, 3000, [20, 80], start=1e-3)[0] / mass).round(2)
+    array([1.45, 0.51])
     """
     problems = arguments.numbers("fall", fall, single=True) + arguments.numbers("own", own)
+    problems += [] if start is None else arguments.numbers("start", start)
     refuse(problems + arguments.numbers("rounds", rounds))
     seen = np.asarray(own, dtype=float) * np.asarray(rounds, dtype=float)
+    mass, log = np.asarray(1.0 / (seen * fall)), np.asarray(_log_shift(fall) - np.log(seen))
+    if start is None:
+        return mass, log
+    turn = 2j * np.pi / fall * np.arange(1, int(4.0 * fall) + 2)  # the others are below 1e-16
+    swing = np.asarray(seen * np.asarray(start, dtype=float))[..., None] ** -turn
+    of_mass, of_log = (2.0 * (gamma(k + turn) * swing).real.sum(-1) for k in (1, 0))
+    return np.asarray(mass * (1.0 + of_mass)), np.asarray(log + of_log)
+
+
+def _log_shift(fall: float) -> float:
+    """``-gamma - L/2 + L sum_j 1/(e^{jL} - 1)``; for small L by the series of the sum."""
+    if fall < 0.05:
+        return float(-np.log(fall) - fall / 4.0 - fall**2 / 144.0 - fall**4 / 86_400.0)
     j = np.arange(1, int(40.0 / fall) + 2)
-    log = -np.euler_gamma - fall / 2.0 + fall * (1.0 / np.expm1(j * fall)).sum()
-    return np.asarray(1.0 / (seen * fall)), np.asarray(log - np.log(seen))
+    return float(-np.euler_gamma - fall / 2.0 + fall * (1.0 / np.expm1(j * fall)).sum())
 
 
 # -- several gradient steps in a round ------------------------------------------------------------

@@ -80,8 +80,9 @@ def tail_mass(
     A round sees it with probability about ``n q`` and then multiplies it at least once by
     ``g = e^{R(log a/(1+a))/beta}``, so that ``E q`` falls at least like ``1/((1-g) n t)``, not
     exponentially, whatever the objective (reconstruction, T6 with samples). Of first order in
-    1/n: the drift of the normaliser, about s N/n a round, is left out (t much less than n/(s N)).
-    Late in training the mean itself is `fixed_data.unseen_mass`, with ``log 1/g`` for ``1 - g``.
+    1/n, and for a response that begins with a few own samples a round at most: the drift of the
+    normaliser, about s N/n a round, is left out (t much less than n/(s N)). Late in training the
+    mean itself is `fixed_data.unseen_mass`, with ``log 1/g`` for ``1 - g`` and a swing.
     """
     kept = np.exp(-unseen_fall(obj, step, smoothing=smoothing))
     return np.asarray(1.0 / ((1.0 - kept) * samples * np.asarray(rounds, dtype=float)))

@@ -127,6 +127,36 @@ def test_moments_of_an_unseen_response(claim):
     claim.exact(sp.gammasimp(shift) == k, "Gamma(k+1) = k Gamma(k); the product loses 1 - e^-kL")
 
 
+@pytest.mark.claim("T16.unseen", regime="symbolic")
+def test_the_swing_of_an_unseen_response(claim):
+    """X = q/q_0 falls by e^-L at rate X: its moments' series, and the poles of its Mellin form."""
+    fall, k, tau = sp.symbols("L k tau", positive=True)
+
+    def coefficient(power, r):
+        falls = [1 - sp.exp(-(power + i) * fall) for i in range(r)]
+        return (-1) ** r * sp.prod(falls) / sp.factorial(r)
+
+    for r in range(4):  # d/dtau E X^k = -(1 - e^-kL) E X^(k+1), term by term
+        left = (r + 1) * coefficient(k, r + 1)
+        claim.exact(vanishes(left + (1 - sp.exp(-k * fall)) * coefficient(k + 1, r)), "moments")
+    # phi(r) = prod_{j>=1} (1 - e^-jL)/(1 - e^-(r+j)L) goes on what the product of r factors is
+    ratio = (1 - sp.exp(-(k + 1) * fall)) / 1
+    steps = [(1 - sp.exp(-(k + j) * fall)) / (1 - sp.exp(-(k + 1 + j) * fall)) for j in range(1, 6)]
+    rest = 1 - sp.exp(-(k + 6) * fall)
+    claim.exact(vanishes(sp.simplify(sp.prod(steps) * rest - ratio)), "phi(r+1) over phi(r)")
+    x, n = sp.Symbol("x"), sp.Symbol("n", integer=True)
+    turn = sp.exp(-(1 - (1 + 2 * sp.pi * sp.I * n / fall)) * fall)
+    claim.exact(sp.simplify(turn) == 1, "1 - e^-(1-z)L is 0 at z = 1 + 2 pi i n/L")
+    claim.exact(sp.limit(x / (1 - sp.exp(x * fall)), x, 0) == -1 / fall, "residue -1/L there")
+    power = 2 * sp.pi * sp.I * n / fall
+    slope = sp.diff(-sp.gamma(1 + power) / -power * tau**-power, tau)
+    claim.exact(vanishes(slope + sp.gamma(1 + power) * tau ** (-1 - power)), "E log X, integrated")
+    squared = sp.pi * (2 * sp.pi / fall) / sp.sinh(2 * sp.pi**2 / fall)
+    for at in (1, 3.8, 6):
+        found = abs(complex(sp.gamma(1 + 2 * sp.pi * sp.I / at))) ** 2
+        claim.close(found / float(squared.subs(fall, at)), 1.0, 1e-9, what="|Gamma(1 + i w)|^2")
+
+
 ONE_LOSS = ("spif", "iq_learn", "policy_only", "exponential", "airl", "brier", "space")
 ONE_LOSS += ("spin", "spin_exponential", "ipo", "centred_spif", "renyi")
 

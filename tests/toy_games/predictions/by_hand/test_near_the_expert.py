@@ -39,6 +39,8 @@ def test_one_data_set_by_hand():
     mass, log_mass = fixed_data.unseen_mass(50.0, 10, 4)  # one sample ends it: q below 1/40
     close(mass, 1.0 / 2000)
     close(log_mass, -log(40.0) - np.euler_gamma - 25.0)
+    close(fixed_data.unseen_mass(1e-9, 10, 4)[1], log(1e9 / 40.0), atol=1e-8)  # no swing, no noise
+    close(fixed_data.unseen_mass(0.5, 10, 4, start=0.1)[0], 1.0 / 20.0)
     close(fixed_data.inner_steps(2.0, 0.5, [0.4, 1.0], 2), [2 * (1 - 0.81), 2 * (1 - 0.5625)])
     close(fixed_data.inner_cosine([1.0, 0.5], [1.0, 1.0], [1.0, 1.0]), 3.0 / sqrt(10.0))
     close(fixed_data.inner_angle(2.0, 0.5, np.array([0.2, 0.6]), [1.0, 1.0], 5), 0.5 * 0.2)
@@ -67,6 +69,7 @@ WRONG = {
     "cosine": (lambda: fixed_data.inner_cosine([1.0], [np.nan], [1.0]), "gradient="),
     "angle": (lambda: fixed_data.inner_angle(1.0, 0.1, [1.0], [1.0], 0), "steps=0; needed"),
     "cosine beyond": (lambda: fixed_data.least_cosine(1.0, 1.0, [1.0], 2), "rate lambda < step"),
+    "no start": (lambda: fixed_data.unseen_mass(1.0, 10, 10, start=0.0), "start=0.0; needed"),
     "no fall": (lambda: fixed_data.unseen_mass(0.0, 10, 10), "fall=0.0; needed"),
 }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.linalg import solve_discrete_lyapunov
+from scipy.linalg import expm, solve_discrete_lyapunov
 
 from tests.toy_games.predictions.fixed_data.sampled import data_of, play
 from theory import laws, objectives
@@ -67,14 +67,14 @@ UNSEEN = np.array([0.3, 0.3, 0.4, 0.0])
 
 @pytest.mark.claim("T16.unseen", "T6.tail", regime="dynamics")
 @pytest.mark.parametrize("fall", [0.05, 0.5, 1.0, 2.0])
-def test_an_unseen_response_forgets_where_it_began(claim, fall):
+def test_short_falls_forget_where_an_unseen_response_began(claim, fall):
     """The process of first order in q: own samples take L nats each; 4 errors and the start's."""
     rng, own, rounds = np.random.default_rng(11), 50, 4000
     for begun in (0.01, 0.002):
         log = np.full(4000, np.log(begun))
         for _ in range(rounds):
             log -= fall * rng.binomial(own, np.exp(log))
-        mass, mean = unseen_mass(fall, own, rounds)
+        mass, mean = unseen_mass(fall, own, rounds, start=begun)
         left = 1.0 / (begun * own * rounds * fall)  # of first order in the start
         error = np.exp(log).std() / 63 / mass
         what = "mean mass over 1/(m t L): 4 standard errors, and the start"
@@ -82,6 +82,44 @@ def test_an_unseen_response_forgets_where_it_began(claim, fall):
         error = log.std() / 63
         what = "mean log mass: 4 standard errors, and the start"
         claim.close(log.mean(), mean, 4 * error + left, what=what, because="sampling")
+
+
+@pytest.mark.claim("T16.unseen", regime="tabular")
+@pytest.mark.parametrize("fall", [0.5, 1.0, 2.0, 3.8, 6.0, 12.0])
+def test_an_unseen_responses_mass_swings_in_the_log_of_the_rounds(claim, fall):
+    """The exact law of the number of falls, a chain of rates q_0 e^{-jL}, by the matrix
+    exponential; beside it the next poles, of relative order 1/((e^L - 1) m t q_0)."""
+    falls = np.arange(int(60.0 / fall) + 60)
+    rates = np.exp(-fall * falls)
+    chain = np.diag(rates[:-1], -1) - np.diag(rates)
+    begun, own, ratios = 0.01, 5, []
+    for rounds in np.geomspace(2e5, 2e5 * np.exp(fall), 4):
+        law = expm(begun * own * rounds * chain)[:, 0]
+        mass, log = unseen_mass(fall, own, rounds, start=begun)
+        allowed = 4.0 / (np.expm1(fall) * begun * own * rounds)
+        what = "mean mass over the poles' sum"
+        claim.close(begun * (law @ rates) / mass, 1.0, allowed, what=what, because="theory")
+        exact = np.log(begun) - fall * (law @ falls)
+        claim.close(log, exact, allowed + 1e-8, what="mean log mass", because="theory")
+        ratios.append(mass / unseen_mass(fall, own, rounds)[0])
+    if fall >= 3.8:
+        claim.exhibits(np.ptp(ratios), 0.5, what="most less least of m t L E q over a period")
+
+
+@pytest.mark.claim("T16.unseen", regime="dynamics")
+def test_long_steps_show_the_swing_and_keep_the_start_s_phase(claim):
+    """Beside sampling: a second own sample in a round, which takes less than the first."""
+    step, n, seeds, record = 1.9, 300, 800, [40, 100]
+    fall, begun = unseen_fall(objectives.get("spif"), step, 1, 0.0), 1e-3
+    expert, start = np.array([1.0, 0.0]), np.log([1.0 - begun, begun])
+    given = {"value": "outside", "smoothing": 0.0}
+    mass = play("spif", step, expert, start, record, seeds, n, **given)
+    steady = unseen_mass(fall, n, np.array(record))[0]
+    found = mass.mean(-1) / steady
+    swing = unseen_mass(fall, n, np.array(record), start=begun)[0] / steady
+    error = 4 * mass.std(-1, ddof=1) / np.sqrt(seeds) / steady
+    claim.close(found, swing, error + n * begun / 4, what="m t L E q", because="sampling")
+    claim.exhibits(np.ptp(found), 0.5, what="most less least of m t L E q")
 
 
 @pytest.mark.claim("T16.unseen", regime="dynamics")
