@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from theory import arguments, objectives
 from theory.errors import Unavailable, refuse
-from theory.objectives import Objective
+from theory.objectives import Objective, risk_response
 from theory.objectives.base import PREFERENCE
 
 NONE = "none: "
@@ -245,7 +245,7 @@ def _one_step_exact(obj: Objective) -> tuple[bool, str]:
         change = obj.reward_risk(x + shift, y + shift, **extras) - obj.reward_risk(x, y, **extras)
     if not np.all(np.isfinite(change)):
         return False, "the loss is not defined at every implicit reward"
-    if np.max(np.abs(change)) <= 1e-10:
+    if not risk_response.level_is_seen(partial(obj.reward_risk, **extras)):
         return True, ""
     return False, "the loss changes when the reward is shifted by a constant (partition gap, T4)"
 

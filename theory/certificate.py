@@ -54,8 +54,19 @@ def equilibrium_bounds(
         linear = np.where(right, linear, -np.inf)
         if tau == 0 or ref is None:
             return divergence, linear - np.where(live, reward, -np.inf).max(-1)
-        weight = np.where(ref > 0, laws.log_law(ref) + reward / tau, -np.inf)
-        return divergence + tau * laws.kl(policy, ref), linear - tau * xp.logsumexp(weight)
+        anchor = tau * laws.kl_stable(policy, ref)
+        return divergence + anchor, linear - _soft_maximum(ref, reward, tau)
+
+
+def _soft_maximum(law: FloatArray, x: FloatArray, tau: float) -> FloatArray:
+    """``tau log E_law e^{x/tau}`` (...), also at a tau at which the exponentials are 1 but for
+    their last digits."""
+    weight = np.where(law > 0, laws.log_law(law) + x / tau, -np.inf)
+    mean = laws.expect(law, x)[..., None]
+    apart = np.where(law > 0, (x - mean) / tau, 0.0)
+    near = np.abs(apart).max(-1) < 0.1
+    beyond = (law * (np.expm1(apart) - apart)).sum(-1)
+    return np.where(near, mean[..., 0] + tau * np.log1p(beyond), tau * xp.logsumexp(weight))
 
 
 def reward_gain(

@@ -97,7 +97,7 @@ class Game:
 
         The payoff is that of a given reward, or of the link's.
         """
-        anchor = self.tau * laws.kl(policy, self.ref) if self.tau > 0 else 0.0
+        anchor = self.tau * laws.kl_stable(policy, self.ref) if self.tau > 0 else 0.0
         if self.kind == "saddle":
             if reward is None:
                 with np.errstate(all="ignore"):

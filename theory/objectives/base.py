@@ -168,7 +168,7 @@ class Objective(Definition):
         step = 1e-9
         below, above, far = (float(self.link(u, 0.0)) for u in (-step, step, 1.0))
         *near, at_zero = self.slope(np.array([1e-3, 1e-6, step, 1e-12, 0.0]), np.asarray(0.0))
-        if above - below - 2.0 * step * max(near) > 1e-6 * max(1.0, abs(far)):
+        if above - below - 2.0 * step * max(near) > 1e-6 * abs(far):
             return math.inf
         if np.isnan(near).any():
             raise Unavailable(f"{self.name} has no slope at zero: its link's derivative is NaN")
@@ -179,11 +179,21 @@ class Objective(Definition):
         if left == right == 0:  # a dead zone, of which payoffs with a corner tell a slope
             return 0.0
         end = derivatives.end_of(near, 1.5)
-        return end if np.isnan(at_zero) or end in (0.0, math.inf) else float(at_zero)
+        slope = end if np.isnan(at_zero) or end in (0.0, math.inf) else float(at_zero)
+        seen = (left + right) / 2.0
+        if abs(slope - seen) <= 1e-3 * seen or not self._steady(seen):
+            return slope
+        # where two formulas meet, the derivative at the very point may be of neither side
+        beside = (float(x) for x in reversed(near))
+        return next((x for x in beside if abs(x - seen) <= 1e-3 * seen), seen)
 
-    def _secants(self) -> tuple[float, float]:
+    def _steady(self, slope: float) -> bool:
+        """Whether it is that over a thousandth of a nat too, on both sides."""
+        sides = self._secants(1e3 * derivatives.BESIDE)
+        return max(abs(side - slope) for side in sides) <= 0.01 * slope
+
+    def _secants(self, step: float = derivatives.BESIDE) -> tuple[float, float]:
         """Slopes of the link over a millionth of a nat on the left and on the right of 0."""
-        step = derivatives.BESIDE
         below, at, above = (float(self.link(u, 0.0)) for u in (-step, 0.0, step))
         return (at - below) / step, (above - at) / step
 

@@ -172,6 +172,30 @@ def log_odds_of_risk(
         return np.where((up > 0) & (down > 0), np.log(up) - np.log(down), np.nan)
 
 
+def level_is_seen(risk: Risk) -> bool:
+    """Whether the risk changes when all rewards of a prompt shift by one number (T3).
+
+    In rewards of any unit: near its own scale it changes by a share of what a shift of the expert's
+    rewards alone does. Rounding does so too, but not with one sign over a decade of scales.
+    """
+    rng = np.random.default_rng(0)
+    x, y, shift = rng.normal(size=(4, 3)), rng.normal(size=(4, 4)), rng.normal(size=(4, 1))
+    decade = 8
+    scale = np.logspace(-12, 12, 24 * decade + 1)[:, None, None]
+    with np.errstate(all="ignore"):
+        before, *moved = (
+            np.asarray(risk(scale * (x + a * shift), scale * (y + b * shift)))
+            for a, b in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
+        )
+        expert, own, both = (other - before for other in moved)
+        share = both / np.abs(expert)
+    for side in (expert, own):  # lost in rounding at this scale, and not at others
+        share = np.where((side == 0) & (side != 0).any(0), np.nan, share)
+    runs = np.lib.stride_tricks.sliding_window_view(share, decade + 1, axis=0)
+    seen = ((runs > 1e-7).all(-1) | (runs < -1e-7).all(-1)).any(0)
+    return bool(seen.mean() >= 0.5)
+
+
 def slope_of_risk(risk: Risk) -> float:
     """``R'(0) = -A/V`` of a risk ``F`` that depends on the laws of the rewards alone.
 
@@ -207,17 +231,20 @@ def slope_of_risk(risk: Risk) -> float:
         c = push = 0.0
         for _ in range(50):
             push, bend = at(c, one, one, 1), at(c, one, one, 2)
-            if not abs(push) > 1e-13 * max(1.0, abs(at(c, one, none, 1))) or not bend > 0:
+            if not abs(push) > 1e-13 * abs(at(c, one, none, 1)) or not bend > 0:
                 break
             c -= push / bend
         down, curvature = at(c, one, none, 1), at(c, v, v, 2)
         # a loss whose slope has a corner is curved by both its sides, and says so next to it
-        ahead, behind = (at(c, v, v, 2, t) for t in (derivatives.BESIDE, -derivatives.BESIDE))
+        nat = abs(down / curvature) if curvature > 0 else 1.0  # in rewards
+        ahead, behind, nearer = (
+            at(c, v, v, 2, t * nat * derivatives.BESIDE) for t in (1.0, -1.0, 0.01)
+        )
         if abs(ahead + behind - 2.0 * curvature) > 1e-4 * (ahead + behind):
             if abs(ahead - behind) > 1e-4 * (ahead + behind):
                 raise ValueError("its risk has a corner at equal laws")
-            curvature = 0.5 * (ahead + behind)
-        if not abs(push) <= 1e-9 * max(1.0, abs(down)):
+            curvature = 0.5 * (ahead + behind) if nearer > 0.5 * ahead else curvature
+        if not abs(push) <= 1e-9 * abs(down):
             raise ValueError("at equal laws no constant reward is a best response")
         if not (np.isfinite(curvature) and curvature > 1e-12 * abs(down)):
             raise ValueError("its risk has no curvature at equal laws")

@@ -338,11 +338,14 @@ def local_rate_one_step(obj: Objective | str, beta: float) -> float:
         raise Unavailable(f"{obj.name} has no local one-step factor: its opponent is not pi_t")
     if obj.form != "pointwise":
         return float(1.0 - obj.slope_at_zero / beta)
+
+    def of_payoffs(order: int, at: FloatArray) -> FloatArray:
+        return np.array([derivatives.derivative(f, at, order) for f in (obj.a, obj.b)])
+
     near = np.array([0.0, -derivatives.BESIDE, derivatives.BESIDE])
-    slopes, bends = (
-        np.array([derivatives.derivative(f, near, order) for f in (obj.a, obj.b)])
-        for order in (1, 2)
-    )
+    force, bend = (float(np.abs(of_payoffs(order, near[:1])).max()) for order in (1, 2))
+    near *= force / bend if 0 < force < bend else 1.0  # about a nat, in rewards of a small unit
+    slopes, bends = (of_payoffs(order, near) for order in (1, 2))
     for found in (slopes, bends):
         sides = np.abs(found[:, 1:])
         apart = np.abs(found[:, 2] - found[:, 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +25,11 @@ from tests.theory.equilibrium_strategies import (
     every_case,
 )
 from tests.theory.strategies import label
-from theory import equilibrium, laws, saddle_point
+from theory import equilibrium, laws, objectives, saddle_point
 from theory.equilibria import newton as separable
 from theory.equilibria.problem import Game
 from theory.errors import NotConverged, Unavailable
-from theory.objectives import Objective
+from theory.objectives import Objective, Pointwise
 from theory.result import FloatArray, Solution
 
 # every game and potential once, with the parameters it is registered with
@@ -170,3 +171,46 @@ def test_weak_duality(claim, obj: Objective, g: Anchored) -> None:
     free = g.tau * (np.log((g.ref * np.exp(-cost - least[..., None])).sum(-1)) + least)
     dual = laws.expect(g.expert, np.asarray(obj.a(reward))) - free
     claim.below(dual, sol.primal, what="dual value of a random reward", atol=1e-9)
+
+
+@pytest.mark.parametrize("domain", [(-0.5, 0.5), (-1.0, 0.2)])
+def test_a_saddle_point_of_rewards_in_a_range_against_a_grid(domain: tuple[float, float]) -> None:
+    """Two outcomes: the best reward and the best policy of all that are allowed."""
+
+    class Box(Pointwise):
+        name = "box"
+        reward_domain = domain
+
+        def a(self, r: Any) -> Any:
+            return r - 0.5 * r * r
+
+        def b(self, r: Any) -> Any:
+            return -r - 0.5 * r * r
+
+    p, ref, tau = np.array([0.1, 0.9]), np.array([0.9, 0.1]), 0.2
+    found = saddle_point(p, ref, Box(), tau=tau)
+    first = np.linspace(1e-4, 1.0 - 1e-4, 20_001)[:, None]
+    policy = np.concatenate([first, 1.0 - first], -1)
+    reward = np.clip((p - policy) / (p + policy), *domain)
+    value = (p * Box().a(reward) + policy * Box().b(reward)).sum(-1) + tau * laws.kl(policy, ref)
+    best = int(np.argmin(value))
+    np.testing.assert_allclose(found.policy, policy[best], atol=1e-4)
+    assert found.primal == pytest.approx(value[best], abs=1e-8)
+    assert found.dual <= value[best] + 1e-12
+    assert np.all((found.reward >= domain[0]) & (found.reward <= domain[1]))
+
+
+@pytest.mark.parametrize("tau", [1e6, 1e8, 1e10, 1e12])
+def test_the_value_keeps_its_digits_at_a_strong_anchor(tau: float) -> None:
+    """It is below g(ref) by Var_ref(b(r))/(2 tau), and so is the equilibrium's."""
+    p, ref = np.array([0.5, 0.3, 0.2]), np.array([0.15, 0.25, 0.6])
+    spif = objectives.get("spif")
+    reward = spif.link(np.log(p / ref))
+    found, held = saddle_point(p, ref, spif, tau=tau), equilibrium(p, ref, spif, tau=tau)
+    at_ref = {"saddle": float(spif.value(p, ref, reward)), "held": float(spif.potential(ref, p))}
+    for name, slope, one in (("saddle", spif.b(reward), found), ("held", -reward, held)):
+        below = ref @ (slope - ref @ slope) ** 2 / (2.0 * tau)
+        rounding = 1e-16 + 1e-5 * below
+        assert at_ref[name] - one.primal == pytest.approx(below, abs=2 * rounding)
+        assert one.dual <= one.primal + rounding
+        assert one.primal - one.dual <= rounding
