@@ -172,7 +172,8 @@ def _best_response_to_payoffs(obj: Objective) -> Iterator[str]:
         return np.where(np.isnan(value), -np.inf, value)
 
     ours, theirs = np.diag(payoff(reward[None, :] * np.ones((len(p), 1)))), payoff(other[None, :])
-    better = theirs.max(-1) > ours + 1e-9 * (1.0 + np.abs(ours))
+    usual = np.nanmedian(np.where(np.isfinite(theirs), np.abs(theirs), np.nan), axis=-1)
+    better = theirs.max(-1) > ours + 1e-9 * (usual + np.abs(ours))
     if better.any():
         k = int(np.argmax(better))
         best = other[int(theirs[k].argmax())]
@@ -183,8 +184,9 @@ def _best_response_to_payoffs(obj: Objective) -> Iterator[str]:
         return
     up, down = (w * derivatives.derivative(f, reward) for w, f in ((p, obj.a), (q, obj.b)))
     inside = (reward > low) & (reward < high)
-    rounding = 1e-6 * (np.abs(up) + np.abs(down)) + 1e-12
-    beside = 1e-7 * (1.0 + np.abs(reward))
+    forces = np.abs(up) + np.abs(down)
+    rounding = 1e-6 * forces + 1e-12 * np.median(forces)
+    beside = 1e-7 * (np.median(np.abs(reward)) + np.abs(reward))
     left, right = (
         sum(w * derivatives.derivative(f, at) for w, f in ((p, obj.a), (q, obj.b)))
         for at in (reward - beside, reward + beside)
@@ -236,7 +238,8 @@ def _best_response_to_risk(obj: Objective) -> Iterator[str]:
 
     for scale in (0.01, 0.3, 3.0, 30.0):
         other = reward + scale * rng.standard_normal(reward.shape)
-        if np.any(risk(other) < risk(reward) - 1e-9 * (1.0 + np.abs(risk(reward)))):
+        ours, theirs = risk(reward), risk(other)
+        if np.any(theirs < ours - 1e-9 * (np.abs(ours) + np.abs(theirs))):
             yield f"another reward has a lower risk than the best response of {source}"
             return
 
@@ -246,7 +249,7 @@ def _trained(obj: Objective) -> Iterator[str]:
     x, y = _within(obj, np.linspace(-2.0, 2.0, 9) + 0.05), _within(obj, np.linspace(-3.0, 3.0, 7))
     pairs = x[:, None], y[None, :]
     trained = np.asarray(obj.reward_loss(*pairs)) + 0.0 * (pairs[0] + pairs[1])
-    size = 1e-9 * (1.0 + np.abs(trained).max())
+    size = 1e-9 * np.abs(trained).max()
     if obj.form == "pairwise":
         solved, said = obj.pair_loss(pairs[0] - pairs[1]), "pair_loss"  # type: ignore[attr-defined]
     else:

@@ -159,3 +159,24 @@ def test_rewards_solved_from_payoffs_stop_at_the_range_that_is_allowed(domain):
     assert not [
         line for line in str(check_objective(Box())).splitlines() if "reward_domain" in line
     ]
+
+
+@pytest.mark.parametrize("loss", [1e-12, 1.0, 1e12])
+def test_a_wrong_link_is_found_in_every_unit_of_the_loss(loss):
+    class Scaled(Pointwise):
+        name = "scaled"
+        citation = "an example"
+
+        def a(self, r):
+            return loss * (r - 0.5 * xp.square(r))
+
+        def b(self, r):
+            return -loss * (r + 0.5 * xp.square(r))
+
+    class Wrong(Scaled):
+        def link_formula(self, u, delta):
+            return 0.9 * xp.tanh(0.5 * u)
+
+    assert "the link contradicts a and b" in str(check_objective(Wrong()))
+    assert "contradicts" not in str(check_objective(Scaled()))
+    assert Scaled().slope_at_zero == pytest.approx(0.5)
