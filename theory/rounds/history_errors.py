@@ -94,7 +94,8 @@ def quietest_share(step: float) -> float:
     """Share of the last opponent at which fresh errors leave least: ``(sqrt(s) - 1)/s``, or 0.
 
     Old responses add to the noise of steps up to 1 and take from that of longer ones; the variance
-    is then ``1/(s (2 - sqrt s)^2)``. The share that contracts most is less (`best_history`).
+    is then ``1/(s (2 - sqrt s)^2)``. The share that contracts most (`best_history`) is less beyond
+    step 1, and positive below it, where it costs noise.
 
     Args:
         step: effective step, below 4, where nothing is stable.
