@@ -189,24 +189,28 @@ def driving_error(obj: Objective | str, expert: Any) -> FloatArray:
     """Oscillation of errors from which on they can drive out the rarest response, nats.
 
     ``R(inf) - R(log(1 - min p))``, of SPIF ``2/(c (2 - min p))``: more than rewards are bounded by.
-    Smaller errors leave log-odds bounded: with two outcomes at any step and history, with more
-    where ``x e^{R(-log x)/beta}`` is concave (SPIF: to effective step 1/2) and no history. At
-    larger steps smaller ones can do (SPIF: from 1.6 on), as the others swing (T6).
+    Of a link bounded from above smaller errors leave log-odds bounded: with two outcomes at any
+    step and history, with more where ``x e^{R(-log x)/beta}`` is concave (SPIF: to effective step
+    1/2) and no history. At larger steps smaller ones can do (SPIF: from 1.6 on), as the others
+    swing (T6). Infinite where rewards are unbounded from above: no error outweighs the pull then,
+    but a long step leads away without any (SPIN beyond effective step 2).
 
     Args:
         obj: an objective whose link depends on u alone, or its specification.
         expert: laws p (..., n), two outcomes or more, of positive mass.
 
     Returns:
-        (...), infinite where rewards are unbounded from above.
+        (...), nats.
 
     Raises:
-        InvalidInput: no such laws. Unavailable: no link of u alone.
+        InvalidInput: no such laws. Unavailable: no link of u alone, or no expert law (SPPO).
 
     >>> float(driving_error("spif", [0.6, 0.4]).round(4)), float(driving_error("spin", [0.6, 0.4]))
     (1.25, inf)
     """
     obj = objectives.of(obj)
+    if "preference" in obj.needs:
+        raise Unavailable(f"{obj.name} has no driving error: it has no expert law")
     obj.require("link")
     if obj.has_gain:
         raise Unavailable(f"{obj.name} has no driving error: its link depends on both laws")
