@@ -197,5 +197,5 @@ def test_the_driving_error_by_hand_and_refused() -> None:
             driving_error("spif", wrong)
     with pytest.raises(Unavailable, match="both laws"):
         driving_error("ipo", [0.5, 0.5])
-    with pytest.raises(Unavailable, match="^sppo has no driving error: it has no expert law$"):
+    with pytest.raises(Unavailable, match=r"^sppo has no driving error: it has no expert law$"):
         driving_error("sppo", [0.5, 0.5])
