@@ -21,7 +21,7 @@ from theory import arguments, laws, objectives
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray
-from theory.rounds.history import history_factor, shares_of, shares_problems
+from theory.rounds.history import history_factor, history_threshold, shares_of, shares_problems
 
 _ROUNDS = 10**6
 """Longest impulse response that is summed: steps nearer to the threshold are refused."""
@@ -77,6 +77,8 @@ def history_noise(step: float, history: float | Sequence[float], correlation: fl
     refuse(problems)
     if correlation == 1:
         return float(1.0 / step**2)
+    if history_factor(step, history) >= 1:
+        refuse([f"step={step!r}; needed is one that rounding tells from 0"])
     shares = shares_of(history)
     size = len(shares) + 1  # x_t, ..., x_{t-h}, e_t
     move = np.zeros((size, size))
@@ -123,20 +125,33 @@ def history_reach(step: float, history: float | Sequence[float]) -> float:
         InvalidInput: as of `history_noise`; a step so near to the threshold that a million rounds
             do not end the response.
 
-    >>> [round(history_reach(1.5, m), 4) for m in (0.0, 0.25)]
-    [2.0, 1.8465]
+    >>> [round(history_reach(s, m), 4) for s, m in ((1.5, 0.0), (1.5, 0.25), (1e-5, 0.25))]
+    [2.0, 1.8465, 100000.0]
     """
-    problems = _problems(step, history)
-    factor = history_factor(step, history) if not problems else 0.0
-    rounds = 64 + np.log(_LEFT) / np.log(factor) if 0 < factor < 1 else 64.0
-    if not problems and rounds > _ROUNDS:
-        problems.append(f"step={step!r}; needed is one farther below the threshold of the history")
-    refuse(problems)
+    refuse(_problems(step, history))
     past = step * shares_of(history)
     past[0] -= 1.0
+    roots = np.roots(np.append(1.0, past))
+    roots = roots[np.argsort(-np.abs(roots))]
+    first, second = np.abs(np.append(roots, 0.0)[:2])
+    rounds, slow = _rounds_until_gone(first), False
+    if rounds > _ROUNDS and roots[0].imag == 0 and roots[0].real > 0:
+        # a small step: without the other roots the response keeps its sign, and its sum is 1/s
+        rounds, slow = _rounds_until_gone(second / first), True
+    if rounds > _ROUNDS:
+        refuse([f"step={step!r}; needed is one farther below the threshold of the history"])
     one = np.zeros(2 * int(rounds))
     one[0] = 1.0
-    return float(np.abs(lfilter([1.0], np.append(1.0, past), one)).sum())
+    response = lfilter([1.0], np.append(1.0, past), one)
+    rest = 1.0 / step - response.sum() if slow else 0.0
+    return float(np.abs(response).sum() + np.abs(rest))
+
+
+def _rounds_until_gone(factor: float) -> float:
+    """Rounds that leave nothing of what shrinks by ``factor`` a round."""
+    if factor >= 1:
+        return np.inf
+    return 64.0 + float(np.log(_LEFT) / np.log(factor)) if factor > 0 else 64.0
 
 
 def mean_age(history: float | Sequence[float]) -> float:
@@ -225,6 +240,7 @@ def driving_error(obj: Objective | str, expert: Any) -> FloatArray:
 def _problems(step: Any, history: Any) -> list[str]:
     """Of a step, and of shares at which it is to settle."""
     problems = [*shares_problems(history), *arguments.number("step", step)]
-    if not problems and history_factor(step, history) >= 1:
+    # the least of steps leave the factor at 1 in rounding
+    if not problems and history_factor(step, history) >= 1 and step >= history_threshold(history):
         problems.append(f"step={step!r}; needed is one at which history={history!r} is stable")
     return problems
