@@ -39,13 +39,14 @@ def sampled_noise(step: Any, share: Any = 0.0) -> FloatArray:
         step: effective steps >= 0 below ``min(1/m, 2/(1-2m))``. share: m in [0, 1] (broadcast).
 
     Raises:
-        InvalidInput: numbers out of range.
+        InvalidInput: numbers out of range, or shapes that do not fit.
 
     >>> sampled_noise([0.5, 1.5], 0.25).round(4).tolist()
     [0.3673, 2.64]
     """
     shares = arguments.every("history", share, lambda m: (m >= 0) & (m <= 1), "in [0, 1]")
-    refuse([*shares, *arguments.numbers("step", step, 0.0)])
+    problems = [*shares, *arguments.numbers("step", step, 0.0)]
+    refuse(problems or arguments.fitting(step=step, history=share))
     s, m = np.asarray(step, dtype=float), np.asarray(share, dtype=float)
     age, room = s * m, 2.0 - s * (1.0 - 2.0 * m)
     stable = "effective steps in [0, 2)" if not np.any(m) else "steps at which this history holds"

@@ -263,6 +263,10 @@ def test_the_reach_of_a_slow_step_counts_the_turns_of_its_other_roots(monkeypatc
         (lambda: history_reach(4.5, 0.25), "history=0.25 is stable"),
         (lambda: history_reach(2.0 - 1e-9, 0.0), "farther below"),
         (lambda: history_noise(1e-17, 0.25), "rounding tells from 0"),
+        (
+            lambda: sampled_noise([1, 1.5], [0.1, 0.2, 0.3]),
+            r"^step \(2,\), history \(3,\): shapes do not fit; needed are numbers, or arrays that",
+        ),
         (lambda: quietest_share(4.0), "less than 4"),
         (lambda: mean_age([0.5, 0.6]), "sum of at most 1"),
         (lambda: history_mean_bound(-1.0, 2.0, 0.0, 0, 0.2), "(?s)beta=0.0.*rounds=0.*first_kl=-1"),
