@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from scipy.special import eval_laguerre
 
 from tests.theory.strategies import Instance, games, label, with_fixed_link
@@ -186,7 +187,7 @@ def test_best_and_equal_shares(claim, rounds: int) -> None:
 
 
 @pytest.mark.claim("T6.history_shares", regime="tabular")
-@given(step=st.floats(1e-3, 0.999), shares=SHARES.filter(lambda shares: len(shares) <= 3))
+@given(step=st.floats(1e-3, 0.999), shares=SHARES)
 def test_no_shares_contract_by_less_below_step_one(claim, step: float, shares: list[float]) -> None:
     """And from 1/4 on the last opponent is enough, with 1 - sqrt s."""
     best = best_history(step, len(shares))
@@ -196,6 +197,26 @@ def test_no_shares_contract_by_less_below_step_one(claim, step: float, shares: l
         # a double root moves by the root of the rounding error
         claim.close(factor, 1.0 - np.sqrt(step), 1e-6, what="1 - sqrt s", because="solver")
         np.testing.assert_allclose(best[1:], 0.0, atol=1e-12)
+
+
+@pytest.mark.claim("T6.history_shares", regime="tabular")
+@pytest.mark.parametrize("step", [0.05, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("rounds", [2, 4, 6])
+def test_searches_over_the_shares_find_no_better_ones(claim, rounds: int, step: float) -> None:
+    """Also where that is not proved: h > 3."""
+    rng = np.random.default_rng(rounds)
+
+    def largest(logits: FloatArray) -> float:
+        weights = np.exp(logits - logits.max())
+        return history_factor(step, (weights / weights.sum())[1:])
+
+    found = min(
+        minimize(largest, 3.0 * rng.normal(size=rounds + 1), method="Nelder-Mead",
+                 options={"maxiter": 600, "xatol": 1e-9, "fatol": 1e-12}).fun
+        for _ in range(8)
+    )  # fmt: skip
+    best = history_factor(step, best_history(step, rounds))
+    claim.below(best, found, atol=1e-7, what="best root <= the least found")
 
 
 @pytest.mark.claim("T6.history_shares", regime="tabular")
