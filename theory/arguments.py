@@ -54,6 +54,17 @@ def numbers(name: str, value: Any, least: float | None = None, single: bool = Fa
     return every(name, value, good, _finite_from(least))
 
 
+def fitting(**values: Any) -> list[str]:
+    """Numbers and arrays, each checked before, of shapes that broadcast."""
+    shapes = {name: np.shape(value) for name, value in values.items()}
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
+        return [f"{listed}: shapes do not fit; needed are numbers, or arrays that broadcast"]
+    return []
+
+
 def rewards(reward: Any, mass: FloatArray, finite: bool = True) -> list[str]:
     """A reward ``(..., n)`` with a number, or a ``finite`` one, where outcomes have ``mass``."""
     try:

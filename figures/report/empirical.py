@@ -122,7 +122,7 @@ def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
     asked = [table.regime == ask.regime, *(table[k].isin(v) for k, v in ask.rows.items())]
     rows = table[np.logical_and.reduce(asked)]
     keys = list(ask.by or CELL)
-    compared: list[tuple[Any, ...]] = []
+    compared: list[tuple[str, str, dict[str, float], np.ndarray, Any]] = []
     for arm in ask.arms:
         mine = rows[rows.arm == arm]
         for key, group in mine.groupby(keys, dropna=False):
@@ -141,7 +141,7 @@ def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
                 values = values.dropna()
                 if len(values):
                     compared.append((arm, rival, at, values.to_numpy(), missed))
-    return [_cell(ask, *one, clauses, len(compared)) for one in compared]
+    return [_cell(ask, *one, clauses=clauses, among=len(compared)) for one in compared]
 
 
 def _values(group: pd.DataFrame, ask: Comparison) -> pd.Series:

@@ -36,7 +36,8 @@ def tally(cells: Iterable[Cell], comparison: Comparison) -> str:
     if not found:
         return "no cell"
     words, one = [cell.word for cell in found], len(found) == 1
-    told = [w for w in ("yes", "no", "mixed") if w in words] or ["undecided"]  # the others are
+    told: list[str] = [w for w in ("yes", "no", "mixed") if w in words]
+    told = told or ["undecided"]  # which the others are
     parts = [f"{w} in {words.count(w)}" for w in told]
     text = "1 cell" if one else f"{', '.join(parts)} of {len(found)} cells"
     plain = not (comparison.predicted or comparison.bound is not None)

@@ -21,6 +21,8 @@ def preference_problems(preference: Any, name: str = "P") -> list[str]:
         return [f"{name}: not an array of numbers ({error})"]
     if array.ndim < 2 or array.shape[-1] != array.shape[-2] or array.shape[-1] == 0:
         return [f"{name}: shape {array.shape}; needed is (..., n, n) with n >= 1"]
+    if not array.size:
+        return [f"{name}: shape {array.shape} has no prompts; needed is (..., n, n), all >= 1"]
     finite = np.isfinite(array)
     filled = np.where(finite, array, 0.5)
     total = filled + np.swapaxes(filled, -1, -2)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial import chebyshev
+from scipy.optimize import brentq
 
 from theory.arguments import number, whole
 from theory.errors import refuse
@@ -126,23 +127,48 @@ def history_factor(step: float, history: float | Sequence[float]) -> float:
 
 
 def best_history(step: float, rounds: int) -> FloatArray:
-    """Shares (rounds,) of earlier opponents that contract most: factor ``step^{1/(h+1)} - 1``.
+    """Shares (rounds,) of earlier opponents that contract most (T6: history).
 
-    All roots are then equal. No shares of h earlier opponents contract by less, and none are stable
-    from ``step = 2^{h+1}`` on (T6: history).
+    From step 1 on their factor is ``step^{1/(h+1)} - 1``, all roots are equal, and nothing is
+    stable from ``step = 2^{h+1}`` on. Below step 1 old responses help as well: ``1 - sqrt(step)``
+    in place of ``1 - step``, by a share of the last opponent alone, down to step 1/4; at smaller
+    steps by older ones, of two ages next to each other, or of the oldest alone. That no shares
+    contract by less is proved for steps >= 1, for h <= 3, and where the oldest alone are best, and
+    computed elsewhere.
 
     Args:
-        step: effective step >= 1. rounds: h >= 1.
+        step: effective step > 0. rounds: h >= 1.
 
     Raises:
-        InvalidInput: a step below 1, where no old responses are best; no rounds.
+        InvalidInput: a step that is no number > 0; no rounds.
 
-    >>> best_history(4.0, 1), best_history(8.0, 2)
-    (array([0.25]), array([0.375, 0.125]))
+    >>> best_history(4.0, 1), best_history(8.0, 2), best_history(0.25, 2), best_history(0.1, 2)
+    (array([0.25]), array([0.375, 0.125]), array([1., 0.]), array([0., 1.]))
     """
-    refuse([*number("step", step, 1.0), *whole("rounds", rounds, 1)])
+    refuse([*number("step", step), *whole("rounds", rounds, 1)])
+    if step < 1:
+        return _best_below_one(step, rounds)
     factor = step ** (1.0 / (rounds + 1)) - 1.0
     return np.asarray(np.poly(np.full(rounds + 1, -factor))[2:] / step)
+
+
+def _best_below_one(step: float, rounds: int) -> FloatArray:
+    """Shares of ages k - 1 and k that make the largest root a double one: ``k a^{k-1}(1-a)^2 = s``.
+
+    Without a k up to ``rounds`` the oldest alone, whose largest root is simple.
+    """
+    shares = np.zeros(rounds + 1)
+    ages = np.arange(1.0, rounds + 1)
+    double = np.flatnonzero(step * (ages + 1) >= (ages / (ages + 1)) ** ages)
+    if not double.size:
+        shares[-1] = 1.0
+        return shares[1:]
+    k = int(ages[double[0]])
+    root = brentq(lambda a: k * a ** (k - 1) * (1.0 - a) ** 2 - step, (k - 1) / (k + 1), 1.0,
+                  xtol=1e-15)  # fmt: skip
+    shares[k] = min(1.0, root**k * max(0.0, k * root - (k - 1)) / step)
+    shares[k - 1] = 1.0 - shares[k]
+    return shares[1:]
 
 
 def shares_problems(history: Any) -> list[str]:

@@ -21,7 +21,7 @@ from theory import arguments, laws, objectives
 from theory.errors import Unavailable, refuse
 from theory.objectives import Objective
 from theory.result import FloatArray
-from theory.rounds.history import history_factor, shares_of, shares_problems
+from theory.rounds.history import history_factor, history_threshold, shares_of, shares_problems
 
 _ROUNDS = 10**6
 """Longest impulse response that is summed: steps nearer to the threshold are refused."""
@@ -39,13 +39,14 @@ def sampled_noise(step: Any, share: Any = 0.0) -> FloatArray:
         step: effective steps >= 0 below ``min(1/m, 2/(1-2m))``. share: m in [0, 1] (broadcast).
 
     Raises:
-        InvalidInput: numbers out of range.
+        InvalidInput: numbers out of range, or shapes that do not fit.
 
     >>> sampled_noise([0.5, 1.5], 0.25).round(4).tolist()
     [0.3673, 2.64]
     """
     shares = arguments.every("history", share, lambda m: (m >= 0) & (m <= 1), "in [0, 1]")
-    refuse([*shares, *arguments.numbers("step", step, 0.0)])
+    problems = [*shares, *arguments.numbers("step", step, 0.0)]
+    refuse(problems or arguments.fitting(step=step, history=share))
     s, m = np.asarray(step, dtype=float), np.asarray(share, dtype=float)
     age, room = s * m, 2.0 - s * (1.0 - 2.0 * m)
     stable = "effective steps in [0, 2)" if not np.any(m) else "steps at which this history holds"
@@ -77,6 +78,8 @@ def history_noise(step: float, history: float | Sequence[float], correlation: fl
     refuse(problems)
     if correlation == 1:
         return float(1.0 / step**2)
+    if history_factor(step, history) >= 1:
+        refuse([f"step={step!r}; needed is one that rounding tells from 0"])
     shares = shares_of(history)
     size = len(shares) + 1  # x_t, ..., x_{t-h}, e_t
     move = np.zeros((size, size))
@@ -94,7 +97,8 @@ def quietest_share(step: float) -> float:
     """Share of the last opponent at which fresh errors leave least: ``(sqrt(s) - 1)/s``, or 0.
 
     Old responses add to the noise of steps up to 1 and take from that of longer ones; the variance
-    is then ``1/(s (2 - sqrt s)^2)``. The share that contracts most is less (`best_history`).
+    is then ``1/(s (2 - sqrt s)^2)``. The share that contracts most (`best_history`) is less beyond
+    step 1, and positive below it, where it costs noise.
 
     Args:
         step: effective step, below 4, where nothing is stable.
@@ -122,20 +126,33 @@ def history_reach(step: float, history: float | Sequence[float]) -> float:
         InvalidInput: as of `history_noise`; a step so near to the threshold that a million rounds
             do not end the response.
 
-    >>> [round(history_reach(1.5, m), 4) for m in (0.0, 0.25)]
-    [2.0, 1.8465]
+    >>> [round(history_reach(s, m), 4) for s, m in ((1.5, 0.0), (1.5, 0.25), (1e-5, 0.25))]
+    [2.0, 1.8465, 100000.0]
     """
-    problems = _problems(step, history)
-    factor = history_factor(step, history) if not problems else 0.0
-    rounds = 64 + np.log(_LEFT) / np.log(factor) if 0 < factor < 1 else 64.0
-    if not problems and rounds > _ROUNDS:
-        problems.append(f"step={step!r}; needed is one farther below the threshold of the history")
-    refuse(problems)
+    refuse(_problems(step, history))
     past = step * shares_of(history)
     past[0] -= 1.0
+    roots = np.roots(np.append(1.0, past))
+    roots = roots[np.argsort(-np.abs(roots))]
+    first, second = np.abs(np.append(roots, 0.0)[:2])
+    rounds, slow = _rounds_until_gone(first), False
+    if rounds > _ROUNDS and roots[0].imag == 0 and roots[0].real > 0:
+        # a small step: without the other roots the response keeps its sign, and its sum is 1/s
+        rounds, slow = _rounds_until_gone(second / first), True
+    if rounds > _ROUNDS:
+        refuse([f"step={step!r}; needed is one farther below the threshold of the history"])
     one = np.zeros(2 * int(rounds))
     one[0] = 1.0
-    return float(np.abs(lfilter([1.0], np.append(1.0, past), one)).sum())
+    response = lfilter([1.0], np.append(1.0, past), one)
+    rest = 1.0 / step - response.sum() if slow else 0.0
+    return float(np.abs(response).sum() + np.abs(rest))
+
+
+def _rounds_until_gone(factor: float) -> float:
+    """Rounds that leave nothing of what shrinks by ``factor`` a round."""
+    if factor >= 1:
+        return np.inf
+    return 64.0 + float(np.log(_LEFT) / np.log(factor)) if factor > 0 else 64.0
 
 
 def mean_age(history: float | Sequence[float]) -> float:
@@ -188,24 +205,28 @@ def driving_error(obj: Objective | str, expert: Any) -> FloatArray:
     """Oscillation of errors from which on they can drive out the rarest response, nats.
 
     ``R(inf) - R(log(1 - min p))``, of SPIF ``2/(c (2 - min p))``: more than rewards are bounded by.
-    Smaller errors leave log-odds bounded: with two outcomes at any step and history, with more
-    where ``x e^{R(-log x)/beta}`` is concave (SPIF: to effective step 1/2) and no history. At
-    larger steps smaller ones can do (SPIF: from 1.6 on), as the others swing (T6).
+    Of a link bounded from above smaller errors leave log-odds bounded: with two outcomes at any
+    step and history, with more where ``x e^{R(-log x)/beta}`` is concave (SPIF: to effective step
+    1/2) and no history. At larger steps smaller ones can do (SPIF: from 1.6 on), as the others
+    swing (T6). Infinite where rewards are unbounded from above: no error outweighs the pull then,
+    but a long step leads away without any (SPIN beyond effective step 2).
 
     Args:
         obj: an objective whose link depends on u alone, or its specification.
         expert: laws p (..., n), two outcomes or more, of positive mass.
 
     Returns:
-        (...), infinite where rewards are unbounded from above.
+        (...), nats.
 
     Raises:
-        InvalidInput: no such laws. Unavailable: no link of u alone.
+        InvalidInput: no such laws. Unavailable: no link of u alone, or no expert law (SPPO).
 
     >>> float(driving_error("spif", [0.6, 0.4]).round(4)), float(driving_error("spin", [0.6, 0.4]))
     (1.25, inf)
     """
     obj = objectives.of(obj)
+    if "preference" in obj.needs:
+        raise Unavailable(f"{obj.name} has no driving error: it has no expert law")
     obj.require("link")
     if obj.has_gain:
         raise Unavailable(f"{obj.name} has no driving error: its link depends on both laws")
@@ -220,6 +241,7 @@ def driving_error(obj: Objective | str, expert: Any) -> FloatArray:
 def _problems(step: Any, history: Any) -> list[str]:
     """Of a step, and of shares at which it is to settle."""
     problems = [*shares_problems(history), *arguments.number("step", step)]
-    if not problems and history_factor(step, history) >= 1:
+    # the least of steps leave the factor at 1 in rounding
+    if not problems and history_factor(step, history) >= 1 and step >= history_threshold(history):
         problems.append(f"step={step!r}; needed is one at which history={history!r} is stable")
     return problems

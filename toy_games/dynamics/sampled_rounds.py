@@ -86,7 +86,7 @@ class SampledRounds(Batch):
         if objective is not None:
             objective.require("reward")
         self.share, self.beta = self.column("label_noise")[:, None], self.column("beta")[:, None]
-        self.average = history == AVERAGE
+        self.average = isinstance(history, str) and history == AVERAGE
         if history is None:
             self.old_shares = self.column("history")[:, None]
         else:
@@ -99,7 +99,9 @@ class SampledRounds(Batch):
         laws = digest(self.expert)
         self.identity = f"{label} n={samples} a={smoothing} noise={noise} expert={laws}"
         self.identity += " fixed data" * fixed_data + f" K={per_expert}" * (per_expert != 1)
-        self.identity += f" history={history}" * (history is not None)
+        listed = not (history is None or isinstance(history, (str, float, int)))
+        shown = np.asarray(history).tolist() if listed else history
+        self.identity += f" history={shown}" * (history is not None)
 
     def _problems(self) -> list[str]:
         out = self.row_problems()
@@ -197,7 +199,7 @@ class SampledRounds(Batch):
         mixed = log_q + (-total).log1p()
         for j in range(old.shape[1]):
             mixed = torch.logaddexp(mixed, old[:, j] + self.old_shares[:, j : j + 1].log())
-        following = torch.cat([log_q[:, None], old[:, :-1]], dim=1)
+        following = torch.cat([log_q[:, None], old], dim=1)[:, : old.shape[1]]
         return torch.where(total > 0, mixed, log_q), following
 
     def _best_response(self, obj: Objective, p: Tensor, log_q: Tensor, step: int) -> Tensor:

@@ -7,6 +7,7 @@ All reconstruction (T16, "One data set"). Near the expert a direction of effecti
 z the log-ratio of the policy to the expert, d that of the data, which stays, and e_t that of the
 round's own samples. Under p the squares of d and e_t have mean 1/n and 1/(nK) a direction, of
 which there are N - 1. Everything here is of first order in 1/n, with all N outcomes in the data.
+Arrays broadcast; shapes that do not fit are InvalidInput throughout.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ def own_noise(step: Any, per_expert: Any = 1, history: Any = 0.0) -> FloatArray:
     (0.25, 2.64)
     """
     refuse(arguments.numbers("per_expert", per_expert))
-    return np.asarray(sampled_noise(step, history) / np.asarray(per_expert, dtype=float))
+    noise = sampled_noise(step, history)
+    refuse(arguments.fitting(step=step, per_expert=per_expert, history=history))
+    return np.asarray(noise / np.asarray(per_expert, dtype=float))
 
 
-def _step_problems(step: Any) -> list[str]:
-    return arguments.every("step", step, lambda s: (s >= 0) & (s < 2), "effective steps in [0, 2)")
+def _step_problems(step: Any, name: str = "step") -> list[str]:
+    return arguments.every(name, step, lambda s: (s >= 0) & (s < 2), "effective steps in [0, 2)")
 
 
 def size_problems(outcomes: Any, samples: Any) -> list[str]:
@@ -65,6 +68,7 @@ def fixed_data_floor(
     """
     refuse(size_problems(outcomes, samples))
     noise = own_noise(step, per_expert, history)
+    refuse(arguments.fitting(step=noise, samples=samples))
     return np.asarray((outcomes - 1) / (2.0 * np.asarray(samples)) * (1.0 + noise))
 
 
@@ -79,7 +83,8 @@ def own_counts(step: Any, bend: Any = 0.0, per_expert: Any = 1) -> FloatArray:
         InvalidInput: a step outside [0, 2), a bend that is not finite, or not ``K > 0``.
     """
     problems = _step_problems(step) + arguments.numbers("per_expert", per_expert)
-    refuse(problems + arguments.every("bend", bend, np.isfinite, "a finite number"))
+    problems += arguments.every("bend", bend, np.isfinite, "a finite number")
+    refuse(problems or arguments.fitting(step=step, bend=bend, per_expert=per_expert))
     s, own = np.asarray(step, dtype=float), np.asarray(per_expert, dtype=float)
     return np.asarray((1.0 + np.asarray(bend)) / ((2.0 - s) * own))
 
@@ -116,12 +121,15 @@ def kl_after(
     """
     problems = arguments.every("rounds", rounds, lambda t: t >= 0, "numbers >= 0")
     problems += arguments.numbers("samples", samples) + arguments.numbers("start", start, 0.0)
+    problems += _step_problems(steps, "steps") + arguments.numbers("per_expert", per_expert)
     refuse(problems + arguments.every("learned", learned, _is_share, "within [0, 1]"))
     s = np.asarray(steps, dtype=float)
     t = np.asarray(rounds, dtype=float)[..., None]
+    sizes = {"samples": samples, "per_expert": per_expert, "start": start, "learned": learned}
+    refuse(arguments.fitting(**{"rounds (..., 1)": t, "steps": s}, **sizes))
     odd = (s > 1.0) & (np.mod(np.where(np.isfinite(t), t, 0.0), 2) == 1)
     g = np.where(odd, -1.0, 1.0) * np.abs(1.0 - s) ** t
-    left = (1.0 - learned) * g
+    left = (1.0 - np.asarray(learned)) * g
     error = (1.0 - left) ** 2 + own_noise(s, per_expert) * (1.0 - g**2)
     return np.asarray((left**2 * start + error / (2.0 * np.asarray(samples))).sum(-1))
 
@@ -162,15 +170,19 @@ def best_stop(
     """
     problems = size_problems(outcomes, samples) + arguments.numbers("start", start, 0.0)
     begun = arguments.every("learned", learned, lambda c: _is_share(c) & (c < 1), "within [0, 1)")
-    refuse(problems + begun)
+    problems += begun + _step_problems(step) + arguments.numbers("per_expert", per_expert)
+    refuse(problems or arguments.fitting(step=step, samples=samples, per_expert=per_expert,
+                                         start=start, learned=learned))  # fmt: skip
     s, d = np.asarray(step, dtype=float), np.asarray(start, dtype=float)
-    f, v, kept = (outcomes - 1) / (2.0 * np.asarray(samples)), own_noise(s, per_expert), 1 - learned
+    f, v = (outcomes - 1) / (2.0 * np.asarray(samples)), own_noise(s, per_expert)
+    known = np.asarray(learned, dtype=float)
+    kept = 1.0 - known
     w = v / kept**2
-    at_start = d <= f * (learned / kept + w)
+    at_start = d <= f * (known / kept + w)
     with np.errstate(divide="ignore", invalid="ignore"):
         left = f / (d + f * (1.0 - w))
         g = np.where(at_start, 1.0, left / kept)
-        kl = np.where(at_start, kept**2 * d + learned**2 * f, f * (1.0 + v) - f * left)
+        kl = np.where(at_start, kept**2 * d + known**2 * f, f * (1.0 + v) - f * left)
         rounds = np.where(s < 1.0, np.log(g) / np.log1p(-s), np.nan)
     return Stop(g, kl, rounds)
 
@@ -179,15 +191,15 @@ def smoothed_steps(step: Any, counts: Any, smoothing: float) -> FloatArray:
     """Effective steps ``s k/(k+a)`` of responses with k expert samples, a counts added to each.
 
     Raises:
-        InvalidInput: counts < 0, smoothing < 0, or both 0.
+        InvalidInput: a step < 0, counts < 0, smoothing < 0, or the last two both 0.
     """
-    problems = arguments.numbers("counts", counts, 0.0)
+    problems = arguments.numbers("step", step, 0.0) + arguments.numbers("counts", counts, 0.0)
     problems += arguments.numbers("smoothing", smoothing, 0.0)
-    k = np.asarray(counts, dtype=float) if not problems else np.zeros(())
-    if not problems and np.any(k + smoothing == 0):
-        problems.append("counts: 0 without smoothing; needed is counts + smoothing > 0")
-    refuse(problems)
-    return np.asarray(np.asarray(step, dtype=float) * k / (k + smoothing))
+    refuse(problems or arguments.fitting(step=step, counts=counts, smoothing=smoothing))
+    k, a = np.asarray(counts, dtype=float), np.asarray(smoothing, dtype=float)
+    if np.any(k + a == 0):
+        refuse(["counts: 0 without smoothing; needed is counts + smoothing > 0"])
+    return np.asarray(np.asarray(step, dtype=float) * k / (k + a))
 
 
 def smoothed_excess(step: Any, counts: Any, smoothing: float, per_expert: Any = 1) -> FloatArray:
@@ -197,11 +209,14 @@ def smoothed_excess(step: Any, counts: Any, smoothing: float, per_expert: Any = 
     equal counts (..., N), else above it in second order of the steps' differences (5 % seen).
 
     Raises:
-        InvalidInput: smoothed steps outside [0, 2), or as for `smoothed_steps` and `own_noise`.
+        InvalidInput: smoothed steps outside [0, 2), no counts at all, or as for `smoothed_steps`
+            and `own_noise`.
     """
     noise = own_noise(smoothed_steps(step, counts, smoothing), per_expert)
-    k = np.asarray(counts, dtype=float)
+    k = np.atleast_1d(np.asarray(counts, dtype=float))
     n = k.sum(-1, keepdims=True)
+    if np.any(n == 0):
+        refuse(["counts: 0 in all; needed is one count or more"])
     return np.asarray(((1.0 - k / n) * noise / (2.0 * n)).sum(-1))
 
 
@@ -217,8 +232,9 @@ def unseen_fall(obj: Objective, step: Any, per_expert: int = 1, smoothing: float
     Raises:
         InvalidInput: not ``step > 0``, ``K > 0`` and ``smoothing >= 0``.
     """
-    problems = arguments.numbers("step", step) + arguments.numbers("per_expert", per_expert)
-    refuse(problems + arguments.numbers("smoothing", smoothing, 0.0))
+    given = {"step": step, "per_expert": per_expert}
+    problems = [line for n, x in given.items() for line in arguments.numbers(n, x, single=True)]
+    refuse(problems + arguments.numbers("smoothing", smoothing, 0.0, single=True))
     with np.errstate(divide="ignore"):
         shown = np.log(smoothing / (smoothing + 1.0 / per_expert))
     gain = float(np.asarray(obj.link(shown, 0.0))) - float(np.asarray(obj.link(0.0, 0.0)))
@@ -293,15 +309,25 @@ def inner_steps(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> FloatArra
     """
     refuse(_inner_problems(step, rate, eigenvalues, steps))
     s = np.asarray(step, dtype=float)
-    if np.any((rate * np.asarray(eigenvalues) > s) & (np.asarray(steps) % 1 != 0)):
+    way = np.asarray(rate) * np.asarray(eigenvalues)
+    if np.any((way > s) & (np.asarray(steps) % 1 != 0)):
         refuse([f"steps={steps!r}; needed are whole numbers where rate lambda > step"])
-    return np.asarray(s * (1.0 - (1.0 - rate * np.asarray(eigenvalues) / s) ** np.asarray(steps)))
+    return np.asarray(s * (1.0 - (1.0 - way / s) ** np.asarray(steps)))
 
 
 def _inner_problems(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> list[str]:
     positive = {"step": step, "rate": rate, "eigenvalues": eigenvalues}
     problems = [line for name, value in positive.items() for line in arguments.numbers(name, value)]
-    return problems + arguments.numbers("steps", steps, 0.0)
+    problems += arguments.numbers("steps", steps, 0.0)
+    return problems or arguments.fitting(**positive, steps=steps)
+
+
+def _directions(name: str, value: Any) -> list[str]:
+    """Finite numbers of the directions, not all 0: angles are between vectors that point."""
+    problems = arguments.every(name, value, np.isfinite, "finite numbers")
+    if not problems and not np.all(np.any(np.atleast_1d(value), axis=-1)):
+        problems.append(f"{name}: 0 in all directions; needed is one that is not")
+    return problems
 
 
 def inner_cosine(eigenvalues: Any, gradient: Any, moved: Any) -> FloatArray:
@@ -315,16 +341,18 @@ def inner_cosine(eigenvalues: Any, gradient: Any, moved: Any) -> FloatArray:
             ``moved gradient/lambda``.
 
     Raises:
-        InvalidInput: eigenvalues that are not positive, or numbers that are not finite.
+        InvalidInput: eigenvalues that are not positive, numbers that are not finite, or a gradient
+            or a way that is 0.
 
     >>> round(float(inner_cosine([1.0, 0.5], [1.0, 1.0], [0.875, 0.46875])), 4)
     0.9994
     """
     problems = arguments.numbers("eigenvalues", eigenvalues)
-    for name, value in (("gradient", gradient), ("moved", moved)):
-        problems += arguments.every(name, value, np.isfinite, "finite numbers")
-    refuse(problems)
-    g, path = np.asarray(gradient), np.asarray(moved) * gradient / np.asarray(eigenvalues)
+    problems += _directions("gradient", gradient) + _directions("moved", moved)
+    refuse(problems or arguments.fitting(eigenvalues=eigenvalues, gradient=gradient, moved=moved))
+    g = np.asarray(gradient, dtype=float)
+    path = np.asarray(moved) * g / np.asarray(eigenvalues)
+    refuse(_directions("moved", path))
     along = (g * path).sum(-1)
     return np.asarray(along / np.sqrt((g**2).sum(-1) * (path**2).sum(-1)))
 
@@ -336,19 +364,22 @@ def inner_angle(step: Any, rate: Any, eigenvalues: Any, gradient: Any, steps: An
     at s = 1.
 
     Raises:
-        InvalidInput: as `inner_steps`, ``steps >= 1``, or a gradient that is not finite.
+        InvalidInput: as `inner_steps`, ``steps >= 1``, or a gradient that is not finite or 0.
 
     >>> round(float(inner_angle(2.0, 0.5, [1.0, 0.5], [1.0, 1.0], 2)), 4)
     0.0312
     """
-    problems = _inner_problems(step, rate, eigenvalues, 1) + arguments.numbers("steps", steps, 1.0)
-    refuse(problems + arguments.every("gradient", gradient, np.isfinite, "finite numbers"))
+    problems = _inner_problems(step, rate, 1, 1) + arguments.numbers("steps", steps, 1.0)
+    problems += arguments.numbers("eigenvalues", eigenvalues) + _directions("gradient", gradient)
+    refuse(problems or arguments.fitting(eigenvalues=eigenvalues, gradient=gradient))
     eigenvalues = np.asarray(eigenvalues, dtype=float)
-    weight = np.asarray(gradient) ** 2
+    weight = np.asarray(gradient, dtype=float) ** 2
     weight = weight / weight.sum(-1, keepdims=True)
     mean = (weight * eigenvalues).sum(-1, keepdims=True)
     spread = np.sqrt((weight * (eigenvalues - mean) ** 2).sum(-1))
-    return np.asarray((np.asarray(steps) - 1.0) * rate / (2.0 * np.asarray(step)) * spread)
+    refuse(arguments.fitting(step=step, rate=rate, steps=steps, gradient=spread))
+    bend = (np.asarray(steps) - 1.0) * np.asarray(rate) / (2.0 * np.asarray(step))
+    return np.asarray(bend * spread)
 
 
 def least_cosine(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> FloatArray:
@@ -363,9 +394,9 @@ def least_cosine(step: Any, rate: Any, eigenvalues: Any, steps: Any) -> FloatArr
     >>> round(float(least_cosine(2.0, 0.5, [1.0, 0.5], 2)), 4)
     0.9994
     """
-    problems = _inner_problems(step, rate, eigenvalues, 1) + arguments.numbers("steps", steps)
-    refuse(problems)
-    if not np.all(rate * np.asarray(eigenvalues) < np.asarray(step)):
+    problems = arguments.numbers("steps", steps)
+    refuse(problems or _inner_problems(step, rate, eigenvalues, steps))
+    if not np.all(np.asarray(rate) * np.asarray(eigenvalues) < np.asarray(step)):
         refuse([f"rate={rate!r}; needed is rate lambda < step={step!r} for all eigenvalues"])
     way = inner_steps(step, rate, eigenvalues, steps) / np.asarray(eigenvalues)
     ratio = way.min(-1) / way.max(-1)

@@ -22,9 +22,21 @@ def inner_factor(step: Any, distance: Any, inner: float) -> FloatArray:
 
     ``1 - s (1 - rho^k)`` with ``rho = 1 - inner/s``: to the best response a round goes by the
     effective step s, of which k steps make the share ``1 - rho^k`` (reconstruction, T6 and T15).
+
+    Raises:
+        InvalidInput: not ``step > 0``, ``distance >= 0`` and ``inner > 0``, shapes that do not fit,
+            or a part of a gradient step where one goes beyond its goal (``inner > step``).
     """
-    s = np.asarray(step, dtype=float)
-    return np.asarray(1.0 - s * (1.0 - (1.0 - inner / s) ** (np.asarray(distance) / inner)))
+    problems = arguments.numbers("step", step) + arguments.numbers("distance", distance, 0.0)
+    problems += arguments.numbers("inner", inner)
+    refuse(problems or arguments.fitting(step=step, distance=distance, inner=inner))
+    s, each = np.asarray(step, dtype=float), np.asarray(inner, dtype=float)
+    k = np.asarray(distance, dtype=float) / each
+    whole = np.abs(k - np.rint(k)) < 1e-9
+    if np.any((each > s) & ~whole):
+        refuse([f"inner={inner!r}; needed is at most step={step!r}, or whole distance/inner"])
+    k = np.where((each > s) & whole, np.rint(k), k)
+    return np.asarray(1.0 - s * (1.0 - (1.0 - each / s) ** k))
 
 
 def breaking_distance(step: Any, inner: float = 0.0) -> FloatArray:
@@ -32,8 +44,14 @@ def breaking_distance(step: Any, inner: float = 0.0) -> FloatArray:
 
     ``inner log(1 - 2/s) / log(1 - inner/s)``, and ``-s log(1 - 2/s)`` for small gradient steps;
     at most every s > 2 has one, it is +inf below and tends to 2 for large s.
+
+    Raises:
+        InvalidInput: not ``step > 0`` and ``inner >= 0``, or ``inner >= step > 2``.
     """
+    refuse(arguments.numbers("step", step) + arguments.numbers("inner", inner, 0.0, single=True))
     s = np.asarray(step, dtype=float)
+    if np.any((s > 2.0) & (inner >= s)):
+        refuse([f"inner={inner!r}; needed is less than every step > 2 of step={step!r}"])
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.log(1.0 - 2.0 / s)
         found = -s * share if inner == 0 else inner * share / np.log(1.0 - inner / s)
@@ -55,6 +73,7 @@ def noise_floor(step: Any, outcomes: int, samples: Any, own: Any = 0.0) -> Float
     """
     problems = arguments.numbers("step", step) + size_problems(outcomes, samples)
     problems += arguments.every("own", own, lambda x: (x >= 0) & (x < 1), "within [0, 1)")
+    problems = problems or arguments.fitting(step=step, samples=samples, own=own)
     if not problems and np.any(np.asarray(step) * (1.0 - np.asarray(own)) >= 2):
         problems.append(f"step={step!r}; needed is step (1 - own) < 2")
     refuse(problems)
@@ -66,8 +85,14 @@ def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> Float
     """Nats a round by which sampled rounds at least raise a missing response of mass ``share``.
 
     ``(R(u) - R(0))/beta`` at the largest log-ratio that n samples with smoothing 1/2 can show.
+
+    Raises:
+        InvalidInput: a step, samples or a share that are not > 0, or shapes that do not fit.
     """
-    shown = np.log((np.asarray(samples) * share + 0.5) / 0.5)
+    given = {"step": step, "samples": samples, "share": share}
+    problems = [line for name, value in given.items() for line in arguments.numbers(name, value)]
+    refuse(problems or arguments.fitting(**given))
+    shown = np.log((np.asarray(samples) * np.asarray(share) + 0.5) / 0.5)
     gain = np.asarray(obj.link(shown, 2.0)) - np.asarray(obj.link(0.0, 2.0))
     return np.asarray(gain / beta_at(obj, step))
 
@@ -83,6 +108,11 @@ def tail_mass(
     1/n, and for a response that begins with a few own samples a round at most: the drift of the
     normaliser, about s N/n a round, is left out (t much less than n/(s N)). Late in training the
     mean itself is `fixed_data.unseen_mass`, with ``log 1/g`` for ``1 - g`` and a swing.
+
+    Raises:
+        InvalidInput: samples or rounds that are not > 0, or as `fixed_data.unseen_fall`.
     """
+    problems = arguments.numbers("samples", samples) + arguments.numbers("rounds", rounds)
+    refuse(problems or arguments.fitting(samples=samples, rounds=rounds))
     kept = np.exp(-unseen_fall(obj, step, smoothing=smoothing))
-    return np.asarray(1.0 / ((1.0 - kept) * samples * np.asarray(rounds, dtype=float)))
+    return np.asarray(1.0 / ((1.0 - kept) * np.asarray(samples) * np.asarray(rounds, dtype=float)))

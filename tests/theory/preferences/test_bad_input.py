@@ -10,6 +10,7 @@ from theory import preferences
 
 nan = np.nan
 RNG = np.random.default_rng(0)
+NO_PROMPTS = np.full((0, 2, 2), 0.5)
 
 
 CALLS: Calls = {
@@ -36,6 +37,26 @@ CALLS: Calls = {
     "nash: a row": (
         lambda: preferences.nash([0.5, 0.5]),
         r"P: shape \(2,\); needed is \(\.\.\., n, n\) with n >= 1",
+    ),
+    "nash: no prompts": (
+        lambda: preferences.nash(NO_PROMPTS),
+        r"P: shape \(0, 2, 2\) has no prompts; needed is \(\.\.\., n, n\), all >= 1",
+    ),
+    "regularised_nash: no prompts": (
+        lambda: preferences.regularised_nash(NO_PROMPTS, Q, 0.5),
+        r"P: shape \(0, 2, 2\) has no prompts; needed is \(\.\.\., n, n\), all >= 1",
+    ),
+    "preferences.self_play: no prompts": (
+        lambda: preferences.self_play(NO_PROMPTS, Q, SPIF, 1.0, 3),
+        r"P: shape \(0, 2, 2\) has no prompts; needed is \(\.\.\., n, n\), all >= 1",
+    ),
+    "nash_md: no prompts": (
+        lambda: preferences.nash_md(NO_PROMPTS, Q, Q, 1.0, 0.5, 3),
+        r"P: shape \(0, 2, 2\) has no prompts; needed is \(\.\.\., n, n\), all >= 1",
+    ),
+    "duality_gap: no prompts": (
+        lambda: preferences.duality_gap(NO_PROMPTS, Q),
+        r"P: shape \(0, 2, 2\) has no prompts; needed is \(\.\.\., n, n\), all >= 1",
     ),
     "duality_gap: other outcomes": (
         lambda: preferences.duality_gap(RPS, P),

@@ -17,7 +17,7 @@ from theory.result import FloatArray
 from theory.rounds.history import shares_of
 from theory.rounds.history_errors import driving_error
 
-BOUNDED = [obj for obj in with_fixed_link() if np.isfinite(obj.reward_bounds).all()]
+BOUNDED = [obj for obj in with_fixed_link() if np.isfinite(obj.reward_bounds[1])]
 THREE = np.array([0.45, 0.45, 0.1])
 
 
@@ -197,3 +197,5 @@ def test_the_driving_error_by_hand_and_refused() -> None:
             driving_error("spif", wrong)
     with pytest.raises(Unavailable, match="both laws"):
         driving_error("ipo", [0.5, 0.5])
+    with pytest.raises(Unavailable, match=r"^sppo has no driving error: it has no expert law$"):
+        driving_error("sppo", [0.5, 0.5])

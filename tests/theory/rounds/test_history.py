@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 from scipy.special import eval_laguerre
 
 from tests.theory.strategies import Instance, games, label, with_fixed_link
@@ -185,6 +186,91 @@ def test_best_and_equal_shares(claim, rounds: int) -> None:
     claim.close(found, equal, 1e-7, what="threshold of equal shares")
 
 
+@pytest.mark.claim("T6.history_shares", regime="tabular")
+@given(step=st.floats(1e-3, 0.999), shares=SHARES)
+def test_no_shares_contract_by_less_below_step_one(claim, step: float, shares: list[float]) -> None:
+    """And from 1/4 on the last opponent is enough, with 1 - sqrt s."""
+    best = best_history(step, len(shares))
+    factor = history_factor(step, best.tolist())
+    claim.below(factor, history_factor(step, shares), atol=1e-7, what="best root <= any")
+    if step >= 0.25:
+        # a double root moves by the root of the rounding error
+        claim.close(factor, 1.0 - np.sqrt(step), 1e-6, what="1 - sqrt s", because="solver")
+        np.testing.assert_allclose(best[1:], 0.0, atol=1e-12)
+
+
+@pytest.mark.claim("T6.history_shares", regime="tabular")
+@pytest.mark.parametrize("step", [0.05, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("rounds", [2, 4, 6])
+def test_searches_over_the_shares_find_no_better_ones(claim, rounds: int, step: float) -> None:
+    """Also where that is not proved: h > 3."""
+    rng = np.random.default_rng(rounds)
+
+    def largest(logits: FloatArray) -> float:
+        weights = np.exp(logits - logits.max())
+        return history_factor(step, (weights / weights.sum())[1:])
+
+    found = min(
+        minimize(largest, 3.0 * rng.normal(size=rounds + 1), method="Nelder-Mead",
+                 options={"maxiter": 600, "xatol": 1e-9, "fatol": 1e-12}).fun
+        for _ in range(8)
+    )  # fmt: skip
+    best = history_factor(step, best_history(step, rounds))
+    claim.below(best, found, atol=1e-7, what="best root <= the least found")
+
+
+@pytest.mark.claim("T6.history_shares", regime="tabular")
+@pytest.mark.parametrize(("step", "rounds"), [(0.5, 1), (0.1, 1), (0.1, 4)])
+@pytest.mark.parametrize("name", ["spin", "spif"])
+def test_exact_rounds_below_step_one_come_sooner_with_old_responses(
+    claim, name: str, step: float, rounds: int
+) -> None:
+    """The linear recursion's log-ratios, so below the 1 - s of a round without."""
+    p, best, played = np.array([0.5, 0.3, 0.2]), best_history(step, rounds), 12
+    start = p * np.exp([1e-3, -1e-3, 2e-3])
+    start /= start.sum()
+    with_old, without = (
+        self_play(p, start, name, effective_step=step, rounds=played, history=history)
+        for history in (best, 0.0)
+    )
+    line = [1.0] * (rounds + 1)
+    for _ in range(played):
+        line.append(line[-1] - step * float(shares_of(best) @ line[: -rounds - 2 : -1]))
+    sizes = np.stack([laws.log_ratio(p, law) for law in with_old.policies])
+    first, last = np.abs(sizes[[0, -1]]).max(-1)
+    claim.close(last / first, line[-1], 1e-2 * (1 - step) ** played, because="expansion",
+                what="log-ratios left of the start's")  # fmt: skip
+    share = last / np.abs(laws.log_ratio(p, without.policy)).max()
+    claim.below(share, 0.9, what="log-ratios left over those without old responses")
+
+
+def test_the_best_shares_by_hand() -> None:
+    """(1 - sqrt s)^2/s; the last alone from 1/4 down, that before it from 4/27 down."""
+    assert best_history(0.5, 1) == pytest.approx(3 - 2 * np.sqrt(2), rel=1e-9)
+    assert history_factor(0.5, 3 - 2 * np.sqrt(2)) == pytest.approx(1 - np.sqrt(0.5), abs=1e-7)
+    assert best_history(0.1, 1).tolist() == [1.0]
+    assert history_factor(0.1, 1.0) == pytest.approx((1 + np.sqrt(0.6)) / 2, rel=1e-12)
+    np.testing.assert_allclose(best_history(4 / 27, 2), [0.0, 1.0], atol=1e-9)
+    assert history_factor(4 / 27, [0.0, 1.0]) == pytest.approx(2 / 3, abs=1e-7)
+    a = 0.6  # 2 a (1 - a)^2 = .192; m_1 = a (2 - 3a)/s, m_2 = a^2 (2a - 1)/s
+    np.testing.assert_allclose(best_history(0.192, 2), [0.625, 0.375], rtol=1e-9)
+    assert history_factor(0.192, [0.625, 0.375]) == pytest.approx(a, abs=1e-7)
+    assert best_history(0.02, 3).tolist() == [0.0, 0.0, 1.0]
+    assert best_history(1.0, 2).tolist() == [0.0, 0.0]
+
+
+def test_best_shares_are_shares_at_every_step() -> None:
+    """Also where two ages become one, and at steps that rounding hardly tells from 0 or 1."""
+    ages = np.arange(1.0, 7)
+    edges = (ages / (ages + 1)) ** ages / (ages + 1)
+    for step in (*edges, *np.nextafter(edges, 0), *np.nextafter(edges, 1), 1e-300, 1 - 1e-16):
+        for rounds in (1, 2, 6, 40):
+            best = best_history(float(step), rounds)
+            assert best.shape == (rounds,)
+            assert (shares_of(best) >= 0).all()
+            assert shares_of(best).sum() == pytest.approx(1.0, abs=1e-12)
+
+
 def test_beyond_the_threshold_larger_steps_may_be_stable_again() -> None:
     """So a threshold is what holds for all smaller steps, not the end of stability."""
     shares = [0.34, 0.1]
@@ -336,8 +422,9 @@ def test_what_has_no_threshold_is_refused() -> None:
     for wrong in ("average", "some", [0.7, 0.7], -0.1):
         with pytest.raises(InvalidInput, match="history="):
             history_threshold(wrong)
-    with pytest.raises(InvalidInput, match="step"):
-        best_history(0.5, 1)
+    for step in (0.0, -0.5, np.inf):
+        with pytest.raises(InvalidInput, match=r"step=.*; needed is a finite number > 0"):
+            best_history(step, 1)
     with pytest.raises(InvalidInput, match="rounds"):
         best_history(2.0, 0)
     with pytest.raises(InvalidInput, match="step=-1"):

@@ -23,6 +23,7 @@ from theory import equilibrium, laws, objectives
 from theory.errors import InvalidInput
 from theory.objectives import Objective
 from theory.result import FloatArray
+from theory.rounds import history_errors
 from theory.rounds.history import history_factor, shares_of
 from theory.rounds.history_errors import (
     history_mean_bound,
@@ -233,6 +234,22 @@ def test_the_reach_of_one_share_by_its_roots() -> None:
     assert len(kinds) == 4
 
 
+@pytest.mark.parametrize("history", [0.0, 0.25, 1.0, [0.1, 0.3, 0.2], [0.0] * 9 + [0.5]])
+@pytest.mark.parametrize("step", [1e-4, 1e-5, 1e-9, 1e-17, 1e-300])
+def test_the_reach_of_small_steps_is_that_of_errors_that_stay(step: float, history: Any) -> None:
+    assert history_reach(step, history) == pytest.approx(1 / step, rel=1e-11)
+
+
+def test_the_reach_of_a_slow_step_counts_the_turns_of_its_other_roots(monkeypatch) -> None:
+    """z^5 (1 - z) = .06: the largest root is positive, the others turn, and both ways agree."""
+    history = [0.0, 0.0, 0.0, 0.0, 1.0]
+    summed = history_reach(0.06, history)
+    monkeypatch.setattr(history_errors, "_ROUNDS", 300)
+    assert history_reach(0.06, history) == pytest.approx(summed, rel=1e-12)
+    with pytest.raises(InvalidInput, match="farther below"):
+        history_reach(0.19, history)  # a complex pair
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [
@@ -245,6 +262,11 @@ def test_the_reach_of_one_share_by_its_roots() -> None:
         (lambda: history_noise(1.0, 0.2, "fresh"), "correlation='fresh'"),
         (lambda: history_reach(4.5, 0.25), "history=0.25 is stable"),
         (lambda: history_reach(2.0 - 1e-9, 0.0), "farther below"),
+        (lambda: history_noise(1e-17, 0.25), "rounding tells from 0"),
+        (
+            lambda: sampled_noise([1, 1.5], [0.1, 0.2, 0.3]),
+            r"^step \(2,\), history \(3,\): shapes do not fit; needed are numbers, or arrays that",
+        ),
         (lambda: quietest_share(4.0), "less than 4"),
         (lambda: mean_age([0.5, 0.6]), "sum of at most 1"),
         (lambda: history_mean_bound(-1.0, 2.0, 0.0, 0, 0.2), "(?s)beta=0.0.*rounds=0.*first_kl=-1"),

@@ -66,6 +66,38 @@ def test_the_best_shares_have_one_root(h, claim):
 
 
 @pytest.mark.claim("T6.history_shares", regime="symbolic")
+def test_below_step_one_a_share_of_the_last_makes_the_root_less(claim):
+    """P = z^2 - (1 - s(1-m)) z + s m rises in m at z < 1; its double root is 1 - sqrt s."""
+    of_share = Z**2 - (1 - S * (1 - M)) * Z + S * M
+    claim.exact(vanishes(sp.diff(of_share, M) - S * (1 - Z)), "dP/dm = s(1 - z)")
+    claim.exact(vanishes(of_share.subs(Z, 1 - S) - S**2 * M), "P(1 - s) = s^2 m > 0")
+    root = sp.Symbol("w", positive=True)  # of the step
+    best = of_share.subs({M: (1 - root) ** 2 / root**2, S: root**2})
+    claim.exact(vanishes(best - (Z - 1 + root) ** 2), "(z - 1 + sqrt s)^2 at (1 - sqrt s)^2/s")
+    alone = of_share.subs({M: 1, Z: (1 + sp.sqrt(1 - 4 * S)) / 2})
+    claim.exact(vanishes(alone), "the root (1 + sqrt(1 - 4s))/2 at m = 1")
+
+
+@pytest.mark.claim("T6.history_shares", regime="symbolic")
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_below_step_one_two_ages_make_the_largest_root_a_double_one(k, claim):
+    """f(w) = w^{h+1} P(1/w) is (1 - aw)^2 sum q_n w^n, and the certificate that none are better."""
+    a, w = sp.symbols("a w", positive=True)
+    step = k * a ** (k - 1) * (1 - a) ** 2
+    young, old = a ** (k - 1) * (k - (k + 1) * a), a**k * (k * a - k + 1)  # times s
+    claim.exact(vanishes(young + old - step), "they sum to 1")
+    rest = sum(a**n * (n + 1 - n / a) * w**n for n in range(k))
+    found = 1 - w + young * w**k + old * w ** (k + 1) - (1 - a * w) ** 2 * rest
+    claim.exact(vanishes(found), "a double root 1/a, the others of q")
+    beta = (1 / a - 1) * a**k
+    alpha = beta * a * (k + 1 / (1 - a))
+    for j in (k - 1, k):
+        secant = alpha * a ** -(j + 1) - beta * (j + 1) * a**-j
+        claim.exact(vanishes(secant - 1), "1 = alpha W^{j+1} - beta (j+1) W^j at both ages")
+    claim.exact(vanishes(alpha * (1 / a - 1) - beta - step), "alpha (W - 1) - beta = s")
+
+
+@pytest.mark.claim("T6.history_shares", regime="symbolic")
 @pytest.mark.parametrize("h", [1, 2, 3, 4])
 def test_equal_shares_reach_the_circle_first_at_pi_over_their_number(h, claim):
     """sum cos (j + 1/2) theta = 0 first there, and s = 2 (h+1) sin^2(pi/(2(h+1)))."""

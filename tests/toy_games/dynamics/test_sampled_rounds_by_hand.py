@@ -96,7 +96,19 @@ def test_own_samples_are_partly_the_last_opponents():
         SampledRounds(obj, run.rows.assign(history=[0.0, 1.0, 1.5]), P, np.log(Q))
 
 
-@pytest.mark.parametrize("history", [0.5, [0.2, 0.3], [0.0, 0.0, 1.0], "average"])
+@pytest.mark.parametrize(
+    "history",
+    [
+        0.5,
+        [0.2, 0.3],
+        [0.0, 0.0, 1.0],
+        "average",
+        (0.2, 0.3),
+        np.array([0.2, 0.3]),
+        [],
+        np.zeros(0),
+    ],
+)
 def test_own_samples_of_several_earlier_opponents_are_those_of_the_exact_rounds(history):
     """Without samples the rounds are `self_play`'s."""
     run = play("spif", share=0 * SHARE)
@@ -111,10 +123,21 @@ def test_own_samples_of_several_earlier_opponents_are_those_of_the_exact_rounds(
         close(state["log_q"][i].exp(), exact.policy)
 
 
+def test_shares_by_list_tuple_and_array_are_one_run():
+    given = {"share": 0 * SHARE, "samples": 20}
+    runs = [play(history=shares, **given) for shares in ([0.2, 0.3], (0.2, 0.3), np.r_[0.2, 0.3])]
+    assert len({run.identity for run in runs}) == 1
+    assert runs[0].identity.endswith(" history=[0.2, 0.3]")
+    laws = [run.advance(run.advance(run.start(), 0), 1)["log_q"] for run in runs]
+    assert all((law == laws[0]).all() for law in laws)
+
+
 def test_a_history_is_given_once_and_in_range():
     rows = play("spif").rows
     for history, column, said in (
         ([0.5, 0.6], {}, "a sum of at most 1"),
+        (np.array([0.5, 0.6]), {}, "a sum of at most 1"),
+        (np.eye(2), {}, "needed is a number in"),
         ("all", {}, "needed are shares, or 'average'"),
         ([0.5], {"history": 0.1}, "given for all rows, and as their column"),
     ):

@@ -14,6 +14,7 @@ from toy_games.predictions import fixed_data, misspecification, stability
 
 def test_factors_distances_and_floors_of_rounds():
     close(stability.inner_factor(0.5, 0.3, 0.1), 1 - 0.5 * (1 - 0.8**3))
+    close(stability.inner_factor(0.5, 3.0, 1.0), 1 - 0.5 * (1 - (-1.0) ** 3))
     close(stability.breaking_distance([4.0, 1.5], 0.1), [0.1 * log(0.5) / log(0.975), np.inf])
     close(stability.breaking_distance([4.0, 2.5]), [4 * log(2.0), 2.5 * log(5.0)])
     close(stability.inner_factor(4.0, 0.1 * log(0.5) / log(0.975), 0.1), -1.0)
@@ -74,6 +75,77 @@ WRONG = {
     "cosine beyond": (lambda: fixed_data.least_cosine(1.0, 1.0, [1.0], 2), "rate lambda < step"),
     "no start": (lambda: fixed_data.unseen_mass(1.0, 10, 10, start=0.0), "start=0.0; needed"),
     "no fall": (lambda: fixed_data.unseen_mass(0.0, 10, 10), "fall=0.0; needed"),
+    "own_noise, shapes": (
+        lambda: fixed_data.own_noise([1, 1.5], [1, 2, 3]),
+        r"^step \(2,\), per_e",
+    ),
+    "own_noise, shares": (
+        lambda: fixed_data.own_noise([1, 1.5], 1, [0.1] * 3),
+        r"history \(3,\): s",
+    ),
+    "floor, shapes": (
+        lambda: fixed_data.fixed_data_floor([0.5, 1], 3, [100, 200, 300]),
+        r"^step \(2,\), samples \(3,\): shapes do not fit; needed are numbers, or arrays that br",
+    ),
+    "own_counts, shapes": (
+        lambda: fixed_data.own_counts([1, 1.5], [0] * 3),
+        r"bend \(3,\): shapes",
+    ),
+    "kl_after, shapes": (
+        lambda: fixed_data.kl_after([1, 2], [0.5, 1.0], [1, 2, 3]),
+        r"^rounds \(\.\.\., 1\) \(2, 1\), steps \(2,\), samples \(3,\): shapes do not fit",
+    ),
+    "kl_after, steps": (lambda: fixed_data.kl_after(1, "x", 9), r"^steps='x'; needed is effective"),
+    "best_stop, shapes": (lambda: fixed_data.best_stop([1, 0.5], 3, [9, 8, 7]), "shapes do not"),
+    "best_stop, step": (lambda: fixed_data.best_stop("x", 3, 9), "^step='x'; needed"),
+    "smoothed, text": (
+        lambda: fixed_data.smoothed_steps("x", [1], 1.0),
+        "^step='x'; needed is a f",
+    ),
+    "smoothed, < 0": (lambda: fixed_data.smoothed_steps(-1.0, [1], 1.0), "^step=-1.0; needed is a"),
+    "smoothed, shapes": (
+        lambda: fixed_data.smoothed_steps([1, 1], [1] * 3, 1),
+        "shapes do not fit",
+    ),
+    "excess of none": (lambda: fixed_data.smoothed_excess(1.0, [0, 0], 1.0), "^counts: 0 in all"),
+    "falls": (
+        lambda: fixed_data.unseen_fall(SPIF, [0.5, 1.0]),
+        r"^step=\[0.5, 1.0\]; needed is a f",
+    ),
+    "inner_steps, shapes": (
+        lambda: fixed_data.inner_steps(2.0, 0.5, [1, 0.5], [1, 2, 3]),
+        r"^eigenvalues \(2,\), steps \(3,\): shapes do not fit",
+    ),
+    "inner_cosine, shapes": (
+        lambda: fixed_data.inner_cosine([1, 0.5], [1, 1, 1], [1, 1]),
+        r"^eigenvalues \(2,\), gradient \(3,\), moved \(2,\): shapes do not fit",
+    ),
+    "cosine of nothing": (lambda: fixed_data.inner_cosine([1.0], [1.0], [0.0]), "^moved: 0 in all"),
+    "cosine of none": (
+        lambda: fixed_data.inner_cosine([1, 0.5], [[1, 0], [0, 0]], [1, 1]),
+        "^gradient: 0 in all directions; needed is one that is not$",
+    ),
+    "angle of none": (
+        lambda: fixed_data.inner_angle(1.0, 0.1, [1.0, 0.5], [0.0, 0.0], 2),
+        "^gradient: 0 in all directions",
+    ),
+    "angle, shapes": (
+        lambda: fixed_data.inner_angle([1.0, 2.0], 0.1, [1.0, 0.5], [1.0, 1.0], [1, 2, 3]),
+        r"^step \(2,\), steps \(3,\): shapes do not fit",
+    ),
+    "least, shapes": (
+        lambda: fixed_data.least_cosine(2.0, 0.5, [1, 0.5], [1, 2, 3]),
+        r"^eigenvalues \(2,\), steps \(3,\): shapes do not fit",
+    ),
+    "breaks nowhere": (lambda: stability.breaking_distance(-1.0), "^step=-1.0; needed is a finite"),
+    "breaks at once": (lambda: stability.breaking_distance(4.0, 4.0), "^inner=4.0; needed is less"),
+    "breaks, inner": (lambda: stability.breaking_distance(4.0, -0.1), "^inner=-0.1; needed"),
+    "factor, step": (lambda: stability.inner_factor(0.0, 1.0, 0.1), "^step=0.0; needed"),
+    "factor, inner": (lambda: stability.inner_factor(1.0, 1.0, 0.0), "^inner=0.0; needed"),
+    "factor, a part": (lambda: stability.inner_factor(1.0, 3.0, 2.0), "whole distance/inner"),
+    "noise_floor, shapes": (lambda: stability.noise_floor([1, 1], 3, [9] * 3), "shapes do not fit"),
+    "rate": (lambda: stability.slowest_rate(SPIF, -1.0, 9, 0.1), "^step=-1.0; needed"),
+    "tail": (lambda: stability.tail_mass(SPIF, 0.5, 9, 0), "^rounds=0; needed"),
 }
 
 
