@@ -65,6 +65,7 @@ def _soft_maximum(law: FloatArray, x: FloatArray, tau: float) -> FloatArray:
     mean = laws.expect(law, x)[..., None]
     apart = np.where(law > 0, (x - mean) / tau, 0.0)
     near = np.abs(apart).max(-1) < 0.1
+    apart = np.where(near[..., None], apart, 0.0)
     beyond = (law * (np.expm1(apart) - apart)).sum(-1)
     return np.where(near, mean[..., 0] + tau * np.log1p(beyond), tau * xp.logsumexp(weight))
 
