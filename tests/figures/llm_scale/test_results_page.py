@@ -187,6 +187,39 @@ def test_what_is_said_of_many():
     agree(["4.0", "2.2", "2.5", "6.5"], said)
 
 
+def test_twelve_passes_over_four_times_the_data():
+    rows = llm_text()
+    mine = rows[rows.study == "longer"]
+    means = mine.groupby(["arm", "passes"]).kl.mean()
+    found = lines("The text game: four times the data, twelve passes")
+    for arm, written in zip(("sft, in rounds", "author, a=1/2"), found.values(), strict=True):
+        agree(written, means[arm].tolist())
+    chosen = rows[rows.study == "chosen longer"].set_index(["arm", "seed"])
+    behind = chosen.kl["author, a=1/2"] - chosen.kl["sft"]
+    at = rows[rows.study == "chosen longer temperature"].set_index(["arm", "seed"])
+    both = at.kl + at.reverse_kl
+    ways = interval(both["author, a=1/2"] - both["sft"])
+    seen = interval(behind)
+    agree(["0.52", "0.17", "0.35", "0.67"],
+          [seen.mean, seen.half, float(behind.min()), float(behind.max())])  # fmt: skip
+    agree(["1.62", "0.45"], [ways.mean, ways.half])
+    last = {arm: set(chosen.passes[arm]) for arm in ("sft", "author, a=1/2")}
+    assert (min(last["sft"]), max(last["sft"])) == (8, 11)
+    assert (min(last["author, a=1/2"]), max(last["author, a=1/2"])) == (10, 12)
+    assert means["author, a=1/2", 12] - means["author, a=1/2", 11] == pytest.approx(0.02, abs=5e-3)
+
+
+def test_the_first_passes_are_those_of_the_shorter_record():
+    """The same runs, made a day apart by other code: to all the digits that are kept."""
+    rows = llm_text()
+    first, again = (
+        rows[(rows.study == study) & (rows.lr == 0.003) & (rows["round"] < 4)]
+        .set_index(["arm", "seed", "round"]).kl.sort_index()
+        for study in ("many", "longer")
+    )  # fmt: skip
+    pd.testing.assert_series_equal(first, again)
+
+
 def told(before: str, after: str) -> list[str]:
     """Numbers of a sentence of the page, that begins and ends so."""
     text = re.sub(r"\s+", " ", PAGE)
