@@ -14,6 +14,7 @@ from figures.report.claims import Comparison
 from lab.stats import standard_error, student
 from llm_scale.campaign.plan import BEST_RATE_STUDY, BEST_STUDY, FRESH_STUDY, RATE
 
+TEMPERATURE = "temperature"
 YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
 CELL = ("effective_step", "steps", "lr", "round")
 """Columns that tell cells apart, where a comparison does not name others."""
@@ -48,7 +49,7 @@ def recorded_rows(tiny: pd.DataFrame, campaign: pd.DataFrame) -> pd.DataFrame:
     if campaign.empty:
         return with_arms(tiny)
     rows = since_first(with_own_link(beside_sft(campaign)))
-    rows = pd.concat([rows, on_one_schedule(rows), at_two_rates(rows)])
+    rows = pd.concat([rows, on_one_schedule(rows), *at_two_rates(rows)])
     return pd.concat([with_arms(tiny), rows], ignore_index=True)
 
 
@@ -62,19 +63,26 @@ def on_one_schedule(rows: pd.DataFrame) -> pd.DataFrame:
     return _chosen(rows[np.logical_and.reduce(of)], "on one schedule")
 
 
-def at_two_rates(rows: pd.DataFrame) -> pd.DataFrame:
+def at_two_rates(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Rows of study ``chosen at two rates``: those that validation chose of all rounds on the same
-    data of the methods that were run at both of SFT's rates, and of SFT's own."""
+    data of the methods that were run at both of SFT's rates, and of SFT's own; and of ``chosen at
+    two rates, temperature``: of their best models and temperatures, by KL both ways."""
     if "validation_nll" not in rows:
-        return rows[:0]
+        return []
     larger = rows.method[rows.study == BEST_RATE_STUDY]
-    mine = rows.study.isin([BEST_STUDY, BEST_RATE_STUDY]) & rows.method.isin(["sft", *larger])
-    return _chosen(rows[mine & bool(len(larger))], "at two rates")
+    mine = rows[rows.method.isin(["sft", *larger]) & bool(len(larger))]
+    found = [_chosen(mine[mine.study.isin([BEST_STUDY, BEST_RATE_STUDY])], "at two rates")]
+    heated = mine[mine.study.isin([TEMPERATURE, f"{BEST_RATE_STUDY} {TEMPERATURE}"])]
+    if not heated.empty:
+        both = heated.validation_kl + heated.validation_reverse_kl
+        found.append(_chosen(heated, f"at two rates, {TEMPERATURE}", both))
+    return found
 
 
-def _chosen(rows: pd.DataFrame, how: str) -> pd.DataFrame:
+def _chosen(rows: pd.DataFrame, how: str, score: pd.Series | None = None) -> pd.DataFrame:
     """Of each method, seed and size the row that validation chose, as the method's own."""
-    least = rows.groupby(["method", "seed", "prompts"])["validation_nll"].idxmin()
+    scored = rows.assign(score=rows.validation_nll if score is None else score)
+    least = scored.groupby(["method", "seed", "prompts"])["score"].idxmin()
     return rows.loc[least].assign(study=f"chosen {how}", arm=rows.method)
 
 

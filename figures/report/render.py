@@ -246,7 +246,7 @@ def _provenance(evidence: Evidence) -> str:
     before: tuple[str, ...] = ("",) * 5
     for (file, *row), members in groups.items():
         told = [SAME if here == last else here for here, last in zip(row, before[1:], strict=True)]
-        names = f": {', '.join(members)}" if members else ""
+        names = f": {len(members)} experiments" if members else ""
         lines.append(f"| `{file}`{names} | {' | '.join(told)} |")
         before = (file, *row)
     records = [r for s in evidence.statuses.values() for r in s.records]

@@ -220,6 +220,23 @@ def test_the_first_passes_are_those_of_the_shorter_record():
     pd.testing.assert_series_equal(first, again)
 
 
+def test_rounds_at_the_larger_rate_and_at_two():
+    rows = recorded_rows(llm_tiny(), llm_text())
+    larger = rows[rows.study == "best, larger rate"].groupby("passes").kl.mean().tolist()
+    (line,) = re.findall(r"\| \.\.\. at rate \.003 \|(.*)\|\n", PAGE)
+    agree(re.findall(r"[\d.]+", line), larger)
+    kl = rows[rows.study == "chosen at two rates"].set_index(["arm", "seed"])
+    behind = kl.kl["author, a=1/2"] - kl.kl["sft"]
+    heated = rows[rows.study == "chosen at two rates, temperature"].set_index(["arm", "seed"])
+    both = heated.kl + heated.reverse_kl
+    ahead = both["sft"] - both["author, a=1/2"]
+    agree([".05", ".64", "2.54", "1.15"], [interval(behind).mean, interval(behind).half,
+                                           interval(ahead).mean, interval(ahead).half])  # fmt: skip
+    assert (behind < 0).sum() == 2
+    assert (ahead > 0).all()
+    assert set(kl.lr["author, a=1/2"]) == {0.003}
+
+
 def told(before: str, after: str) -> list[str]:
     """Numbers of a sentence of the page, that begins and ends so."""
     text = re.sub(r"\s+", " ", PAGE)

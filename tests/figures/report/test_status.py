@@ -315,8 +315,20 @@ def test_at_two_rates_both_methods_choose_of_all_their_rounds():
             ("a", "a", 1.0, {"study": "many"}), ("space", "space", 2.0, {}),
         ]
     ])  # fmt: skip
-    assert at_two_rates(table).set_index("arm").kl.to_dict() == {"sft": 4.0, "a": 6.0}
-    assert at_two_rates(table[table.study == "best"]).empty
+    (found,) = at_two_rates(table)
+    assert found.set_index("arm").kl.to_dict() == {"sft": 4.0, "a": 6.0}
+    (none,) = at_two_rates(table[table.study == "best"])
+    assert none.empty
+    heated = [
+        same | {"method": method, "arm": method, "study": study, "kl": kl,
+                "validation_kl": kl, "validation_reverse_kl": reverse}
+        for method, study, kl, reverse in [
+            ("sft", "temperature", 5.0, 4.0), ("sft", "temperature", 4.0, 6.0),
+            ("a", "best, larger rate temperature", 3.0, 1.0), ("a", "temperature", 2.0, 3.0),
+        ]
+    ]  # fmt: skip
+    _, both = at_two_rates(pd.concat([table, pd.DataFrame(heated)], ignore_index=True))
+    assert both.set_index("arm").kl.to_dict() == {"sft": 5.0, "a": 3.0}
 
 
 def test_what_sft_changed_stands_beside_the_runs_on_the_same_data():
@@ -364,7 +376,7 @@ def test_clauses_of_the_campaign_alone_are_said_to_be_fixed_before_their_runs(ev
     asked = {c.id: c.comparison for c in clauses if c.comparison is not None}
     of_campaign = {i: ask.fixed for i, ask in asked.items() if ask.regime in REGIME.values()}
     later = {i for i, fixed in of_campaign.items() if fixed != "before the runs"}
-    assert later == {"S8.text_one_schedule"}
+    assert later == {"S8.text_one_schedule", "S8.text_two_rates_both_ways"}
     page = build.REPORT.read_text(encoding="utf-8")
     (row,) = [line for line in page.splitlines() if line.startswith("| `S8.text_one_schedule`")]
     assert "(after the runs) |" in row
