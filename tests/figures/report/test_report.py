@@ -140,9 +140,12 @@ def test_every_file_of_records_has_its_command(evidence, made):
     found, command = {}, ""
     for file, told, *_ in rows:
         command = command if told == "as above" else told.strip("`")
-        name, _, members = file.partition(": ")
-        name = name.strip("`")
-        for member in members.split(", "):
-            found[name.replace("NAME", member)] = command.replace("NAME", member)
+        name, _, count = file.partition(": ")
+        stem, several, end = name.strip("`").partition("NAME")
+        members = [x.removeprefix(stem).removesuffix(end) for x in evidence.provenance
+                   if several and x.startswith(stem) and x.endswith(end)]  # fmt: skip
+        assert not several or count == f"{len(members)} experiments"
+        for member in members or [""]:
+            found[f"{stem}{member}{end}"] = command.replace("NAME", member)
     assert found == {name: told["command"] for name, told in evidence.provenance.items()}
     assert len(rows) < len(found)
