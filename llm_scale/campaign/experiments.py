@@ -127,6 +127,12 @@ def best_rate(seeds: Sequence[int]) -> Iterator[Run]:
         yield Run(BEST_RATE_STUDY, AUTHOR, seed, 4, ROUNDS, beta=PUBLISHED_BETA, given=given)
 
 
+def best_rate_sft(seeds: Sequence[int]) -> Iterator[Run]:
+    """SFT's rounds at that rate, so that its rounds too have two."""
+    for seed in seeds:
+        yield Run(BEST_RATE_STUDY, "sft", seed, 4, ROUNDS, given=(("lr", RATES[2]),))
+
+
 def best_others(seeds: Sequence[int]) -> Iterator[Run]:
     """Other methods at their best; those that break at its rate have a third, and an epoch."""
     for seed in seeds:
@@ -268,9 +274,10 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
-    "best_rate": best_rate, "best_others": best_others, "ablations": ablations, "fresh": fresh,
-    "few": few, "many": many, "longer": longer, "realisable": realisable, "distance": distance,
-    "destination": destination, "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
+    "best_rate": best_rate, "best_rate_sft": best_rate_sft, "best_others": best_others,
+    "ablations": ablations, "fresh": fresh, "few": few, "many": many, "longer": longer,
+    "realisable": realisable, "distance": distance, "destination": destination,
+    "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
     "recipes_others": recipes_others, "real": real, "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""

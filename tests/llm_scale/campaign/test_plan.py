@@ -54,8 +54,8 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         assert count == len(cells) * len(experiments.SIZES.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
     assert beside == {
-        "rate", "length", "best", "fresh", "few", "many", "longer", "realisable", "distance",
-        "destination", "real", "checked",
+        "rate", "length", "best", "best, larger rate", "fresh", "few", "many", "longer",
+        "realisable", "distance", "destination", "real", "checked",
     }  # fmt: skip
 
 
@@ -82,6 +82,8 @@ def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -
     assert rates == {dict(given).get("lr", plan.RATE) for _, _, given in experiments.SFT_SETTINGS}
     (own,) = {r[2:5] for r in of("best_rate", "best, larger rate")}
     assert own == (4, experiments.ROUNDS, plan.PUBLISHED_BETA)
+    (sft,) = {r[2:] for r in of("best_rate_sft", "best, larger rate")}
+    assert sft == (4, experiments.ROUNDS, 0.0, (("lr", plan.RATES[2]),))
     many = experiments.runs("many", FULL)
     assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {experiments.MANY}
     tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
