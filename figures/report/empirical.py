@@ -81,8 +81,8 @@ def at_two_rates(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 def _chosen(rows: pd.DataFrame, how: str, score: pd.Series | None = None) -> pd.DataFrame:
     """Of each method, seed and size the row that validation chose, as the method's own."""
-    scored = rows.assign(score=rows.validation_nll if score is None else score)
-    least = scored.groupby(["method", "seed", "prompts"])["score"].idxmin()
+    scores = rows.validation_nll if score is None else score
+    least = scores.groupby([rows[key] for key in ("method", "seed", "prompts")]).idxmin()
     return rows.loc[least].assign(study=f"chosen {how}", arm=rows.method)
 
 

@@ -222,19 +222,27 @@ def test_the_first_passes_are_those_of_the_shorter_record():
 
 def test_rounds_at_the_larger_rate_and_at_two():
     rows = recorded_rows(llm_tiny(), llm_text())
-    larger = rows[rows.study == "best, larger rate"].groupby("passes").kl.mean().tolist()
-    (line,) = re.findall(r"\| \.\.\. at rate \.003 \|(.*)\|\n", PAGE)
-    agree(re.findall(r"[\d.]+", line), larger)
-    kl = rows[rows.study == "chosen at two rates"].set_index(["arm", "seed"])
-    behind = kl.kl["author, a=1/2"] - kl.kl["sft"]
+    larger = rows[rows.study == "best, larger rate"].groupby(["method", "passes"]).kl.mean()
+    for method, name in (("sft", "SFT"), ("author, a=1/2", "the loss")):
+        (line,) = re.findall(rf"\| \.\.\. at rate \.003, {name} \|(.*)\|\n", PAGE)
+        agree(re.findall(r"[\d.]+", line), larger[method].tolist())
+    chosen = rows[rows.study == "chosen at two rates"].set_index(["arm", "seed"])
     heated = rows[rows.study == "chosen at two rates, temperature"].set_index(["arm", "seed"])
     both = heated.kl + heated.reverse_kl
-    ahead = both["sft"] - both["author, a=1/2"]
-    agree([".05", ".64", "2.54", "1.15"], [interval(behind).mean, interval(behind).half,
-                                           interval(ahead).mean, interval(ahead).half])  # fmt: skip
-    assert (behind < 0).sum() == 2
-    assert (ahead > 0).all()
-    assert set(kl.lr["author, a=1/2"]) == {0.003}
+    behind = interval(chosen.kl["author, a=1/2"] - chosen.kl["sft"])
+    ahead = interval(both["sft"] - both["author, a=1/2"])
+    agree([".38", ".52", "1.20", "1.69"], [behind.mean, behind.half, ahead.mean, ahead.half])
+    assert set(chosen.lr) == {0.003}
+    assert set(chosen.passes["sft"]) == {8, 12}
+    assert set(chosen.passes["author, a=1/2"]) == {20, 24}
+    old = rows[rows.study.isin(["temperature", "best, larger rate temperature"])]
+    old = old[(old.study == "temperature") | (old.method != "sft")]
+    score = old.validation_kl + old.validation_reverse_kl
+    least = score.groupby([old.method, old.seed]).idxmin()
+    best = old.loc[least].set_index(["method", "seed"])
+    sums = best.kl + best.reverse_kl
+    unequal = interval(sums["sft"] - sums["author, a=1/2"])
+    agree(["2.5", "1.1"], [unequal.mean, unequal.half])
 
 
 def told(before: str, after: str) -> list[str]:
