@@ -67,10 +67,10 @@ def at_two_rates(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Rows of study ``chosen at two rates``: those that validation chose of all rounds on the same
     data of the methods that were run at both of SFT's rates, and of SFT's own; and of ``chosen at
     two rates, temperature``: of their best models and temperatures, by KL both ways."""
-    if "validation_nll" not in rows:
+    if not (rows.study == BEST_RATE_STUDY).any():
         return []
     larger = rows.method[rows.study == BEST_RATE_STUDY]
-    mine = rows[rows.method.isin(["sft", *larger]) & bool(len(larger))]
+    mine = rows[rows.method.isin(["sft", *larger])]
     found = [_chosen(mine[mine.study.isin([BEST_STUDY, BEST_RATE_STUDY])], "at two rates")]
     heated = mine[mine.study.isin([TEMPERATURE, f"{BEST_RATE_STUDY} {TEMPERATURE}"])]
     if not heated.empty:

@@ -317,8 +317,7 @@ def test_at_two_rates_both_methods_choose_of_all_their_rounds():
     ])  # fmt: skip
     (found,) = at_two_rates(table)
     assert found.set_index("arm").kl.to_dict() == {"sft": 4.0, "a": 6.0}
-    (none,) = at_two_rates(table[table.study == "best"])
-    assert none.empty
+    assert at_two_rates(table[table.study == "best"]) == []
     heated = [
         same | {"method": method, "arm": method, "study": study, "kl": kl,
                 "validation_kl": kl, "validation_reverse_kl": reverse}

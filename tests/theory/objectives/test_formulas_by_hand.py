@@ -173,28 +173,6 @@ def test_a_pair_loss_without_a_link():
         assert not objectives.get(name).law_dependent
 
 
-class Soft(Pairwise):
-    """A logistic margin that says nothing of its link."""
-
-    def pair_loss(self, d):
-        return xp.softplus(-d)
-
-
-def test_a_response_that_is_never_drawn_does_not_move_the_link_of_laws():
-    """``sigmoid(-r)``-masses balance at ``log p/q`` plus a constant, which E_q[r] = 0 fixes."""
-    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.6, 0.4, 0.0])
-    drawn = np.log(p[:2] / q[:2])
-    shift = (q[:2] * drawn).sum()
-    for expert, own, sign in ((p, q, 1.0), (q, p, -1.0)):
-        reward = Soft().reward(expert, own)
-        assert reward[2] == sign * np.inf
-        if sign > 0:
-            close(reward[:2], drawn - shift, 1e-9)
-        link = Soft().link_of(expert, own)(U)
-        assert np.isfinite(link).all()
-        close(Soft().log_odds(link, reward, expert, own), U, 1e-8)
-
-
 # -- groups ---------------------------------------------------------------------------------------
 
 R_Y, R_OWN = np.array([0.4, -0.3, 1.1]), np.array([0.2, 0.9, -0.5])

@@ -5,7 +5,7 @@ import pytest
 
 from theory import xp
 from theory.errors import InvalidInput, NotConverged
-from theory.objectives import pair_response
+from theory.objectives import Pairwise, pair_response
 
 P = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
 Q = np.array([[0.2, 0.2, 0.6], [0.3, 0.4, 0.3]])
@@ -221,3 +221,26 @@ def test_where_many_rewards_are_best_there_is_none():
     apart[1, 0] = apart[3, 2] = 0.1
     expected = [0.475, -0.475, 0.475, -0.475]
     np.testing.assert_allclose(pair_response.of_pairs(apart, huber), expected, atol=1e-12)
+
+
+class Soft(Pairwise):
+    """It says nothing of its link."""
+
+    def pair_loss(self, d):
+        return logistic(d)
+
+
+def test_a_response_that_is_never_drawn_does_not_move_the_link_of_laws():
+    """``sigmoid(-r)``-masses balance at ``log p/q`` plus a constant, which E_q[r] = 0 fixes."""
+    u = np.linspace(-3.0, 3.0, 13)
+    p, q = np.array([0.5, 0.3, 0.2]), np.array([0.6, 0.4, 0.0])
+    drawn = np.log(p[:2] / q[:2])
+    shift = (q[:2] * drawn).sum()
+    for expert, own, sign in ((p, q, 1.0), (q, p, -1.0)):
+        reward = Soft().reward(expert, own)
+        assert reward[2] == sign * np.inf
+        if sign > 0:
+            np.testing.assert_allclose(reward[:2], drawn - shift, atol=1e-9)
+        link = Soft().link_of(expert, own)(u)
+        assert np.isfinite(link).all()
+        np.testing.assert_allclose(Soft().log_odds(link, reward, expert, own), u, atol=1e-8)
