@@ -96,8 +96,8 @@ def _first_page(evidence: Evidence) -> str:
         "u = log p/pi; R(u): reward of the best response, L its largest slope, R'(0) that at the "
         "expert; effective step s = R'(0)/beta; c: SPIF's penalty, its bound 1/c, eta = 1/(beta c) "
         "= 2s; m: IPO's margin; tau: weight of the anchor; Delta: triangular discrimination; Z: "
-        "partition function of a round; solved: the round's loss minimised to the end; nearer: to "
-        "the expert, by KL(p||pi).",
+        "partition function of a round; solved: the round's loss minimised to the end; nearer, "
+        "farther: to or from the expert, by KL(p||pi).",
     ]
     return "\n".join(lines)
 

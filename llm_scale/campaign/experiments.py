@@ -133,6 +133,13 @@ def best_rate_sft(seeds: Sequence[int]) -> Iterator[Run]:
         yield Run(BEST_RATE_STUDY, "sft", seed, 4, ROUNDS, given=(("lr", RATES[2]),))
 
 
+def best_rate_others(seeds: Sequence[int]) -> Iterator[Run]:
+    """The rounds of "best_others" at that rate: those of the losses that bear the lesser one."""
+    for seed in seeds:
+        for arm in OTHERS:
+            yield Run(BEST_RATE_STUDY, arm, seed, 4, ROUNDS, given=(("lr", RATES[2]),))
+
+
 def best_others(seeds: Sequence[int]) -> Iterator[Run]:
     """Other methods at their best; those that break at its rate have a third, and an epoch."""
     for seed in seeds:
@@ -274,11 +281,12 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
-    "best_rate": best_rate, "best_rate_sft": best_rate_sft, "best_others": best_others,
-    "ablations": ablations, "fresh": fresh, "few": few, "many": many, "longer": longer,
-    "realisable": realisable, "distance": distance, "destination": destination,
-    "preferences": preferences, "cyclic": cyclic, "recipes": recipes,
-    "recipes_others": recipes_others, "real": real, "checked": checked,
+    "best_rate": best_rate, "best_rate_sft": best_rate_sft,
+    "best_rate_others": best_rate_others, "best_others": best_others, "ablations": ablations,
+    "fresh": fresh, "few": few, "many": many, "longer": longer, "realisable": realisable,
+    "distance": distance, "destination": destination, "preferences": preferences,
+    "cyclic": cyclic, "recipes": recipes, "recipes_others": recipes_others, "real": real,
+    "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 SIZES = {"realisable": REALISABLE, "distance": FAR, "real": REAL, "checked": CHECKED}

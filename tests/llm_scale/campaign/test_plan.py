@@ -84,6 +84,10 @@ def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -
     assert own == (4, experiments.ROUNDS, plan.PUBLISHED_BETA)
     (sft,) = {r[2:] for r in of("best_rate_sft", "best, larger rate")}
     assert sft == (4, experiments.ROUNDS, 0.0, (("lr", plan.RATES[2]),))
+    larger = (("lr", plan.RATES[2]),)
+    at_one_rate = {r for r in of("best_others", "best") if not r[-1]}
+    others = of("best_rate_others", "best, larger rate")
+    assert others == {(*run[:-1], larger) for run in at_one_rate}
     many = experiments.runs("many", FULL)
     assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {experiments.MANY}
     tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
