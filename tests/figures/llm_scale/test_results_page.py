@@ -223,7 +223,9 @@ def test_the_first_passes_are_those_of_the_shorter_record():
 def test_rounds_at_the_larger_rate_and_at_two():
     rows = recorded_rows(llm_tiny(), llm_text())
     larger = rows[rows.study == "best, larger rate"].groupby(["method", "passes"]).kl.mean()
-    for method, name in (("sft", "SFT"), ("author, a=1/2", "the loss")):
+    named = {"sft": "SFT", "author, a=1/2": "the loss", "space": "SPACE",
+             "spif, per token": "SPIF per token", "spin, per token": "SPIN per token"}  # fmt: skip
+    for method, name in named.items():
         (line,) = re.findall(rf"\| \.\.\. at rate \.003, {name} \|(.*)\|\n", PAGE)
         agree(re.findall(r"[\d.]+", line), larger[method].tolist())
     chosen = rows[rows.study == "chosen at two rates"].set_index(["arm", "seed"])
@@ -232,7 +234,7 @@ def test_rounds_at_the_larger_rate_and_at_two():
     behind = interval(chosen.kl["author, a=1/2"] - chosen.kl["sft"])
     ahead = interval(both["sft"] - both["author, a=1/2"])
     agree([".38", ".52", "1.20", "1.69"], [behind.mean, behind.half, ahead.mean, ahead.half])
-    assert set(chosen.lr) == {0.003}
+    assert set(chosen.lr[["sft", "author, a=1/2"]]) == {0.003}
     assert set(chosen.passes["sft"]) == {8, 12}
     assert set(chosen.passes["author, a=1/2"]) == {20, 24}
     old = rows[rows.study.isin(["temperature", "best, larger rate temperature"])]
@@ -243,6 +245,30 @@ def test_rounds_at_the_larger_rate_and_at_two():
     sums = best.kl + best.reverse_kl
     unequal = interval(sums["sft"] - sums["author, a=1/2"])
     agree(["2.5", "1.1"], [unequal.mean, unequal.half])
+
+
+def test_other_losses_at_two_rates():
+    rows = recorded_rows(llm_tiny(), llm_text())
+    chosen = rows[rows.study == "chosen at two rates"].set_index(["arm", "seed"])
+    heated = rows[rows.study == "chosen at two rates, temperature"].set_index(["arm", "seed"])
+    others = ("space", "spif, per token", "spin, per token")
+    behind = [(x.mean, x.half) for kl in (chosen.kl, heated.kl + heated.reverse_kl)
+              for x in (interval(kl[arm] - kl["sft"]) for arm in others)]  # fmt: skip
+    agree(told("each, is farther behind SFT", "* **At the larger"), np.ravel(behind).tolist())
+    apart = chosen.kl["space"] - chosen.kl["author, a=1/2"]
+    found = interval(apart)
+    agree([".79", ".20"], [found.mean, found.half])
+    assert (apart > 0).all()
+    pairs = [("spin, per token", "spif, per token"), ("spif, per token", "space")]
+    found = [interval(chosen.kl[far] - chosen.kl[near]) for far, near in pairs]
+    agree(["1.50", ".55", "1.1", ".3"], [y for x in found for y in (x.mean, x.half)])
+    large = rows[(rows.study == "best, larger rate")].groupby(["method", "round"])
+    reach = large.max_reward_other.mean()
+    agree(["25", "47", "2.4", "3.6"],
+          [f(reach[arm]) for arm in ("space", "author, a=1/2") for f in (min, max)])  # fmt: skip
+    kl = large.kl.mean()
+    assert kl["space"].idxmin() == 3
+    assert kl["author, a=1/2"].idxmin() == 5
 
 
 def told(before: str, after: str) -> list[str]:
