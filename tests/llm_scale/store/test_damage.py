@@ -17,11 +17,12 @@ from llm_scale import models
 from llm_scale import train as training
 from llm_scale.__main__ import app
 from llm_scale.data.user_file import pair_file
-from llm_scale.launch import run_folder
+from llm_scale.launch import prepare, run_folder
 from llm_scale.settings import Settings
 from llm_scale.store import read, state
 from llm_scale.train import Diverged, assemble, train
 from tests.llm_scale.commands import call, outcome
+from tests.llm_scale.launch.refusals import contents
 from theory.errors import InvalidInput
 
 SMALL = ("--device=cpu", "--prompts=16", "--held-out=8", "--batch=4", "--rounds=2", "--cosines=0",
@@ -249,6 +250,31 @@ def test_two_processes_do_not_train_in_one_folder(within, whole, copy):
         assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     call("train", "--out", out, *SMALL)
     assert outcome(out) == whole
+
+
+@pytest.mark.parametrize("left", ["other settings", "whole"])
+def test_what_another_process_left_while_this_one_loaded_is_seen(
+    left, within, tmp_path, monkeypatch
+):
+    """Both began with an empty folder: the later one neither trains nor writes over it."""
+    out, real, seen = tmp_path / "run", prepare.load, []
+
+    def slow(*given):
+        loaded = real(*given)
+        shutil.copytree(within, out)
+        if left == "whole":
+            (out / "final").mkdir()
+            (out / "final" / "config.json").write_text("{}")
+        seen.append(contents(out))
+        return loaded
+
+    monkeypatch.setattr(prepare, "load", slow)
+    if left == "whole":
+        assert call("train", "--out", out, *SMALL).stderr == f"{out}: finished before\n"
+    else:
+        said = call("train", "--out", out, *SMALL, "--lr=0.5", code=2).stderr
+        assert "holds a run with other settings" in said
+    assert seen == [contents(out)]
 
 
 # -- data and reports ----------------------------------------------------------------------------
