@@ -26,14 +26,36 @@ from llm_scale.store.read import RECORD, record_of, settings_of
 from theory.errors import InvalidInput, refuse
 from theory.files import write_whole
 
+MOST_APART = 3
+"""Settings of another run that are named."""
+
 
 def finished(out: Path, settings: Settings) -> bool:
     """Whether the folder holds the whole run of these settings. InvalidInput: of others."""
     if not (out / RECORD).exists():
         return False
-    if settings_of(out) != dataclasses.asdict(_as_begun(out, settings)):
-        raise InvalidInput(f"{out}: holds a run with other settings; choose another --out")
+    begun, now = settings_of(out), dataclasses.asdict(_as_begun(out, settings))
+    if begun != now:
+        raise InvalidInput(
+            f"{out}: holds a run with other settings ({_apart(begun, now)}); choose another --out"
+        )
     return (out / "final" / "config.json").is_file()
+
+
+def _apart(begun: dict[str, Any], now: dict[str, Any]) -> str:
+    """Settings in which a folder's run and this one differ, the first few with both values."""
+    said = [
+        f"{name} is {_value(begun, name)} there and {_value(now, name)} here"
+        for name in {**now, **begun}
+        if name not in begun or name not in now or begun[name] != now[name]
+    ]
+    more = [f"and {len(said) - MOST_APART} more"] * (len(said) > MOST_APART)
+    return ", ".join(said[:MOST_APART] + more)
+
+
+def _value(settings: dict[str, Any], name: str) -> str:
+    """A setting in a sentence; another version's record may not have it."""
+    return repr(settings[name]) if name in settings else "unknown"
 
 
 def problems(out: Path, settings: Settings) -> list[str]:
