@@ -27,7 +27,11 @@ LINES = {
     "no loss (ipm)": (["--objective=ipm"], "'ipm' has no loss to train: .*no minimum"),
     "no oracle": (["--objective=sppo"], "needs preferences: set oracle to"),
     "no anchor": (["--objective=inpo"], "is anchored: set tau > 0"),
-    "group of one": (["--objective=centred_spif"], "own_samples >= 2"),
+    "group of one": (["--objective=renyi"], "needs a group: own_samples >= 2$"),
+    "group of two": (
+        ["--objective=renyi", "--oracle=cyclic", "--own-samples=2"],
+        "needs a group: own_samples >= 3$",
+    ),
     "no ratio to anchor": (["--objective=tspin", "--tau=1"], "reference-free: tau must be 0"),
     "two opponents": (["--objective=alpha_spin", "--opponent=base"], "opponent of its own"),
     "file with an error": (["--objective=ERROR:x"], "error.py: ZeroDivisionError"),
