@@ -116,7 +116,8 @@ def _stopped(groups: Sequence[Replicates]) -> str:
         if run.state != "finished"
     ]
     if not told:
-        return f"All {len(runs)} runs finished; none diverged."
+        every = f"All {len(runs)} runs" if len(runs) > 1 else "The run"
+        return f"{every} finished; none diverged."
     diverged = sum(run.state.startswith("stopped") for _, run in runs)
     count = "none diverged" if not diverged else f"**{diverged} diverged**"
     done = len(runs) - len(told)

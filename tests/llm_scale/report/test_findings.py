@@ -135,7 +135,7 @@ def test_rounds_that_got_worse_and_runs_that_diverged_are_named(tmp_path):
         "1 of 2 runs finished, **1 diverged** (spin, seed 1: stopped: loss nan in round 1" in text
     )
     assert "got worse in 1 of 4 rounds: seed 0, round 1 (WORSE by 6.40 nats (16 se))." in text
-    assert "All 1 runs finished; none diverged." in said(run)
+    assert "The run finished; none diverged." in said(run)
 
 
 def test_of_preferences_the_wins_are_the_verdict(tmp_path):

@@ -305,7 +305,7 @@ def test_a_report_of_a_run_that_is_being_written(within, copy):
     ("name", "content", "expected"),
     [
         ("metrics.jsonl", b"\xff\n", "metrics.jsonl:1: not JSON in UTF-8"),
-        ("metrics.jsonl", b"{}\n3\n", "metrics.jsonl:2: a int; needed is an object"),
+        ("metrics.jsonl", b"{}\n3\n", "metrics.jsonl:2: an int; needed is an object"),
         ("failure.json", b"{}", "failure.json: not what a run wrote that stopped"),
         (
             "rounds/round-000.csv",
