@@ -282,7 +282,7 @@ def sweep(
     drawn = [int(s) for s in several.numbers(seeds, "seeds", int)]
     planned = several.plan(base, several.split(objectives), drawn, chosen)
     stopped = several.execute(planned, out, _say)
-    for path in comparison.write([out / name for name in planned], out / "report"):
+    for path in comparison.write([out / name for name in planned], out / "report", replace=True):
         typer.echo(str(path))
     _exit_if(stopped)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lab.settings import BaseSettings, make, option, read_toml
-from lab.specs import objective_of, spec_problems
+from lab.specs import named, objective_of, spec_problems
 from llm_scale import boards, matching, oracle_spec
 from theory.errors import InvalidInput, Unavailable
 
@@ -99,7 +99,9 @@ class Settings(BaseSettings):
     )
     # the game
     objective: str = option(
-        "spin", "NAME, NAME(parameter=value), FILE.py:NAME, or sft", check=spec_problems
+        "spin",
+        "NAME, NAME(parameter=value), FILE.py:NAME (FILE.py, if it has one alone), or sft",
+        check=spec_problems,
     )
     beta: float = option(1.0, "weight of the policy player's KL step", gt=0)
     effective_step: float = option(
@@ -266,6 +268,11 @@ class Settings(BaseSettings):
     def expert_known(self) -> bool:
         """Whether a known expert answers in the place of the task."""
         return self.expert != "none"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.objective, str):  # what is recorded says which of a file's it was
+            object.__setattr__(self, "objective", named(self.objective))
+        super().__post_init__()
 
     def filled(self, **values: Any) -> Settings:
         """With these values for what is left to the task (`LEFT`), where it is left to it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from llm_scale.data.records import Problem, Records, Row, read_records
+from llm_scale.data.records import Problem, Records, Row, kind_of, read_records
 from theory.errors import InvalidInput, refuse
 from theory.files import HALF_PAIR
 
@@ -162,7 +162,12 @@ def format_of(rows: Sequence[Row]) -> Format:
 
 def _read(chosen: Format, row: Mapping[str, Any]) -> Parts:
     if not chosen.fits(row):
-        lacking = ", ".join(f"no {key!r}" for key in chosen.keys if key not in row)
+        null = getattr(row, "null", ())
+        lacking = ", ".join(
+            f"{key!r} is null" if key in null else f"no {key!r}"
+            for key in chosen.keys
+            if key not in row
+        )
         has = ", ".join(map(repr, row)) or "nothing"
         fits = [f.name for f in FORMATS if f.fits(row)]
         other = f"; a row of {fits[0]} in a file of {chosen.name}" if fits else ""
@@ -176,7 +181,7 @@ def _read(chosen: Format, row: Mapping[str, Any]) -> Parts:
 def text_of(value: Any, name: str) -> str:
     """A text that is not blank. ValueError: what it is instead."""
     if not isinstance(value, str):
-        raise ValueError(f"{name} is a {type(value).__name__}; needed is text")
+        raise ValueError(f"{name} is {kind_of(value)}; needed is text")
     if not value.strip():
         raise ValueError(f"{name} is empty")
     if HALF_PAIR.search(value):
@@ -190,13 +195,13 @@ def turns_of(value: Any, name: str) -> Turns:
     ValueError: what is wrong with one of them.
     """
     if not isinstance(value, list) or not value:
-        kind = "is empty" if value == [] else f"is a {type(value).__name__}"
+        kind = "is empty" if value == [] else f"is {kind_of(value)}"
         raise ValueError(f"{name} {kind}; needed is a list of turns with role and content")
     out = []
     for number, turn in enumerate(value, 1):
         where = f"turn {number} of {name}"
         if not isinstance(turn, dict):
-            raise ValueError(f"{where} is a {type(turn).__name__}; needed is role and content")
+            raise ValueError(f"{where} is {kind_of(turn)}; needed is role and content")
         who, what = ("from", "value") if "from" in turn else ("role", "content")
         role = ROLES.get(str(turn.get(who)))
         if role is None:

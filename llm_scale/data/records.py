@@ -39,6 +39,12 @@ Row = tuple[int, dict[str, Any]]
 Problem = tuple[int, str]
 
 
+class Fields(dict[str, Any]):
+    """Fields of a row that are there; ``null`` are the names of those that are null."""
+
+    null: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Records:
     """The rows of a file.
@@ -57,6 +63,12 @@ class Records:
     def where(self, number: int) -> str:
         """A row's place in words."""
         return f"{self.path}, row {number}" if self.kind == "Parquet" else f"{self.path}:{number}"
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, in words: "an int", "a list", "null"."""
+    name = type(value).__name__
+    return "null" if value is None else f"a{'n' * (name[0] in 'aeiou')} {name}"
 
 
 def there(path: Path, name: str = "", more: str = "") -> None:
@@ -241,13 +253,15 @@ class _Reader:
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"a {type(value).__name__}; needed is an object with prompt and response")
+        raise ValueError(f"{kind_of(value)}; needed is an object with prompt and response")
     return _without_null(value)
 
 
-def _without_null(row: dict[str, Any]) -> dict[str, Any]:
+def _without_null(row: dict[str, Any]) -> Fields:
     """Fields that are there: tables of rows with different fields fill up with null."""
-    return {key: value for key, value in row.items() if value is not None}
+    found = Fields((key, value) for key, value in row.items() if value is not None)
+    found.null = tuple(key for key in row if key not in found)
+    return found
 
 
 # -- tables --------------------------------------------------------------------------------------

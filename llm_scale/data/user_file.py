@@ -258,15 +258,15 @@ def _count_problems(
     few = [group for group in items if len(group) < count]
     if few:
         out.append(
-            f"expert_samples={count}: {len(few)} of {len(items)} prompts of {path} have fewer "
-            f"responses (that of line {few[0][0].line} has {len(few[0])} response"
-            f"{'s' * (len(few[0]) > 1)} to a prompt)"
+            f"expert_samples={count}: {len(few)} of {counted(len(items), 'prompt')} of {path} have "
+            f"fewer responses (that of line {few[0][0].line} has "
+            f"{counted(len(few[0]), 'response')} to a prompt)"
         )
     different = len({row.prompt for row in rows})
     if different < settings.held_out + settings.validation + 1:
         also = f", validation={settings.validation}" if settings.validation else ""
         out.append(
-            f"{path}: {len(rows)} pairs of {different} prompts; needed are "
+            f"{path}: {counted(len(rows), 'pair')} of {counted(different, 'prompt')}; needed are "
             f"held_out={settings.held_out}{also} prompts and one to train"
         )
     return out
@@ -282,9 +282,9 @@ def _notes(found: Examples, rows: Sequence[Encoded], task: PairFile) -> tuple[st
     train, held, chosen_by = task._split
     said = [
         f"{found.records.path}: {found.format} ({found.records.kind}), {_use(found, s)}",
-        f"{len(rows)} pairs, {len(each)} prompts, {_span(each)} a prompt",
-        f"{len(held)} prompts held out{_chosen_by(chosen_by)}, {task.size} of {len(train)} used "
-        "a round",
+        f"{counted(len(rows), 'pair')}, {counted(len(each), 'prompt')}, {_span(each)} a prompt",
+        f"{counted(len(held), 'prompt')} held out{_chosen_by(chosen_by)}, {task.size} of "
+        f"{len(train)} used a round",
     ]
     read = s.batch * s.steps_per_round
     if s.rounds and task.size > read:
@@ -296,10 +296,15 @@ def _notes(found: Examples, rows: Sequence[Encoded], task: PairFile) -> tuple[st
     )
     same = sum(row.response == row.rejected for row in rows)
     if same:
-        said.append(f"{same} pair{'s' * (same > 1)} of equal responses")
+        said.append(f"{counted(same, 'pair')} of equal responses")
     if found.unread:
         said.append(f"not read: {', '.join(found.unread)}")
     return ("; ".join(said),)
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something: "1 pair", "2 pairs"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _chosen_by(items: Sequence[Item]) -> str:

@@ -92,7 +92,7 @@ def combination_problems(settings: Settings) -> list[str]:
     ours, theirs = settings.own_samples, settings.expert_samples
     grouped = not (objective.has_loss or objective.missing("risk")) and not by_oracle
     if grouped and ours == 1 and (by_token or theirs == 1):
-        problems.append(f"{name} needs a group: own_samples >= 2 (with one of each it is IPO)")
+        problems.append(f"{name} needs a group: own_samples >= 2")
     return problems
 
 
@@ -247,7 +247,7 @@ def _preference_problems(settings: Settings, objective: Objective | None) -> lis
     if "history" in objective.needs:
         out.append(f"{name} needs responses of pi_0 beside an expert's: oracle must be none")
     if not objective.has_loss and settings.own_samples == 2:
-        out.append(f"{name} needs a group: own_samples >= 3 (with one pair it is IPO)")
+        out.append(f"{name} needs a group: own_samples >= 3")
     return out
 
 

@@ -215,8 +215,8 @@ def _longest(pairs: Sequence[Pair]) -> int:
 def _short(number: float) -> str:
     for size, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if number >= size:
-            return f"{number / size:.3g}{name}"
-    return f"{number:.3g}"
+            return f"{_plain(number / size, 3)}{name}"
+    return _plain(number, 3)
 
 
 def _bytes(number: float) -> str:
@@ -226,5 +226,10 @@ def _bytes(number: float) -> str:
 def _time(seconds: float) -> str:
     for size, name in ((86400.0, "days"), (3600.0, "hours"), (60.0, "minutes")):
         if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {name}"
-    return f"{max(seconds, 1):.2g} s"
+            return f"{_plain(seconds / size, 2)} {name}"
+    return f"{_plain(max(seconds, 1), 2)} s"
+
+
+def _plain(number: float, digits: int) -> str:
+    """Rounded to so many digits, and not as 1e+02."""
+    return f"{float(f'{number:.{digits}g}'):g}"

@@ -26,34 +26,61 @@ from llm_scale.store.read import RECORD, record_of, settings_of
 from theory.errors import InvalidInput, refuse
 from theory.files import write_whole
 
+MOST_APART = 3
+"""Settings of another run that are named."""
+
 
 def finished(out: Path, settings: Settings) -> bool:
     """Whether the folder holds the whole run of these settings. InvalidInput: of others."""
     if not (out / RECORD).exists():
         return False
-    if settings_of(out) != dataclasses.asdict(_as_begun(out, settings)):
-        raise InvalidInput(f"{out}: holds a run with other settings; choose another --out")
+    begun, now = settings_of(out), dataclasses.asdict(_as_begun(out, settings))
+    if begun != now:
+        raise InvalidInput(
+            f"{out}: holds a run with other settings ({_apart(begun, now)}); choose another --out"
+        )
     return (out / "final" / "config.json").is_file()
+
+
+def _apart(begun: dict[str, Any], now: dict[str, Any]) -> str:
+    """Settings in which a folder's run and this one differ, the first few with both values."""
+    said = [
+        f"{name} is {_value(begun, name)} there and {_value(now, name)} here"
+        for name in {**now, **begun}
+        if name not in begun or name not in now or begun[name] != now[name]
+    ]
+    more = [f"and {len(said) - MOST_APART} more"] * (len(said) > MOST_APART)
+    return ", ".join(said[:MOST_APART] + more)
+
+
+def _value(settings: dict[str, Any], name: str) -> str:
+    """A setting in a sentence; another version's record may not have it."""
+    return repr(settings[name]) if name in settings else "unknown"
 
 
 def problems(out: Path, settings: Settings) -> list[str]:
     """Why a run cannot be made or go on in a folder, as far as can be said without loading it."""
+    done, found = _held(out, settings)
+    return found if done else found + prepare.problems(settings)
+
+
+def _held(out: Path, settings: Settings) -> tuple[bool, list[str]]:
+    """Whether a folder holds the whole run of these settings, and why it is not for that run."""
     found = folder_problems(out, RECORD)
-    if not found and (out / RECORD).exists():
-        try:
-            if finished(out, settings):
-                return changed_files(out, settings)
-            record = record_of(out)
-            begun, now = record["versions"], identity.versions()
-            if begun != now:
-                changed = ", ".join(
-                    f"{k} {begun.get(k)} -> {v}" for k, v in now.items() if begun.get(k) != v
-                )
-                found.append(f"{out}: holds a run begun with other versions ({changed})")
-            found += changed_files(out, settings)
-        except InvalidInput as error:
-            found += error.problems
-    return found + prepare.problems(settings)
+    if found or not (out / RECORD).exists():
+        return False, found
+    try:
+        if finished(out, settings):
+            return True, changed_files(out, settings)
+        begun, now = record_of(out)["versions"], identity.versions()
+        if begun != now:
+            changed = ", ".join(
+                f"{k} {begun.get(k)} -> {v}" for k, v in now.items() if begun.get(k) != v
+            )
+            found.append(f"{out}: holds a run begun with other versions ({changed})")
+        return False, found + changed_files(out, settings)
+    except InvalidInput as error:
+        return False, found + error.problems
 
 
 def changed_files(out: Path, settings: Settings) -> list[str]:
@@ -110,22 +137,18 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
     refuse(changed_files(out, settings))
     parts = prepare.load(_as_begun(out, settings), say)
     settings = parts.settings
-    record: dict[str, Any] = {"settings": dataclasses.asdict(settings), "left": left}
-    record |= {"versions": identity.versions(), "files": identity.files(settings)}
-    if (objective := objective_of(settings.objective)) is not None:
-        record["labels"] = {"objective": objective.label}
-    if processes.rank() == 0 and not (out / RECORD).exists():
-        try:
-            write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
-        except OSError as error:
-            raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
     torch.use_deterministic_algorithms(parts.machine.device.type == "cpu")
     lead = processes.rank() == 0
-    for note in parts.task.notes if lead else ():
-        say(note)
     try:
         refuse(changed_files(out, settings))  # loading may have brought a newer one from the Hub
         with _alone(out) if lead else contextlib.nullcontext():
+            done = _begun(out, settings, left) if lead else False
+            if any(processes.together([done])):
+                if lead:
+                    say(f"{out}: finished before")
+                return
+            for note in parts.task.notes if lead else ():
+                say(note)
             size = estimate.line(settings, parts.language, parts.task, parts.machine)
             if lead:  # all look: a task's responses may be drawn by several processes together
                 for told in (size, *foretold(settings)):
@@ -139,10 +162,40 @@ def run(settings: Settings, out: Path, say: Callable[[str], None]) -> None:
         processes.stop()
 
 
+def _begun(out: Path, settings: Settings, left: list[str]) -> bool:
+    """Write a run's record where there is none; whether the run is finished.
+
+    The folder is held: what another process left there while this one loaded is seen now.
+
+    Raises:
+        InvalidInput: the folder is another run's by now, or cannot be written.
+    """
+    done, found = _held(out, settings)
+    refuse(found)
+    if (out / RECORD).exists():
+        return done
+    record: dict[str, Any] = {"settings": dataclasses.asdict(settings), "left": left}
+    record |= {"versions": identity.versions(), "files": identity.files(settings)}
+    if (objective := objective_of(settings.objective)) is not None:
+        record["labels"] = {"objective": objective.label}
+    try:
+        write_whole(out / RECORD, json.dumps(record, indent=1) + "\n")
+    except OSError as error:
+        raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
+    return False
+
+
 @contextlib.contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Hold a folder until the process ends, however it ends. InvalidInput: another one does."""
-    handle = os.open(out, os.O_RDONLY)
+    """Hold a folder until the process ends, however it ends; one that is not there is made.
+
+    InvalidInput: another process does, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise InvalidInput(f"{out}: cannot be written ({error.strerror})") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

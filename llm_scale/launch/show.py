@@ -14,7 +14,7 @@ import numpy as np
 from llm_scale import models
 from llm_scale.data import tasks, text_game, user_file, verses
 from llm_scale.data.items import Item, Tokens
-from llm_scale.data.user_file import Encoded, FileRows, PairFile
+from llm_scale.data.user_file import Encoded, FileRows, PairFile, counted
 from llm_scale.launch import sources
 from llm_scale.models import output
 from llm_scale.settings import Settings
@@ -76,7 +76,8 @@ def _of_items(task: tasks.Task, count: int) -> str:
     """A task that is no file: prompts of its first round."""
     items, held = task.items(0), task.held_out()
     s = task.settings
-    out = [f"{s.task}: {len(items)} prompts a round, {len(held)} prompts held out"]
+    sizes = counted(len(items), "prompt"), counted(len(held), "prompt")
+    out = [f"{s.task}: {sizes[0]} a round, {sizes[1]} held out"]
     for number, item in enumerate(items[:count], 1):
         sides = [("response", *response) for response in item.expert]
         out += ["", f"example {number}", *_example(task.tokenizer, item.prompt, sides)]
@@ -171,7 +172,9 @@ def _twice(rows: Sequence[Encoded]) -> list[str]:
         if first != row.line:
             again.append(f"{row.line} is {first}")
     several = [n for n in prompts.values() if n > 1]
-    said = f"prompts that are there more than once: {len(several)} (in {sum(several)} rows)"
+    said = (
+        f"prompts that are there more than once: {len(several)} (in {counted(sum(several), 'row')})"
+    )
     return _wrapped([said, f"pairs that are there again: {len(again)}{_few(again)}"])
 
 
@@ -180,7 +183,8 @@ def _held(rows: Sequence[Encoded], task: PairFile) -> list[str]:
     prompts = {item.prompt for item in task.held_out()}
     lines = [str(row.line) for row in rows if row.prompt in prompts]
     seed = task.settings.seed
-    said = f"held out by seed {seed}: {len(prompts)} prompts (in {len(lines)} rows){_few(lines)}"
+    some = f"{counted(len(prompts), 'prompt')} (in {counted(len(lines), 'row')})"
+    said = f"held out by seed {seed}: {some}{_few(lines)}"
     return _wrapped([said])
 
 

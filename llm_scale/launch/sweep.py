@@ -80,7 +80,7 @@ def plan(
                 except InvalidInput as error:
                     problems += error.problems
                     continue
-                name = slug(objective, None if objective == "sft" else made.beta, seed)
+                name = slug(made.objective, None if objective == "sft" else made.beta, seed)
                 if name in out:
                     problems.append(
                         f"--objectives: {objective!r} is there twice, or its folder {name} is that "

@@ -226,12 +226,17 @@ def rewards(measured: Measured, game: RewardTerms) -> Row:
 def partition(measured: Measured, game: RewardTerms, predicted: Predicted) -> Row:
     """S4: ``log Z = log E_{pi_t} e^{R(u)/beta}`` from own responses and the true u (T4).
 
-    Only pointwise rewards have a level of their own, and so a partition gap.
+    With an anchor ``log E_{pi_t} e^{(R(u) + tau log pi_0/pi_t)/(beta + tau)}``: its round solves
+    ``pi_{t+1} ~ pi_t e^...`` with that exponent. Only pointwise rewards have a level of their own,
+    and so a partition gap.
     """
     if game.objective.up_to_constant or measured.opponent is not None:
         return {}
     own = ~measured.on("expert")[measured.on("expert", "own")]
-    weight = predicted.link[own] / (game.beta + game.tau)
+    reward = predicted.link[own]
+    if game.tau > 0 and measured.anchor is not None:
+        reward = reward + game.tau * (measured.anchor - measured.before)[measured.on("own")]
+    weight = reward / (game.beta + game.tau)
     log_z = float(np.logaddexp.reduce(weight) - np.log(len(weight)))
     spread = float(np.exp(weight - log_z).std(ddof=1) / np.sqrt(len(weight)))
     return {"log_partition": log_z, "log_partition_se": spread}

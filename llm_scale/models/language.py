@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from llm_scale.data import ends as ends_of
+from llm_scale.data.records import kind_of
 from theory.errors import InvalidInput, refuse
 
 Past = Literal["cache", "kept rows", "none"]
@@ -121,7 +122,7 @@ def _config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"config.json is not JSON in UTF-8 ({error})") from error
     if not isinstance(config, dict):
-        raise ValueError(f"config.json is a {type(config).__name__}; needed is an object")
+        raise ValueError(f"config.json is {kind_of(config)}; needed is an object")
     return config
 
 

@@ -116,7 +116,8 @@ def _stopped(groups: Sequence[Replicates]) -> str:
         if run.state != "finished"
     ]
     if not told:
-        return f"All {len(runs)} runs finished; none diverged."
+        every = f"All {len(runs)} runs" if len(runs) > 1 else "The run"
+        return f"{every} finished; none diverged."
     diverged = sum(run.state.startswith("stopped") for _, run in runs)
     count = "none diverged" if not diverged else f"**{diverged} diverged**"
     done = len(runs) - len(told)
@@ -178,11 +179,15 @@ def _error(values: np.ndarray) -> float:
 
 def _matches(group: Replicates) -> list[str]:
     numbers, before, after = [], [], []
+    parts: dict[str, None] = {}
     for run in group.runs:
         rows = [row for row in run.rounds if "match_greedy" in row]
         if not rows:
             continue
         first, last = rows[0], rows[-1]
+        if (first, last) != (run.rounds[0], run.rounds[-1]):  # eval_every, or a match that failed
+            ends = dict.fromkeys(str(row["round"]) for row in (first, last))
+            parts[f"round{'s' * (len(ends) > 1)} {' to '.join(ends)}"] = None
         before.append(first["match_greedy_before"])
         after.append(last["match_greedy"])
         error = float(np.hypot(first["match_greedy_before_se"], last["match_greedy_se"]))
@@ -193,9 +198,10 @@ def _matches(group: Replicates) -> list[str]:
     if change is None:
         return []
     said = "**fewer**" if change.below(0) else "more" if change.above(0) else "no more and no fewer"
+    over = f"; over {' or '.join(parts)} alone, where it was measured" if parts else ""
     return [
         f"has {said} greedy matches: {np.mean(before):.3f} → {np.mean(after):.3f}, change "
-        f"{change:+.3f} ({change.over})."
+        f"{change:+.3f} ({change.over}{over})."
     ]
 
 

@@ -6,6 +6,8 @@ best one; runs that stopped by themselves stay in, with what they reached.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,7 @@ from llm_scale.report import plots
 from llm_scale.report.findings import findings, marked
 from llm_scale.report.groups import Named, Replicates, gathered
 from llm_scale.store.read import samples
+from theory.errors import refuse
 from theory.files import write_whole
 
 QUALITY = {
@@ -49,28 +52,66 @@ THEORY = {
     "cosine_start": "cos to SFT, first step",
     "cosine_end": "last step",
 }
+REPORT = "report.md"
+MARK = ("<!-- of the runs ", " -->")
+"""What is around the list of a report's runs."""
 SHOWN, LETTERS = 4, 240
 """Samples of a group that are shown, and characters of each text."""
 
 
-def write(paths: Sequence[Path], out: Path, named: Named = ()) -> list[Path]:
+def write(paths: Sequence[Path], out: Path, named: Named = (), replace: bool = False) -> list[Path]:
     """The report of the runs in folders: ``report.md`` and, with matplotlib, its plots in ``out``.
 
     Args:
         paths: folders of runs. out: folder of the report.
         named: labels for groups, each with a folder of its runs.
+        replace: whether a report of other runs that is there makes room.
 
     Returns:
         The files written.
 
     Raises:
-        InvalidInput: no runs, or runs that cannot be compared.
+        InvalidInput: no runs, runs that cannot be compared, or the report of others is there.
     """
     groups = gathered(paths, named)
+    runs = _places(groups, out)
+    if not replace:
+        refuse(_of_others(out / REPORT, runs))
     text = markdown(groups)
     drawn = plots.draw(groups, out) if find_spec("matplotlib") else []
-    write_whole(out / "report.md", text + _pictures([path.name for path in drawn]))
-    return [out / "report.md", *drawn]
+    text += _pictures([path.name for path in drawn])
+    write_whole(out / REPORT, f"{text}\n{_record(runs)}\n")
+    return [out / REPORT, *drawn]
+
+
+# -- which runs a report is of -------------------------------------------------------------------
+
+
+def _places(groups: Sequence[Replicates], out: Path) -> list[str]:
+    """Where the runs are, seen from the report: the same when all are moved together."""
+    here = out.resolve()
+    return sorted(os.path.relpath(r.path.resolve(), here) for g in groups for r in g.runs)
+
+
+def _record(runs: Sequence[str]) -> str:
+    """The last line of a report, which Markdown does not show; nothing in it ends it early."""
+    listed = json.dumps(runs).replace(">", "\\u003e")
+    return f"{MARK[0]}{listed}{MARK[1]}"
+
+
+def _of_others(file: Path, runs: Sequence[str]) -> list[str]:
+    """Why a report cannot take the place of a file: it is of runs that are not among these."""
+    if not file.exists():
+        return []
+    last = file.read_bytes().decode("utf-8", "replace").rstrip().rpartition("\n")[2]
+    try:
+        begun = json.loads(last.removeprefix(MARK[0]).removesuffix(MARK[1]))
+        gone = [run for run in begun if run not in runs]
+    except (ValueError, TypeError):
+        return [f"{file}: there already, not saying of which runs; choose another --out"]
+    more = f" and {len(gone) - 1} more" * (len(gone) > 1)
+    said = f"{file}: the report of other runs ({''.join(gone[:1])}{more}); choose another --out"
+    return [said] * bool(gone)
 
 
 # -- the text ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from llm_scale.data.records import kind_of
 from llm_scale.measure.telemetry import COLUMNS
 from llm_scale.store.checkpoint import latest
 from llm_scale.store.journal import FAILURE, METRICS, POINTS, SAMPLES
@@ -31,7 +32,9 @@ def record_of(path: Path) -> dict[str, Any]:
 
     ``left``: names of the settings that were left to the task when it began. InvalidInput: not one.
     """
-    path = path / RECORD if path.is_dir() else path
+    given, path = path, path / RECORD if path.is_dir() else path
+    if not path.exists():
+        raise InvalidInput(f"{given}: neither the folder of a run ({RECORD}) nor its record")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         settings = dict(record["settings"])
@@ -135,7 +138,7 @@ def rows(file: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise InvalidInput(f"{file}:{number}: not JSON in UTF-8 ({error})") from error
         if not isinstance(row, dict):
-            raise InvalidInput(f"{file}:{number}: a {type(row).__name__}; needed is an object")
+            raise InvalidInput(f"{file}:{number}: {kind_of(row)}; needed is an object")
         found.append(row)
     return found
 

@@ -36,6 +36,8 @@ def test_the_presets_of_the_first_author_s_code(name, a, step):
     """One-step pointwise SPIF at c = (1 + 2 rho)/a, rho = .005, beta = .1; all else as tiny-cpu."""
     found, tiny = resolve(name, {}), resolve("tiny-cpu", {})
     spif = objectives.get(found.objective)
+    said = (PRESETS / f"{name}.toml").read_text().splitlines()[0]
+    assert said.endswith(f": effective step {step:.3g}")
     assert (spif.name, found.beta, found.level, found.tau) == ("spif", 0.1, "sequence", 0.0)
     assert (spif.c, spif.alpha) == (pytest.approx(1.01 / a, rel=1e-14), 0.5)
     card = theory_card(spif).at(found.beta)

@@ -141,7 +141,7 @@ BAD = {
     "no response": ({"prompt": "a", "answer": "b"}, "no 'response'; it has 'prompt', 'answer'"),
     "nothing": ({}, "no 'prompt', no 'response'; it has nothing"),
     "no winner": ({"prompt": "a", "rejected": "b"}, "no 'chosen'; it has 'prompt', 'rejected'"),
-    "not text": ({"prompt": "a", "response": 3}, "'response' is a int; needed is text"),
+    "not text": ({"prompt": "a", "response": 3}, "'response' is an int; needed is text"),
     "blank": ({"prompt": " ", "response": "b"}, "'prompt' is empty"),
     "half a character": ({"prompt": "a", "response": "\ud83d"}, "'response' has half"),
     "the user is last": ({"messages": [*SAME, user("?")]}, "'messages' ends with 'user'"),
@@ -162,7 +162,7 @@ BAD = {
     ),
     "no content": (
         {"messages": [user("a"), {"role": "assistant"}]},
-        r"turn 2 of 'messages' \(assistant\) is a NoneType; needed is text",
+        r"turn 2 of 'messages' \(assistant\) is null; needed is text",
     ),
     "empty response": (
         {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": ""}]},
@@ -185,7 +185,7 @@ BAD = {
     "SPIN's prompts differ": (
         {"real": SAME, "generated": [user("?"), assistant("b")]}, "'real' and 'generated' answer d",
     ),
-    "input is no text": ({"instruction": "a", "input": 1, "output": "b"}, "'input' is a int"),
+    "input is no text": ({"instruction": "a", "input": 1, "output": "b"}, "'input' is an int"),
 }  # fmt: skip
 
 
@@ -208,7 +208,7 @@ def test_all_problems_of_a_mixed_file_in_the_order_of_its_lines():
     assert found.problems == (
         (2, "no 'prompt', no 'response'; it has 'messages'; a row of messages in a file of "
             "prompt/response"),
-        (3, "'prompt' is empty"), (3, "'response' is a int; needed is text"), (9, "not JSON"),
+        (3, "'prompt' is empty"), (3, "'response' is an int; needed is text"), (9, "not JSON"),
     )  # fmt: skip
 
 

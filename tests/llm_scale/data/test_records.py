@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 
+from llm_scale.data.formats import conversations
 from llm_scale.data.records import read_records
 from theory.errors import InvalidInput
 
@@ -85,11 +86,14 @@ def test_cells_of_csv(tmp_path):
 def test_null_is_a_field_that_is_not_there(tmp_path):
     path = written(tmp_path, "p.jsonl", '{"a": null, "b": 1}')
     assert read_records(path).rows == ((1, {"b": 1}),)
+    path = written(tmp_path, "q.jsonl", '{"prompt": null, "answer": "b"}')
+    (problem,) = conversations(read_records(path)).problems
+    assert problem == (1, "'prompt' is null, no 'response'; it has 'answer'")
 
 
 BAD_ROWS = {
     "a line": ("p.jsonl", json.dumps(A) + "\n{'a'\n[1]\n", [(2, "not JSON"), (3, "a list")]),
-    "a member": ("p.json", f'[{json.dumps(A)},\n3]', [(2, "a int; needed is an object")]),
+    "a member": ("p.json", f'[{json.dumps(A)},\n3]', [(2, "an int; needed is an object")]),
     "a comma": ("p.json", f'[{json.dumps(A)}\n{json.dumps(B)}]', [(2, "Expecting ','")]),
     "no end": ("p.json", f"[{json.dumps(A)},\n", [(2, "Expecting value at column 1")]),
     "a key twice": ("p.json", '[{"a": 1},\n{"a": 1, "a": 2}]', [(2, "'a' is there twice")]),

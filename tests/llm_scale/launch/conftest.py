@@ -12,7 +12,7 @@ from llm_scale.__main__ import app
 from llm_scale.models import byte_tokenizer, save, tiny
 from tests.llm_scale.launch.refusals import GOOD, SMALL, TEXTS, contents
 
-PROGRAMS = ("error", "none", "word", "three", "exits", "most", "numpy")
+PROGRAMS = ("error", "none", "word", "three", "exits", "most", "numpy", "two")
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +33,11 @@ def places(tmp_path_factory):
         "import numpy\nfrom theory.objectives import Pairwise, register\n\n\n"
         "@register('np')\nclass Np(Pairwise):\n    citation = 'here'\n\n"
         "    def pair_loss(self, d):\n        return numpy.log1p(numpy.exp(-d))\n"
+    )
+    (root / "two.py").write_text(
+        "from theory.objectives import register\nfrom theory.objectives.pairwise import Spin\n\n\n"
+        "for name in ('first_of_two', 'second_of_two'):\n"
+        "    register(name)(type(name, (Spin,), {'__module__': __name__}))\n"
     )
     (root / "typo.json").write_text('{"settings": {"bta": 1}}')
     (root / "kinds.json").write_text('{"settings": {"beta": "x"}}')

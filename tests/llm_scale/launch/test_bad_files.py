@@ -102,7 +102,7 @@ TASKS = {
     "not JSON": (GOOD + "{'prompt'\n", r":7: not JSON \(.* at column 2\)"),
     "a list": (GOOD + "[1]\n", ":7: a list; needed is an object with prompt and response"),
     "no key": ('{"prompt": "a", "answer": "b"}\n', ":1: no 'response'; it has 'prompt', 'answer'"),
-    "not text": (GOOD + "\n" + line(prompt="a", response=3), ":8: 'response' is a int; needed is"),
+    "not text": (GOOD + "\n" + line(prompt="a", response=3), ":8: 'response' is an int; needed is"),
     "blank text": (line(prompt=" ", response="b") + GOOD, ":1: 'prompt' is empty"),
     "nothing": ("\n\n", "no lines in it; needed are objects with prompt and response"),
     "not UTF-8": (GOOD.encode() + b'{"prompt": "\xe9"}', ":7: not UTF-8"),
@@ -118,7 +118,7 @@ TASKS = {
         GOOD + line(prompt="say " * 99, response="b"),
         r":7: its prompt has \d+ tokens; allowed are max_prompt_tokens=64",
     ),
-    "too few": (line(**PAIRS[0]) * 4, "4 pairs of 1 prompts; needed are held_out=4 pro"),
+    "too few": (line(**PAIRS[0]) * 4, "4 pairs of 1 prompt; needed are held_out=4 pro"),
     "too few prompts": ((GOOD * 2)[: 4 * len(line(**PAIRS[0]))] * 2, "8 pairs of 4 prompts; neede"),
     "a key twice": (
         GOOD + '{"prompt": "a", "prompt": "b", "response": "c"}',

@@ -42,7 +42,13 @@ def run(places, tmp_path):
 
 
 def test_the_run_of_other_settings(run, refused):
-    one(refused("--beta=2"), "out: holds a run with other settings; choose another --out")
+    told = r"out: holds a run with other settings \({}\); choose another --out$"
+    one(refused("--beta=2"), told.format(r"beta is 1\.0 there and 2\.0 here"))
+    many = refused("--beta=2", "--held-out=0", "--objective=spif", "--lr=1", "--seed=3")
+    first = "held_out is 4 there and 0 here, objective is 'spin' there and 'spif' here, beta is "
+    one(many, told.format(rf"{first}1\.0 there and 2\.0 here, and 2 more"))
+    edited(run, "settings.json", lambda record: record["settings"].pop("terms"))
+    one(refused(), told.format("terms is unknown there and 'both' here"))
 
 
 def test_the_run_of_other_versions(run, refused, monkeypatch):

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from llm_scale import processes
-from llm_scale.settings import Settings
+from llm_scale.launch import sweep
+from llm_scale.settings import Settings, resolve
 from tests.llm_scale.launch.refusals import one
 from theory.errors import InvalidInput
 
@@ -26,11 +27,19 @@ LINES = {
     "no loss (ipm)": (["--objective=ipm"], "'ipm' has no loss to train: .*no minimum"),
     "no oracle": (["--objective=sppo"], "needs preferences: set oracle to"),
     "no anchor": (["--objective=inpo"], "is anchored: set tau > 0"),
-    "group of one": (["--objective=centred_spif"], "own_samples >= 2"),
+    "group of one": (["--objective=renyi"], "needs a group: own_samples >= 2$"),
+    "group of two": (
+        ["--objective=renyi", "--oracle=cyclic", "--own-samples=2"],
+        "needs a group: own_samples >= 3$",
+    ),
     "no ratio to anchor": (["--objective=tspin", "--tau=1"], "reference-free: tau must be 0"),
     "two opponents": (["--objective=alpha_spin", "--opponent=base"], "opponent of its own"),
     "file with an error": (["--objective=ERROR:x"], "error.py: ZeroDivisionError"),
     "file without any": (["--objective=NONE:x"], "none.py: registers no objective"),
+    "which of a file": (
+        ["--objective=TWO"], r"two\.py registers first_of_two, second_of_two; say .*/two\.py:NAME$"
+    ),
+    "file without any, unnamed": (["--objective=NONE"], "none.py: registers no objective"),
     "no file": (["--objective=/nowhere.py:x"], "nowhere.py: no such file; needed is a Python"),
     "oracle typo": (["--oracle=cyclc"], "needed is none, bradley-terry"),
     "oracle range": (["--oracle=cyclic(strength=2)", "--own-samples=2"], "> 0 and <= 1"),
@@ -98,6 +107,22 @@ def test_flags_and_their_combinations(name, refused):
         pytest.skip("there is one")
     arguments, expected = LINES[name]
     one(refused(*arguments), expected)
+
+
+@pytest.mark.parametrize("more", ["", "(k=0.5)"])
+def test_the_only_objective_of_a_file_needs_no_name(more, tmp_path):
+    """The record has it, so that a run is the same by either word."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from theory.objectives import register\nfrom theory.objectives.pairwise import Spin\n\n\n"
+        "@register('only')\nclass Only(Spin):\n    k: float = 1.0\n"
+    )
+    made = resolve("", {"objective": f"{file}{more}"})
+    assert made == resolve("", {"objective": f"{file}:only{more}"})
+    assert made.objective == f"{file}:only{more}"
+    assert list(sweep.plan(resolve("", {}), [f"{file}{more}"], [0], [1.0])) == [
+        sweep.slug(made.objective, 1.0, 0)
+    ]
 
 
 @pytest.mark.parametrize("name", OTHERS)

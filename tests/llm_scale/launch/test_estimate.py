@@ -85,6 +85,15 @@ def test_looking_changes_nothing(made):
     assert "time about" in line
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "1 s"), (12.4, "12 s"), (103.0, "100 s"), (119.0, "120 s"), (6300.0, "100 minutes"),
+     (9e6, "100 days")],
+)  # fmt: skip
+def test_a_time_is_written_out(seconds, said):
+    assert estimate._time(seconds) == said
+
+
 def test_a_run_begins_with_it_and_with_the_size_asked_for(tmp_path):
     result = train(
         tmp_path,

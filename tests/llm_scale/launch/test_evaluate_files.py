@@ -99,7 +99,7 @@ def test_prompts_of_a_file_are_answered(model, written):
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({"prompt": 3}, "rows.jsonl:2: 'prompt' is a int; needed is text"),
+        ({"prompt": 3}, "rows.jsonl:2: 'prompt' is an int; needed is text"),
         ({"text": "a"}, "rows.jsonl:2: no 'prompt'; it has 'text'"),
         ({"prompt": "a</s>"}, "prompt 2: 'a</s>' has the special token '</s>' within"),
     ],

@@ -80,7 +80,7 @@ def test_what_would_be_held_out_is_what_training_holds_out(places):
     tokenizer = byte_tokenizer(["thou"], 257)
     text = tokenizer.decode(pair_file(file, tokenizer, settings).held_out()[0].prompt)[:-1]
     numbers = [str(i) for i, row in enumerate(ROWS, 1) if row["prompt"] == text]
-    expected = f"held out by seed 3: 1 prompts (in {len(numbers)} rows): {', '.join(numbers)}"
+    expected = f"held out by seed 3: 1 prompt (in {len(numbers)} rows): {', '.join(numbers)}"
     assert lines[-1] == expected
     assert not any(line.startswith("example") for line in lines)
 

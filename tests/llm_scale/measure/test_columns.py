@@ -55,17 +55,33 @@ def check(row, expected):
         assert row[column] == pytest.approx(value, rel=1e-9), column
 
 
-def test_log_z_divides_by_both_weights_and_sees_own_responses_only(numbers):
+@pytest.mark.parametrize("tau", [0.0, TAU])
+def test_log_z_divides_by_both_weights_and_sees_own_responses_only(numbers, tau):
     spif = objectives.get("spif", c=0.8)
-    game = RewardTerms(spif, BETA, TAU)
-    told = measured(numbers, anchor=True)
+    game = RewardTerms(spif, BETA, tau)
+    told = measured(numbers, anchor=tau > 0)
     row = telemetry.partition(told, game, predict(told.points(), game))
     u = of(numbers, "expert", "own") - of(numbers, "before", "own")
-    z = np.exp(np.tanh(u / 2) / 0.8 / (BETA + TAU))
+    pull = tau * (of(numbers, "anchor", "own") - of(numbers, "before", "own"))
+    z = np.exp((np.tanh(u / 2) / 0.8 + pull) / (BETA + tau))
     expected = {"log_partition": np.log(z.mean())}
     expected["log_partition_se"] = z.std(ddof=1) / np.sqrt(EACH) / z.mean()
     check(row, expected)
     assert telemetry.partition(told, RewardTerms(objectives.get("spin"), BETA), None) == {}
+
+
+def test_log_z_of_an_anchored_round_is_the_normaliser_of_its_exact_law():
+    """Three outcomes: pi_{t+1}^(beta + tau) ~ pi_t^beta pi_0^tau e^R, each drawn in its share."""
+    p, q, base = np.array([0.2, 0.3, 0.5]), np.array([0.5, 0.25, 0.25]), np.array([0.1, 0.6, 0.3])
+    at = np.array([0, 0, 1, 2] * 2)
+    side = np.repeat(["expert", "own"], 4)
+    logs = [np.log(law)[at] for law in (q, q, p)]
+    told = Measured(np.zeros(8, int), side, *logs, anchor=np.log(base)[at])
+    game = RewardTerms(objectives.get("spif"), BETA, TAU)
+    row = telemetry.partition(told, game, predict(told.points(), game))
+    reward = (p - q) / (p + q)
+    z = (q**BETA * base**TAU * np.exp(reward)) ** (1 / (BETA + TAU))
+    assert row["log_partition"] == pytest.approx(np.log(z.sum()), rel=1e-12)
 
 
 def test_few_responses_a_prompt_share_one_delta(numbers):

@@ -112,6 +112,20 @@ def test_the_link_dumped_mass_and_matches(tmp_path):
     assert "no more and no fewer greedy matches" in text
 
 
+@pytest.mark.parametrize(
+    ("due", "over"),
+    [({0, 1, 2}, ""), ({0, 2}, ""), ({1, 2}, "; over rounds 1 to 2 alone, where it was measured"),
+     ({0, 1}, "; over rounds 0 to 1 alone, where it was measured"),
+     ({1}, "; over round 1 alone, where it was measured")],
+)  # fmt: skip
+def test_matches_that_some_rounds_did_not_measure_say_which_the_change_is_over(tmp_path, due, over):
+    run = make_run(tmp_path / "a")
+    names = [f"match_greedy{end}" for end in ("", "_before", "_change")]
+    row = dict.fromkeys(names, 0.5) | dict.fromkeys([f"{name}_se" for name in names], 0.1)
+    rows_of(run, lambda r: row if r in due else {})
+    assert f"(over prompts, 1 seed{over})." in said(run).split("greedy matches")[1]
+
+
 def test_rounds_that_got_worse_and_runs_that_diverged_are_named(tmp_path):
     run = make_run(tmp_path / "a")
     make_run(tmp_path / "b", seed=1, kl=(1.0,), state="stopped")
@@ -121,7 +135,7 @@ def test_rounds_that_got_worse_and_runs_that_diverged_are_named(tmp_path):
         "1 of 2 runs finished, **1 diverged** (spin, seed 1: stopped: loss nan in round 1" in text
     )
     assert "got worse in 1 of 4 rounds: seed 0, round 1 (WORSE by 6.40 nats (16 se))." in text
-    assert "All 1 runs finished; none diverged." in said(run)
+    assert "The run finished; none diverged." in said(run)
 
 
 def test_of_preferences_the_wins_are_the_verdict(tmp_path):

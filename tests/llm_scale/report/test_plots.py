@@ -84,7 +84,7 @@ def test_the_command_takes_labels_and_shows_samples(tmp_path):
     assert {path.rpartition("/")[2] for path in said} >= {"report.md", "rounds.png", "rounds.pdf"}
     text = (out / "report.md").read_text()
     assert text.startswith(
-        "# Runs\n\n## What happened\n\n**Did anything diverge?**\n\n- All 1 runs finished"
+        "# Runs\n\n## What happened\n\n**Did anything diverge?**\n\n- The run finished"
     )
     cells = rf"| ours | a\|b | &lt;b&gt; | x ⏎ y | {'z' * report.LETTERS}… |"
     assert cells in text.split("## Samples of the last round")[1]

@@ -11,6 +11,7 @@ from llm_scale.report import groups as grouping
 from llm_scale.report import write as report
 from llm_scale.settings import Settings
 from llm_scale.store import read
+from tests.llm_scale.launch.refusals import contents
 from theory.errors import InvalidInput
 
 ROUNDS = 3
@@ -138,6 +139,26 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path, spoil, said):
     with pytest.raises(InvalidInput, match=said):
         report.write([path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_of_other_runs_stays_and_one_of_the_same_or_of_more_is_written_again(tmp_path):
+    for name, kl in (("a--> b", (1.0,)), ("b", (0.7,))):
+        make_run(tmp_path / "runs" / name, seed=len(name), kl=kl)
+    one, two, out = tmp_path / "runs" / "a--> b", tmp_path / "runs" / "b", tmp_path / "out"
+    first = report.write([one], out)[0].read_text()
+    assert first.count("-->") == 1
+    before = contents(out)
+    with pytest.raises(InvalidInput, match=r"report.md: the report of other runs \(../runs/a--> b"):
+        report.write([two], out)
+    assert contents(out) == before
+    assert report.write([one], out)[0].read_text() == first
+    assert report.write([tmp_path / "runs"], out)[0].read_text() != first
+    with pytest.raises(InvalidInput, match="the report of other runs"):
+        report.write([one], out)
+    report.write([one], out, replace=True)
+    (out / "report.md").write_text("mine\n")
+    with pytest.raises(InvalidInput, match=r"report.md: there already, not saying of which runs"):
+        report.write([one], out)
 
 
 def test_runs_without_a_round_are_refused(tmp_path):

@@ -17,11 +17,12 @@ from llm_scale import models
 from llm_scale import train as training
 from llm_scale.__main__ import app
 from llm_scale.data.user_file import pair_file
-from llm_scale.launch import run_folder
+from llm_scale.launch import prepare, run_folder
 from llm_scale.settings import Settings
 from llm_scale.store import read, state
 from llm_scale.train import Diverged, assemble, train
 from tests.llm_scale.commands import call, outcome
+from tests.llm_scale.launch.refusals import contents
 from theory.errors import InvalidInput
 
 SMALL = ("--device=cpu", "--prompts=16", "--held-out=8", "--batch=4", "--rounds=2", "--cosines=0",
@@ -251,6 +252,31 @@ def test_two_processes_do_not_train_in_one_folder(within, whole, copy):
     assert outcome(out) == whole
 
 
+@pytest.mark.parametrize("left", ["other settings", "whole"])
+def test_what_another_process_left_while_this_one_loaded_is_seen(
+    left, within, tmp_path, monkeypatch
+):
+    """Both began with an empty folder: the later one neither trains nor writes over it."""
+    out, real, seen = tmp_path / "run", prepare.load, []
+
+    def slow(*given):
+        loaded = real(*given)
+        shutil.copytree(within, out)
+        if left == "whole":
+            (out / "final").mkdir()
+            (out / "final" / "config.json").write_text("{}")
+        seen.append(contents(out))
+        return loaded
+
+    monkeypatch.setattr(prepare, "load", slow)
+    if left == "whole":
+        assert call("train", "--out", out, *SMALL).stderr == f"{out}: finished before\n"
+    else:
+        said = call("train", "--out", out, *SMALL, "--lr=0.5", code=2).stderr
+        assert "holds a run with other settings" in said
+    assert seen == [contents(out)]
+
+
 # -- data and reports ----------------------------------------------------------------------------
 
 
@@ -279,7 +305,7 @@ def test_a_report_of_a_run_that_is_being_written(within, copy):
     ("name", "content", "expected"),
     [
         ("metrics.jsonl", b"\xff\n", "metrics.jsonl:1: not JSON in UTF-8"),
-        ("metrics.jsonl", b"{}\n3\n", "metrics.jsonl:2: a int; needed is an object"),
+        ("metrics.jsonl", b"{}\n3\n", "metrics.jsonl:2: an int; needed is an object"),
         ("failure.json", b"{}", "failure.json: not what a run wrote that stopped"),
         (
             "rounds/round-000.csv",
