@@ -18,7 +18,8 @@ def folder_problems(out: Path, record: str = "") -> list[str]:
     """
     there = next(p for p in (out, *out.absolute().parents) if p.exists())
     if not there.is_dir():
-        return [f"{out}: {there} is a file; needed is a folder, or a path for a new one"]
+        what = "a file" if there == out else f"{there} is a file"
+        return [f"{out}: {what}; needed is a folder, or a path for a new one"]
     if not os.access(there, os.W_OK | os.X_OK):
         return [f"{out}: no permission to write in {there}"]
     if record and out.is_dir() and not (out / record).exists():

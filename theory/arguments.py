@@ -11,6 +11,9 @@ from theory import laws
 from theory.errors import Unavailable
 from theory.result import FloatArray
 
+LONGEST = 2**48
+"""Entries of an axis that any memory has room for."""
+
 
 def number(name: str, value: Any, least: float | None = None, optional: bool = False) -> list[str]:
     """A finite number > 0, or >= ``least`` where that is given; None too if ``optional``."""
@@ -110,7 +113,9 @@ def generator(name: str, value: Any) -> list[str]:
 
 def shape(name: str, value: Any) -> list[str]:
     """Lengths of axes; none is one without."""
-    if isinstance(value, Sequence) and all(not whole(name, length) for length in value):
+    if isinstance(value, Sequence) and all(
+        not whole(name, length) and length <= LONGEST for length in value
+    ):
         return []
     return [f"{name}={value!r}; needed are whole numbers >= 0, the lengths of leading axes"]
 

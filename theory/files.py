@@ -129,17 +129,23 @@ def json_lines(
     return found
 
 
+def kind_of(value: Any) -> str:
+    """What a value of JSON is, in words: "an int", "a list", "null"."""
+    name = type(value).__name__
+    return "null" if value is None else f"a{'n' * (name[0] in 'aeiou')} {name}"
+
+
 def _texts(line: str, keys: Sequence[str], optional: Sequence[str]) -> tuple[str, ...]:
     """The texts of a line; what is wrong with it is raised."""
     record = json_value(line)
     if not isinstance(record, dict):
         needed = " and ".join(keys)
-        raise ValueError(f"a {type(record).__name__}; needed is an object with {needed}")
+        raise ValueError(f"{kind_of(record)}; needed is an object with {needed}")
     has = ", ".join(map(repr, record)) or "nothing"
     problems = [f"no {key!r}; it has {has}" for key in keys if key not in record]
     for key in (k for k in (*keys, *optional) if k in record):
         if not isinstance(record[key], str):
-            problems.append(f"{key!r} is a {type(record[key]).__name__}; needed is text")
+            problems.append(f"{key!r} is {kind_of(record[key])}; needed is text")
         elif key in keys and not record[key].strip():
             problems.append(f"{key!r} is empty")
         elif HALF_PAIR.search(record[key]):

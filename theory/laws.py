@@ -20,8 +20,15 @@ NARROW = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 5e-2}
 
 
 def is_real(x: Any) -> bool:
-    """Whether ``x`` is one real number, numpy's scalars included; a truth value is none."""
-    return isinstance(x, numbers.Real) and not isinstance(x, bool)
+    """Whether ``x`` is one real number, numpy's scalars included; a truth value is none, and no
+    whole number beyond the floating-point range is."""
+    if not isinstance(x, numbers.Real) or isinstance(x, bool):
+        return False
+    try:
+        float(x)
+    except OverflowError:
+        return False
+    return True
 
 
 def as_numbers(x: Any) -> FloatArray:
@@ -33,7 +40,10 @@ def as_numbers(x: Any) -> FloatArray:
         raise TypeError(f"{x.dtype} values")
     if x.dtype.kind == "O" and any(isinstance(v, (str, bytes)) for v in x.flat):
         raise TypeError("texts among the values")
-    return x.astype(np.float64, copy=False)
+    try:
+        return x.astype(np.float64, copy=False)
+    except OverflowError:
+        raise ValueError("a whole number beyond the floating-point range") from None
 
 
 def law_problems(law: Any, name: str, outcomes: int | None = None) -> list[str]:

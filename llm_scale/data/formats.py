@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from llm_scale.data.records import Problem, Records, Row, kind_of, read_records
+from llm_scale.data.records import Problem, Records, Row, read_records
 from theory.errors import InvalidInput, refuse
-from theory.files import HALF_PAIR
+from theory.files import HALF_PAIR, kind_of
 
 T = TypeVar("T")
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from theory.errors import InvalidInput
-from theory.files import json_value, no_key_twice
+from theory.files import json_value, kind_of, no_key_twice
 
 NEEDED = "needed is JSON lines, a JSON array, CSV or Parquet, each also .gz"
 BEGINNINGS = (
@@ -63,12 +63,6 @@ class Records:
     def where(self, number: int) -> str:
         """A row's place in words."""
         return f"{self.path}, row {number}" if self.kind == "Parquet" else f"{self.path}:{number}"
-
-
-def kind_of(value: Any) -> str:
-    """What a value of JSON is, in words: "an int", "a list", "null"."""
-    name = type(value).__name__
-    return "null" if value is None else f"a{'n' * (name[0] in 'aeiou')} {name}"
 
 
 def there(path: Path, name: str = "", more: str = "") -> None:

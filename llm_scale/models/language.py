@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 
 from llm_scale.data import ends as ends_of
-from llm_scale.data.records import kind_of
 from theory.errors import InvalidInput, refuse
+from theory.files import kind_of
 
 Past = Literal["cache", "kept rows", "none"]
 """How the sampler goes from token to token: with a cache that drops finished rows, with one that

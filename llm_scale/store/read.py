@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from llm_scale.data.records import kind_of
 from llm_scale.measure.telemetry import COLUMNS
 from llm_scale.store.checkpoint import latest
 from llm_scale.store.journal import FAILURE, METRICS, POINTS, SAMPLES
 from theory.errors import InvalidInput, refuse
+from theory.files import kind_of
 
 RECORD = "settings.json"
 EQUAL_COMPUTE = "equal-compute"

@@ -56,3 +56,11 @@ def test_the_pairwise_example_is_a_whole_objective(tmp_path) -> None:
     mine = objectives.get(f"{tmp_path / 'mine.py'}:huber")
     assert check_objective(mine).ok
     assert mine.slope_at_zero == 0.5  # -l'(0) / (2 l''(0)) at the margin 1
+
+
+def test_the_group_example_is_a_whole_objective(tmp_path) -> None:
+    (block,) = re.findall(r"```python\n([^`]*?Group.*?)```", README.read_text(), re.S)
+    (tmp_path / "mine.py").write_text(block)
+    mine = objectives.get(f"{tmp_path / 'mine.py'}:donsker_varadhan")
+    assert check_objective(mine).ok
+    assert mine.slope_at_zero == pytest.approx(1.0)  # its link is u, up to a constant

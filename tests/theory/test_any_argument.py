@@ -30,6 +30,7 @@ from theory.rounds import history, history_errors, inexact, one_step, prediction
 
 ANY: list[Any] = [
     None, "x", [], {}, np.nan, -1, np.inf, True, 1j, object(), [None, None], [[1, 2], [3]],
+    [10**400], (1.0, 2.0),
     np.array(["a", "b"]), np.array([0.5, 0.6]), np.array([0.5, 0.5, 0.0]), np.full(5, 0.2),
     np.full((4, 2), 0.5), np.zeros((2, 2, 2)), GAME,
 ]  # fmt: skip

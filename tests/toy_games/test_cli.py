@@ -146,7 +146,7 @@ def test_a_folder_of_something_else_stays_as_it_is(tmp_path):
 def test_a_file_is_no_folder(tmp_path, inner):
     (tmp_path / "file").write_text("x")
     said = call("run", "demo", "--out", f"{tmp_path / 'file'}{inner}", code=2).stderr
-    assert "is a file; needed is a folder, or a path for a new one" in said
+    assert "a file; needed is a folder, or a path for a new one" in said
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_work(tmp_path, monkeypatch):

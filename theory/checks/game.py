@@ -98,19 +98,23 @@ def as_torch(x: Any) -> Any:
 
 
 def numeric_best_response(obj: Objective, p: FloatArray, q: FloatArray) -> FloatArray:
-    """``argmax_r p a(r) + q b(r)`` per outcome, by root finding on the derivative alone."""
+    """``argmax_r p a(r) + q b(r)`` per outcome, by root finding on the derivative alone; without a
+    root in the rewards' domain that end of it to which the derivative points."""
 
     def marginal(r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
         return p * derivatives.derivative(obj.a, r) + q * derivatives.derivative(obj.b, r)
 
-    least = obj.reward_domain[0]
-    first = max(least, -1.0) + 0.5
-    start = (np.full(p.shape, first), np.full(p.shape, first + 0.25))
-    bracket = elementwise.bracket_root(marginal, *start, xmin=least, args=(p, q))
-    hold(bracket.success.all(), f"{obj.name}: no sign change of p a' + q b' was found")
-    found = elementwise.find_root(marginal, bracket.bracket, args=(p, q))
-    hold(found.success.all(), f"{obj.name}: the root of p a' + q b' was not found")
-    return np.asarray(found.x)
+    low, high = obj.reward_domain
+    first = max(low, min(-1.0, high - 2.0)) + min(0.5, 0.25 * (high - low))
+    start = (np.full(p.shape, first), np.full(p.shape, first + min(0.25, 0.25 * (high - low))))
+    with np.errstate(all="ignore"):
+        bracket = elementwise.bracket_root(marginal, *start, xmin=low, xmax=high, args=(p, q))
+        found = elementwise.find_root(marginal, bracket.bracket, args=(p, q))
+        end = np.where(marginal(start[0], p, q) > 0, high, low)
+    held = ~bracket.success & np.isfinite(end)
+    hold((bracket.success | held).all(), f"{obj.name}: no sign change of p a' + q b' was found")
+    hold((found.success | held).all(), f"{obj.name}: the root of p a' + q b' was not found")
+    return np.where(held, end, found.x)
 
 
 def risk_of_rewards(obj: Objective, p: FloatArray, q: FloatArray) -> Callable[[Any], Any]:

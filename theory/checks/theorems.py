@@ -115,7 +115,7 @@ def check_derived_link(obj: Objective, game: Instance, claim: Comparisons) -> No
     """T1: the link is the inverse of ``u = log(-b'(r)/a'(r))``, numerically and at any point."""
     u = np.concatenate([game.rng.uniform(-15, 15, 20), RATIOS[:5]])
     r = np.asarray(obj.link(u))
-    derived = np.asarray(derivatives.invert_link(obj.a, obj.b, u))
+    derived = np.asarray(derivatives.invert_link(obj.a, obj.b, u, obj.reward_domain))
     claim.close(derived, r, atol=1e-9, rtol=1e-8, what="inverse of log(-b'/a')")
 
 
@@ -238,7 +238,9 @@ def check_potential(obj: Objective, game: Instance, claim: Comparisons) -> None:
 def check_card(obj: Objective, game: Instance, claim: Comparisons) -> None:
     """T6: the card's L and mu enclose the slope everywhere and are nearly attained."""
     card = theory_card(obj)
-    u = np.concatenate([np.linspace(-40, 40, 4001), RATIOS])
+    held = () if obj.missing("saddle") else derivatives.held_from(obj.a, obj.b, obj.reward_domain)
+    ends = [u for u in held if np.isfinite(u)]
+    u = np.concatenate([np.linspace(-40, 40, 4001), RATIOS, ends])
     slopes = obj.slope(u, np.asarray(0.0))
     claim.below(slopes, np.full(slopes.shape, card.L), atol=1e-9, what="R' <= L")
     claim.below(np.full(slopes.shape, card.mu), slopes, atol=1e-9, what="mu <= R'")

@@ -61,7 +61,7 @@ class Game:
             if not numeric:
                 return newton.value_and_slope(torch_pay, u)
             r = np.asarray(obj.link(u, delta))
-            slope = derivatives.implicit_slope(obj.a, obj.b, r)
+            slope = derivatives.implicit_slope(obj.a, obj.b, r, obj.reward_domain)
             if self.kind == "equilibrium":
                 return r, slope
             return -np.asarray(obj.b(r)), -derivatives.derivative(obj.b, r) * slope

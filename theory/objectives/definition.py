@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
-from theory import xp
+from theory import laws, xp
 from theory.errors import InvalidInput, Unavailable, refuse
 from theory.objectives import derivatives
 from theory.result import FloatArray
@@ -87,8 +86,7 @@ class Definition:
         problems = []
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not number or not np.isfinite(value):
+            if not laws.is_real(value) or not np.isfinite(value):
                 problems.append(f"{self.name}: {field.name}={value!r}; needed is a finite number")
             elif field.name in self.positive and value < LEAST:
                 needed = "> 0" if value <= 0 else f">= {LEAST:g}: rounding hides smaller ones"

@@ -16,6 +16,8 @@ BESIDE = 1e-6
 """Distance from a point at which a formula's slope or curvature tells of both its sides."""
 Formula = Callable[[Any], Any]
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
+Domain = tuple[float, float]
+ALL: Domain = (-np.inf, np.inf)
 FAR = 700.0
 """Log-ratio (nats) up to which exp(u) and exp(-u) are representable."""
 BISECTIONS = 75
@@ -113,21 +115,23 @@ def _interpolated(x: tuple[FloatArray, ...], f: tuple[FloatArray, ...]) -> Float
     return np.where(trusted, share, 0.5)
 
 
-def invert_link(a: Formula, b: Formula, u: Any) -> Any:
-    """Solve ``log(-b'(r)/a'(r)) = u`` for r (:func:`invert`, T1).
+def invert_link(a: Formula, b: Formula, u: Any, domain: Domain = ALL) -> Any:
+    """Solve ``log(-b'(r)/a'(r)) = u`` for r in its domain (:func:`invert`, T1).
 
     Outside the interval where ``a' > 0 > b'``, and where a or b is undefined (NaN), the ratio is
     taken as its limit, so bounded links come out at their bounds. Returns what ``u`` is, numpy or
-    torch, in its dtype; torch gradients are those of the implicit function.
+    torch, in its dtype; torch gradients are those of the implicit function, from inside at an end
+    of the domain.
 
     Raises:
         InvalidInput: no reward was found at which ``a' > 0 > b'``.
     """
-    target = np.asarray(u.detach().cpu() if hasattr(u, "detach") else u, dtype=np.float64)
-    inside, (low, high), (least, most) = _reach(a, b)
-    r = np.where(target >= most, high, np.where(target <= least, low, np.nan))
-    inner = (least < target) & (target < most)
-    r[inner] = invert(lambda x: log_odds(a, b, x), target[inner], np.asarray(inside))
+    target = np.asarray(u.detach().cpu().double() if hasattr(u, "detach") else u, dtype=np.float64)
+    inside, (low, high), (least, most) = _reach(a, b, domain)
+    above, below = (target >= most) & (target > least), (target <= least) & (target < most)
+    r = np.where(above, high, np.where(below, low, np.nan))
+    inner = ~(above | below | np.isnan(target))
+    r[inner] = invert(lambda x: log_odds(a, b, x, domain), target[inner], np.asarray(inside))
     r = np.where(np.abs(r) > 1e300, np.copysign(np.inf, r), r)
     if not hasattr(u, "detach"):
         return r.astype(u.dtype) if isinstance(u, np.ndarray) else r
@@ -135,28 +139,45 @@ def invert_link(a: Formula, b: Formula, u: Any) -> Any:
     found = namespace.asarray(r, dtype=u.dtype, device=u.device)
     if not u.requires_grad:
         return found
-    slope = namespace.asarray(implicit_slope(a, b, r), dtype=u.dtype, device=u.device)
+    slope = implicit_slope(a, b, r)
+    jumps = np.isinf(slope) & np.isfinite(domain).all()  # of linear payoffs, from end to end
+    slope = np.where((target > most) | (target < least) | jumps, 0.0, slope)
+    slope = namespace.asarray(slope, dtype=u.dtype, device=u.device)
     moved = namespace.where(namespace.isfinite(u), u - u.detach(), namespace.zeros_like(u))
-    return found + slope * moved
+    # where the slope is not known the gradient alone is NaN, and not the reward too
+    return namespace.where(namespace.isfinite(slope), found + slope * moved, found)
 
 
 @lru_cache(maxsize=64)
-def _reach(a: Formula, b: Formula) -> tuple[float, FloatArray, FloatArray]:
+def _reach(a: Formula, b: Formula, domain: Domain) -> tuple[float, FloatArray, FloatArray]:
     """A reward near 0 at which ``a' > 0 > b'``, the least and largest reward, and the log-ratios
-    from which on they are the answer: infinite, or those a rounding before a bound."""
-    inside = float(np.sinh(_interior(a, b)))
-    ends = np.array([-np.inf, np.inf])
-    r = invert(lambda x: log_odds(a, b, x), ends, np.asarray(inside))
-    odds = log_odds(a, b, r + 1e-14 * (inside - r))
+    from which on they are the answer: infinite, or those a rounding before a bound or at an end of
+    the domain."""
+    inside = float(np.sinh(_interior(a, b, domain)))
+    ends = np.array(ALL)
+    r = invert(lambda x: log_odds(a, b, x, domain), ends, np.asarray(inside))
+    odds = log_odds(a, b, r + 1e-14 * (inside - r), domain)
     open_ = _leaves_range(a, b, r, inside)
-    return inside, np.where(open_, ends, r), np.where(open_ | np.isnan(odds), ends, odds)
+    odds, r = np.where(open_ | np.isnan(odds), ends, odds), np.where(open_, ends, r)
+    held = held_from(a, b, domain)
+    return inside, np.where(np.isinf(held), r, domain), np.where(np.isinf(held), odds, held)
 
 
-def log_odds(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
-    """``log(-b'/a')`` at r; NaN outside the interval where a, b are defined and ``a' > 0 > b'``."""
+def held_from(a: Formula, b: Formula, domain: Domain) -> FloatArray:
+    """The two log-ratios beyond which an end of the domain holds the reward; infinite where the
+    payoffs' own range ends before it."""
+    with np.errstate(all="ignore"):
+        odds = log_odds(a, b, np.array(domain), domain)
+    return np.where(np.isfinite(odds) & np.isfinite(domain), odds, ALL)
+
+
+def log_odds(a: Formula, b: Formula, r: FloatArray, domain: Domain = ALL) -> FloatArray:
+    """``log(-b'/a')`` at r; NaN outside of the domain and of the interval where a, b are defined
+    and ``a' > 0 > b'``."""
     with np.errstate(all="ignore"):
         (on_expert, gain), (on_own, fall) = with_derivatives(a, r), with_derivatives(b, r)
         defined = ~np.isnan(on_expert + on_own) & (gain > 0) & (fall < 0)
+        defined &= (r >= domain[0]) & (r <= domain[1])
         return np.where(defined, np.log(-fall) - np.log(gain), np.nan)
 
 
@@ -171,11 +192,13 @@ def _leaves_range(a: Formula, b: Formula, r: FloatArray, inside: float) -> BoolA
     return out
 
 
-def _interior(a: Formula, b: Formula) -> float:
-    """The s of a reward ``sinh(s)`` near 0 at which ``a' > 0 > b'``."""
+def _interior(a: Formula, b: Formula, domain: Domain) -> float:
+    """The s of a reward ``sinh(s)`` of the domain, near 0, at which ``a' > 0 > b'``."""
     side = np.geomspace(1e-6, 700.0, 200)
-    grid = np.concatenate([-side[::-1], [0.0], side])
-    ratio = log_odds(a, b, np.sinh(grid))
+    low, high = np.clip(domain, -1e6, 1e6)  # a narrow domain may lie between two of the grid
+    grid = np.concatenate([-side, [0.0], side, np.arcsinh(np.linspace(low, high, 33))])
+    grid = np.unique(grid)
+    ratio = log_odds(a, b, np.sinh(grid), domain)
     found = np.flatnonzero(np.isfinite(ratio))
     if not len(found):
         raise InvalidInput(
@@ -187,7 +210,8 @@ def _interior(a: Formula, b: Formula) -> float:
     runs = np.split(found, np.flatnonzero(np.diff(found) > 1) + 1)
     around = next(run for run in runs if nearest in run)
     first, last = ratio[around[[0, -1]]]
-    if len(around) > 1 and not last > first:
+    bounded = np.isfinite(domain).all()  # where linear payoffs have one, at an end
+    if len(around) > 1 and not (last > first or (bounded and last == first)):
         raise InvalidInput(
             "the payoffs have no best response: -b'/a' does not increase with the reward (they "
             "are linear or convex); add a penalty, or write link_formula"
@@ -195,19 +219,21 @@ def _interior(a: Formula, b: Formula) -> float:
     return float(grid[nearest])
 
 
-def implicit_slope(a: Formula, b: Formula, r: FloatArray) -> FloatArray:
+def implicit_slope(a: Formula, b: Formula, r: FloatArray, domain: Domain = ALL) -> FloatArray:
     """``R' = 1 / (b''/b' - a''/a')`` at reward ``r``, from differentiating T1's stationarity.
 
-    0 at the bound of a bounded link; NaN where the payoffs are too flat to tell (underflow).
+    0 at the bound of a bounded link and at an end of the domain; NaN where the payoffs are too flat
+    to tell (underflow).
     """
+    held = (r <= domain[0]) | (r >= domain[1])
     r = np.where(r == 0.0, LEAST, r)  # payoffs with a root at 0 have a slope beside it
     curvature = np.zeros(np.shape(r))
     with np.errstate(all="ignore"):
         for formula, sign in ((b, 1.0), (a, -1.0)):
             _, first, second = with_derivatives(formula, r, 2)
-            flat = (np.abs(first) < 1e-280) & (np.abs(second) < 1e-280)
+            flat = (np.abs(first) < 1e-305) & (np.abs(second) < 1e-305)
             curvature = curvature + np.where(flat, np.nan, sign * second / first)
-        return np.asarray(np.where(np.isinf(curvature), 0.0, 1.0 / curvature))
+        return np.asarray(np.where(np.isinf(curvature) | held, 0.0, 1.0 / curvature))
 
 
 # --- the integral of a link -----------------------------------------------------------------------
@@ -300,7 +326,9 @@ RESOLVED = 1e-6  # error of a log-ratio, of 1 + its size, that still tells a slo
 TAIL = (100.0, 175.0, 250.0, 350.0, 500.0, 700.0)
 
 
-def slope_range(link: Formula, odds: Formula | None = None) -> tuple[float, float]:
+def slope_range(
+    link: Formula, odds: Formula | None = None, held: Sequence[float] | FloatArray = ALL
+) -> tuple[float, float]:
     """Infimum and supremum of ``R'`` over all log-ratios; (NaN, NaN) where nothing is finite.
 
     On a grid dense within 40 nats, refined around an extreme inside, with the limits at both ends.
@@ -310,9 +338,14 @@ def slope_range(link: Formula, odds: Formula | None = None) -> tuple[float, floa
         link: ``R(u)``, nats, elementwise and written for torch.
         odds: of a link that is solved from payoffs ``u(R)``. Log-ratios that it does not give back
             are beyond what the payoffs' rounding resolves, and are left out.
+        held: log-ratios beyond which the reward stays as it is, where that is known
+            (:func:`held_from`); the slope there is 0, and at them that from inside.
     """
     side = np.concatenate([np.linspace(0.0, 40.0, 2001), TAIL])
-    grid = np.concatenate([-side[:0:-1], side])
+    grid = np.clip(np.concatenate([-side[:0:-1], side]), *held)
+    if np.isfinite(held).all():  # which may lie between two of them
+        grid = np.concatenate([grid, np.linspace(held[0], held[1], 401)])
+    grid = np.unique(grid)
     slope = _finite_slope(link, grid)
     known = np.isfinite(slope)
     if odds is not None:
@@ -322,7 +355,10 @@ def slope_range(link: Formula, odds: Formula | None = None) -> tuple[float, floa
         return np.nan, np.nan
     ticks = grid if odds is None else grid[known]  # an end may lie between two of them
     grid, slope = grid[known], slope[known]
-    ends = [_limit(link, edge) for edge in (grid[0], grid[-1])]
+    ends = [
+        0.0 if np.isfinite(end) else _limit(link, edge)
+        for edge, end in zip((grid[0], grid[-1]), held, strict=True)
+    ]
     found = []
     for sign in (-1.0, 1.0):
         at = int(np.argmax(sign * slope))

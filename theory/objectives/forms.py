@@ -31,9 +31,7 @@ class Pointwise(Objective):
     @formula
     def link_formula(self, u: Array, delta: Array | None) -> Array:
         """Solve ``log(-b'(r)/a'(r)) = u`` numerically (T1) where no closed form is written."""
-        reward = derivatives.invert_link(self.a, self.b, u)
-        low, high = (end if np.isfinite(end) else None for end in self.reward_domain)
-        return reward if low is None and high is None else xp.clip(reward, low, high)
+        return derivatives.invert_link(self.a, self.b, u, self.reward_domain)
 
     @formula
     def expert_term(self, r: Array, **extras: Any) -> Array:
@@ -50,8 +48,12 @@ class Pointwise(Objective):
         """``(mu, L)`` of the link; of one solved from the payoffs, as far as they resolve it."""
         if self.writes("link_formula"):
             return super().slope_range()
-        odds = partial(derivatives.log_odds, self.a, self.b)
-        return derivatives.slope_range(self.link_at_equal_laws, odds)
+        of, domain = (self.a, self.b), self.reward_domain
+        return derivatives.slope_range(
+            self.link_at_equal_laws,
+            partial(derivatives.log_odds, *of, domain=domain),
+            derivatives.held_from(*of, domain),
+        )
 
     def pulls(
         self, reward: FloatArray, expert: FloatArray, policy: FloatArray, rows: Any = None
@@ -215,8 +217,14 @@ class Group(Relative):
         """The marginals of winner and loser are all that it sees (T11)."""
         if self.has_link:
             return super().preference_response(preference, law)
-        win = 2.0 * law * (preference @ law[..., None])[..., 0]
-        return self.reward(win, 2.0 * law - win)
+        beats = (preference @ law[..., None])[..., 0]
+        loses = (np.swapaxes(preference, -1, -2) @ law[..., None])[..., 0]
+        marginals = 2.0 * law * beats, 2.0 * law * loses
+        r = self.reward(*marginals)
+        if not law.all():  # what was never drawn gets the reward of its win rate beside the others
+            odds = laws.log_law(beats) - laws.log_law(loses)
+            r = np.where(law > 0, r, self.link_of(*marginals)(odds))
+        return r - laws.expect(law, r)[..., None] if self.up_to_constant else r
 
     @formula
     def finite_group_reward(

@@ -100,7 +100,7 @@ def anchored_beta(preference: Any, tau: float, scale: float = 1.0) -> FloatArray
     Raises:
         InvalidInput: no preference, or not ``tau > 0`` and ``scale > 0``.
     """
-    refuse(arguments.numbers("tau", tau) + arguments.numbers("scale", scale))
+    refuse(arguments.numbers("tau", tau) + arguments.numbers("scale", scale, single=True))
     return _lipschitz(preference, scale) ** 2 / tau
 
 
@@ -125,7 +125,7 @@ def average_gap_bound(
         InvalidInput: no preference or law, or not ``beta > 0``, ``rounds >= 1`` and ``scale > 0``.
     """
     betas, problems = arguments.round_weights(beta, rounds, None, 0.0, fewest=1)
-    refuse(problems + arguments.numbers("scale", scale))
+    refuse(problems + arguments.numbers("scale", scale, single=True))
     checked, law = check_game(preference, start=start)
     weights = 1.0 / np.array(betas)
     with np.errstate(divide="ignore"):
@@ -203,7 +203,8 @@ def nash_md_bound(tau: float, rounds: int, scale: float = 1.0) -> float:
     """
     problems = arguments.numbers("tau", tau, single=True) + arguments.whole("rounds", rounds)
     refuse(problems + arguments.numbers("scale", scale, single=True))
-    return 8.0 / ((tau / (2.0 * scale)) ** 2 * (rounds + 1.0))
+    with np.errstate(all="ignore"):  # a bound of infinity is one
+        return float(8.0 / (np.square(tau / np.float64(2.0 * scale)) * (rounds + 1.0)))
 
 
 def log_partition(reward: FloatArray, policy: FloatArray, beta: float) -> FloatArray:

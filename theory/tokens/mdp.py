@@ -142,7 +142,7 @@ class TokenMDP(TokenRecursions):
         try:
             kept = expert.dtype if isinstance(expert, np.ndarray) else np.float64
             given = None if expert is None else np.array(expert, dtype=kept)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             sentence = f"expert must be an array of log-probabilities ({error})"
             raise InvalidInput([sentence]) from error
         return cls(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import gamma
 
-from theory import arguments
+from theory import arguments, objectives
 from theory.errors import refuse
 from theory.objectives import Objective
 from theory.result import FloatArray
@@ -223,15 +223,18 @@ def smoothed_excess(step: Any, counts: Any, smoothing: float, per_expert: Any = 
 # -- a response that the data do not show ---------------------------------------------------------
 
 
-def unseen_fall(obj: Objective, step: Any, per_expert: int = 1, smoothing: float = 0.5) -> float:
+def unseen_fall(
+    obj: Objective | str, step: Any, per_expert: int = 1, smoothing: float = 0.5
+) -> float:
     """Nats that one own sample takes off a response without expert samples, ``L``.
 
     ``(R(0) - R(log a/(a + 1/K)))/beta``, +inf for an unbounded link without smoothing: the first
     own sample ends the response.
 
     Raises:
-        InvalidInput: not ``step > 0``, ``K > 0`` and ``smoothing >= 0``.
+        InvalidInput: no objective, or not ``step > 0``, ``K > 0`` and ``smoothing >= 0``.
     """
+    obj = objectives.of(obj)
     given = {"step": step, "per_expert": per_expert}
     problems = [line for n, x in given.items() for line in arguments.numbers(n, x, single=True)]
     refuse(problems + arguments.numbers("smoothing", smoothing, 0.0, single=True))
@@ -261,7 +264,7 @@ def unseen_mass(
             an e^L-fold of rounds (by log t), or of starts.
 
     Raises:
-        InvalidInput: L, m, t or q_0 is not a finite number > 0.
+        InvalidInput: L, m, t or q_0 is not a finite number > 0; shapes that do not fit.
 
     >>> mass, log_mass = unseen_mass(3.8, 3000, [20, 80])
     >>> (mass * 3.8 * 3000 * np.array([20, 80])).round(2)
@@ -271,7 +274,8 @@ def unseen_mass(
     """
     problems = arguments.numbers("fall", fall, single=True) + arguments.numbers("own", own)
     problems += [] if start is None else arguments.numbers("start", start)
-    refuse(problems + arguments.numbers("rounds", rounds))
+    problems += arguments.numbers("rounds", rounds)
+    refuse(problems or arguments.fitting(own=own, rounds=rounds, start=start))
     seen = np.asarray(own, dtype=float) * np.asarray(rounds, dtype=float)
     mass, log = np.asarray(1.0 / (seen * fall)), np.asarray(_log_shift(fall) - np.log(seen))
     if start is None:

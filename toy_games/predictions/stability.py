@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from theory import arguments
+from theory import arguments, objectives
 from theory.errors import refuse
 from theory.objectives import Objective
 from theory.result import FloatArray
@@ -81,14 +81,16 @@ def noise_floor(step: Any, outcomes: int, samples: Any, own: Any = 0.0) -> Float
     return np.asarray((outcomes - 1) / np.asarray(samples) * s**2 / (pull * (2.0 - pull)))
 
 
-def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> FloatArray:
+def slowest_rate(obj: Objective | str, step: Any, samples: Any, share: float) -> FloatArray:
     """Nats a round by which sampled rounds at least raise a missing response of mass ``share``.
 
     ``(R(u) - R(0))/beta`` at the largest log-ratio that n samples with smoothing 1/2 can show.
 
     Raises:
-        InvalidInput: a step, samples or a share that are not > 0, or shapes that do not fit.
+        InvalidInput: no objective; a step, samples or a share that are not > 0, or shapes that do
+            not fit.
     """
+    obj = objectives.of(obj)
     given = {"step": step, "samples": samples, "share": share}
     problems = [line for name, value in given.items() for line in arguments.numbers(name, value)]
     refuse(problems or arguments.fitting(**given))
@@ -98,7 +100,7 @@ def slowest_rate(obj: Objective, step: Any, samples: Any, share: float) -> Float
 
 
 def tail_mass(
-    obj: Objective, step: float, samples: int, rounds: Any, smoothing: float = 0.5
+    obj: Objective | str, step: float, samples: int, rounds: Any, smoothing: float = 0.5
 ) -> FloatArray:
     """Bound of the expected mass of a response that the expert never gives, after many rounds.
 

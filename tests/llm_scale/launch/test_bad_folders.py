@@ -17,7 +17,7 @@ from tests.llm_scale.launch.refusals import SMALL, contents, edited, one
 
 def test_a_folder_that_is_a_file(refused, tmp_path):
     (tmp_path / "file").write_text("x")
-    one(refused(out=tmp_path / "file"), "file is a file; needed is a folder")
+    one(refused(out=tmp_path / "file"), "file: a file; needed is a folder")
     one(refused(out=tmp_path / "file" / "run"), "file is a file; needed is a folder")
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from theory import xp
 from theory.errors import InvalidInput, NotConverged
-from theory.objectives import Pairwise, pair_response
+from theory.objectives import Pairwise, get, pair_response
 
 P = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
 Q = np.array([[0.2, 0.2, 0.6], [0.3, 0.4, 0.3]])
@@ -244,3 +244,18 @@ def test_a_response_that_is_never_drawn_does_not_move_the_link_of_laws():
         link = Soft().link_of(expert, own)(u)
         assert np.isfinite(link).all()
         np.testing.assert_allclose(Soft().log_odds(link, reward, expert, own), u, atol=1e-8)
+
+
+@pytest.mark.parametrize("margin", [1.0, 999.0, 1000.0, 1e9])
+def test_a_squared_loss_keeps_rewards_finite_whatever_its_margin(margin):
+    """One-sided outcomes too: the loss rises in the end, however far that is; T9's link by m."""
+    p, q = np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.3, 0.5])
+    found = pair_response.of_laws(p, q, lambda d: xp.square(d - margin)) / margin
+    np.testing.assert_allclose(found - q @ found, get("ipo").reward(p, q), atol=1e-9)
+
+
+@pytest.mark.parametrize("loss", [logistic, lambda d: xp.exp(-d), lambda d: (1 + d * d) ** 0.5 - d])
+def test_a_loss_that_falls_for_ever_sends_one_sided_rewards_to_infinity(loss):
+    found = pair_response.of_laws(np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.3, 0.5]), loss)
+    assert np.isfinite(found[:2]).all()
+    assert found[2] == -np.inf

@@ -5,7 +5,7 @@ import pytest
 
 from theory import check_objective, equilibrium, self_play, theory_card, xp
 from theory.errors import Unavailable
-from theory.objectives import Group, Pairwise, Pointwise, get
+from theory.objectives import Group, Pairwise, Pointwise
 from theory.rounds.one_step import local_rate_one_step, one_step_round
 
 P, Q = [0.5, 0.3, 0.15, 0.05], [0.2, 0.3, 0.1, 0.4]
@@ -136,29 +136,6 @@ def test_a_loss_without_curvature_at_zero_is_told_so():
 
     with pytest.raises(Unavailable, match="no curvature at equal laws"):
         _ = Quartic().slope_at_zero
-
-
-@pytest.mark.parametrize("domain", [(-0.5, 0.5), (-1.0, 0.3), (0.1, 2.0)])
-def test_rewards_solved_from_payoffs_stop_at_the_range_that_is_allowed(domain):
-    """SPIF's payoffs with r held in a range: where its link leaves it, r is the end (T1)."""
-
-    class Box(Pointwise):
-        name = "box"
-        citation = "an example"
-        reward_domain = domain
-
-        def a(self, r):
-            return r - 0.5 * xp.square(r)
-
-        def b(self, r):
-            return -r - 0.5 * xp.square(r)
-
-    u = np.linspace(-4.0, 4.0, 33)
-    np.testing.assert_allclose(Box().link(u), np.clip(get("spif").link(u), *domain), atol=1e-12)
-    assert Box().reward_bounds == pytest.approx((max(domain[0], -1.0), min(domain[1], 1.0)))
-    assert not [
-        line for line in str(check_objective(Box())).splitlines() if "reward_domain" in line
-    ]
 
 
 @pytest.mark.parametrize("loss", [1e-12, 1.0, 1e12])

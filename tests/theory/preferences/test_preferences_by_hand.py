@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from theory import laws, preferences
+from theory import laws, objectives, preferences, xp
+from theory.objectives import Group
 from theory.preferences.games import preference_problems
 
 ROCK = preferences.rock_paper_scissors()
@@ -99,3 +100,30 @@ def test_three_rounds_of_inpo_one_by_one():
     assert f"the last round moved {moved:.1e}" in found.status
     assert "beta 1 to 4, tau 0.5" in found.status
     assert found.iterations == 3
+
+
+class Centred(Group):
+    """Centred SPIF at c = 1, which says nothing of its link."""
+
+    name = "centred"
+    citation = "an example"
+
+    def group_risk(self, r_y, r_own, w_y, w_own):
+        up, down = xp.weighted_mean(r_y, w_y), xp.weighted_mean(r_own, w_own)
+        spread = xp.weighted_mean(xp.square(r_y - up[..., None]), w_y)
+        spread = spread + xp.weighted_mean(xp.square(r_own - down[..., None]), w_own)
+        return 0.5 * spread + xp.square(0.5 * (up - down) - 1.0)
+
+
+def test_a_group_risk_without_a_link_has_the_reward_of_its_link():
+    """Of mean 0 under the policy; for outcomes that are never drawn as well; at rare ones too."""
+    rng = np.random.default_rng(0)
+    ours, written = Centred(), objectives.get("centred_spif")
+    for law in ([0.5, 0.3, 0.2], [0.6, 0.4, 0.0], [1e-18, 0.7, 0.3]):
+        wins = rng.uniform(0.1, 0.9, (3, 3))
+        P = np.triu(wins, 1) + np.tril(1.0 - wins.T, -1) + 0.5 * np.eye(3)
+        P[0, 1:], P[1:, 0] = (1.0, 0.0) if law[0] < 1e-9 else (P[0, 1:], P[1:, 0])
+        found = preferences.reward(P, law, ours)
+        np.testing.assert_allclose(found, preferences.reward(P, law, written), atol=1e-9)
+        assert abs(np.dot(law, found)) <= 1e-12
+    assert preferences.payoff_scale(ours) == pytest.approx(1.0, abs=1e-12)

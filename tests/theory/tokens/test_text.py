@@ -62,9 +62,9 @@ def test_any_json_lines_file_is_read(tmp_path):
         ({"response": "b"}, "no 'prompt'; it has 'response'"),
         (
             {"prompt": 3, "response": " "},
-            "'prompt' is a int; needed is text; 'response' is empty",
+            "'prompt' is an int; needed is text; 'response' is empty",
         ),
-        (GOOD | {"ref": 7}, "'ref' is a int; needed is text"),
+        (GOOD | {"ref": 7}, "'ref' is an int; needed is text"),
     ],
 )
 def test_a_bad_line_is_named_with_its_file_and_reason(tmp_path, line, reason):

@@ -75,6 +75,17 @@ WRONG = {
     "cosine beyond": (lambda: fixed_data.least_cosine(1.0, 1.0, [1.0], 2), "rate lambda < step"),
     "no start": (lambda: fixed_data.unseen_mass(1.0, 10, 10, start=0.0), "start=0.0; needed"),
     "no fall": (lambda: fixed_data.unseen_mass(0.0, 10, 10), "fall=0.0; needed"),
+    "mass, shapes": (
+        lambda: fixed_data.unseen_mass(2.0, [1, 2, 3], [10, 20]),
+        r"^own \(3,\), rounds \(2,\): shapes do not fit",
+    ),
+    "mass, starts": (
+        lambda: fixed_data.unseen_mass(2.0, 3, [10, 20], start=(0.2, 0.3, 0.5)),
+        r"^rounds \(2,\), start \(3,\): shapes do not fit",
+    ),
+    "fall of none": (lambda: fixed_data.unseen_fall(None, 1.0), "^obj=None; needed is an object"),
+    "rate of none": (lambda: stability.slowest_rate(None, 1.0, 9, 0.1), "^obj=None; needed"),
+    "tail of none": (lambda: stability.tail_mass(None, 1.0, 9, 9), "^obj=None; needed"),
     "own_noise, shapes": (
         lambda: fixed_data.own_noise([1, 1.5], [1, 2, 3]),
         r"^step \(2,\), per_e",
