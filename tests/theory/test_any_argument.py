@@ -187,13 +187,6 @@ def test_policies_of_other_batches_are_refused_with_their_shapes() -> None:
     assert GAME.kl(two, EVEN).shape == (2, 1)
 
 
-def test_one_start_a_prompt_and_one_size_a_round() -> None:
-    starts, sizes = np.array([0.1, 0.2, 0.3]), np.array([0.1, 0.2])
-    together = inexact.mean_bound(starts, sizes, 1.0)
-    alone = [inexact.mean_bound(start, sizes, 1.0) for start in starts]
-    np.testing.assert_array_equal(together, np.stack(alone, axis=-1))
-
-
 def test_a_policy_in_the_place_of_the_game_is_named() -> None:
     with pytest.raises(InvalidInput) as caught:
         occupancy_game(GAME.expert, GAME, EVEN, SPIF)  # type: ignore[arg-type]

@@ -139,7 +139,7 @@ def test_rewards_are_known_beyond_where_their_slope_is():
 
 
 def test_a_slope_that_rounding_hides_is_not_called_0():
-    """R = e^u: at 500 nats b''/b' - a''/a' underflows to 0, as that of linear payoffs is, which jump."""
+    """R = e^u: at 500 nats the curvature underflows to 0. Linear payoffs, which jump, have none."""
 
     class Exponential(Box):
         reward_domain = (0.5, math.inf)
