@@ -127,3 +127,23 @@ def test_a_group_risk_without_a_link_has_the_reward_of_its_link():
         np.testing.assert_allclose(found, preferences.reward(P, law, written), atol=1e-9)
         assert abs(np.dot(law, found)) <= 1e-12
     assert preferences.payoff_scale(ours) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_an_average_weighs_rounds_by_1_over_beta():
+    """Of policies that rewards were given to, steps longer than a nat as well."""
+    path = preferences.self_play(ROCK, START, "sppo", [0.25, 4.0], 2)
+    weights = np.array([4.0, 0.25])
+    expected = weights @ np.asarray(path.policies)[:2] / weights.sum()
+    np.testing.assert_allclose(path.details["average"], expected, atol=1e-12)
+
+
+def test_an_equilibrium_for_prompts_on_several_axes():
+    rng = np.random.default_rng(0)
+    wins = rng.uniform(0.1, 0.9, (2, 3, 4, 4))
+    P = np.triu(wins, 1) + np.tril(1.0 - np.swapaxes(wins, -1, -2), -1) + 0.5 * np.eye(4)
+    together = preferences.nash(P)
+    assert together.policy.shape == (2, 3, 4)
+    for at in np.ndindex(2, 3):
+        np.testing.assert_allclose(together.policy[at], preferences.nash(P[at]).policy, atol=1e-9)
+        assert (P[at] @ together.policy[at]).max() <= 0.5 + 1e-9
+

@@ -45,6 +45,8 @@ def test_one_data_set_by_hand():
     turns = 0.5j * np.pi * np.arange(1, 9)  # L = 4, and m t q_0 = 6
     swing = 2.0 * (gamma(1 + turns) * 6.0**-turns).real.sum()
     close(fixed_data.unseen_mass(4.0, 10, 6, start=0.1)[0], (1.0 + swing) / 240.0, 1e-5)
+    swing = 2.0 * (gamma(1 + 2j * np.pi / 0.9) * 6.0 ** (-2j * np.pi / 0.9)).real  # L = .9: 1e-4
+    close(54.0 * fixed_data.unseen_mass(0.9, 10, 6, start=0.1)[0], 1.0 + swing, 1e-7)
     close(fixed_data.inner_steps(2.0, 0.5, [0.4, 1.0], 2), [2 * (1 - 0.81), 2 * (1 - 0.5625)])
     close(fixed_data.inner_cosine([1.0, 0.5], [1.0, 1.0], [1.0, 1.0]), 3.0 / sqrt(10.0))
     close(fixed_data.inner_angle(2.0, 0.5, np.array([0.2, 0.6]), [1.0, 1.0], 5), 0.5 * 0.2)
@@ -106,6 +108,7 @@ WRONG = {
         lambda: fixed_data.kl_after([1, 2], [0.5, 1.0], [1, 2, 3]),
         r"^rounds \(\.\.\., 1\) \(2, 1\), steps \(2,\), samples \(3,\): shapes do not fit",
     ),
+    "kl_after, step": (lambda: fixed_data.kl_after(1, 2.5, 9), r"^steps=2.5; needed is effective"),
     "kl_after, steps": (lambda: fixed_data.kl_after(1, "x", 9), r"^steps='x'; needed is effective"),
     "best_stop, shapes": (lambda: fixed_data.best_stop([1, 0.5], 3, [9, 8, 7]), "shapes do not"),
     "best_stop, step": (lambda: fixed_data.best_stop("x", 3, 9), "^step='x'; needed"),
