@@ -146,4 +146,3 @@ def test_an_equilibrium_for_prompts_on_several_axes():
     for at in np.ndindex(2, 3):
         np.testing.assert_allclose(together.policy[at], preferences.nash(P[at]).policy, atol=1e-9)
         assert (P[at] @ together.policy[at]).max() <= 0.5 + 1e-9
-
