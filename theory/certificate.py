@@ -270,7 +270,8 @@ def _not_concave(obj: Objective) -> str | None:
         if not len(r):
             return "no reward was found at which a increases or b decreases (a' > 0 > b')"
         top = np.maximum.accumulate(odds)
-        falls = wrong | (odds < top - 1e-7 * (1.0 + np.abs(odds)))
+        rounding = 1e-7 * (1.0 + np.where(np.isfinite(odds), np.abs(odds), 0.0))
+        falls = wrong | (odds < top - rounding)
     if falls.any():
         at = r[np.argmax(falls)]
         return (

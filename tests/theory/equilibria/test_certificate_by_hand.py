@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from theory import certificate, equilibrium, objectives, xp
+from theory import certificate, equilibrium, objectives, saddle_point, xp
 from theory.equilibria import newton
 from theory.equilibria.problem import checked
 from theory.equilibria.solve import certified
+from theory.errors import InvalidInput, Unavailable
 from theory.objectives import Pointwise
 
 SPIF = objectives.get("spif")
@@ -27,6 +28,30 @@ class Exponential(Pointwise):
 
     def b(self, r):
         return -xp.exp(r)
+
+
+@pytest.mark.parametrize("tau", [0.05, 1.0, 30.0, 1e3, 1e6])
+def test_the_soft_maximum_to_its_last_digits(tau):
+    """SPIN's bound is -tau log E_ref e^{r/tau}; r = log(p/q) near its mean, or far from it."""
+    apart = np.array([[1.0, -2.0, 0.5], [0.1, 0.12, 0.1], [0.0, 0.0, 8.0]])
+    p = 0.3 * np.exp(apart)
+    p /= p.sum(-1, keepdims=True)
+    q = np.full((3, 3), 1.0 / 3.0)
+    r, ref = (np.log(p) - np.log(q)).astype(np.longdouble), REF.astype(np.longdouble)
+    top = r.max(-1, keepdims=True)
+    exact = top[:, 0] + tau * np.log((ref * np.exp((r - top) / tau)).sum(-1))
+    _, bound = certificate.equilibrium_bounds(objectives.get("spin"), p, q, REF, tau)
+    np.testing.assert_allclose(bound, -exact.astype(float), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("tau", [0.25, 1.0])
+def test_an_anchor_of_any_weight_is_in_the_bounds(tau):
+    reward = (P - Q) / (P + Q)
+    value, bound = certificate.equilibrium_bounds(SPIF, P, Q, REF, tau)
+    plain, _ = certificate.equilibrium_bounds(SPIF, P, Q, None, 0.0)
+    np.testing.assert_allclose(value - plain, tau * (Q * np.log(Q / REF)).sum(-1), rtol=1e-11)
+    best = tau * np.log((REF * np.exp(reward / tau)).sum(-1))
+    np.testing.assert_allclose(bound, plain + (Q * reward).sum(-1) - best, rtol=1e-11)
 
 
 def test_bounds_of_spifs_equilibrium():
@@ -164,3 +189,21 @@ def test_a_certificate_with_nudges_is_no_less_than_what_is_lost(nudge):
     assert (gap <= plain).all()
     assert (gap < 0.5 * plain).any()
     assert (pay != 4.0 * np.log(p / policy)).any()
+
+
+def test_payoffs_that_both_rise_far_out_are_no_game():
+    """However slowly: -b'/a' rises up to 3 nats, and then nothing holds the reward."""
+
+    class Rising(Pointwise):
+        name = "rising"
+        citation = "an example"
+
+        def a(self, r):
+            return 0.5 * r
+
+        def b(self, r):
+            return xp.where(r < 3.0, -xp.square(r), r - 12.0)
+
+    for solve in (equilibrium, saddle_point):
+        with pytest.raises((InvalidInput, Unavailable), match="more than one peak or no maximum"):
+            solve(P, Q, Rising(), 0.5)

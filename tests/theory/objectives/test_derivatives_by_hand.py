@@ -269,3 +269,12 @@ def test_a_formula_that_takes_no_tensors_says_why():
         derivatives.derivative(lambda x: np.add(x, x), 1.0)
     with pytest.raises(InvalidInput, match=r"it returns float"):
         derivatives.derivative(lambda x: 2.0, 1.0)
+
+
+def test_a_slope_that_rounding_hides_is_not_called_0():
+    """R = e^u: its curvature underflows to 0 at 500 nats. Linear payoffs, which jump, have none."""
+    u = torch.tensor([-2.0, 1.0, 500.0], dtype=torch.float64, requires_grad=True)
+    found = derivatives.invert_link(torch.log, lambda r: -r, u, (0.5, np.inf))
+    (slope,) = torch.autograd.grad(found.sum(), u)
+    close(slope[:2].numpy(), [0.0, np.e])
+    assert slope[2].isnan()
