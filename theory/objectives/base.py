@@ -75,9 +75,13 @@ class Objective(Definition):
         """
         win = (preference @ law[..., None])[..., 0]
         lose = (np.swapaxes(preference, -1, -2) @ law[..., None])[..., 0]
-        r = np.asarray(self.link(laws.log_law(win) - laws.log_law(lose)))
+        r = self._reward_of_rates(win, lose, law)
         # winner and loser laws have the mean pi, so E_pi is the mean over both
         return r - laws.expect(law, r)[..., None] if self.up_to_constant else r
+
+    def _reward_of_rates(self, win: FloatArray, lose: FloatArray, law: FloatArray) -> FloatArray:
+        """Up to a constant where that is free, from each outcome's rates against ``law``."""
+        return np.asarray(self.link(laws.log_law(win) - laws.log_law(lose)))
 
     @formula
     def finite_group_reward(

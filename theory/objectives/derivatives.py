@@ -127,7 +127,7 @@ def invert_link(a: Formula, b: Formula, u: Any, domain: Domain = ALL) -> Any:
         InvalidInput: no reward was found at which ``a' > 0 > b'``.
     """
     target = np.asarray(u.detach().cpu().double() if hasattr(u, "detach") else u, dtype=np.float64)
-    inside, (low, high), (least, most) = _reach(a, b, domain)
+    inside, (low, high), (least, most) = _reach(a, b, (float(domain[0]), float(domain[1])))
     above, below = (target >= most) & (target > least), (target <= least) & (target < most)
     r = np.where(above, high, np.where(below, low, np.nan))
     inner = ~(above | below | np.isnan(target))

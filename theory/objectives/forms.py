@@ -212,19 +212,18 @@ class Group(Relative):
             return super().best_response(expert, policy, **extras)
         return risk_response.of_risk(self.reward_risk, expert, policy, self.up_to_constant)
 
-    @formula
-    def preference_response(self, preference: FloatArray, law: FloatArray) -> FloatArray:
-        """The marginals of winner and loser are all that it sees (T11)."""
+    def _reward_of_rates(self, win: FloatArray, lose: FloatArray, law: FloatArray) -> FloatArray:
+        """By the link, or without one the best response to the laws of winners and losers."""
         if self.has_link:
-            return super().preference_response(preference, law)
-        beats = (preference @ law[..., None])[..., 0]
-        loses = (np.swapaxes(preference, -1, -2) @ law[..., None])[..., 0]
-        marginals = 2.0 * law * beats, 2.0 * law * loses
+            return super()._reward_of_rates(win, lose, law)
+        marginals = 2.0 * law * win, 2.0 * law * lose
         r = self.reward(*marginals)
-        if not law.all():  # what was never drawn gets the reward of its win rate beside the others
-            odds = laws.log_law(beats) - laws.log_law(loses)
-            r = np.where(law > 0, r, self.link_of(*marginals)(odds))
-        return r - laws.expect(law, r)[..., None] if self.up_to_constant else r
+        if law.all():
+            return r
+        # what was never drawn gets the reward of its win rate beside the others
+        return np.where(
+            law > 0, r, self.link_of(*marginals)(laws.log_law(win) - laws.log_law(lose))
+        )
 
     @formula
     def finite_group_reward(

@@ -39,7 +39,7 @@ class Below(Box):
 
 
 def held(kind: type[Box], low: float, high: float) -> Box:
-    return type("Held", (kind,), {"reward_domain": (low, high)})()
+    return type("Held", (kind,), {"reward_domain": [low, high]})()  # as any two numbers
 
 
 @pytest.mark.parametrize("domain", [(-0.5, 0.5), (-1.0, 0.3), (0.1, 2.0), (0.2001, 0.2002)])
