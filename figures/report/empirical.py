@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,14 @@ import pandas as pd
 
 from figures.report.claims import Comparison
 from lab.stats import standard_error, student
-from llm_scale.campaign.plan import BEST_RATE_STUDY, BEST_STUDY, FRESH_STUDY, RATE
+from llm_scale.campaign.plan import (
+    BEST_LENGTH_STUDY,
+    BEST_RATE_STUDY,
+    BEST_STEP_STUDY,
+    BEST_STUDY,
+    FRESH_STUDY,
+    RATE,
+)
 
 TEMPERATURE = "temperature"
 YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
@@ -49,7 +57,8 @@ def recorded_rows(tiny: pd.DataFrame, campaign: pd.DataFrame) -> pd.DataFrame:
     if campaign.empty:
         return with_arms(tiny)
     rows = since_first(with_own_link(beside_sft(campaign)))
-    rows = pd.concat([rows, on_one_schedule(rows), *at_two_rates(rows)])
+    derived = [on_one_schedule(rows), *of_two_settings(rows), *at_each_other(rows)]
+    rows = pd.concat([rows, *derived])
     return pd.concat([with_arms(tiny), rows], ignore_index=True)
 
 
@@ -63,26 +72,47 @@ def on_one_schedule(rows: pd.DataFrame) -> pd.DataFrame:
     return _chosen(rows[np.logical_and.reduce(of)], "on one schedule")
 
 
-def at_two_rates(rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Rows of study ``chosen at two rates``: those that validation chose of all rounds on the same
-    data of the methods that were run at both of SFT's rates, and of SFT's own; and of ``chosen at
-    two rates, temperature``: of their best models and temperatures, by KL both ways."""
-    if not (rows.study == BEST_RATE_STUDY).any():
+def of_two_settings(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Rows of study ``chosen of two settings``: those that validation chose of all rounds on the
+    same data of the methods that were run at both of SFT's rates or, where the lesser one breaks
+    them, in rounds of two lengths, and of SFT's own; and of ``chosen of two settings,
+    temperature``: of their best models and temperatures, by KL both ways."""
+    second = (BEST_RATE_STUDY, BEST_LENGTH_STUDY)
+    if not rows.study.isin(second).any():
         return []
-    larger = rows.method[rows.study == BEST_RATE_STUDY]
-    mine = rows[rows.method.isin(["sft", *larger])]
-    found = [_chosen(mine[mine.study.isin([BEST_STUDY, BEST_RATE_STUDY])], "at two rates")]
-    heated = mine[mine.study.isin([TEMPERATURE, f"{BEST_RATE_STUDY} {TEMPERATURE}"])]
+    mine = rows[rows.method.isin(["sft", *rows.method[rows.study.isin(second)]])]
+    found = [_chosen(mine[mine.study.isin([BEST_STUDY, *second])], "of two settings")]
+    studies = [TEMPERATURE, *(f"{study} {TEMPERATURE}" for study in second)]
+    heated = mine[mine.study.isin(studies)]
     if not heated.empty:
         both = heated.validation_kl + heated.validation_reverse_kl
-        found.append(_chosen(heated, f"at two rates, {TEMPERATURE}", both))
+        found.append(_chosen(heated, f"of two settings, {TEMPERATURE}", score=both))
     return found
 
 
-def _chosen(rows: pd.DataFrame, how: str, score: pd.Series | None = None) -> pd.DataFrame:
+def at_each_other(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Rows that validation chose of methods that were run at each other's effective step too, and
+    of SFT: ``chosen at one step``, of the rounds at each step and that rate, and ``chosen of three
+    settings``, of all their rounds on the same data."""
+    other = rows[rows.study == BEST_STEP_STUDY]
+    if other.empty:
+        return []
+    mine = rows[rows.study.isin([BEST_STUDY, BEST_RATE_STUDY, BEST_STEP_STUDY])]
+    mine = mine[mine.method.isin(["sft", *other.method])]
+    same = mine[mine.lr.isin(other.lr) & mine.method.isin(other.method)]
+    by = ("method", "seed", "prompts", "effective_step")
+    return [_chosen(same, "at one step", by), _chosen(mine, "of three settings")]
+
+
+def _chosen(
+    rows: pd.DataFrame,
+    how: str,
+    by: Sequence[str] = ("method", "seed", "prompts"),
+    score: pd.Series | None = None,
+) -> pd.DataFrame:
     """Of each method, seed and size the row that validation chose, as the method's own."""
     scores = rows.validation_nll if score is None else score
-    least = scores.groupby([rows[key] for key in ("method", "seed", "prompts")]).idxmin()
+    least = scores.groupby([rows[key] for key in by]).idxmin()
     return rows.loc[least].assign(study=f"chosen {how}", arm=rows.method)
 
 

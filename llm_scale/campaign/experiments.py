@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from lab.specs import objective_of
 from llm_scale.campaign.plan import (
     ARMS,
     AUTHOR,
+    BEST_LENGTH_STUDY,
     BEST_RATE_STUDY,
+    BEST_STEP_STUDY,
     BEST_STUDY,
     CHECKED,
     DISTANCE_STUDY,
@@ -71,6 +74,8 @@ POOLED_SETTINGS = ((4, RATE), (2, RATES[2]), (4, RATES[2]))
 FEW, MANY, MANY_ROUNDS, LONGER_ROUNDS = 512, 4 * FULL.prompts, 4, 12
 """Responses, the same in every round: a sixth and four times of what other experiments have."""
 OTHERS = ("space", "spif, per token", "spin, per token")
+DIFFERENCES = ("spin", "ipo")
+"""They break at the least rate of others, and have a third of it."""
 TAKEN_APART = ("author, expert term", "author, own of the start")
 
 
@@ -145,8 +150,23 @@ def best_others(seeds: Sequence[int]) -> Iterator[Run]:
     for seed in seeds:
         for arm in OTHERS:
             yield Run(BEST_STUDY, arm, seed, 4, ROUNDS)
-        for arm in ("spin", "ipo"):
+        for arm in DIFFERENCES:
             yield Run(BEST_STUDY, arm, seed, rounds=ROUNDS, given=(("lr", RATES[0]),))
+
+
+def best_lengths(seeds: Sequence[int]) -> Iterator[Run]:
+    """Those that break in rounds as long as the others', so that they too have two settings."""
+    for seed in seeds:
+        for arm in DIFFERENCES:
+            yield Run(BEST_LENGTH_STUDY, arm, seed, 4, ROUNDS, given=(("lr", RATES[0]),))
+
+
+def best_steps(seeds: Sequence[int]) -> Iterator[Run]:
+    """At the larger rate SPACE and the first author's loss, each at the other's effective step."""
+    given = (("lr", RATES[2]),)
+    for seed in seeds:
+        yield Run(BEST_STEP_STUDY, "space", seed, 4, ROUNDS, published_step(), given=given)
+        yield Run(BEST_STEP_STUDY, AUTHOR, seed, 4, ROUNDS, given=given)
 
 
 def ablations(seeds: Sequence[int]) -> Iterator[Run]:
@@ -282,7 +302,8 @@ def checked(seeds: Sequence[int]) -> Iterator[Run]:
 EXPERIMENTS = {
     "rates": rates, "steps": steps, "lengths": lengths, "history": history, "best": best,
     "best_rate": best_rate, "best_rate_sft": best_rate_sft,
-    "best_rate_others": best_rate_others, "best_others": best_others, "ablations": ablations,
+    "best_rate_others": best_rate_others, "best_others": best_others,
+    "best_lengths": best_lengths, "best_steps": best_steps, "ablations": ablations,
     "fresh": fresh, "few": few, "many": many, "longer": longer, "realisable": realisable,
     "distance": distance, "destination": destination, "preferences": preferences,
     "cyclic": cyclic, "recipes": recipes, "recipes_others": recipes_others, "real": real,
@@ -291,6 +312,13 @@ EXPERIMENTS = {
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
 SIZES = {"realisable": REALISABLE, "distance": FAR, "real": REAL, "checked": CHECKED}
 """Of the experiments that are not of the full size of the text game."""
+
+
+def published_step() -> float:
+    """Effective step of the first author's loss at its beta."""
+    loss = objective_of(ARMS[AUTHOR]["objective"])
+    assert loss is not None
+    return float(loss.slope_at_zero / PUBLISHED_BETA)
 
 
 def size_of(experiment: str, full: bool = True) -> Size:

@@ -51,9 +51,11 @@ END_STUDY, END_ROUNDS, END_RATE = "destination", 12, RATES[0]
 """Rounds beside SFT of as many epochs, at a rate that all losses bear."""
 BEST_STUDY, FRESH_STUDY, FEW_STUDY, DISTANCE_STUDY = "best", "fresh", "few", "distance"
 MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY = "many", "longer", "realisable"
-BEST_RATE_STUDY = "best, larger rate"
+BEST_RATE_STUDY, BEST_STEP_STUDY = "best, larger rate", "best, other step"
+BEST_LENGTH_STUDY = "best, longer rounds"
 CHOOSING = (
-    BEST_STUDY, BEST_RATE_STUDY, FRESH_STUDY, FEW_STUDY, MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY,
+    BEST_STUDY, BEST_RATE_STUDY, BEST_STEP_STUDY, BEST_LENGTH_STUDY, FRESH_STUDY, FEW_STUDY,
+    MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY,
 )  # fmt: skip
 """Studies whose runs keep the model of their best round, by validation; those that explore are
 measured on validation prompts and so keep none."""

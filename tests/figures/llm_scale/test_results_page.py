@@ -228,8 +228,8 @@ def test_rounds_at_the_larger_rate_and_at_two():
     for method, name in named.items():
         (line,) = re.findall(rf"\| \.\.\. at rate \.003, {name} \|(.*)\|\n", PAGE)
         agree(re.findall(r"[\d.]+", line), larger[method].tolist())
-    chosen = rows[rows.study == "chosen at two rates"].set_index(["arm", "seed"])
-    heated = rows[rows.study == "chosen at two rates, temperature"].set_index(["arm", "seed"])
+    chosen = rows[rows.study == "chosen of two settings"].set_index(["arm", "seed"])
+    heated = rows[rows.study == "chosen of two settings, temperature"].set_index(["arm", "seed"])
     both = heated.kl + heated.reverse_kl
     behind = interval(chosen.kl["author, a=1/2"] - chosen.kl["sft"])
     ahead = interval(both["sft"] - both["author, a=1/2"])
@@ -249,8 +249,8 @@ def test_rounds_at_the_larger_rate_and_at_two():
 
 def test_other_losses_at_two_rates():
     rows = recorded_rows(llm_tiny(), llm_text())
-    chosen = rows[rows.study == "chosen at two rates"].set_index(["arm", "seed"])
-    heated = rows[rows.study == "chosen at two rates, temperature"].set_index(["arm", "seed"])
+    chosen = rows[rows.study == "chosen of two settings"].set_index(["arm", "seed"])
+    heated = rows[rows.study == "chosen of two settings, temperature"].set_index(["arm", "seed"])
     others = ("space", "spif, per token", "spin, per token")
     behind = [(x.mean, x.half) for kl in (chosen.kl, heated.kl + heated.reverse_kl)
               for x in (interval(kl[arm] - kl["sft"]) for arm in others)]  # fmt: skip

@@ -10,10 +10,11 @@ from figures.recorded import REGIME, TEXT, campaign, llm_tiny
 from figures.report import build
 from figures.report.claims import Clause, Comparison
 from figures.report.empirical import (
-    at_two_rates,
+    at_each_other,
     beside_sft,
     cells,
     decide,
+    of_two_settings,
     on_one_schedule,
     recorded_rows,
     since_first,
@@ -304,7 +305,7 @@ def test_on_one_schedule_sft_has_the_rounds_of_self_play():
     assert found.to_dict() == {"sft": 30.0, "space": 20.0}
 
 
-def test_at_two_rates_both_methods_choose_of_all_their_rounds():
+def test_of_two_settings_both_methods_choose_of_all_their_rounds():
     """Of what was run at one rate alone nothing is said."""
     same = {"seed": 0, "round": 0, "epochs": 4.0, "prompts": 3072, "study": "best", "lr": 0.001}
     table = pd.DataFrame([
@@ -315,9 +316,9 @@ def test_at_two_rates_both_methods_choose_of_all_their_rounds():
             ("a", "a", 1.0, {"study": "many"}), ("space", "space", 2.0, {}),
         ]
     ])  # fmt: skip
-    (found,) = at_two_rates(table)
+    (found,) = of_two_settings(table)
     assert found.set_index("arm").kl.to_dict() == {"sft": 4.0, "a": 6.0}
-    assert at_two_rates(table[table.study == "best"]) == []
+    assert of_two_settings(table[table.study == "best"]) == []
     heated = [
         same | {"method": method, "arm": method, "study": study, "kl": kl,
                 "validation_kl": kl, "validation_reverse_kl": reverse}
@@ -326,8 +327,28 @@ def test_at_two_rates_both_methods_choose_of_all_their_rounds():
             ("a", "best, larger rate temperature", 3.0, 1.0), ("a", "temperature", 2.0, 3.0),
         ]
     ]  # fmt: skip
-    _, both = at_two_rates(pd.concat([table, pd.DataFrame(heated)], ignore_index=True))
+    _, both = of_two_settings(pd.concat([table, pd.DataFrame(heated)], ignore_index=True))
     assert both.set_index("arm").kl.to_dict() == {"sft": 5.0, "a": 3.0}
+
+
+def test_at_each_others_step_the_rate_is_one_and_sft_has_what_it_has():
+    same = {"seed": 0, "round": 0, "epochs": 4.0, "prompts": 3072, "lr": 0.003}
+    table = pd.DataFrame([
+        same | {"method": method, "arm": method, "study": study, "validation_nll": nll,
+                "kl": nll, "effective_step": step} | given
+        for method, study, nll, step, given in [
+            ("sft", "best", 4.0, np.nan, {}), ("ipo", "best", 0.0, 1.0, {}),
+            ("space", "best", 3.0, 1.0, {"lr": 0.001}),
+            ("space", "best, larger rate", 7.0, 1.0, {}),
+            ("space", "best, other step", 6.0, 2.5, {}),
+            ("space", "best, other step", 5.0, 2.5, {"round": 1}),
+            ("space", "many", 1.0, 1.0, {}),
+        ]
+    ])  # fmt: skip
+    one, three = at_each_other(table)
+    assert one.set_index("effective_step").kl.to_dict() == {1.0: 7.0, 2.5: 5.0}
+    assert three.set_index("arm").kl.to_dict() == {"sft": 4.0, "space": 3.0}
+    assert at_each_other(table[table.study == "best"]) == []
 
 
 def test_what_sft_changed_stands_beside_the_runs_on_the_same_data():

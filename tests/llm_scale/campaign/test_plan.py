@@ -88,6 +88,8 @@ def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -
     at_one_rate = {r for r in of("best_others", "best") if not r[-1]}
     others = of("best_rate_others", "best, larger rate")
     assert others == {(*run[:-1], larger) for run in at_one_rate}
+    short = {run for run in of("best_others", "best") if run[-1]}
+    assert of("best_lengths", "best, longer rounds") == {(*r[:2], 4, *r[3:]) for r in short}
     many = experiments.runs("many", FULL)
     assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {experiments.MANY}
     tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
@@ -97,6 +99,16 @@ def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -
         (r.arm, r.beta, r.prompts, r.given) for r in many
     }
     assert {r.rounds for r in longer} == {experiments.LONGER_ROUNDS}
+
+
+def test_each_of_two_losses_has_the_step_of_the_other():
+    rate, step, betas = plan.RATES[2], experiments.published_step(), {}
+    for run in experiments.runs("best_steps", FULL):
+        s = run.settings(FULL, HERE, HERE)
+        assert (s.lr, run.epochs, s.rounds) == (rate, 4, experiments.ROUNDS)
+        betas[run.arm] = s.beta
+    assert betas["space"] == pytest.approx(1 / step)  # its link has slope 1
+    assert betas[plan.AUTHOR] == pytest.approx(plan.PUBLISHED_BETA * step)
 
 
 def _settings(experiment: str, size: Size) -> list[Settings]:
@@ -134,7 +146,8 @@ def test_the_destination_is_supervised_fine_tuning_of_as_many_steps_at_the_same_
 )
 def test_published_constants_are_those_of_the_presets(arm: str, preset: str) -> None:
     told = resolve(preset, {})
-    runs = [(run, size) for run, size in PLANNED if run.arm == arm]
+    published = [(run, size) for run, size in PLANNED if run.study != plan.BEST_STEP_STUDY]
+    runs = [(run, size) for run, size in published if run.arm == arm]
     assert runs
     for run, size in runs:
         found = run.settings(size, HERE, HERE)
