@@ -20,6 +20,8 @@ from llm_scale.campaign.plan import (
     BEST_STUDY,
     FRESH_STUDY,
     RATE,
+    REALISABLE_RATE_STUDY,
+    REALISABLE_STUDY,
 )
 
 TEMPERATURE = "temperature"
@@ -27,6 +29,11 @@ YES, NO, UNDECIDED, MIXED, OPEN = "yes", "no", "undecided", "mixed", "open"
 CELL = ("effective_step", "steps", "lr", "round")
 """Columns that tell cells apart, where a comparison does not name others."""
 LISTED = "listed"
+SECOND = {
+    BEST_STUDY: (BEST_RATE_STUDY, BEST_LENGTH_STUDY),
+    REALISABLE_STUDY: (REALISABLE_RATE_STUDY,),
+}
+"""Studies of a method's rounds at one setting, and those at a second."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +83,20 @@ def of_two_settings(rows: pd.DataFrame) -> list[pd.DataFrame]:
     """Rows of study ``chosen of two settings``: those that validation chose of all rounds on the
     same data of the methods that were run at both of SFT's rates or, where the lesser one breaks
     them, in rounds of two lengths, and of SFT's own; and of ``chosen of two settings,
-    temperature``: of their best models and temperatures, by KL both ways."""
-    second = (BEST_RATE_STUDY, BEST_LENGTH_STUDY)
-    if not rows.study.isin(second).any():
-        return []
-    mine = rows[rows.method.isin(["sft", *rows.method[rows.study.isin(second)]])]
-    found = [_chosen(mine[mine.study.isin([BEST_STUDY, *second])], "of two settings")]
-    studies = [TEMPERATURE, *(f"{study} {TEMPERATURE}" for study in second)]
-    heated = mine[mine.study.isin(studies)]
-    if not heated.empty:
-        both = heated.validation_kl + heated.validation_reverse_kl
-        found.append(_chosen(heated, f"of two settings, {TEMPERATURE}", score=both))
+    temperature``: of their best models and temperatures, by KL both ways. Where the learner can be
+    the expert they are ``chosen realisable of two settings`` and so on."""
+    found = []
+    for first, more in SECOND.items():
+        if not rows.study.isin(more).any():
+            continue
+        mine = rows[rows.method.isin(["sft", *rows.method[rows.study.isin(more)]])]
+        how = f"{first} of two settings".removeprefix(f"{BEST_STUDY} ")
+        found.append(_chosen(mine[mine.study.isin([first, *more])], how))
+        studies = [f"{study} {TEMPERATURE}" for study in (first, *more)]
+        heated = mine[mine.study.isin([x.removeprefix(f"{BEST_STUDY} ") for x in studies])]
+        if not heated.empty:
+            both = heated.validation_kl + heated.validation_reverse_kl
+            found.append(_chosen(heated, f"{how}, {TEMPERATURE}", score=both))
     return found
 
 

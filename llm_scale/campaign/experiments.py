@@ -29,6 +29,7 @@ from llm_scale.campaign.plan import (
     RATES,
     REAL,
     REALISABLE,
+    REALISABLE_RATE_STUDY,
     REALISABLE_STUDY,
     SHORT,
     Run,
@@ -227,6 +228,14 @@ def realisable(seeds: Sequence[int]) -> Iterator[Run]:
         yield Run(REALISABLE_STUDY, "spif, per token", seed, 4, ROUNDS)
 
 
+def realisable_rate(seeds: Sequence[int]) -> Iterator[Run]:
+    """Its rounds, SFT's too, at the larger rate that SFT has there."""
+    given = (("lr", RATES[2]),)
+    for seed in seeds:
+        for arm, beta in (("sft", 0.0), (AUTHOR, PUBLISHED_BETA), ("spif, per token", 0.0)):
+            yield Run(REALISABLE_RATE_STUDY, arm, seed, 4, ROUNDS, beta=beta, given=given)
+
+
 def distance(seeds: Sequence[int]) -> Iterator[Run]:
     """A round of many responses cut after a token, four and 32: by how far the expert is."""
     for seed in seeds:
@@ -305,12 +314,16 @@ EXPERIMENTS = {
     "best_rate_others": best_rate_others, "best_others": best_others,
     "best_lengths": best_lengths, "best_steps": best_steps, "ablations": ablations,
     "fresh": fresh, "few": few, "many": many, "longer": longer, "realisable": realisable,
+    "realisable_rate": realisable_rate,
     "distance": distance, "destination": destination, "preferences": preferences,
     "cyclic": cyclic, "recipes": recipes, "recipes_others": recipes_others, "real": real,
     "checked": checked,
 }  # fmt: skip
 """Runs of seeds by the experiment's name; each is recorded in a file of its own."""
-SIZES = {"realisable": REALISABLE, "distance": FAR, "real": REAL, "checked": CHECKED}
+SIZES = {
+    "realisable": REALISABLE, "realisable_rate": REALISABLE, "distance": FAR, "real": REAL,
+    "checked": CHECKED,
+}  # fmt: skip
 """Of the experiments that are not of the full size of the text game."""
 
 

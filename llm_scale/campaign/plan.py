@@ -53,9 +53,10 @@ BEST_STUDY, FRESH_STUDY, FEW_STUDY, DISTANCE_STUDY = "best", "fresh", "few", "di
 MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY = "many", "longer", "realisable"
 BEST_RATE_STUDY, BEST_STEP_STUDY = "best, larger rate", "best, other step"
 BEST_LENGTH_STUDY = "best, longer rounds"
+REALISABLE_RATE_STUDY = "realisable, larger rate"
 CHOOSING = (
     BEST_STUDY, BEST_RATE_STUDY, BEST_STEP_STUDY, BEST_LENGTH_STUDY, FRESH_STUDY, FEW_STUDY,
-    MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY,
+    MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY, REALISABLE_RATE_STUDY,
 )  # fmt: skip
 """Studies whose runs keep the model of their best round, by validation; those that explore are
 measured on validation prompts and so keep none."""

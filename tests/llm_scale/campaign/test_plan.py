@@ -55,7 +55,7 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
     beside = {r.study for r in runs if r.arm == "sft"}
     assert beside == {
         "rate", "length", "best", "best, larger rate", "fresh", "few", "many", "longer",
-        "realisable", "distance", "destination", "real", "checked",
+        "realisable", "realisable, larger rate", "distance", "destination", "real", "checked",
     }  # fmt: skip
 
 
@@ -90,6 +90,9 @@ def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -
     assert others == {(*run[:-1], larger) for run in at_one_rate}
     short = {run for run in of("best_others", "best") if run[-1]}
     assert of("best_lengths", "best, longer rounds") == {(*r[:2], 4, *r[3:]) for r in short}
+    again = of("realisable_rate", "realisable, larger rate")
+    in_rounds = {r for r in of("realisable", "realisable") if r[2:4] == (4, experiments.ROUNDS)}
+    assert again == {(*run[:-1], larger) for run in in_rounds}
     many = experiments.runs("many", FULL)
     assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {experiments.MANY}
     tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
