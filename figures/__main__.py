@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         count = f"{len(failures)} of {len(wanted)} figures failed"
         print(f"{count}: {', '.join(failures)}", file=sys.stderr)
     try:
-        build.write()
+        build.write(build.gather())
     except Exception:  # a figure that cannot be imported has no caption
         traceback.print_exc()
         return 1

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     if wrong:
         return 1
     if options.what == "write" and not options.check:
-        build.write()
+        build.write(evidence)
         return 0
     differing = build.differing(evidence)
     for name in differing:

@@ -86,9 +86,9 @@ def _with_answers(text: str, evidence: Evidence) -> str:
     return f"{before}{BEGIN}\n\n{in_short(evidence)}\n\n{END}{after}"
 
 
-def write() -> None:
+def write(evidence: Evidence) -> None:
     """Write every file of the report, each whole or not at all."""
-    made = files(gather())
+    made = files(evidence)
     PAGES.mkdir(parents=True, exist_ok=True)
     for path, text in made.items():
         write_whole(path, text)

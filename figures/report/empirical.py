@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -163,14 +162,27 @@ def with_arms(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(arm=table.name + level + compute, regime=LISTED)
 
 
-def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
-    """All cells that are recorded; ``clauses`` is what the level is divided by."""
+@dataclass(frozen=True)
+class Measured:
+    """What a cell compares: values by seed, and by how much a null predictor misses them."""
+
+    arm: str
+    against: str
+    at: dict[str, float]
+    values: np.ndarray
+    missed: np.ndarray | None
+
+
+def measured(ask: Comparison, table: pd.DataFrame) -> list[Measured]:
+    """All cells that are recorded, whatever they decide."""
     if not {*ask.rows, *ask.by} <= set(table):
         return []  # what tells its runs apart comes with them
-    asked = [table.regime == ask.regime, *(table[k].isin(v) for k, v in ask.rows.items())]
-    rows = table[np.logical_and.reduce(asked)]
     keys = list(ask.by or CELL)
-    compared: list[tuple[str, str, dict[str, float], np.ndarray, Any]] = []
+    asked = [table.regime == ask.regime, *(table[k].isin(v) for k, v in ask.rows.items())]
+    named = _names(ask.quantity, ask.minus, ask.predicted, ask.null_predicted)
+    named |= {"arm", "seed", *keys}  # of two hundred columns
+    rows = table.loc[np.logical_and.reduce(asked), [c for c in table if c in named]]
+    found: list[Measured] = []
     for arm in ask.arms:
         mine = rows[rows.arm == arm]
         for key, group in mine.groupby(keys, dropna=False):
@@ -188,8 +200,17 @@ def cells(ask: Comparison, table: pd.DataFrame, clauses: int = 1) -> list[Cell]:
                     missed = missed.reindex(values.dropna().index).to_numpy()
                 values = values.dropna()
                 if len(values):
-                    compared.append((arm, rival, at, values.to_numpy(), missed))
-    return [_cell(ask, *one, clauses=clauses, among=len(compared)) for one in compared]
+                    found.append(Measured(arm, rival, at, values.to_numpy(), missed))
+    return found
+
+
+def judged(ask: Comparison, found: Sequence[Measured], clauses: int = 1) -> list[Cell]:
+    """Cells with what each decides; ``clauses`` is what the level is divided by."""
+    return [_cell(ask, one, clauses, among=len(found)) for one in found]
+
+
+def _names(*expressions: str | None) -> set[str]:
+    return set(re.findall(r"\w+", " ".join(filter(None, expressions))))
 
 
 def _values(group: pd.DataFrame, ask: Comparison) -> pd.Series:
@@ -197,30 +218,22 @@ def _values(group: pd.DataFrame, ask: Comparison) -> pd.Series:
     by_seed = group.set_index("seed")
     if by_seed.index.has_duplicates:
         raise ValueError(f"{ask.quantity}: the rows do not single out one run a seed and cell")
-    asked = set(re.findall(r"\w+", f"{ask.quantity} {ask.minus}"))
+    asked = _names(ask.quantity, ask.minus)
     named = by_seed[[c for c in by_seed if c in asked]]  # eval goes through all columns there are
     values = named.eval(ask.quantity)
     return values - named.eval(ask.minus) if ask.minus else values
 
 
-def _cell(
-    ask: Comparison,
-    arm: str,
-    rival: str,
-    at: dict[str, float],
-    values: np.ndarray,
-    missed: np.ndarray | None,
-    clauses: int,
-    among: int,
-) -> Cell:
-    """``missed``: by how much the null predictor misses; ``among``: cells of the clause.
+def _cell(ask: Comparison, one: Measured, clauses: int, among: int) -> Cell:
+    """``among``: cells of the clause.
 
     A clause says yes only if every cell does, and no if one of them does: for that word, and not
     for the other, a cell's interval is corrected for their number as well.
     """
+    values, missed = one.values, one.missed
     mean, n = float(values.mean()), len(values)
     if n < 2:
-        return Cell(arm, rival, at, mean, np.nan, n, OPEN)
+        return Cell(one.arm, one.against, one.at, mean, np.nan, n, OPEN)
     half = student(n) * standard_error(values)
     if n < ask.seeds:
         word = OPEN
@@ -234,7 +247,7 @@ def _cell(
         if missed is not None and abs(missed.mean()) < 2.0 * abs(mean):
             low = -math.inf
         word = YES if low > 0 else (NO if high < 0 else UNDECIDED)
-    return Cell(arm, rival, at, mean, half, n, word)
+    return Cell(one.arm, one.against, one.at, mean, half, n, word)
 
 
 def _beyond(ask: Comparison, values: np.ndarray, missed: np.ndarray | None) -> list[np.ndarray]:

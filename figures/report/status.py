@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from figures.report.claims import PROVABLE, Claim, Clause
-from figures.report.empirical import OPEN, UNDECIDED, Cell, cells, decide
+from figures.report.empirical import OPEN, UNDECIDED, Cell, Measured, decide, judged, measured
 from figures.report.records import Record
 from lab.evidence import REGIMES
 
@@ -71,23 +71,24 @@ def compare(clauses: Sequence[Clause], table: pd.DataFrame) -> dict[str, Status]
     corrected for: the next pass asks at 5 % over the number that is left, until nothing more is
     decided. A bound that every run keeps has no interval, so it never makes way for others.
     """
+    recorded = {c.id: measured(c.comparison, table) for c in clauses if c.comparison is not None}
     tested = [c.id for c in clauses if c.comparison is not None and c.comparison.bound is None]
     found: dict[str, Status] = {}
     left, settled = len(clauses), 0
     while True:
         for clause in clauses:
             if clause.id not in found or found[clause.id].word in (UNDECIDED, OPEN):
-                found[clause.id] = _compared(clause, table, left)
+                found[clause.id] = _compared(clause, recorded[clause.id], left)
         decided = sum(found[id_].word not in (UNDECIDED, OPEN) for id_ in tested)
         if decided == settled:
             return found
         left, settled = len(clauses) - decided, decided
 
 
-def _compared(clause: Clause, table: pd.DataFrame, divisor: int) -> Status:
+def _compared(clause: Clause, recorded: Sequence[Measured], divisor: int) -> Status:
     """One empirical clause, its level divided by ``divisor``."""
     assert clause.comparison is not None
-    found = cells(clause.comparison, table, divisor)
+    found = judged(clause.comparison, recorded, divisor)
     word, why = decide(clause.comparison, found)
     where = (clause.comparison.regime,) if found else ()
     return Status(clause, word, regimes=where, cells=tuple(found), why=why)

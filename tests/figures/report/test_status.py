@@ -12,8 +12,9 @@ from figures.report.claims import Clause, Comparison
 from figures.report.empirical import (
     at_each_other,
     beside_sft,
-    cells,
     decide,
+    judged,
+    measured,
     of_two_settings,
     on_one_schedule,
     recorded_rows,
@@ -104,6 +105,10 @@ def runs(steps=(64,), **means):
         for arm, mean in means.items() for s in steps for seed in range(5)
     ]  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def cells(ask, table, clauses):
+    return judged(ask, measured(ask, table), clauses)
 
 
 def word(ask, table, clauses=1):
