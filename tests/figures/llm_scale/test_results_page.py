@@ -271,6 +271,38 @@ def test_other_losses_at_two_rates():
     assert kl["author, a=1/2"].idxmin() == 5
 
 
+def test_each_of_two_losses_at_the_step_of_the_other():
+    rows = recorded_rows(llm_tiny(), llm_text())
+    other = rows[rows.study == "best, other step"].groupby(["method", "passes"]).kl.mean()
+    for method, name in (("author, a=1/2", "step 1, the loss"), ("space", "step 2.5, SPACE")):
+        (line,) = re.findall(rf"\| \.\.\. at rate \.003 and effective {name} \|(.*)\|\n", PAGE)
+        agree(re.findall(r"[\d.]+", line), other[method].tolist())
+    one = rows[rows.study == "chosen at one step"].set_index(["effective_step", "arm", "seed"])
+    ahead, behind = (one.kl[step]["space"] - one.kl[step]["author, a=1/2"] for step in (2.4752, 1))
+    assert (ahead > 0).all()
+    assert (one.passes[1.0]["author, a=1/2"] == 24).all()
+    kept = one.passes.loc[:, "space"]
+    assert [f(kept[step]) for step in (2.4752, 1.0) for f in (min, max)] == [8, 16, 12, 20]
+    three = rows[rows.study == "chosen of three settings"].set_index(["arm", "seed"]).kl
+    found = [interval(x) for x in (ahead, -behind, three["space"] - three["author, a=1/2"])]
+    numbers = [y for x in found for y in (x.mean, x.half)]
+    first = rows[(rows["round"] == 0) & (rows.lr == 0.003) & rows.study.str.startswith("best, ")]
+    moved = first.groupby(["method", "effective_step"]).kl_step.mean()
+    numbers += [moved[of, step] for of in ("author, a=1/2", "space") for step in (1.0, 2.4752)]
+    written = told("step 2.5 for both the loss ends", "; whether it is the bound")
+    assert written.pop(6) == "2.5"  # a step
+    agree(written, numbers)
+
+
+def test_rounds_of_two_lengths_of_losses_that_the_rate_of_others_breaks():
+    rows = recorded_rows(llm_tiny(), llm_text())
+    longer = rows[rows.study == "best, longer rounds"].groupby(["method", "round"]).kl.mean()
+    agree(told("in rounds of four", "after 4 to 24"), [*longer["spin"], *longer["ipo"]])
+    chosen = rows[rows.study == "chosen of two settings"].set_index(["arm", "seed"]).kl
+    for arm in ("spin", "ipo"):
+        assert (chosen[arm] - chosen["author, a=1/2"]).mean() == pytest.approx(7.7, abs=0.051)
+
+
 def told(before: str, after: str) -> list[str]:
     """Numbers of a sentence of the page, that begins and ends so."""
     text = re.sub(r"\s+", " ", PAGE)

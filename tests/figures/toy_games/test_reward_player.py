@@ -1,10 +1,17 @@
 """What the figure "reward_player" and README's T18 say is true of the numbers drawn."""
 
 import numpy as np
+import pytest
 
 from figures.tidy import MEASURED, THEORY
 from figures.toy_games import reward_player as figure
 from tests.figures.tables import drawn, is_drawn, part
+
+
+@pytest.fixture(scope="module")
+def law():
+    """The spectrum that fits the tiny model's rounds."""
+    return figure.spectrum(figure.means(figure.tiny_rounds()))
 
 
 def test_a_small_run_is_drawn(monkeypatch):
@@ -25,9 +32,8 @@ def test_simulations_lie_on_their_lines():
             assert np.all(np.abs(points.y - predicted) < width * (points.high - points.y) + 0.01)
 
 
-def test_the_tiny_model_s_errors_are_those_of_the_readme():
+def test_the_tiny_model_s_errors_are_those_of_the_readme(law):
     rows = figure.means(figure.tiny_rounds())
-    law = figure.spectrum(rows)
     rows = rows[rows.objective != "spin"]
     at = (rows.lr == figure.RATE) & ~((rows.objective == "ipo") & rows.prompts.isin(figure.FITTED))
     fit = rows[(rows.lr == figure.RATE) & ~at]
@@ -59,10 +65,9 @@ def test_the_tiny_model_s_share_of_noise_is_that_of_the_readme():
         np.testing.assert_allclose(square / own.link_slope, ratios, atol=0.006)
 
 
-def test_spin_s_errors_are_those_of_the_readme():
+def test_spin_s_errors_are_those_of_the_readme(law):
     """Nothing fitted to it; the constants are IPO's."""
     rows = figure.means(figure.tiny_rounds())
-    law = figure.spectrum(rows)
     fit = rows[
         (rows.objective == "ipo") & (rows.lr == figure.RATE) & rows.prompts.isin((2048, 8192))
     ]
@@ -80,9 +85,8 @@ def test_spin_s_errors_are_those_of_the_readme():
     np.testing.assert_allclose(rates.link_slope, (0.35, 0.45, 0.50, 0.50), atol=0.006)
 
 
-def test_the_width_of_the_tiny_model_s_spectrum_pays_with_data_alone():
+def test_the_width_of_the_tiny_model_s_spectrum_pays_with_data_alone(law):
     """Not compared with a record: no recorded round has another width."""
-    law = figure.spectrum(figure.means(figure.tiny_rounds()))
     for prompts, slopes in ((2048, (0.20, 0.41, 0.60, 0.62)), (32768, (0.20, 0.39, 0.63, 0.79))):
         made = figure.Round(prompts, prompts / 32 * figure.RATE / 2, 0.77)
         found = [float(law.spin(made, width).slope) for width in (10, 100, 1000, 10_000)]
