@@ -38,7 +38,7 @@ class Example(NamedTuple):
     """A row as a conversation.
 
     Attributes:
-        line: its line, or its number in a file without lines.
+        line: its line, or its number where rows have no line of their own.
         prompt: what comes before the response.
         response: the assistant's, or the preferred one.
         rejected: the response that is not preferred; None where the row has none.

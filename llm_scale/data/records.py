@@ -34,6 +34,7 @@ GZIP, PARQUET, TAR = b"\x1f\x8b", b"PAR1", b"ustar"
 LARGEST_CELL = 2**31 - 1
 """Characters; the csv module's own limit of 131,072 is shorter than long conversations."""
 _SPACE = re.compile(r"[ \t\r\n]*")
+_QUOTED = re.compile(r'"[^"]*"')
 
 Row = tuple[int, dict[str, Any]]
 Problem = tuple[int, str]
@@ -51,18 +52,21 @@ class Records:
 
     Attributes:
         path: the file. kind: what it is, in words.
-        rows: (line, or number in a file without lines; fields that are not null) of good rows.
-        problems: (line, reason) of the others.
+        rows: (line, or number where rows have no line of their own; fields that are not null) of
+            good rows; no two have the same number.
+        problems: (line or number, reason) of the others.
+        unit: what the numbers count, "line" or "row".
     """
 
     path: Path
     kind: str
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...] = ()
+    unit: str = "line"
 
     def where(self, number: int) -> str:
         """A row's place in words."""
-        return f"{self.path}, row {number}" if self.kind == "Parquet" else f"{self.path}:{number}"
+        return f"{self.path}:{number}" if self.unit == "line" else f"{self.path}, row {number}"
 
 
 def there(path: Path, name: str = "", more: str = "") -> None:
@@ -159,19 +163,31 @@ def _lines(path: Path, text: str) -> Records:
 def _whole(
     path: Path, kind: str, values: Callable[[], Iterator[tuple[int, Any]]]
 ) -> Records | None:
-    """Values of a text that is read as a whole, or None if that is not how it is written."""
-    rows, problems = [], []
+    """Values of a text that is read as a whole, or None if that is not how it is written.
+
+    They go by their lines, or are counted if a line has several: a number tells rows apart.
+    """
+    found: list[tuple[int, Any]] = []
+    end: json.JSONDecodeError | None = None
     try:
-        for line, value in values():
-            try:
-                rows.append((line, _object(value)))
-            except ValueError as error:
-                problems.append((line, str(error)))
+        for pair in values():
+            found.append(pair)
     except _OtherKind:
         return None
     except json.JSONDecodeError as error:
-        problems.append((error.lineno, f"not JSON ({error.msg} at column {error.colno})"))
-    return Records(path, kind, tuple(rows), tuple(problems))
+        end = error
+    lined = len(dict(found)) == len(found)
+    rows, problems = [], []
+    for row, (line, value) in enumerate(found, 1):
+        number = line if lined else row
+        try:
+            rows.append((number, _object(value)))
+        except ValueError as error:
+            problems.append((number, str(error)))
+    if end is not None:
+        number = end.lineno if lined else len(found) + 1
+        problems.append((number, f"not JSON ({end.msg} at column {end.colno})"))
+    return Records(path, kind, tuple(rows), tuple(problems), "line" if lined else "row")
 
 
 class _OtherKind(Exception):
@@ -264,8 +280,8 @@ def _without_null(row: dict[str, Any]) -> Fields:
 def _csv(path: Path, text: str) -> Records:
     """A table with a header; a cell that is a conversation in JSON is one."""
     csv.field_size_limit(LARGEST_CELL)
-    head = text.split("\n", 1)[0]
-    separator = max(",;\t", key=head.count)
+    head = next((line for line in text.splitlines() if line.strip()), "")
+    separator = max(",;\t", key=_QUOTED.sub("", head).count)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     rows: list[Row] = []
     problems: list[Problem] = []
@@ -317,4 +333,4 @@ def _parquet(path: Path, data: bytes) -> Records:
         first = str(error).strip().splitlines()[:1]
         raise InvalidInput(f"{path}: Parquet that cannot be read: {' '.join(first)}") from error
     rows = tuple((n, _without_null(row)) for n, row in enumerate(found, 1))
-    return Records(path, "Parquet", rows)
+    return Records(path, "Parquet", rows, unit="row")

@@ -259,7 +259,7 @@ def _count_problems(
     if few:
         out.append(
             f"expert_samples={count}: {len(few)} of {counted(len(items), 'prompt')} of {path} have "
-            f"fewer responses (that of line {few[0][0].line} has "
+            f"fewer responses (that of {found.records.unit} {few[0][0].line} has "
             f"{counted(len(few[0]), 'response')} to a prompt)"
         )
     different = len({row.prompt for row in rows})

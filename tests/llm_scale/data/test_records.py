@@ -46,7 +46,7 @@ GOOD = {
     "byte order mark": ("p.jsonl", "\ufeff" + LINES, [1, 3], "JSON lines"),
     "lines called json": ("p.json", LINES, [1, 3], "JSON lines"),
     "no name that says it": ("pairs", LINES, [1, 3], "JSON lines"),
-    "array": ("p.json", json.dumps(ROWS), [1, 1], "a JSON array"),
+    "array": ("p.json", json.dumps(ROWS), [1, 2], "a JSON array"),
     "indented": ("p.json", json.dumps(ROWS, indent=1), [2, 6], "a JSON array"),
     "array called lines": ("p.jsonl", json.dumps(ROWS, indent=1), [2, 6], "a JSON array"),
     "objects over lines": (
@@ -56,6 +56,13 @@ GOOD = {
         "JSON objects",
     ),
     "CSV": ("p.csv", "prompt,response\na,b\n\nc\u2028d,e\n", [2, 4], "CSV"),
+    "old line ends": (
+        "p.jsonl",
+        "\r".join(json.dumps(r) for r in ROWS),
+        [1, 2],
+        "JSON objects",
+    ),
+    "blank lines before": ("p.csv", "\n\nprompt;response\na;b\nc\u2028d;e\n", [4, 5], "CSV"),
     "CSV of Excel": ("p.csv", "\ufeffprompt;response\r\na;b\r\nc\u2028d;e\r\n", [2, 3], "CSV"),
     "tabs": ("p.tsv", "prompt\tresponse\na\tb\nc\u2028d\te\n", [2, 3], "CSV"),
 }
@@ -81,6 +88,20 @@ def test_cells_of_csv(tmp_path):
         (2, {"m": turns, "n": 'b\n"c"'}),
         (4, {"m": odd, "n": long}),
     )
+
+
+def test_a_separator_within_a_quoted_name_is_none(tmp_path):
+    path = written(tmp_path, "p.csv", '"a, b, or c";"n"\n"1";"2"\n')
+    assert read_records(path).rows == ((2, {"a, b, or c": "1", "n": "2"}),)
+
+
+def test_rows_of_one_line_are_told_apart(tmp_path):
+    """As json.dump writes a list; a problem has the number of its row."""
+    path = written(tmp_path, "p.json", json.dumps([A, 3, B])[:-1] + "; 1]")
+    found = read_records(path)
+    assert [number for number, _ in found.rows] == [1, 3]
+    assert [number for number, _ in found.problems] == [2, 4]
+    assert found.where(2) == f"{path}, row 2"
 
 
 def test_null_is_a_field_that_is_not_there(tmp_path):

@@ -105,6 +105,16 @@ def test_too_few_responses_for_a_group(task):
     assert "that of line 13 has 1 response to a prompt" in str(seen.value)
 
 
+def test_texts_of_an_array_on_one_line_are_those_of_their_prompts(tokenizer, tmp_path):
+    """What answers are compared with; every row had been taken for the last one of its line."""
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(answered(2)))
+    made = pair_file(path, tokenizer, SMALL)
+    for item, (prompt, response) in zip(made.held_out(), made.held_out_texts(), strict=True):
+        assert tokenizer.decode(item.prompt) == prompt + "\n"
+        assert tokenizer.decode(item.expert[0].tokens[:-1]) == response
+
+
 PREFERENCES = [{"prompt": f"p{i}", "chosen": f"c{i}", "rejected": f"no{i}"} for i in range(4)]
 SPIN = [
     {
