@@ -235,12 +235,13 @@ def slope_of_risk(risk: Risk) -> float:
                 break
             c -= push / bend
         down, curvature = at(c, one, none, 1), at(c, v, v, 2)
-        # a loss whose slope has a corner is curved by both its sides, and says so next to it
+        # a loss whose slope has a corner is curved by both its sides, and says so however near:
+        # one that only bends in less than its rewards is smooth from nearer
         nat = abs(down / curvature) if curvature > 0 else 1.0  # in rewards
-        ahead, behind, nearer = (
-            at(c, v, v, 2, t * nat * derivatives.BESIDE) for t in (1.0, -1.0, 0.01)
-        )
-        if abs(ahead + behind - 2.0 * curvature) > 1e-4 * (ahead + behind):
+        steps = nat * derivatives.BESIDE * np.array([1.0, 1e-2, 1e-4, 1e-6])
+        sides = [(at(c, v, v, 2, step), at(c, v, v, 2, -step)) for step in steps]
+        if not any(abs(sum(two) - 2.0 * curvature) <= 1e-4 * sum(two) for two in sides):
+            (ahead, behind), (nearer, _) = sides[:2]
             if abs(ahead - behind) > 1e-4 * (ahead + behind):
                 raise ValueError("its risk has a corner at equal laws")
             curvature = 0.5 * (ahead + behind) if nearer > 0.5 * ahead else curvature

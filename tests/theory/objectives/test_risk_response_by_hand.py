@@ -88,6 +88,18 @@ def test_slopes_of_risks_at_equal_laws(size, own):
     assert risk_response.slope_of_risk(centred_square) == pytest.approx(1.0, rel=1e-9)
 
 
+@pytest.mark.parametrize("missed", [1.0, 5.0, 10.0, 20.0])
+def test_slopes_of_losses_that_bend_in_less_than_their_rewards(missed):
+    """Of softplus(missed - d): -l'/(2 l'') = 1/(2 s(-missed)), e^missed times the loss's scale."""
+
+    def late(r_y, r_own, w_y, w_own):
+        pairs = xp.softplus(missed - r_y[..., :, None] + r_own[..., None, :])
+        return xp.weighted_mean(xp.weighted_mean(pairs, w_own[..., None, :]), w_y)
+
+    wanted = 0.5 * (1.0 + np.exp(missed))
+    assert risk_response.slope_of_risk(late) == pytest.approx(wanted, rel=1e-6)
+
+
 def test_an_outcome_of_little_mass_is_settled_as_any():
     p, q = np.array([[0.6, 0.4 - 1e-12, 1e-12]]), np.array([[0.3, 0.7 - 1e-7, 1e-7]])
     found = risk_response.of_risk(steep, p, q, free=False)
