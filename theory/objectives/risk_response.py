@@ -57,11 +57,14 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
     r = np.zeros(p.shape)
     worst = np.inf
     scale = _pull(*risk_gradient(risk, r, p, q)[1:])
+    unit = _unit(risk, p, q, scale)
     for _ in range(MAX_NEWTON):
         value, on_expert, on_own = risk_gradient(risk, r, p, q)
         gradient = np.where(used, on_expert + on_own, 0.0)
-        size = np.maximum(scale, _pull(on_expert, on_own))
-        balance = np.abs(gradient) / (mass * size)
+        if free:  # a pull at all rewards alike is rounding, of the largest
+            both = np.abs(on_expert) + np.abs(on_own)
+            gradient = gradient - gradient.sum(-1, keepdims=True) * both / _pull(on_expert, on_own)
+        balance = _balance(on_expert, on_own, p, q, scale)
         worst = float(balance.max(initial=0.0))
         if worst <= 1e-14:
             break
@@ -69,15 +72,19 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
         if free:
             pin = np.abs(np.trace(hessian, axis1=-2, axis2=-1))[:, None, None] / n
             hessian = hessian + pin * share[:, :, None] * share[:, None, :]
+        # Between far laws the risk bends by their smaller masses alone, and hardly at all past its
+        # minimum: what is not in balance adds to the curvature, so that no step is much longer.
+        far = np.maximum(unit, np.abs(r).max(-1, keepdims=True))
+        hessian = hessian + np.eye(n) * (np.abs(gradient) / far)[:, None, :]
         hessian = np.where(used[:, :, None] & used[:, None, :], hessian, np.eye(n))
         try:
             scaled = hessian / mass[:, :, None], -(gradient / mass)[..., None]
             step = np.asarray(np.linalg.solve(*scaled)[..., 0])
         except np.linalg.LinAlgError:
-            break
+            step = np.full(r.shape, np.nan)
         downhill = (step * gradient).sum(-1, keepdims=True) < 0
         step = np.where(downhill & np.isfinite(step), step, -gradient / mass)
-        moved = _backtracked(risk, r, step, p, q, value, balance.max(-1), mass, scale)
+        moved = _backtracked(risk, r, step, p, q, value, balance.max(-1), scale)
         if np.all(np.abs(moved - r) <= 1e-16 * (1.0 + np.abs(r))):
             break
         r = moved
@@ -91,12 +98,32 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
 
 
 def _pull(on_expert: FloatArray, on_own: FloatArray) -> FloatArray:
-    """How hard both sides pull at the rewards of a prompt in all (..., 1).
-
-    Balances are relative to the pull at reward 0 too: outcomes of one side alone are settled only
-    where nothing pulls at them any more.
-    """
+    """How hard both sides pull at the rewards of a prompt in all (..., 1)."""
     return np.maximum((np.abs(on_expert) + np.abs(on_own)).sum(-1, keepdims=True), 1e-300)
+
+
+def _balance(
+    on_expert: FloatArray, on_own: FloatArray, p: FloatArray, q: FloatArray, scale: FloatArray
+) -> FloatArray:
+    """By how much the pulls at each outcome differ (..., n), relative to what they are.
+
+    That is what both sides pull there, or could by the lesser mass: the reward of an outcome that
+    one side hardly gives is to be as exact. Outcomes of one side alone are settled only where
+    nothing pulls at them any more, beside what pulled at reward 0 (``scale``).
+    """
+    both = np.abs(on_expert) + np.abs(on_own)
+    mass = np.where((p > 0) & (q > 0), np.minimum(p, q), p + q)
+    size = mass * np.maximum(scale, _pull(on_expert, on_own))
+    size = np.where((p > 0) & (q > 0), np.maximum(size, both), size)
+    return np.where(size > 0, np.abs(on_expert + on_own) / np.where(size > 0, size, 1.0), 0.0)
+
+
+def _unit(risk: Risk, p: FloatArray, q: FloatArray, pull: FloatArray) -> FloatArray:
+    """What the pull at reward 0 is worth in rewards (..., 1), by curvature between equal laws."""
+    mean = (p + q) / 2.0
+    bend = np.trace(_hessian(risk, np.zeros(p.shape), mean, mean), axis1=-2, axis2=-1)[:, None]
+    known = (bend > 0) & np.isfinite(bend)
+    return np.where(known, pull / np.where(known, bend, 1.0), 1.0)
 
 
 def _hessian(risk: Risk, r: FloatArray, p: FloatArray, q: FloatArray) -> FloatArray:
@@ -121,18 +148,16 @@ def _backtracked(
     q: FloatArray,
     value: FloatArray,
     worst: FloatArray,
-    mass: FloatArray,
     scale: FloatArray,
 ) -> FloatArray:
     """Halve the step, per prompt, until the risk falls or, where it is flat, the balance does."""
     share, good = np.ones((len(r), 1)), np.zeros(len(r), dtype=bool)
+    flat = 1e-12 * (1.0 + np.abs(value))
     for _ in range(50):
         after, on_expert, on_own = risk_gradient(risk, r + share * step, p, q)
         with np.errstate(all="ignore"):  # a step too long leaves the range of numbers
-            size = np.maximum(scale, _pull(on_expert, on_own))
-            balance = (np.abs(on_expert + on_own) / (mass * size)).max(-1)
-        flat = 1e-12 * (1.0 + np.abs(value))
-        good = (after < value - flat) | ((after <= value + flat) & (balance < worst))
+            balance = _balance(on_expert, on_own, p, q, scale).max(-1)
+            good = (after < value - flat) | ((after <= value + flat) & (balance < worst))
         if good.all():
             return np.asarray(r + share * step)
         share = np.where(good[:, None], share, 0.5 * share)

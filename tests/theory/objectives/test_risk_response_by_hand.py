@@ -88,6 +88,26 @@ def test_slopes_of_risks_at_equal_laws(size, own):
     assert risk_response.slope_of_risk(centred_square) == pytest.approx(1.0, rel=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_laws_that_are_far_apart_have_their_log_ratio_to_all_digits(unit):
+    """Donsker and Varadhan's risk: r = u, however little the one law gives what the other does."""
+
+    def risk(r_y, r_own, w_y, w_own):
+        mean = xp.weighted_mean(r_y, w_y)
+        return unit * xp.log(xp.weighted_mean(xp.exp(r_own / unit), w_own)) - mean
+
+    rare = np.array([1e-3, 1e-8, 1e-12, 1e-15])
+    two = np.stack([1.0 - rare, rare], -1)
+    z = 8.0 * np.random.default_rng(0).normal(size=(2, 20, 7))
+    seven = np.exp(z - z.max(-1, keepdims=True))
+    seven /= seven.sum(-1, keepdims=True)
+    for p, q in ((two, two[:, ::-1].copy()), seven):
+        found = risk_response.of_risk(risk, p, q, free=True) / unit
+        off = found - np.log(p / q)
+        np.testing.assert_allclose(off, np.broadcast_to(off.mean(-1, keepdims=True), off.shape),
+                                   atol=1e-11)  # fmt: skip
+
+
 @pytest.mark.parametrize("missed", [1.0, 5.0, 10.0, 20.0])
 def test_slopes_of_losses_that_bend_in_less_than_their_rewards(missed):
     """Of softplus(missed - d): -l'/(2 l'') = 1/(2 s(-missed)), e^missed times the loss's scale."""
