@@ -104,6 +104,15 @@ def test_a_learner_that_can_be_the_expert():
     )
 
 
+def test_a_learner_that_can_be_the_expert_at_two_rates():
+    rows = recorded_rows(llm_tiny(), llm_text())
+    chosen = rows[rows.study == "chosen realisable of two settings"]
+    kl = chosen.pivot(index="seed", columns="arm", values="kl")
+    found = [interval(kl[arm] - kl["sft"]) for arm in ("author, a=1/2", "spif, per token")]
+    agree(told("chosen of both, the loss is", "* What limits all of them"),
+          [y for x in found for y in (x.mean, x.half)])  # fmt: skip
+
+
 def test_where_a_dozen_rounds_go():
     rows = changed("destination")
     means = rows.groupby(["arm", "round"])[["change", "kl_to_sft", "kl_step"]].mean()
