@@ -11,10 +11,10 @@ from figures.recorded import campaign, llm_tiny
 from figures.report import machine
 from figures.report.answers import filled, problems, read_answers
 from figures.report.claims import read_claims, read_premises
-from figures.report.empirical import recorded_rows
 from figures.report.pages import page
 from figures.report.records import read_records
 from figures.report.render import Evidence, in_short, render
+from figures.report.rows import recorded_rows
 from figures.report.status import statuses
 from figures.toy_games import audit
 from lab.evidence import CODE

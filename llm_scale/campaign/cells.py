@@ -25,10 +25,12 @@ from llm_scale.campaign.plan import (
     DISTANCE_STUDY,
     END_STUDY,
     NO_STEP,
+    TEMPERATURE,
     Run,
     Size,
     end_settings,
     expert_settings,
+    of_study,
     start_settings,
 )
 from llm_scale.data.oracles import CLASSES
@@ -57,7 +59,7 @@ KEPT = (
     *map("class_{}_before".format, range(CLASSES)),
 )  # fmt: skip
 """Columns of a run's rounds that its rows keep, with their errors where they have one."""
-BEST_MODEL, TEMPERATURE = "best", "temperature"
+BEST_MODEL = "best"
 BY_NLL, BY_BOTH = ("validation_nll",), ("validation_kl", "validation_reverse_kl")
 """What is least, as a sum, in the row that validation chooses: of rounds, and of temperatures."""
 _TOLD = (
@@ -218,7 +220,7 @@ def at_temperatures(model: Path, rows: Sequence[Row], settings: Settings) -> lis
     out = []
     for seen, by in zip(test, chosen_by, strict=True):
         row = {key: of[key] for key in _TOLD if key in of} | seen
-        row |= {"study": _temperature(of["study"])}
+        row |= {"study": of_study(of["study"], TEMPERATURE)}
         out.append(_rounded(row | {f"validation_{k}": by[k] for k in ("kl", "reverse_kl")}))
     return out
 
@@ -232,7 +234,7 @@ def with_chosen(rows: Sequence[Row]) -> list[Row]:
     """
     out = list(rows)
     for study in CHOOSING:
-        for of, score in ((study, BY_NLL), (_temperature(study), BY_BOTH)):
+        for of, score in ((study, BY_NLL), (of_study(study, TEMPERATURE), BY_BOTH)):
             out += _chosen([r for r in rows if r["study"] == of], score)
     return out
 
@@ -249,11 +251,6 @@ def _chosen(rows: Sequence[Row], score: Sequence[str]) -> list[Row]:
         study = f"chosen {least['study']}".removesuffix(f" {BEST_STUDY}")
         out.append(least | {"study": study, "arm": method, "setting": least["arm"]})
     return out
-
-
-def _temperature(study: str) -> str:
-    """Of the models of a study's best rounds, sampled at temperatures."""
-    return f"{study} {TEMPERATURE}".removeprefix(f"{BEST_STUDY} ")
 
 
 def _told(run: Run, settings: Settings) -> str:

@@ -60,6 +60,13 @@ CHOOSING = (
 )  # fmt: skip
 """Studies whose runs keep the model of their best round, by validation; those that explore are
 measured on validation prompts and so keep none."""
+TEMPERATURE = "temperature"
+
+
+def of_study(study: str, what: str) -> str:
+    """Name of rows that follow from a study's (``TEMPERATURE``: its best models, sampled at
+    temperatures); study "best" goes without saying."""
+    return what if study == BEST_STUDY else f"{study} {what}"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 
 from figures.catalogue import ROOT
 from figures.recorded import llm_text, llm_tiny, since_start
-from figures.report.empirical import recorded_rows
+from figures.report.rows import recorded_rows
 from lab.stats import interval
 
 PAGE = (ROOT / "llm_scale" / "RESULTS.md").read_text(encoding="utf-8")

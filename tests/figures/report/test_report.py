@@ -10,10 +10,10 @@ from figures.catalogue import RESULTS, ROOT
 from figures.recorded import campaign, llm_tiny
 from figures.report import build, machine
 from figures.report.claims import read_claims, read_premises
-from figures.report.empirical import recorded_rows
 from figures.report.pages import page
 from figures.report.records import read_records
 from figures.report.render import render
+from figures.report.rows import recorded_rows
 from figures.report.status import statuses
 from figures.report.tests_index import place
 from lab import evidence as recording
