@@ -111,10 +111,9 @@ def _balance(
     one side hardly gives is to be as exact. Outcomes of one side alone are settled only where
     nothing pulls at them any more, beside what pulled at reward 0 (``scale``).
     """
-    both = np.abs(on_expert) + np.abs(on_own)
-    mass = np.where((p > 0) & (q > 0), np.minimum(p, q), p + q)
-    size = mass * np.maximum(scale, _pull(on_expert, on_own))
-    size = np.where((p > 0) & (q > 0), np.maximum(size, both), size)
+    both = (p > 0) & (q > 0)
+    size = np.maximum(scale, _pull(on_expert, on_own)) * np.where(both, np.minimum(p, q), p + q)
+    size = np.where(both, np.maximum(size, np.abs(on_expert) + np.abs(on_own)), size)
     return np.where(size > 0, np.abs(on_expert + on_own) / np.where(size > 0, size, 1.0), 0.0)
 
 
@@ -264,9 +263,9 @@ def slope_of_risk(risk: Risk) -> float:
         # one that only bends in less than its rewards is smooth from nearer
         nat = abs(down / curvature) if curvature > 0 else 1.0  # in rewards
         steps = nat * derivatives.BESIDE * np.array([1.0, 1e-2, 1e-4, 1e-6])
-        sides = [(at(c, v, v, 2, step), at(c, v, v, 2, -step)) for step in steps]
+        sides = ((at(c, v, v, 2, step), at(c, v, v, 2, -step)) for step in steps)
         if not any(abs(sum(two) - 2.0 * curvature) <= 1e-4 * sum(two) for two in sides):
-            (ahead, behind), (nearer, _) = sides[:2]
+            ahead, behind, nearer = (at(c, v, v, 2, x) for x in (steps[0], -steps[0], steps[1]))
             if abs(ahead - behind) > 1e-4 * (ahead + behind):
                 raise ValueError("its risk has a corner at equal laws")
             curvature = 0.5 * (ahead + behind) if nearer > 0.5 * ahead else curvature

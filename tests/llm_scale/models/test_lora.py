@@ -2,8 +2,6 @@
 
 import copy
 import json
-import shutil
-import warnings
 
 import pytest
 import torch
@@ -13,8 +11,6 @@ from transformers import (
     AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
 )
 from typer.testing import CliRunner
 
@@ -27,69 +23,24 @@ from llm_scale.models.score import Scorer, score
 from llm_scale.settings import Settings
 from tests.llm_scale import tiny_game
 from tests.llm_scale.commands import call, metrics, outcome
+from tests.llm_scale.models.adapters import (
+    CPU,
+    SMALL,
+    adapted,
+    on_files,
+    scores,
+    shaken,
+    train,
+)
 from theory.errors import InvalidInput
 
 pytest.importorskip("peft")
-CPU = torch.device("cpu")
-LONG = tuple(1 + i % 7 for i in range(19))
-PAIRS = [(LONG, (3, 1, 4, 0)), ((2, 5), (6, 2, 0)), (LONG, (7,))]
-SMALL = {
-    "device": "cpu", "prompts": 16, "held_out": 4, "rounds": 2, "steps_per_round": 3, "batch": 4,
-    "sft_steps": 2, "checkpoint_every": 2, "lora": 2, "lr": 0.01,
-}  # fmt: skip
 GAMES = {
     "mixture": {"opponent": "mixture"},
     "two models at once": {"objective": "alpha_spin"},
     "tokens": {"level": "token", "tau": 0.2, "objective": "spif"},
     "preferences": {"objective": "inpo", "tau": 0.2, "oracle": "bradley-terry", "own_samples": 2},
 }
-
-
-def train(out, code=0, **more):
-    flags = [f"--{k.replace('_', '-')}={v}" for k, v in (SMALL | more).items()]
-    return call("train", "--out", out, *flags, code=code)
-
-
-def scores(model):
-    return score(Scorer(model), PAIRS, 1000)
-
-
-@torch.no_grad()
-def logits(model):
-    return model(torch.tensor([LONG])).logits
-
-
-def adapted(language, seed=0, **more):
-    given = {"rank": 2, "alpha": 0.0, "targets": "all-linear", "base": ""}
-    return lora.add(copy.deepcopy(language), **given | more, seed=seed)
-
-
-def shaken(language):
-    """What trains, as if it had been trained."""
-    generator = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        for p in weights.trained(language.model).values():
-            p.add_(0.1 * torch.randn(p.shape, generator=generator))
-    return language
-
-
-@pytest.fixture(scope="module")
-def words():
-    return models.byte_tokenizer(["in the beginning", "let there be light"])
-
-
-@pytest.fixture
-def base(words, tmp_path):
-    """A model's directory, and pairs that it can be trained on."""
-    language = models.tiny(words, 3, CPU, width=16)
-    models.save(language, tmp_path / "base")
-    lines = [{"prompt": f"verse {i}", "response": f"light {i % 3}"} for i in range(24)]
-    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return tmp_path / "base"
-
-
-def on_files(base):
-    return {"model": base, "task": base.parent / "pairs.jsonl"}
 
 
 # -- what an adapter is ----------------------------------------------------------------------------
@@ -302,111 +253,6 @@ def test_training_goes_on_from_an_adapter_merged_aloud(base, tmp_path):
     )
     with pytest.raises(InvalidInput, match="leads back to itself"):
         models.directory(adapter)
-
-
-def damaged(base, folder, **told):
-    """An adapter with something of its configuration replaced."""
-    made = adapted(models.load(base, torch.float32, CPU), base=str(base))
-    folder.mkdir()
-    lora.save(made, folder)
-    shutil.copy(base / "config.json", folder)
-    config = json.loads((folder / lora.CONFIG).read_text()) | told
-    (folder / lora.CONFIG).write_text(json.dumps(config))
-    return folder
-
-
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize(
-    "parts",
-    [["embed_tokens", "q_proj"], ["lm_head"], ["embed_tokens", "lm_head"], ["q_proj"],
-     ["embed_tokens", "tied"]],
-)  # fmt: skip
-def test_an_update_of_tied_embeddings_is_of_one_side_alone(words, tmp_path, tied, parts):
-    """The merged model, also written and read again, has the logits of peft's unmerged one."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
-             "num_attention_heads": 2, "vocab_size": len(words), "bos_token_id": None,
-             "eos_token_id": words.eos_token_id}  # fmt: skip
-    plain = LlamaForCausalLM(LlamaConfig(tie_word_embeddings=tied, **sizes))
-    for name in ("base", "adapter", "again"):
-        (tmp_path / name).mkdir()
-    models.save(models.Language(plain, words), tmp_path / "base")
-    more = {"ensure_weight_tying": True} if "tied" in parts else {}
-    config = LoraConfig(
-        r=2, target_modules=[p for p in parts if p != "tied"], init_lora_weights=False, **more
-    )
-    with warnings.catch_warnings():  # of tied embeddings
-        warnings.simplefilter("ignore")
-        made = get_peft_model(plain, config).eval()
-        made.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
-        made.save_pretrained(tmp_path / "adapter")
-    wanted = logits(made)
-    there = models.load(tmp_path / "adapter", torch.float32, CPU)
-    torch.testing.assert_close(logits(there.model), wanted, rtol=1e-5, atol=1e-5)
-    assert there.model.config.tie_word_embeddings == (tied and parts == ["q_proj"])
-    models.save(there, tmp_path / "again")
-    again = models.load(tmp_path / "again", torch.float32, CPU)
-    torch.testing.assert_close(logits(again.model), wanted, rtol=1e-5, atol=1e-5)
-
-
-def test_an_update_that_no_weights_can_have_is_refused_in_a_line(base, tmp_path):
-    from peft import LoraConfig, get_peft_model
-
-    plain = models.load(base, torch.float32, CPU)
-    with warnings.catch_warnings():  # that it cannot be merged
-        warnings.simplefilter("ignore")
-        made = get_peft_model(plain.model, LoraConfig(target_modules=["q_proj"], lora_bias=True))
-        made.peft_config["default"].base_model_name_or_path = str(base)
-        made.save_pretrained(tmp_path / "adapter")
-    given = on_files(base) | {"model": tmp_path / "adapter"}
-    said = train(tmp_path / "run", code=2, **given).stderr.strip()
-    assert said.startswith(f"error: model={str(tmp_path / 'adapter')!r}: this LoRA adapter cannot")
-    assert "be merged: Impossible to merge LoRA with `lora_bias=True`" in said
-    assert len(said.splitlines()) == 1
-    assert not (tmp_path / "run").exists()
-
-
-REFUSED = {
-    "another kind": ({"peft_type": "LOHA"}, "an adapter of the kind 'LOHA'"),
-    "no base": ({"base_model_name_or_path": None}, "names no base"),
-    "base elsewhere": ({"base_model_name_or_path": "org/name"}, "'org/name' is no directory"),
-    "fewer layers": ({"target_modules": ["q_proj"]}, "its base has no such layers"),
-    "other layers": ({"target_modules": ["nothing"]}, "cannot be loaded"),
-    "another rank": ({"r": 3}, "cannot be loaded"),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_an_adapter_that_cannot_be_used_is_refused_in_a_line(base, tmp_path, kind):
-    told, wanted = REFUSED[kind]
-    folder = damaged(base, tmp_path / "adapter", **told)
-    said = train(tmp_path / "run", code=2, **on_files(base) | {"model": folder}).stderr
-    assert wanted in said
-    assert said.startswith(f"error: model={str(folder)!r}: ")
-    assert len(said.strip().splitlines()) == 1
-    assert not (tmp_path / "run").exists()
-
-
-def test_weights_that_are_not_there_or_twice_or_broken_are_refused(base, tmp_path):
-    folder = damaged(base, tmp_path / "adapter")
-    file = folder / lora.WEIGHTS
-    there = load_file(file)
-    first = sorted(there)[0]
-    save_file({n: t for n, t in there.items() if n != first}, file)
-    with pytest.raises(InvalidInput, match=f"adapter_model.safetensors has no {first}"):
-        models.load(folder, torch.float32, CPU)
-    save_file(there | {first: torch.full_like(there[first], torch.nan)}, file)
-    with pytest.raises(InvalidInput, match="not finite"):
-        models.load(folder, torch.float32, CPU)
-    shutil.copy(base / "model.safetensors", folder)
-    with pytest.raises(InvalidInput, match="adapter and whole weights in one folder"):
-        models.load(folder, torch.float32, CPU)
-    (folder / "model.safetensors").unlink()
-    file.unlink()
-    with pytest.raises(InvalidInput, match="without its weights"):
-        models.load(folder, torch.float32, CPU)
 
 
 def test_what_does_not_go_together_is_said_before_work(monkeypatch, tmp_path):
