@@ -18,6 +18,8 @@ from theory.result import FloatArray
 
 Risk = Callable[..., Any]
 MAX_NEWTON = 200
+BALANCED, ROUNDING = 1e-9, 1e-14
+"""Differences of pulls, of what they are, that are accepted, and below which there are none."""
 PHANTOM = 1e-10
 """Weight of a further response whose pull on the others is neglected."""
 
@@ -64,9 +66,10 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
         if free:  # a pull at all rewards alike is rounding, of the largest
             both = np.abs(on_expert) + np.abs(on_own)
             gradient = gradient - gradient.sum(-1, keepdims=True) * both / _pull(on_expert, on_own)
-        balance = _balance(on_expert, on_own, p, q, scale)
-        worst = float(balance.max(initial=0.0))
-        if worst <= 1e-14:
+        fine, rough = _balances(on_expert, on_own, p, q, scale)
+        # of slopes that cancel no more is known than roughly: as near as steps lead is near enough
+        worst = float(np.where(rough <= ROUNDING, 0.0, fine).max(initial=0.0))
+        if np.all(fine <= ROUNDING):
             break
         hessian = _hessian(risk, r, p, q)
         if free:
@@ -84,11 +87,11 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
             step = np.full(r.shape, np.nan)
         downhill = (step * gradient).sum(-1, keepdims=True) < 0
         step = np.where(downhill & np.isfinite(step), step, -gradient / mass)
-        moved = _backtracked(risk, r, step, p, q, value, balance.max(-1), scale)
+        moved = _backtracked(risk, r, step, p, q, value, fine.max(-1), scale)
         if np.all(np.abs(moved - r) <= 1e-16 * (1.0 + np.abs(r))):
             break
         r = moved
-    if not worst <= 1e-9:
+    if not worst <= BALANCED:
         raise NotConverged(
             f"group risk: the best response was not reached, its balance is off by {worst:.2g} "
             "(a risk that is not convex or has no minimum, or a response of one side alone)",
@@ -102,19 +105,20 @@ def _pull(on_expert: FloatArray, on_own: FloatArray) -> FloatArray:
     return np.maximum((np.abs(on_expert) + np.abs(on_own)).sum(-1, keepdims=True), 1e-300)
 
 
-def _balance(
+def _balances(
     on_expert: FloatArray, on_own: FloatArray, p: FloatArray, q: FloatArray, scale: FloatArray
-) -> FloatArray:
-    """By how much the pulls at each outcome differ (..., n), relative to what they are.
+) -> tuple[FloatArray, FloatArray]:
+    """By how much the pulls at each outcome differ (..., n), of what they are, and roughly.
 
-    That is what both sides pull there, or could by the lesser mass: the reward of an outcome that
-    one side hardly gives is to be as exact. Outcomes of one side alone are settled only where
+    What they are is what both sides pull there, or could by the lesser mass: so the reward of an
+    outcome that one side hardly gives is as exact. Roughly is by the greater mass, which is where
+    rounding ends if a slope is a difference. Outcomes of one side alone are settled only where
     nothing pulls at them any more, beside what pulled at reward 0 (``scale``).
     """
-    both = (p > 0) & (q > 0)
-    size = np.maximum(scale, _pull(on_expert, on_own)) * np.where(both, np.minimum(p, q), p + q)
-    size = np.where(both, np.maximum(size, np.abs(on_expert) + np.abs(on_own)), size)
-    return np.where(size > 0, np.abs(on_expert + on_own) / np.where(size > 0, size, 1.0), 0.0)
+    off, most = np.abs(on_expert + on_own), np.maximum(scale, _pull(on_expert, on_own))
+    whole = most * np.where(p + q > 0, p + q, 1.0)
+    least = np.maximum(most * np.minimum(p, q), np.abs(on_expert) + np.abs(on_own))
+    return off / np.where((p > 0) & (q > 0), np.maximum(least, 1e-300), whole), off / whole
 
 
 def _unit(risk: Risk, p: FloatArray, q: FloatArray, pull: FloatArray) -> FloatArray:
@@ -155,7 +159,7 @@ def _backtracked(
     for _ in range(50):
         after, on_expert, on_own = risk_gradient(risk, r + share * step, p, q)
         with np.errstate(all="ignore"):  # a step too long leaves the range of numbers
-            balance = _balance(on_expert, on_own, p, q, scale).max(-1)
+            balance = _balances(on_expert, on_own, p, q, scale)[0].max(-1)
             good = (after < value - flat) | ((after <= value + flat) & (balance < worst))
         if good.all():
             return np.asarray(r + share * step)

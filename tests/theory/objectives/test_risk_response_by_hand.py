@@ -108,6 +108,58 @@ def test_laws_that_are_far_apart_have_their_log_ratio_to_all_digits(unit):
                                    atol=1e-12)  # fmt: skip
 
 
+def test_outcomes_that_nobody_gives_have_no_reward():
+    p, q = np.array([[0.6, 0.4, 0.0]]), np.array([[0.5, 0.5, 0.0]])
+    found = risk_response.of_risk(steep, p, q, free=False)
+    np.testing.assert_allclose(found, [[np.log(1.2), np.log(0.8), 0.0]], atol=1e-12)
+
+
+def test_slopes_that_cancel_are_balanced_as_far_as_they_are_known():
+    """An outcome that wins always: the rewards of both sides are 1e-18 from their bound."""
+    p, q = np.array([[2e-18, 0.7, 0.3]]), np.array([[5e-37, 0.6, 0.4]])
+    found = risk_response.of_risk(centred_spread, p, q, free=True)
+    np.testing.assert_allclose(centred(found, (p + q) / 2), centred(2 * (p - q) / (p + q), p + q),
+                               atol=1e-9)  # fmt: skip
+
+
+def centred_spread(r_y, r_own, w_y, w_own):
+    """Difference of means, and a quarter of the spread around their middle: r = 2 (p-q)/(p+q)."""
+    expert, own = (w_y * r_y).sum(-1), (w_own * r_own).sum(-1)
+    middle = 0.5 * (expert + own)[..., None]
+    spread = (w_y * xp.square(r_y - middle)).sum(-1) + (w_own * xp.square(r_own - middle)).sum(-1)
+    return own - expert + 0.25 * spread
+
+
+def test_the_log_ratio_of_a_further_response_by_hand():
+    """Of 3 (log E_q e^r - E_p r): the expert's side has slope -3, the own one 3 e^r / E_q e^r."""
+    r = np.tile([0.5, -1.0, 2.0], (2, 1))
+
+    def risk(r_y, r_own, w_y, w_own):
+        return 3.0 * (xp.log((w_own * xp.exp(r_own)).sum(-1)) - (w_y * r_y).sum(-1))
+
+    found = risk_response.log_odds_of_risk(risk, r, np.log(P / Q), P, Q)
+    np.testing.assert_allclose(found, r, atol=1e-8)
+    found = risk_response.log_odds_of_risk(risk, r, 1.0 + np.log(P / Q), P, Q)
+    np.testing.assert_allclose(found, r - 1.0, atol=1e-8)
+
+
+def test_a_slope_that_is_another_for_other_laws_is_none():
+    """With a share of the curvature by how many responses there are."""
+
+    def crowded(r_y, r_own, w_y, w_own):
+        return centred_square(r_y, r_own, w_y, w_own) * (1.0 + 1e-3 * xp.square(w_own).sum(-1))
+
+    def crowded_curvature(r_y, r_own, w_y, w_own):
+        spread = centred_square(r_y, r_own, w_y, w_own)
+        mean = (w_own * r_own).sum(-1)
+        more = (w_own * xp.square(r_own)).sum(-1) - xp.square(mean)
+        return spread + 0.05 * xp.square(w_own).sum(-1) * more
+
+    assert risk_response.slope_of_risk(crowded) == pytest.approx(1.0, rel=1e-9)
+    with pytest.raises(ValueError, match="no function of the laws of the rewards alone"):
+        risk_response.slope_of_risk(crowded_curvature)
+
+
 @pytest.mark.parametrize("missed", [1.0, 5.0, 10.0, 20.0])
 def test_slopes_of_losses_that_bend_in_less_than_their_rewards(missed):
     """Of softplus(missed - d): -l'/(2 l'') = 1/(2 s(-missed)), e^missed times the loss's scale."""
