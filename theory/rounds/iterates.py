@@ -11,6 +11,7 @@ stays exact until its log-ratios themselves leave the floating-point range.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ SHARES = 4  # of the blocks for each core, so that a slow one is waited for less
 SMALLEST = 1e-290  # masses below it are continued in logarithms
 LARGEST = 1e300  # rewards of finite log-ratios are cut here, so that no law becomes NaN
 CAREFUL_KL = 1e-5  # below it KL is summed from non-negative terms, outcome by outcome
+SHORT = 1 << 13  # dot products of this length stay on the core that asks for them
 FAR = 600.0  # log-ratios up to here lose no term of KL
 TERMS = 9  # of a Taylor series, beyond which expm1 is the faster way
 
@@ -187,6 +189,7 @@ class _Rounds:
         self.clipped = np.zeros((rows, parts), dtype=bool)
         self.lost = np.full(rows, count + 1)  # from which policy on log-ratios are no numbers
         self.careful = True
+        self.scratch = threading.local()  # a block's room for each thread: fresh pages cost time
         # of the tiles that are continued in logarithms: log p, log ref (or 0), log-weights
         self.logs: dict[_Tile, tuple[FloatArray, Any, FloatArray]] = {}
 
@@ -275,14 +278,14 @@ class _Rounds:
         p, q = self.p[tile.block], self.path[t][tile.block]
         if np.any(scale != 1.0):
             q *= scale[:, None]
-        u = p / q
+        u = np.divide(p, q, out=self._room(p.shape))
         np.log(u, out=u)
         self.far[tile.sums] = np.maximum(-u.min(-1), u.max(-1))
         if self.careful:
             self.excess[tile.sums] = _careful_kl(p, u, float(self.far[tile.sums].max()))
         else:
             mass = self.mass[tile.sums] * scale
-            self.excess[tile.sums] = np.vecdot(p, u) + (mass - self.expert[tile.sums])
+            self.excess[tile.sums] = _dot(p, u) + (mass - self.expert[tile.sums])
         if beta is None:
             return True
         with np.errstate(all="ignore"):
@@ -305,6 +308,14 @@ class _Rounds:
             return False
         self.mass[tile.sums], self.least[tile.sums], self.top[tile.sums] = total, least, 0.0
         return True
+
+    def _room(self, shape: tuple[int, ...]) -> FloatArray:
+        """An array of this shape that the thread's next visit writes over."""
+        size = shape[0] * shape[1]
+        room: FloatArray | None = getattr(self.scratch, "room", None)
+        if room is None or room.size < size:
+            room = self.scratch.room = np.empty(size)
+        return room[:size].reshape(shape)
 
     def _measure_again(self, t: int, tile: _Tile) -> None:
         """KL of a policy that is normalised by now, from non-negative terms."""
@@ -370,15 +381,24 @@ def _careful_kl(p: FloatArray, u: FloatArray, reach: float) -> FloatArray:
         if len(coefficients) > TERMS:
             term = np.expm1(-u)
             term += u
-            return np.asarray(np.vecdot(p, term))
+            return _dot(p, term)
         coefficients.append(-coefficients[-1] / (len(coefficients) + 2))
     coefficients.pop()  # the first that cannot be seen
     weight = p * u
     if len(coefficients) == 1:
-        return np.asarray(coefficients[0] * np.vecdot(weight, u))
+        return coefficients[0] * _dot(weight, u)
     weight *= u
     term = np.full_like(u, coefficients.pop())
     for coefficient in reversed(coefficients):
         term *= u
         term += coefficient
-    return np.asarray(np.vecdot(weight, term))
+    return _dot(weight, term)
+
+
+def _dot(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Dot products by row, in pieces that BLAS does not spread over cores that are busy already."""
+    n = x.shape[-1]
+    whole = n - n % SHORT
+    pieces = (len(x), whole // SHORT, SHORT)
+    head = np.vecdot(x[:, :whole].reshape(pieces), y[:, :whole].reshape(pieces)).sum(-1)
+    return np.asarray(head + np.vecdot(x[:, whole:], y[:, whole:]))
