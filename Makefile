@@ -52,7 +52,7 @@ llm-gap: $(READY) ## the gap of anchored tiny models from samples beside the exa
 
 TEXT = $(if $(filter-out 0,$(FULL)),results/llm_text_,runs/llm-text/)
 llm-text: $(READY) ## self-play on real text against a known expert: minutes, into runs/ (FULL=1: five seeds, hours, recorded)
-	@for name in $(or $(ONLY),$(if $(filter-out 0,$(FULL)),rates steps lengths history best best_rate best_rate_sft best_rate_others best_others best_lengths best_steps ablations fresh few many longer realisable realisable_rate distance destination preferences cyclic recipes recipes_others real checked,rates steps)); do \
+	@for name in $(or $(ONLY),$(if $(filter-out 0,$(FULL)),rates steps lengths history best best_rate best_rate_sft best_rate_others best_others best_lengths best_steps ablations fresh fresh_rate few many longer realisable realisable_rate distance destination preferences cyclic recipes recipes_others real checked,rates steps)); do \
 	    $(PY) -m llm_scale.campaign $$name --out $(TEXT)$$name.json --workers $(WORKERS) \
 	        $(if $(filter-out 0,$(FULL)),--full) || exit; done
 

@@ -12,6 +12,7 @@ from llm_scale.campaign.plan import (
     BEST_RATE_STUDY,
     BEST_STEP_STUDY,
     BEST_STUDY,
+    FRESH_RATE_STUDY,
     FRESH_STUDY,
     RATE,
     REALISABLE_RATE_STUDY,
@@ -23,6 +24,7 @@ from llm_scale.campaign.plan import (
 LISTED = "listed"
 SECOND = {
     BEST_STUDY: (BEST_RATE_STUDY, BEST_LENGTH_STUDY),
+    FRESH_STUDY: (FRESH_RATE_STUDY,),
     REALISABLE_STUDY: (REALISABLE_RATE_STUDY,),
 }
 """Studies of a method's rounds at one setting, and those at a second."""
@@ -53,7 +55,8 @@ def of_two_settings(rows: pd.DataFrame) -> list[pd.DataFrame]:
     same data of the methods that were run at both of SFT's rates or, where the lesser one breaks
     them, in rounds of two lengths, and of SFT's own; and of ``chosen of two settings,
     temperature``: of their best models and temperatures, by KL both ways. Where the learner can be
-    the expert they are ``chosen realisable of two settings`` and so on."""
+    the expert they are ``chosen realisable of two settings`` and so on, on new responses in each
+    round ``chosen fresh of two settings``."""
     found = []
     for first, more in SECOND.items():
         if not rows.study.isin(more).any():

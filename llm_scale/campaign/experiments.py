@@ -20,6 +20,7 @@ from llm_scale.campaign.plan import (
     END_STUDY,
     FAR,
     FEW_STUDY,
+    FRESH_RATE_STUDY,
     FRESH_STUDY,
     FULL,
     LONGER_STUDY,
@@ -189,6 +190,14 @@ def fresh(seeds: Sequence[int]) -> Iterator[Run]:
             yield Run(FRESH_STUDY, "sft", seed, epochs, given=(("lr", rate),), prompts=many)
 
 
+def fresh_rate(seeds: Sequence[int]) -> Iterator[Run]:
+    """Its rounds, SFT's too, at the larger rate that SFT has on all at once."""
+    given = (("lr", RATES[2]), ("round_data", "fresh"))
+    for seed in seeds:
+        for arm, beta in (("sft", 0.0), (AUTHOR, PUBLISHED_BETA), ("spif, per token", 0.0)):
+            yield Run(FRESH_RATE_STUDY, arm, seed, 4, FRESH_ROUNDS, beta=beta, given=given)
+
+
 def few(seeds: Sequence[int]) -> Iterator[Run]:
     """Few responses, which are soon learned by heart: one grid for all, validation chooses."""
     for seed in seeds:
@@ -313,8 +322,8 @@ EXPERIMENTS = {
     "best_rate": best_rate, "best_rate_sft": best_rate_sft,
     "best_rate_others": best_rate_others, "best_others": best_others,
     "best_lengths": best_lengths, "best_steps": best_steps, "ablations": ablations,
-    "fresh": fresh, "few": few, "many": many, "longer": longer, "realisable": realisable,
-    "realisable_rate": realisable_rate,
+    "fresh": fresh, "fresh_rate": fresh_rate, "few": few, "many": many, "longer": longer,
+    "realisable": realisable, "realisable_rate": realisable_rate,
     "distance": distance, "destination": destination, "preferences": preferences,
     "cyclic": cyclic, "recipes": recipes, "recipes_others": recipes_others, "real": real,
     "checked": checked,

@@ -54,9 +54,10 @@ MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY = "many", "longer", "realisable"
 BEST_RATE_STUDY, BEST_STEP_STUDY = "best, larger rate", "best, other step"
 BEST_LENGTH_STUDY = "best, longer rounds"
 REALISABLE_RATE_STUDY = "realisable, larger rate"
+FRESH_RATE_STUDY = "fresh, larger rate"
 CHOOSING = (
     BEST_STUDY, BEST_RATE_STUDY, BEST_STEP_STUDY, BEST_LENGTH_STUDY, FRESH_STUDY, FEW_STUDY,
-    MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY, REALISABLE_RATE_STUDY,
+    MANY_STUDY, LONGER_STUDY, REALISABLE_STUDY, REALISABLE_RATE_STUDY, FRESH_RATE_STUDY,
 )  # fmt: skip
 """Studies whose runs keep the model of their best round, by validation; those that explore are
 measured on validation prompts and so keep none."""

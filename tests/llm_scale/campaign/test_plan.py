@@ -29,7 +29,7 @@ def test_no_run_is_planned_twice_and_all_can_be_made(planned: list[tuple[Run, Si
         assert s.prompts == (run.prompts or size.prompts)
         assert s.batch * size.epoch == size.prompts
         assert s.steps_per_round == max(1, round(run.epochs * s.prompts / s.batch))
-        data = "fresh" if run.study == "fresh" and run.rounds > 1 else "fixed"
+        data = "fresh" if run.study.startswith("fresh") and run.rounds > 1 else "fixed"
         assert (s.round_data, s.expert_samples, s.sft_steps) == (data, 1, 0)
 
 
@@ -54,8 +54,9 @@ def test_every_study_has_every_seed_and_supervised_fine_tuning_is_beside_rates_a
         assert count == len(cells) * len(experiments.SIZES.get(study, FULL).seeds)
     beside = {r.study for r in runs if r.arm == "sft"}
     assert beside == {
-        "rate", "length", "best", "best, larger rate", "fresh", "few", "many", "longer",
-        "realisable", "realisable, larger rate", "distance", "destination", "real", "checked",
+        "rate", "length", "best", "best, larger rate", "fresh", "fresh, larger rate", "few", "many",
+        "longer", "realisable", "realisable, larger rate", "distance", "destination",
+        "real", "checked",
     }  # fmt: skip
 
 
@@ -93,6 +94,9 @@ def test_with_another_expert_and_more_responses_the_grid_is_that_of_the_best() -
     again = of("realisable_rate", "realisable, larger rate")
     in_rounds = {r for r in of("realisable", "realisable") if r[2:4] == (4, experiments.ROUNDS)}
     assert again == {(*run[:-1], larger) for run in in_rounds}
+    fresh_again = of("fresh_rate", "fresh, larger rate")
+    in_rounds = {r for r in of("fresh", "fresh") if r[3] == experiments.FRESH_ROUNDS}
+    assert fresh_again == {(*run[:-1], (*larger, *run[-1])) for run in in_rounds}
     many = experiments.runs("many", FULL)
     assert {r.settings(FULL, HERE, HERE).prompts for r in many} == {experiments.MANY}
     tried = [sorted(r.given for r in many if r.arm == arm and r.seed == 0) for arm in ARMS]
