@@ -166,7 +166,6 @@ def ours(folder: Path, size: Size, probe: Probe) -> dict[str, Any]:
     return {
         "parts": probe.seen,
         "first_loss": first,
-        "device": player.machine.device.type,
         "matrix_flops": _matrix_flops(size, player.machine),
         "generated": generated,
     }

@@ -132,7 +132,7 @@ def _solve(
         win.reshape(-1, n, n), lose.reshape(-1, n, n), used.reshape(-1, n), settled.reshape(-1, n),
         pair_loss, scale, size,
     )  # fmt: skip
-    flat, last, worst = _newton(pairs, r.reshape(-1, n))
+    flat, last, worst = _newton(pairs, _within_range(pairs, r.reshape(-1, n)))
     r = flat.reshape(r.shape)
     if not (last <= 1e-8 and worst <= 1e-9):
         raise NotConverged(
@@ -265,6 +265,17 @@ class _Pairs:
         bends = np.maximum(grows, np.swapaxes(shrinks, -1, -2)) > least * self.scale
         pairs = self.keep & (self.win + self.lose > 0)
         return np.asarray((_leads(bends) | ~_leads(pairs)).all((-1, -2)))
+
+
+def _within_range(pairs: _Pairs, r: FloatArray) -> FloatArray:
+    """Rewards (m, n) of each prompt nearer to 0, as far as the formula of the loss overflows."""
+    for _ in range(HALVINGS):
+        residual, _ = pairs.balance(r)
+        over = ~np.isfinite(residual).all(-1)
+        if not over.any():
+            break
+        r = np.where(over[:, None], 0.5 * r, r)
+    return r
 
 
 def _leads(steps: BoolArray) -> BoolArray:

@@ -259,3 +259,22 @@ def test_a_loss_that_falls_for_ever_sends_one_sided_rewards_to_infinity(loss):
     found = pair_response.of_laws(np.array([0.5, 0.5, 0.0]), np.array([0.2, 0.3, 0.5]), loss)
     assert np.isfinite(found[:2]).all()
     assert found[2] == -np.inf
+
+
+@pytest.mark.parametrize("margin", [1.0, 12.0, 15.0])
+@pytest.mark.parametrize(
+    "tube",
+    [lambda d: xp.log(xp.cosh(d)), lambda d: xp.log1p(xp.exp(-2.0 * d)) + d],
+    ids=["log cosh", "as a softplus"],
+)
+def test_a_formula_that_overflows_far_out_is_solved_within_its_range(tube, margin):
+    """``log cosh(d - m)`` is flat at 0, and infinite in numbers from 710 nats on."""
+    p, q = np.array([0.3, 0.5, 0.2, 0.0]), np.array([0.2, 0.2, 0.3, 0.3])
+    found = pair_response.of_laws(p, q, lambda d: tube(d - margin))
+    pull = np.tanh(found[:, None] - found - margin)
+    left = ((p[:, None] * q * pull - q[:, None] * p * pull.T).sum(-1)) / (p + q)
+    np.testing.assert_allclose(left, 0.0, atol=1e-12)
+    alone = pair_response.of_laws(
+        np.array([1.0, 0.0]), np.array([0.5, 0.5]), lambda d: tube(d - margin)
+    )
+    assert alone[0] - alone[1] == pytest.approx(margin, abs=1e-9)
