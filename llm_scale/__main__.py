@@ -215,7 +215,7 @@ def evaluate_(
         matched = {"match": match, **evaluate.matched(opened, examples, by, seed, temperature)}
     row = evaluate.evaluated(opened, examples) | matched
     if text_metrics:
-        row |= evaluate.text_metrics(opened, examples.texts, seed, temperature)
+        row |= evaluate.text_metrics(opened, examples, seed, temperature)
     _warn(evaluate.warning(temperature))
     _put(json.dumps({"model": str(model), "data": data or opened.task, **row}) + "\n", out)
 
@@ -284,6 +284,11 @@ def sweep(
     stopped = several.execute(planned, out, _say)
     for path in comparison.write([out / name for name in planned], out / "report", replace=True):
         typer.echo(str(path))
+    if more := several.others(planned, out):
+        _say(
+            f"{len(more)} other runs in {out} are not in this report: "
+            f"`report {out} --out FOLDER` makes that of all"
+        )
     _exit_if(stopped)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_scale import processes
-from llm_scale.launch.sweep import Plan, execute, numbers
+from llm_scale.launch.sweep import Plan, execute, numbers, others
 from llm_scale.settings import Settings, resolve
-from llm_scale.store.read import RECORD, Run, read
+from llm_scale.store.read import Run, read
 from theory.errors import InvalidInput, refuse
 from theory.files import write_whole
 
@@ -130,11 +130,8 @@ def _candidate(run: Run, stopped: bool) -> dict[str, Any]:
 
 def _others(planned: Plan, out: Path) -> list[str]:
     """Runs in the folder that this choice would hide."""
-    there = sorted(p.parent.name for p in out.glob(f"*/{RECORD}"))
-    others = [name for name in there if name not in planned]
-    if not others:
-        return []
+    more = others(planned, out)
     return [
-        f"{out}: holds candidates of another choice ({', '.join(others)}), which would not be "
+        f"{out}: holds candidates of another choice ({', '.join(more)}), which would not be "
         "counted; name them in --select as well, or choose another --out"
-    ]
+    ] * bool(more)

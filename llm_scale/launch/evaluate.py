@@ -303,9 +303,11 @@ def matched(
 
 
 def text_metrics(
-    model: Opened, texts: Sequence[tuple[str | Turns, str]], seed: int, temperature: float = 1.0
+    model: Opened, given: ScoredPairs, seed: int, temperature: float = 1.0
 ) -> dict[str, float]:
     """BLEU and chrF of one sampled response a prompt against the given ones, by sacrebleu.
+
+    Responses are drawn after the tokens that are scored, not after their texts for people.
 
     ``archaic`` is the mean share of archaic words in the sampled ones: `data.verses.archaic`.
 
@@ -316,13 +318,14 @@ def text_metrics(
         sacrebleu = importlib.import_module("sacrebleu")
     except ImportError as error:
         raise InvalidInput("--text-metrics needs the package sacrebleu: install it") from error
-    if not texts:
+    if not given.texts:
         raise InvalidInput("--text-metrics needs texts to compare with: say --data FILE.jsonl")
-    drawn = responses(model, [prompt for prompt, _ in texts], 1, seed, temperature)
-    said, wanted = [r["response"] for r in drawn], [[response for _, response in texts]]
+    drawn, _ = _sampled(model, [prompt for prompt, _ in given.pairs], 1, seed, temperature)
+    said = [text_of(model.player.language.tokenizer, r) for r in drawn]
+    wanted = [[response for _, response in given.texts]]
     return {
         "bleu": float(sacrebleu.corpus_bleu(said, wanted).score),
         "chrf": float(sacrebleu.corpus_chrf(said, wanted).score),
         "archaic": float(np.mean([verses.archaic(text) for text in said])),
-        "generated_truncated": float(np.mean([r["truncated"] for r in drawn])),
+        "generated_truncated": float(np.mean([r.truncated for r in drawn])),
     }

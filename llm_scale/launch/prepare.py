@@ -67,6 +67,10 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
     processes.start(machine.device)
     if settings.lora:
         base = "" if settings.model == "tiny" else settings.model
+        if models.is_adapter(base):
+            notes.append(
+                "the model is an adapter: final/ will have all weights, and none beside for peft"
+            )
         shape = (settings.lora, settings.lora_alpha, settings.lora_targets)
         made = replace(made, language=lora.add(made.language, *shape, settings.seed, base))
     if processes.rank() == 0:

@@ -12,7 +12,7 @@ from typing import Any
 from llm_scale.launch import run_folder
 from llm_scale.settings import Settings, at_step
 from llm_scale.store import identity
-from llm_scale.store.read import EQUAL_COMPUTE, read, record_of
+from llm_scale.store.read import EQUAL_COMPUTE, RECORD, read, record_of
 from llm_scale.train import Diverged
 from theory.errors import InvalidInput, refuse
 
@@ -129,6 +129,12 @@ def baselines(like: Path) -> Plan:
     if steps > settings.steps_per_round:
         out[EQUAL_COMPUTE] = dataclasses.replace(sft, steps_per_round=steps)
     return out
+
+
+def others(planned: Plan, out: Path) -> list[str]:
+    """Names of runs in the folder that are not of this plan."""
+    there = sorted(p.parent.name for p in out.glob(f"*/{RECORD}"))
+    return [name for name in there if name not in planned]
 
 
 def execute(planned: Plan, out: Path, say: Callable[[str], None]) -> list[str]:

@@ -1,7 +1,17 @@
 """Causal language models: load, save, sample, score."""
 
 from llm_scale.data.tokenizers import BYTE_VOCABULARY, EOS, byte_tokenizer, word_tokenizer
-from llm_scale.models.folders import chain, directory, load, save, save_final, saved, there, tokens
+from llm_scale.models.folders import (
+    chain,
+    directory,
+    is_adapter,
+    load,
+    save,
+    save_final,
+    saved,
+    there,
+    tokens,
+)
 from llm_scale.models.language import Language, tiny
 
 __all__ = [
@@ -11,6 +21,7 @@ __all__ = [
     "byte_tokenizer",
     "chain",
     "directory",
+    "is_adapter",
     "load",
     "save",
     "save_final",

@@ -15,7 +15,14 @@ from safetensors.torch import load_file
 
 from llm_scale.data.ends import find
 from llm_scale.models import hub, lora
-from llm_scale.models.language import Language, few, load_whole, nonfinite, with_ends
+from llm_scale.models.language import (
+    Language,
+    few,
+    in_a_line,
+    load_whole,
+    nonfinite,
+    with_ends,
+)
 from llm_scale.models.weights import Weights, everything
 from theory.errors import InvalidInput, refuse
 
@@ -68,11 +75,23 @@ def load(
     if not (path / lora.CONFIG).is_file():
         return load_whole(path, dtype, device, style, say, setting)
     base = load(_base(path), torch.float32, torch.device("cpu"), style, say, setting)
+    refuse(
+        f"{setting}={str(path)!r}: a LoRA adapter of other weights than {_base(path)} has: "
+        f"{problem}; put them back, or write where they are into {lora.CONFIG} "
+        "(base_model_name_or_path)"
+        for problem in lora.base_problems(path, base)
+    )
     merged = _merged(path, base)
     say(f"{path}: a LoRA adapter, merged into its base {_base(path)}")
     model = merged.model.to(device=device, dtype=dtype).eval()
     told = f"{setting}={str(path)!r}"
     return with_ends(dataclasses.replace(merged, model=model), told, style, say)
+
+
+def is_adapter(where: str) -> bool:
+    """Whether a model's directory, or the copy here of one on the Hub, is a LoRA adapter."""
+    path = hub.cached(where) if hub.is_name(where) else Path(where)
+    return bool(where) and path is not None and (path / lora.CONFIG).is_file()
 
 
 def there(where: str, setting: str = "model") -> None:
@@ -98,8 +117,7 @@ def tokens(where: str, style: str) -> tuple[Any, Any, tuple[int, ...]]:
         if (base / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(base, local_files_only=True)
     except Exception as error:  # transformers raises many kinds
-        first = " ".join(str(error).strip().splitlines()[:1])
-        raise InvalidInput(f"cannot be loaded: {first}") from error
+        raise InvalidInput(f"cannot be loaded: {in_a_line(error)}") from error
     declared = SimpleNamespace(config=config, generation_config=generation)
     return tokenizer, config, find(declared, tokenizer, style)[0]
 
@@ -132,11 +150,17 @@ def save(language: Language, directory: Path) -> None:
 
 
 def save_final(language: Language, directory: Path) -> None:
-    """A directory of plain transformers with all weights; an adapter is merged, and kept beside."""
+    """A directory of plain transformers with all weights; an adapter is merged, and kept beside.
+
+    One that is for the merged weights of another adapter is not kept: no directory has them, and
+    peft would load it onto that one's base.
+    """
     if language.adapter is None:
         _save_whole(language, directory)
     else:
         _save_whole(language, directory, lora.merged(language))
+        if is_adapter(str(language.adapter.base_model_name_or_path or "")):
+            return
         (directory / ADAPTER).mkdir()
         save(language, directory / ADAPTER)
 
@@ -254,8 +278,7 @@ def _merged(path: Path, base: Language) -> Language:
 
 
 def _of_peft(name: str, done: str, error: Exception) -> InvalidInput:
-    first = " ".join(str(error).strip().splitlines()[:1])
-    return InvalidInput(f"{name}: this LoRA adapter cannot be {done}: {first}")
+    return InvalidInput(f"{name}: this LoRA adapter cannot be {done}: {in_a_line(error)}")
 
 
 def _untie(model: Any) -> None:

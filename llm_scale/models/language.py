@@ -32,6 +32,7 @@ class Language:
             the tokenizer's EOS.
         past: what the sampler can do with this class; `llm_scale.models.probe` finds it out.
         adapter: peft's configuration of the LoRA layers in the model; without, all weights train.
+        base: digest of the weights that the adapter is put on.
     """
 
     model: Any
@@ -39,6 +40,7 @@ class Language:
     ends: tuple[int, ...] = ()
     past: Past = "cache"
     adapter: Any = None
+    base: str = ""
 
     def __post_init__(self) -> None:
         eos = getattr(self.tokenizer, "eos_token_id", None)
@@ -91,8 +93,7 @@ def load_whole(
     except InvalidInput as error:
         raise InvalidInput(f"{told}: {error}") from error
     except Exception as error:  # transformers raises many kinds
-        first = str(error).strip().splitlines()[:1]
-        raise InvalidInput(f"{told}: cannot be loaded: {' '.join(first)}") from error
+        raise InvalidInput(f"{told}: cannot be loaded: {in_a_line(error)}") from error
     problems = _key_problems(seen) or nonfinite(model)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -167,6 +168,12 @@ def nonfinite(model: Any) -> list[str]:
     """Weights that are no numbers, as a problem."""
     broken = [n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
     return [f"weights that are not finite: {few(broken)}"] if broken else []
+
+
+def in_a_line(error: Exception) -> str:
+    """The first line of what a library says, or where that is a heading the first four."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    return " ".join(lines[: 4 if lines and lines[0].endswith(":") else 1])
 
 
 def few(names: Sequence[str], shown: int = 3) -> str:

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 
 from lab import streams
 from llm_scale.models.language import Language
-from llm_scale.models.weights import Weights, everything, trained
+from llm_scale.models.weights import Weights, everything, plain_digest, trained
 from llm_scale.settings import LINEAR
 from theory.errors import InvalidInput, refuse
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """Files of an adapter, by peft."""
+BASE = "base.json"
+"""Beside them, by us: the digest of the weights that they are for."""
 NEEDED = "needs the package peft: pip install 'selfplay-theory[lora]'"
 _NAME = "default"
 """Of the adapter among those that peft could put into the model."""
@@ -93,7 +95,7 @@ def add(
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    names = targets_of(language.model, targets)
+    names, digest = targets_of(language.model, targets), plain_digest(language.model)
     kinds = {type(language.model.get_submodule(n)) for n in layers_of(language.model, targets)}
     config = LoraConfig(
         r=rank,
@@ -109,7 +111,7 @@ def add(
     config.target_modules = names  # a list, so that it is always written in this order
     config.inference_mode = True
     language.model.eval()
-    return dataclasses.replace(language, adapter=config)
+    return dataclasses.replace(language, adapter=config, base=digest)
 
 
 @torch.no_grad()
@@ -125,12 +127,24 @@ def narrow(language: Language, dtype: torch.dtype) -> None:
 
 
 def save(language: Language, directory: Path) -> None:
-    """The adapter alone, as peft loads it onto its base."""
+    """The adapter alone, as peft loads it onto its base, and the digest of that."""
     told = language.adapter.to_dict()
     text = json.dumps(told, indent=2, sort_keys=True, default=str)
     (directory / CONFIG).write_text(text, encoding="utf-8")
     tensors = {_outside(n): p.detach().cpu() for n, p in trained(language.model).items()}
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    (directory / BASE).write_text(json.dumps({"digest": language.base}), encoding="utf-8")
+
+
+def base_problems(directory: Path, base: Language) -> list[str]:
+    """Why weights are not those that an adapter's are for; nothing is known of one by others."""
+    if not (directory / BASE).is_file():
+        return []
+    try:
+        digest = json.loads((directory / BASE).read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{BASE} is not what was written with the adapter ({error!r})"]
+    return ["they changed since"] * (digest != plain_digest(base.model))
 
 
 def inside(language: Language, tensors: Weights) -> Weights:

@@ -53,6 +53,17 @@ def base_digest(language: Language) -> str:
     return _digest({n: p for n, p in language.model.named_parameters() if not p.requires_grad})
 
 
+def plain_digest(model: Any) -> str:
+    """The same of a model's weights by their own names, whichever layers an adapter is put on."""
+    return _digest(
+        {
+            name.replace(".base_layer.", "."): parameter
+            for name, parameter in model.named_parameters()
+            if ".lora_" not in name
+        }
+    )
+
+
 def _digest(tensors: dict[str, nn.Parameter]) -> str:
     found = hashlib.sha256()
     for name, parameter in tensors.items():

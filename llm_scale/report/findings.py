@@ -7,6 +7,7 @@ three seeds on outside Student's 95 % interval over seeds.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,11 +99,19 @@ def findings(groups: Sequence[Replicates]) -> dict[str, list[str]]:
 
 
 def marked(text: str) -> str:
-    """A text of someone else's as plain text in a line or a cell of Markdown."""
-    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """A text of someone else's as plain text in a line or a cell of Markdown.
+
+    Control characters are shown escaped: a terminal would obey them.
+    """
+    lines = ("".join(c if _seen(c) else repr(c)[1:-1] for c in x) for x in text.splitlines())
+    plain = " ⏎ ".join(lines).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     for sign in r"\`*_{}[]|~#!$":
         plain = plain.replace(sign, f"\\{sign}")
-    return " ⏎ ".join(plain.splitlines())
+    return plain
+
+
+def _seen(sign: str) -> bool:
+    return unicodedata.category(sign) != "Cc" or sign == "\t"
 
 
 # -- one group -----------------------------------------------------------------------------------
@@ -248,7 +257,11 @@ def _link(group: Replicates) -> list[str]:
         parts.append((round_, slope, more))
     if not parts:
         return []
-    slope = parts[0][1]
+    first, slope, _ = parts[0]
+    learned = [(r, s) for r, s, _ in parts if s.above(0)]
+    late = ""
+    if learned and not slope.above(0):
+        late, slope = f", in round {first} not beyond noise", learned[0][1]
     if not slope.known:
         said = "learned a reward (error unknown)"
     elif not slope.above(0):
@@ -258,7 +271,8 @@ def _link(group: Replicates) -> list[str]:
     else:
         said = "learned rewards steeper than the link" if slope.above(1) else "learned the link"
     each = "; ".join(f"{s:.2f}{more} in round {r}" for r, s, more in parts)
-    return [f"{said}: slope of the rewards on R(u) (1 is the exact round's) {each} ({slope.over})."]
+    of = "slope of the rewards on R(u) (1 is the exact round's)"
+    return [f"{said}{late}: {of} {each} ({slope.over})."]
 
 
 def _dumped(group: Replicates) -> list[str]:
@@ -270,6 +284,8 @@ def _dumped(group: Replicates) -> list[str]:
     assert share is not None
     usual = max(0.01, float(np.mean(group.values("dumped_before", most) or [0.0])))
     said = "**dumped** mass" if share.above(usual) else "dumped no mass beyond noise"
+    if not share.known and share.mean > usual:
+        said = "may have dumped mass (error unknown)"
     error = f" ± {100 * share.error:.1f}" if share.known else ""
     return [
         f"{said}: at most {100 * share.mean:.1f}{error} % of fresh responses (round {most}, "

@@ -23,7 +23,7 @@ from llm_scale.settings import Settings
 from llm_scale.store import checkpoint
 from llm_scale.store.identity import mark
 from llm_scale.store.journal import METRICS, Journal
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, refuse
 from theory.files import clear, whole
 
 KEPT_WEIGHTS = ("base.safetensors", "current.safetensors")
@@ -121,12 +121,17 @@ class Store:
         What a killed process left of files that it wrote is removed.
 
         Raises:
-            InvalidInput: it is of another run, or the metrics are not what they were.
+            InvalidInput: it is of another run, none is whole, or the metrics are not what they
+                were.
         """
         found, said = checkpoint.latest(self.out / "checkpoints")
-        for number, sentence in enumerate(said, 1):
-            older = found is not None or number < len(said)
-            say(f"warning: {sentence}; {'using the one before' if older else 'starting again'}")
+        if found is None:
+            refuse(
+                f"{sentence}; nothing was changed; put it back, or choose another --out"
+                for sentence in said
+            )
+        for sentence in said:
+            say(f"warning: {sentence}; using the one before")
         if found is None:
             self._begin(0)
             return

@@ -271,7 +271,7 @@ def _within_range(pairs: _Pairs, r: FloatArray) -> FloatArray:
     """Rewards (m, n) of each prompt nearer to 0, as far as the formula of the loss overflows."""
     for _ in range(HALVINGS):
         residual, _ = pairs.balance(r)
-        over = ~np.isfinite(residual).all(-1)
+        over = np.asarray(~np.isfinite(residual).all(-1))
         if not over.any():
             break
         r = np.where(over[:, None], 0.5 * r, r)

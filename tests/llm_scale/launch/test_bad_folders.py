@@ -64,12 +64,25 @@ def test_a_run_with_torn_settings(run, refused):
 
 def test_a_checkpoint_that_was_changed_is_not_used(run):
     """Its numbers as well: a state that was edited would silently go on somewhere else."""
-    for told in (run / "checkpoints").glob("*/state.json"):
-        edited(told.parent, "state.json", lambda s: s.update(total=7))
+    older, newer = sorted((run / "checkpoints").iterdir())
+    edited(newer, "state.json", lambda s: s.update(total=7))
     result = CliRunner().invoke(app, ["train", *SMALL, "--out", str(run)])
     assert result.exit_code == 0
     assert result.stderr.count("state.json altered since it was written; using the one before") == 1
-    assert result.stderr.count("state.json altered since it was written; starting again") == 1
+    assert f"resumed from {older.name}" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["state.json", "base.safetensors"])
+def test_a_run_without_a_whole_checkpoint_keeps_what_it_measured(run, name):
+    """All that it has would be trained anew; of weights that several lean on one file is enough."""
+    for folder in (run / "checkpoints").iterdir():
+        os.truncate(folder / name, 10)
+    before = contents(run)
+    result = CliRunner().invoke(app, ["train", *SMALL, "--out", str(run)])
+    assert result.exit_code == 2
+    assert len(re.findall(f"checkpoint .*{name}|torn", result.stderr)) == 2
+    assert result.stderr.count("nothing was changed; put it back, or choose another --out") == 2
+    assert contents(run) == before
 
 
 def test_a_checkpoint_of_another_run_is_not_used(run, monkeypatch):

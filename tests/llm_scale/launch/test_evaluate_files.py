@@ -1,6 +1,8 @@
 """`eval` and `generate` on files of all formats: the same tokens, the same refusals."""
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +10,10 @@ from typer.testing import CliRunner
 
 from llm_scale.__main__ import app
 from llm_scale.data.formats import Turn
+from llm_scale.data.items import Response
 from llm_scale.launch import evaluate
 from llm_scale.models import byte_tokenizer, save, tiny
+from llm_scale.models.player import Player
 from tests.llm_scale.commands import call, metrics, train
 from theory.errors import InvalidInput
 
@@ -77,6 +81,38 @@ def test_a_file_has_the_loss_that_training_measured_of_it(written, tmp_path, hor
     same = written(*({"prompt": r["prompt"], "response": r["expert"]} for r in kept))
     given = call("eval", tmp_path / "run", "--data", same, "--device=cpu")
     assert json.loads(given.stdout)["nll"] == pytest.approx(row["nll"], rel=1e-4)
+
+
+def test_texts_are_drawn_after_the_prompts_that_are_scored(model, written, tmp_path, monkeypatch):
+    """Of the run's own held-out chats, system prompt and all, and of the same rows in a file."""
+    scores = SimpleNamespace(score=0.0)
+    counted = SimpleNamespace(corpus_bleu=lambda *_: scores, corpus_chrf=lambda *_: scores)
+    monkeypatch.setitem(sys.modules, "sacrebleu", counted)
+    asked = []
+
+    def sample(self, prompts, *_, **__):
+        asked.append(list(prompts))
+        return [Response((self.language.eos,), False)] * len(prompts), [0.0] * len(prompts)
+
+    system = {"role": "system", "content": "backwards"}
+    rows = [
+        {"messages": [system, {**HISTORY[0], "content": f"say {i}"}, CHAT["messages"][-1]]}
+        for i in range(6)
+    ]
+    path = written(*rows)
+    train(
+        tmp_path / "run", model=model, task=path, held_out=5, batch=1, prompts=1, rounds=1,
+        steps_per_round=1, device="cpu",
+    )  # fmt: skip
+    monkeypatch.setattr(Player, "sample", sample)
+    there = evaluate.opened(tmp_path / "run", {"device": "cpu"})
+    for data, count in (("", 5), (str(path), 6)):
+        given = evaluate.examples(there, data, 0)
+        evaluate.text_metrics(there, given, seed=0)
+        assert asked.pop() == [prompt for prompt, _ in given.pairs]
+        assert len(given.pairs) == count
+        text = there.player.language.tokenizer.decode(given.pairs[0][0])
+        assert text.startswith("System: backwards\nUser: say ")
 
 
 def test_bad_rows_are_refused_by_line(opened, written):

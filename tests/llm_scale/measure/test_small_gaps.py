@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from lab.specs import objective_of
 from llm_scale import boards, models
 from llm_scale.__main__ import app
+from llm_scale.data.items import Response
 from llm_scale.launch import evaluate, run_folder
 from llm_scale.launch.combinations import combination_problems
 from llm_scale.measure import monitors, telemetry
@@ -233,20 +235,23 @@ def test_scores_of_texts_are_sacrebleus(monkeypatch):
     pairs = [("a", "you shall not go up to the city"), ("b", "they all heard what he had said")]
     said = ["you shall go up to the city", "they all heard what he had said"]
 
-    def responses(model, prompts, count, seed, temperature):
-        assert (prompts, count) == (["a", "b"], 1)
-        return [{"response": text, "truncated": False} for text in said]
+    def sampled(model, prompts, count, seed, temperature):
+        assert (prompts, count) == ([(1,), (2,)], 1)
+        return [Response(tuple(text.encode()), truncated=True) for text in said], [0.0, 0.0]
 
-    monkeypatch.setattr(evaluate, "responses", responses)
-    found = evaluate.text_metrics(None, pairs, seed=0)
+    spoken = SimpleNamespace(decode=lambda tokens: bytes(tokens).decode())
+    opened = SimpleNamespace(player=SimpleNamespace(language=SimpleNamespace(tokenizer=spoken)))
+    given = evaluate.ScoredPairs([((1,), (3,)), ((2,), (4,))], [False, False], pairs)
+    monkeypatch.setattr(evaluate, "_sampled", sampled)
+    found = evaluate.text_metrics(opened, given, seed=0)
     single = [
         sacrebleu.corpus_bleu([s], [[r]]).score for s, (_, r) in zip(said, pairs, strict=True)
     ]
     assert single[0] < found["bleu"] < single[1] == pytest.approx(100.0)
     assert 0.0 < found["chrf"] < 100.0
-    assert (found["archaic"], found["generated_truncated"]) == (0.0, 0.0)
-    monkeypatch.setattr(evaluate, "responses", lambda *_: responses(*_)[::-1])
-    assert evaluate.text_metrics(None, pairs, seed=0)["bleu"] < 0.5 * found["bleu"]
+    assert (found["archaic"], found["generated_truncated"]) == (0.0, 1.0)
+    said.reverse()
+    assert evaluate.text_metrics(opened, given, seed=0)["bleu"] < 0.5 * found["bleu"]
 
 
 def test_words_that_a_word_tokenizer_does_not_know_are_refused(task, language, settings):

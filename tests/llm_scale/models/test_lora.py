@@ -2,6 +2,7 @@
 
 import copy
 import json
+import warnings
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ from tests.llm_scale.models.adapters import (
     CPU,
     SMALL,
     adapted,
+    logits,
     on_files,
     scores,
     shaken,
@@ -229,6 +231,48 @@ def test_a_base_that_changed_is_noticed(base, tmp_path, interrupt):
     save_file(kept, base / "model.safetensors", {"format": "pt"})
     said = train(out, code=2, **given).stderr
     assert f"begun with another content of {base / 'model.safetensors'}" in said
+    said = call("eval", out, code=2).stderr
+    assert f"a LoRA adapter of other weights than {base} has: they changed since" in said
+
+
+def test_an_adapter_is_not_merged_into_other_weights(base, tmp_path):
+    """Also where they have its shapes; of an adapter by others nothing is known."""
+    train(tmp_path / "run", **on_files(base))
+    adapter = tmp_path / "run" / "final" / "adapter"
+    there = scores(models.load(adapter, torch.float32, CPU).model)
+    kept = load_file(base / "model.safetensors")
+    moved = {name: tensor + 0.1 * (tensor.ndim == 1) for name, tensor in kept.items()}
+    save_file(moved, base / "model.safetensors", {"format": "pt"})
+    wanted = f"adapter of other weights than {base} has: they changed since; put them back"
+    with pytest.raises(InvalidInput, match=wanted):
+        models.load(adapter, torch.float32, CPU)
+    assert wanted in train(tmp_path / "more", code=2, **on_files(base) | {"model": adapter}).stderr
+    told = (adapter / lora.BASE).read_text()
+    (adapter / lora.BASE).write_text("{}")
+    with pytest.raises(InvalidInput, match=f"{lora.BASE} is not what was written"):
+        models.load(adapter, torch.float32, CPU)
+    (adapter / lora.BASE).unlink()
+    assert (scores(models.load(adapter, torch.float32, CPU).model) - there).abs().max() > 1e-3
+    (adapter / lora.BASE).write_text(told)
+    save_file(kept, base / "model.safetensors", {"format": "pt"})
+    torch.testing.assert_close(scores(models.load(adapter, torch.float32, CPU).model), there)
+
+
+def test_what_is_left_beside_final_weights_is_for_peft(base, tmp_path):
+    """It loads the adapter of whole weights; of an adapter's none is left, and that is said."""
+    from peft import AutoPeftModelForCausalLM
+
+    train(tmp_path / "first", **on_files(base))
+    adapter = tmp_path / "first" / "final" / "adapter"
+    with warnings.catch_warnings():  # of names that transformers will drop
+        warnings.simplefilter("ignore")
+        by_peft = AutoPeftModelForCausalLM.from_pretrained(adapter)
+    final = models.load(tmp_path / "first" / "final", torch.float32, CPU)
+    torch.testing.assert_close(logits(by_peft), logits(final.model), rtol=0, atol=1e-5)
+    said = train(tmp_path / "second", **on_files(base) | {"model": adapter}).stderr
+    assert "the model is an adapter: final/ will have all weights" in said
+    assert (tmp_path / "second" / "final" / "model.safetensors").is_file()
+    assert not (tmp_path / "second" / "final" / "adapter").exists()
 
 
 def test_training_goes_on_from_an_adapter_merged_aloud(base, tmp_path):

@@ -110,6 +110,10 @@ def test_the_link_dumped_mass_and_matches(tmp_path):
     assert "has **not learned** the link beyond noise" in text
     assert "dumped no mass beyond noise" in text
     assert "no more and no fewer greedy matches" in text
+    rows_of(run, lambda r: {"link_slope": 0.05 + 0.2 * r, "dumped_se": 0.0})
+    text = said(run)
+    assert "learned the link in part, in round 0 not beyond noise: slope" in text
+    assert "may have dumped mass (error unknown): at most 3.0 %" in text
 
 
 @pytest.mark.parametrize(
@@ -149,6 +153,7 @@ def test_of_preferences_the_wins_are_the_verdict(tmp_path):
 def test_texts_of_others_are_plain_in_a_table():
     assert marked("a|b\n**c** <i>&") == r"a\|b ⏎ \*\*c\*\* &lt;i&gt;&amp;"
     assert marked("[x](y) `z`") == r"\[x\](y) \`z\`"
+    assert marked("a\x00b\x1b[2J\tc\x85d") == r"a\\x00b\\x1b\[2J" + "\tc ⏎ d"
 
 
 # -- labels ----------------------------------------------------------------------------------------
