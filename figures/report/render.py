@@ -254,12 +254,11 @@ def _provenance(evidence: Evidence) -> str:
     tests = len({r.function for r in unique})
     lines += ["", f"{tests} tests of clauses; independent instances: "
               f"{counted(independent(unique))}. `python -m figures.report verify` "
-              "derives every status anew and names the records of earlier code."]  # fmt: skip
+              "derives statuses anew and names records of earlier code."]  # fmt: skip
     if evidence.mutation:
         lines += ["", _mutation(evidence.mutation["total"])]
     lines += ["", "For machines: "
-              "[results/clauses.json](results/clauses.json) "
-              "([schema](results/clauses.schema.json))."]  # fmt: skip
+              "[clauses](results/clauses.json), [schema](results/clauses.schema.json)."]  # fmt: skip
     return "\n".join(lines)
 
 
@@ -287,9 +286,9 @@ def _row(name: str, found: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _mutation(total: Mapping[str, int]) -> str:
     return (
-        f"Mutants (`make mutate`, [table](results/mutation.md)): of "
-        f"{total['mutants']:,} {total['tried']:,} were tried: {total['equivalent']} change "
-        f"nothing observable, {total['killed']:,} were killed, {total['survived']} survived."
+        f"Mutants (`make mutate`, [table](results/mutation.md)): "
+        f"{total['tried']:,} of {total['mutants']:,} tried: {total['equivalent']} change "
+        f"nothing, {total['killed']:,} killed, {total['survived']} survived."
     )
 
 

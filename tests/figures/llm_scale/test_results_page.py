@@ -113,6 +113,37 @@ def test_a_learner_that_can_be_the_expert_at_two_rates():
           [y for x in found for y in (x.mean, x.half)])  # fmt: skip
 
 
+def test_new_responses_in_every_round():
+    found = list(lines("The text game: four times the data").values())
+    small, large = changed("fresh"), changed("fresh, larger rate")
+    arms = ("sft, in rounds", "spif, per token", "author, a=1/2")
+    for number, (arm, rows) in enumerate((a, r) for a in arms for r in (small, large)):
+        (rate, *written), mine = found[number], rows[rows.arm == arm]
+        assert mine.lr.unique().tolist() == [float(rate)]
+        agree(written, mine.groupby("round").change.mean().tolist())
+    once = small[small.arm == "sft"].groupby(["epochs", "lr"]).change.mean()
+    for (rate, written), epochs in zip(found[6:], (4, 2, 4), strict=True):
+        agree([written], [once[epochs, float(rate)]])
+
+
+def test_new_responses_in_every_round_at_two_rates():
+    rows = recorded_rows(llm_tiny(), llm_text())
+    pair = ["author, a=1/2", "spif, per token"]
+    kl = rows[rows.study == "chosen fresh of two settings"].pivot(
+        index="seed", columns="arm", values="kl"
+    )
+    large = rows[(rows.study == "fresh, larger rate") & (rows["round"] == 3)]
+    last = large.pivot(index="seed", columns="arm", values="kl")
+    found = [interval(kl[arm] - kl["sft"]) for arm in pair]
+    found += [interval(last[arm] - last["sft, in rounds"]) for arm in pair]
+    agree(told("chosen of both, the chi^2 loss is", "SPIF per token gains"),
+          [.003 if y is None else y for x in [*found[:2], None, *found[2:]]
+           for y in ([x.mean, x.half] if x else [None])])  # fmt: skip
+    chosen = rows[rows.study == "chosen fresh of two settings, temperature"]
+    both = (chosen.kl + chosen.reverse_kl).groupby(chosen.arm).mean()
+    agree(told("against 22.9 nats, of two rates", "## The text"), both[pair].tolist())
+
+
 def test_where_a_dozen_rounds_go():
     rows = changed("destination")
     means = rows.groupby(["arm", "round"])[["change", "kl_to_sft", "kl_step"]].mean()
