@@ -257,8 +257,8 @@ def _provenance(evidence: Evidence) -> str:
               "derives statuses anew and names records of earlier code."]  # fmt: skip
     if evidence.mutation:
         lines += ["", _mutation(evidence.mutation["total"])]
-    lines += ["", "For machines: "
-              "[clauses](results/clauses.json), [schema](results/clauses.schema.json)."]  # fmt: skip
+    machines = "[clauses](results/clauses.json), [schema](results/clauses.schema.json)."
+    lines += ["", f"For machines: {machines}"]
     return "\n".join(lines)
 
 
