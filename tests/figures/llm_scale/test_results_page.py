@@ -134,6 +134,9 @@ def test_new_responses_in_every_round_at_two_rates():
     )
     large = rows[(rows.study == "fresh, larger rate") & (rows["round"] == 3)]
     last = large.pivot(index="seed", columns="arm", values="kl")
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    sft, author, per_token = (last[arm].mean() for arm in ("sft, in rounds", *pair))
+    assert f"at rate .001; {sft:.1f}, {per_token:.1f} and {author:.1f} at .003)" in readme
     found = [interval(kl[arm] - kl["sft"]) for arm in pair]
     found += [interval(last[arm] - last["sft, in rounds"]) for arm in pair]
     agree(told("chosen of both, the chi^2 loss is", "SPIF per token gains"),
