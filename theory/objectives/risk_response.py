@@ -20,6 +20,8 @@ Risk = Callable[..., Any]
 MAX_NEWTON = 200
 BALANCED, ROUNDING = 1e-9, 1e-14
 """Differences of pulls, of what they are, that are accepted, and below which there are none."""
+LEAST, HALVINGS = 1e-16, 50
+"""Relative steps below which nothing moves, and how often one is halved."""
 PHANTOM = 1e-10
 """Weight of a further response whose pull on the others is neglected."""
 
@@ -53,51 +55,68 @@ def of_risk(risk: Risk, expert: FloatArray, policy: FloatArray, free: bool) -> F
     """
     shape, n = expert.shape, expert.shape[-1]
     p, q = expert.reshape(-1, n), policy.reshape(-1, n)
-    mass = np.where(p + q > 0, p + q, 1.0)
-    used = p + q > 0
-    share = np.where(used, p + q, 0.0) / 2.0
-    r = np.zeros(p.shape)
-    worst = np.inf
+    used, r = p + q > 0, np.zeros(p.shape)
     scale = _pull(*risk_gradient(risk, r, p, q)[1:])
     unit = _unit(risk, p, q, scale)
+    worst, going = np.full(len(p), np.inf), np.arange(len(p))  # prompts that are not at rest
     for _ in range(MAX_NEWTON):
-        value, on_expert, on_own = risk_gradient(risk, r, p, q)
-        gradient = np.where(used, on_expert + on_own, 0.0)
+        value, on_expert, on_own = risk_gradient(risk, r[going], p[going], q[going])
+        gradient = np.where(used[going], on_expert + on_own, 0.0)
         if free:  # a pull at all rewards alike is rounding, of the largest
             both = np.abs(on_expert) + np.abs(on_own)
             gradient = gradient - gradient.sum(-1, keepdims=True) * both / _pull(on_expert, on_own)
-        fine, rough = _balances(on_expert, on_own, p, q, scale)
+        fine, rough = _balances(on_expert, on_own, p[going], q[going], scale[going])
         # of slopes that cancel no more is known than roughly: as near as steps lead is near enough
-        worst = float(np.where(rough <= ROUNDING, 0.0, fine).max(initial=0.0))
-        if np.all(fine <= ROUNDING):
+        worst[going] = np.where(rough <= ROUNDING, 0.0, fine).max(-1, initial=0.0)
+        more = (fine > ROUNDING).any(-1)
+        going, value, gradient, fine = going[more], value[more], gradient[more], fine[more]
+        if not len(going):
             break
-        hessian = _hessian(risk, r, p, q)
-        if free:
-            pin = np.abs(np.trace(hessian, axis1=-2, axis2=-1))[:, None, None] / n
-            hessian = hessian + pin * share[:, :, None] * share[:, None, :]
-        # Between far laws the risk bends by their smaller masses alone, and hardly at all past its
-        # minimum: what is not in balance adds to the curvature, so that no step is much longer.
-        far = np.maximum(unit, np.abs(r).max(-1, keepdims=True))
-        hessian = hessian + np.eye(n) * (np.abs(gradient) / far)[:, None, :]
-        hessian = np.where(used[:, :, None] & used[:, None, :], hessian, np.eye(n))
-        try:
-            scaled = hessian / mass[:, :, None], -(gradient / mass)[..., None]
-            step = np.asarray(np.linalg.solve(*scaled)[..., 0])
-        except np.linalg.LinAlgError:
-            step = np.full(r.shape, np.nan)
-        downhill = (step * gradient).sum(-1, keepdims=True) < 0
-        step = np.where(downhill & np.isfinite(step), step, -gradient / mass)
-        moved = _backtracked(risk, r, step, p, q, value, fine.max(-1), scale)
-        if np.all(np.abs(moved - r) <= 1e-16 * (1.0 + np.abs(r))):
+        here = r[going], p[going], q[going]
+        step = _step(risk, *here, gradient, unit[going], free)
+        r[going] = _backtracked(risk, *here, step, value, fine.max(-1), scale[going])
+        going = going[(np.abs(r[going] - here[0]) > LEAST * (1.0 + np.abs(here[0]))).any(-1)]
+        if not len(going):
             break
-        r = moved
-    if not worst <= BALANCED:
+    if not (worst <= BALANCED).all():
         raise NotConverged(
-            f"group risk: the best response was not reached, its balance is off by {worst:.2g} "
-            "(a risk that is not convex or has no minimum, or a response of one side alone)",
+            "group risk: the best response was not reached, its balance is off by "
+            f"{worst.max():.2g} (a risk that is not convex or has no minimum, or a response of "
+            "one side alone)",
             r.reshape(shape),
         )
     return np.where(used, r, 0.0).reshape(shape)
+
+
+def _step(
+    risk: Risk,
+    r: FloatArray,
+    p: FloatArray,
+    q: FloatArray,
+    gradient: FloatArray,
+    unit: FloatArray,
+    free: bool,
+) -> FloatArray:
+    """Newton's step downhill, damped by what is not in balance; the gradient's where it is lost."""
+    n = r.shape[-1]
+    used, mass = p + q > 0, np.where(p + q > 0, p + q, 1.0)
+    hessian = _hessian(risk, r, p, q)
+    if free:
+        share = np.where(used, p + q, 0.0) / 2.0
+        pin = np.abs(np.trace(hessian, axis1=-2, axis2=-1))[:, None, None] / n
+        hessian = hessian + pin * share[:, :, None] * share[:, None, :]
+    # Between far laws the risk bends by their smaller masses alone, and hardly at all past its
+    # minimum: what is not in balance adds to the curvature, so that no step is much longer.
+    far = np.maximum(unit, np.abs(r).max(-1, keepdims=True))
+    hessian = hessian + np.eye(n) * (np.abs(gradient) / far)[:, None, :]
+    hessian = np.where(used[:, :, None] & used[:, None, :], hessian, np.eye(n))
+    try:
+        scaled = hessian / mass[:, :, None], -(gradient / mass)[..., None]
+        step = np.asarray(np.linalg.solve(*scaled)[..., 0])
+    except np.linalg.LinAlgError:
+        step = np.full(r.shape, np.nan)
+    downhill = (step * gradient).sum(-1, keepdims=True) < 0
+    return np.where(downhill & np.isfinite(step), step, -gradient / mass)
 
 
 def _pull(on_expert: FloatArray, on_own: FloatArray) -> FloatArray:
@@ -146,25 +165,31 @@ def _hessian(risk: Risk, r: FloatArray, p: FloatArray, q: FloatArray) -> FloatAr
 def _backtracked(
     risk: Risk,
     r: FloatArray,
-    step: FloatArray,
     p: FloatArray,
     q: FloatArray,
+    step: FloatArray,
     value: FloatArray,
     worst: FloatArray,
     scale: FloatArray,
 ) -> FloatArray:
-    """Halve the step, per prompt, until the risk falls or, where it is flat, the balance does."""
-    share, good = np.ones((len(r), 1)), np.zeros(len(r), dtype=bool)
-    flat = 1e-12 * (1.0 + np.abs(value))
-    for _ in range(50):
-        after, on_expert, on_own = risk_gradient(risk, r + share * step, p, q)
+    """Halve the step, per prompt, until the risk falls or, where it is flat, the balance does;
+    where neither does before it is lost in rounding, no step is taken."""
+    out, flat = r.copy(), 1e-12 * (1.0 + np.abs(value))
+    at = np.arange(len(r))  # prompts whose step is too long yet
+    for _ in range(HALVINGS):
+        moved = r[at] + step[at]
+        after, on_expert, on_own = risk_gradient(risk, moved, p[at], q[at])
         with np.errstate(all="ignore"):  # a step too long leaves the range of numbers
-            balance = _balances(on_expert, on_own, p, q, scale)[0].max(-1)
-            good = (after < value - flat) | ((after <= value + flat) & (balance < worst))
-        if good.all():
-            return np.asarray(r + share * step)
-        share = np.where(good[:, None], share, 0.5 * share)
-    return np.where(good[:, None], r + share * step, r)
+            balance = _balances(on_expert, on_own, p[at], q[at], scale[at])[0].max(-1)
+            good = after < value[at] - flat[at]
+            good |= (after <= value[at] + flat[at]) & (balance < worst[at])
+        out[at[good]] = moved[good]
+        step = 0.5 * step
+        at = at[~good]
+        at = at[(np.abs(step[at]) > LEAST * (1.0 + np.abs(r[at]))).any(-1)]
+        if not len(at):
+            break
+    return out
 
 
 def log_odds_of_risk(

@@ -56,6 +56,24 @@ def test_renyis_gain_in_groups_of_two_sizes(expert, own, missing):
     assert gain == (np.inf if missing == 1 else pytest.approx(1 / (1 - missing)))
 
 
+@pytest.mark.parametrize(("risk", "free"), [(steep, False), (centred_square, True)])
+def test_prompts_at_rest_wait_for_no_other(risk, free):
+    """Each has the rewards that it gets alone, and is not looked at again for the far ones."""
+    rng = np.random.default_rng(3)
+    p, q = (rng.dirichlet(np.full(4, alpha), 12) for alpha in (0.3, 5.0))
+    rows = []
+
+    def counted(r_y, *rest):
+        rows.append(len(r_y))
+        return risk(r_y, *rest)
+
+    found = risk_response.of_risk(counted, p, q, free)
+    together, rows[:] = sum(rows), []
+    alone = [risk_response.of_risk(counted, p[k : k + 1], q[k : k + 1], free) for k in range(12)]
+    np.testing.assert_allclose(found, np.concatenate(alone), rtol=1e-11, atol=1e-12)
+    assert together == sum(rows)
+
+
 def test_prompts_do_not_share_a_gradient():
     r = np.array([[0.3, -0.2, 0.1], [1.0, 0.5, -2.0]])
     value, on_expert, on_own = risk_response.risk_gradient(steep, r, P, Q)
