@@ -187,6 +187,7 @@ def expert_settings(size: Size) -> Settings | None:
     if not size.expert_steps:
         return None
     values: dict[str, Any] = {"steps_per_round": size.expert_steps, "device": "cpu"}
+    values["held_out"] = size.held_out
     sizes = {"width": size.expert_width, "layers": size.expert_layers}
     values |= {name: value for name, value in sizes.items() if value}
     return resolve("text-expert", values | {"objective": "sft"})

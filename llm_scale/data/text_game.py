@@ -6,6 +6,7 @@ one on which an expert was trained. Without an expert the task is that text itse
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -167,6 +168,14 @@ def part_of(prompt: Tokens) -> str:
 
 
 def text_tokenizer(size: int) -> Any:
-    """Byte-level BPE of all shipped modern verses; a text is its own prompt, without a line end."""
+    """Byte-level BPE of all shipped modern verses; a text is its own prompt, without a line end.
+
+    What was trained last is kept: runs of a sweep in one process have the same one.
+    """
+    return copy.deepcopy(_text_tokenizer(size))
+
+
+@functools.lru_cache(maxsize=1)
+def _text_tokenizer(size: int) -> Any:
     texts = (pair.response for pair in load_pairs())
     return byte_tokenizer(texts, size, template="{{ messages[0]['content'] }}")
