@@ -36,6 +36,12 @@ def in_one_line(text: str) -> str:
     return " ".join(filter(None, map(str.strip, lines))) if len(lines) > 1 else text
 
 
+def gist(error: Exception) -> str:
+    """What a library says first: a line, or where that is a heading what follows as well."""
+    lines = str(error).strip().splitlines()
+    return in_one_line("\n".join(lines[: 4 if lines and lines[0].rstrip().endswith(":") else 1]))
+
+
 def refuse(problems: Iterable[str | None], most: int | None = None) -> None:
     """Raise one :class:`InvalidInput` if any problem was found; it names at most so many."""
     found = [p for p in problems if p]

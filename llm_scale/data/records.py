@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, gist
 from theory.files import json_value, kind_of, no_key_twice
 
 NEEDED = "needed is JSON lines, a JSON array, CSV or Parquet, each also .gz"
@@ -330,7 +330,6 @@ def _parquet(path: Path, data: bytes) -> Records:
             "JSON lines"
         ) from error
     except Exception as error:  # their libraries raise many kinds
-        first = str(error).strip().splitlines()[:1]
-        raise InvalidInput(f"{path}: Parquet that cannot be read: {' '.join(first)}") from error
+        raise InvalidInput(f"{path}: Parquet that cannot be read: {gist(error)}") from error
     rows = tuple((n, _without_null(row)) for n, row in enumerate(found, 1))
     return Records(path, "Parquet", rows, unit="row")

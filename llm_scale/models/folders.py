@@ -15,16 +15,9 @@ from safetensors.torch import load_file
 
 from llm_scale.data.ends import find
 from llm_scale.models import hub, lora
-from llm_scale.models.language import (
-    Language,
-    few,
-    in_a_line,
-    load_whole,
-    nonfinite,
-    with_ends,
-)
+from llm_scale.models.language import Language, few, load_whole, nonfinite, with_ends
 from llm_scale.models.weights import Weights, everything
-from theory.errors import InvalidInput, refuse
+from theory.errors import InvalidInput, gist, refuse
 
 ADAPTER = "adapter"
 """Folder beside a final model's merged weights."""
@@ -117,7 +110,7 @@ def tokens(where: str, style: str) -> tuple[Any, Any, tuple[int, ...]]:
         if (base / "generation_config.json").is_file():
             generation = GenerationConfig.from_pretrained(base, local_files_only=True)
     except Exception as error:  # transformers raises many kinds
-        raise InvalidInput(f"cannot be loaded: {in_a_line(error)}") from error
+        raise InvalidInput(f"cannot be loaded: {gist(error)}") from error
     declared = SimpleNamespace(config=config, generation_config=generation)
     return tokenizer, config, find(declared, tokenizer, style)[0]
 
@@ -278,7 +271,7 @@ def _merged(path: Path, base: Language) -> Language:
 
 
 def _of_peft(name: str, done: str, error: Exception) -> InvalidInput:
-    return InvalidInput(f"{name}: this LoRA adapter cannot be {done}: {in_a_line(error)}")
+    return InvalidInput(f"{name}: this LoRA adapter cannot be {done}: {gist(error)}")
 
 
 def _untie(model: Any) -> None:

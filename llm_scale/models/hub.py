@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, gist
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -26,10 +26,9 @@ def local(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=FILES, ignore_patterns="original/*"))
     except Exception as error:  # of the Hub, of the connection below it, of the disk
-        first = " ".join(str(error).strip().splitlines()[:1])
         raise InvalidInput(
             f"model={name!r}: no such directory here, and not to be had from the Hub or its local "
-            f"cache ({type(error).__name__}: {first[:160]}); run `hf download {name}` where there "
+            f"cache ({type(error).__name__}: {gist(error)[:160]}); run `hf download {name}` where there "
             "is a connection, or give a directory (`make model` gets the one of the presets)"
         ) from error
 

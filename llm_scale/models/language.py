@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from llm_scale.data import ends as ends_of
-from theory.errors import InvalidInput, refuse
+from theory.errors import InvalidInput, gist, refuse
 from theory.files import kind_of
 
 Past = Literal["cache", "kept rows", "none"]
@@ -93,7 +93,7 @@ def load_whole(
     except InvalidInput as error:
         raise InvalidInput(f"{told}: {error}") from error
     except Exception as error:  # transformers raises many kinds
-        raise InvalidInput(f"{told}: cannot be loaded: {in_a_line(error)}") from error
+        raise InvalidInput(f"{told}: cannot be loaded: {gist(error)}") from error
     problems = _key_problems(seen) or nonfinite(model)
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -168,12 +168,6 @@ def nonfinite(model: Any) -> list[str]:
     """Weights that are no numbers, as a problem."""
     broken = [n for n, p in model.named_parameters() if not bool(torch.isfinite(p).all())]
     return [f"weights that are not finite: {few(broken)}"] if broken else []
-
-
-def in_a_line(error: Exception) -> str:
-    """The first line of what a library says, or where that is a heading the first four."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    return " ".join(lines[: 4 if lines and lines[0].endswith(":") else 1])
 
 
 def few(names: Sequence[str], shown: int = 3) -> str:

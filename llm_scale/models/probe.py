@@ -19,7 +19,7 @@ from llm_scale.models import output
 from llm_scale.models.language import Language, Past
 from llm_scale.models.sample import generate, places
 from llm_scale.models.score import Pair, Scorer, collate
-from theory.errors import InvalidInput
+from theory.errors import InvalidInput, gist
 
 HORIZON = 6
 SHORT = (3, 7, 7)
@@ -59,10 +59,9 @@ def fitted(
     except InvalidInput:
         raise
     except Exception as error:  # whatever a class raises that is no causal LM of tokens alone
-        first = " ".join(str(error).strip().splitlines()[:1])
         raise InvalidInput(
             f"{kind} cannot be run as a causal language model of text alone "
-            f"({type(error).__name__}: {first[:160]})"
+            f"({type(error).__name__}: {gist(error)[:160]})"
         ) from error
     if _gap(batch, alone) > 1.0:
         raise InvalidInput(
