@@ -30,6 +30,7 @@ from llm_scale.data.tasks import Task
 from llm_scale.matching import Match
 from llm_scale.measure import gradients, held_out, monitors, telemetry
 from llm_scale.measure.held_out import HeldOut
+from llm_scale.measure.line import Pace
 from llm_scale.measure.predicted import RewardTerms
 from llm_scale.measure.row import measure
 from llm_scale.models import in_training, lora, sharded, weights
@@ -148,19 +149,6 @@ def step(parts: Parts, state: State, steps: int) -> tuple[list[int], dict[str, A
     return batch, {"at": state.name, "step": number, "loss": loss, "gradient_norm": norm, **seen}
 
 
-class Pace:
-    """How fast the steps of a round go, in words."""
-
-    def __init__(self) -> None:
-        self.first, self.tokens = time.monotonic(), 0
-
-    def after(self, loss: float, tokens: int) -> str:
-        """Of all tokens so far, these of the newest step among them."""
-        self.tokens += tokens
-        pace = self.tokens / max(time.monotonic() - self.first, 1e-9)
-        return f"loss {loss:.4g}, {pace:,.0f} tokens/s"
-
-
 def losses(
     objective: Objective | None,
     batch: Round,
@@ -203,7 +191,10 @@ def accumulate(
     batches, most = passes(data, chosen, s.tokens_per_batch)
     padded = s.sharded * (most - len(batches))  # a pass gathers layers of all processes
     for number, rows in enumerate([*batches, *batches[-1:] * padded], 1):
-        with no_sync(parts.scorer, number == len(batches)), parts.player.machine.precision():
+        with (
+            sharded.no_sync(parts.scorer, number == len(batches)),
+            parts.player.machine.precision(),
+        ):
             batch = data.subset(rows)
             if smoothing:
                 log_pi = batch.smoothed(parts.scorer, smoothing)
@@ -249,8 +240,8 @@ def assemble(settings: Settings, out: Path, language: models.Language, task: Tas
     oracle = oracles.build(settings.oracle, task.expert, task.tokenizer)
     base = {}
     if language.adapter is not None:
-        base = {"path": language.adapter.base_model_name_or_path or settings.model}
-        base["digest"] = weights.base_digest(language)
+        path = language.adapter.base_model_name_or_path or settings.model
+        base = {"path": path, "digest": language.base}
         lora.narrow(language, player.machine.dtype)
     lead = processes.rank() == 0
     journal = Journal(out, boards.opened(settings.log, out, asdict(settings)) if lead else ())
@@ -392,10 +383,3 @@ def diverged(parts: Parts, state: State, step: int, what: str, seen: float) -> D
     parts.store.journal.failure(told)
     where = f"{state.name}, step {step}: the {what} is {seen}"
     return Diverged(f"{where}; the last good state is in {parts.store.out / 'checkpoints'}")
-
-
-def no_sync(scorer: nn.Module, last: bool) -> Any:
-    """Gradients of several processes are summed with the last part of a step only."""
-    if last or not isinstance(scorer, nn.parallel.DistributedDataParallel):
-        return contextlib.nullcontext()
-    return scorer.no_sync()

@@ -69,7 +69,8 @@ def load(settings: Settings, say: Callable[[str], None] = lambda text: None) -> 
         base = "" if settings.model == "tiny" else settings.model
         if models.is_adapter(base):
             notes.append(
-                "the model is an adapter: final/ will have all weights, and none beside for peft"
+                "the model is an adapter: final/ will have all weights, and no folder adapter, "
+                "which peft loads onto whole weights only"
             )
         shape = (settings.lora, settings.lora_alpha, settings.lora_targets)
         made = replace(made, language=lora.add(made.language, *shape, settings.seed, base))

@@ -1,7 +1,9 @@
-"""A round in one line for people, which says when the round made the model worse."""
+"""A run in lines for people: the pace of its steps, and a round, which says when it made the
+model worse."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,19 @@ ALONE = {
     "cosine_end": ("cosine_start", "cos SFT at the end {:.2f}"),
 }
 """Of numbers that are written as more of another: which, and how where that one is not known."""
+
+
+class Pace:
+    """How fast the steps of a round go, in words."""
+
+    def __init__(self) -> None:
+        self.first, self.tokens = time.monotonic(), 0
+
+    def after(self, loss: float, tokens: int) -> str:
+        """Of all tokens so far, these of the newest step among them."""
+        self.tokens += tokens
+        pace = self.tokens / max(time.monotonic() - self.first, 1e-9)
+        return f"loss {loss:.4g}, {pace:,.0f} tokens/s"
 
 
 def line(row: Row) -> str:

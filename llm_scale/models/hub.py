@@ -28,8 +28,8 @@ def local(name: str) -> Path:
     except Exception as error:  # of the Hub, of the connection below it, of the disk
         raise InvalidInput(
             f"model={name!r}: no such directory here, and not to be had from the Hub or its local "
-            f"cache ({type(error).__name__}: {gist(error)[:160]}); run `hf download {name}` where there "
-            "is a connection, or give a directory (`make model` gets the one of the presets)"
+            f"cache ({type(error).__name__}: {gist(error)[:160]}); run `hf download {name}` where "
+            "there is a connection, or give a directory (`make model` gets the one of the presets)"
         ) from error
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lab import streams
 from llm_scale.models.language import Language
-from llm_scale.models.weights import Weights, everything, plain_digest, trained
+from llm_scale.models.weights import Weights, base_digest, everything, trained
 from llm_scale.settings import LINEAR
 from theory.errors import InvalidInput, refuse
 
@@ -95,7 +95,7 @@ def add(
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    names, digest = targets_of(language.model, targets), plain_digest(language.model)
+    names, digest = targets_of(language.model, targets), base_digest(language.model)
     kinds = {type(language.model.get_submodule(n)) for n in layers_of(language.model, targets)}
     config = LoraConfig(
         r=rank,
@@ -144,7 +144,7 @@ def base_problems(directory: Path, base: Language) -> list[str]:
         digest = json.loads((directory / BASE).read_text(encoding="utf-8"))["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"{BASE} is not what was written with the adapter ({error!r})"]
-    return ["they changed since"] * (digest != plain_digest(base.model))
+    return ["they changed since"] * (digest != base_digest(base.model))
 
 
 def inside(language: Language, tensors: Weights) -> Weights:

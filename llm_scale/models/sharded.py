@@ -34,6 +34,13 @@ def shard(scorer: Any) -> None:
     scorer.reshard()  # the outermost one stays gathered after a pass
 
 
+def no_sync(scorer: nn.Module, last: bool) -> Any:
+    """Where every process has all weights, gradients are summed with a step's last part only."""
+    if last or not isinstance(scorer, nn.parallel.DistributedDataParallel):
+        return contextlib.nullcontext()
+    return scorer.no_sync()
+
+
 @contextlib.contextmanager
 def gathered(scorer: nn.Module) -> Iterator[None]:
     """All weights as plain parameters on every process, which all enter and leave together.

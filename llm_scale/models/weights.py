@@ -48,13 +48,8 @@ def digest(language: Language) -> str:
     return _digest(trained(language.model))
 
 
-def base_digest(language: Language) -> str:
-    """16 hexadecimal digits of what does not train: of the base that an adapter is for."""
-    return _digest({n: p for n, p in language.model.named_parameters() if not p.requires_grad})
-
-
-def plain_digest(model: Any) -> str:
-    """The same of a model's weights by their own names, whichever layers an adapter is put on."""
+def base_digest(model: Any) -> str:
+    """16 hexadecimal digits of the weights that an adapter is for, on whichever layers it is."""
     return _digest(
         {
             name.replace(".base_layer.", "."): parameter
